@@ -1,0 +1,162 @@
+"""From a recipe and arrays to a result: every check of an array, then the allocations, then the kernel.
+
+All that can fail comes first, so that after an error ``out`` is as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec import layouts
+from pymec.registry import Algorithm, Schedule
+from pymec.shapes import ConvShape, dtype_name
+from pymec.threads import single_threaded_blas
+from pymec.workspace import allocate_output, allocate_workspace
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A shape, the algorithm chosen for it, and what a call will take."""
+
+    shape: ConvShape
+    algorithm: Algorithm
+    n_threads: int
+    schedule: Schedule
+
+    @cached_property
+    def workspace_nbytes(self) -> int:
+        """Bytes of one call: the algorithm's formula and the layout's conversions."""
+        return (self.schedule.size + layouts.conversion_size(self.shape)) * self.shape.itemsize
+
+    def checked_kernel(self, kernel: Any) -> NDArray:
+        """The kernel as an array of the recipe's shape and dtype, or an error."""
+        return checked("kernel", kernel, self.shape, self._outer(self.shape.kernel_shape, (3, 2, 0, 1)))
+
+    def checked_x(self, x: Any) -> NDArray:
+        """The input as an array of the recipe's shape and dtype, or an error."""
+        return checked("x", x, self.shape, self._outer(self.shape.input_shape, (0, 3, 1, 2)))
+
+    def _outer(self, inner: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
+        return inner if self.shape.layout == "NHWC" else tuple(inner[axis] for axis in order)
+
+
+def execute(recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace: Any) -> NDArray:
+    """Check the arrays, allocate what was not given, run the kernel, return ``out``."""
+    shape, row = recipe.shape, recipe.algorithm
+    x = recipe.checked_x(x)
+    kernel = recipe.checked_kernel(kernel)
+    if bias is not None:
+        bias = checked("bias", bias, shape, (shape.k_c,))
+    if out is not None:
+        _check_written("out", out)
+        checked("out", out, shape, shape.outer_output_shape)
+    if workspace is not None:
+        workspace = _checked_workspace(workspace, recipe)
+    _check_apart({"out": out, "workspace": workspace}, {"x": x, "kernel": kernel, "bias": bias})
+
+    if out is None:
+        out = allocate_output(shape.outer_output_shape, shape.dtype)
+    if out.size == 0:
+        return out
+    if workspace is None:
+        workspace = _allocate(recipe)
+    scratch = workspace.view(shape.dtype)
+    conversion = layouts.conversion_size(shape)
+    inner_out = out
+    if conversion:
+        x, kernel, inner_out = layouts.enter(x, kernel, scratch, shape)
+        scratch = scratch[conversion:]
+    arguments = (x, kernel, inner_out, scratch, shape, recipe.n_threads)
+    if row.uses_blas:
+        with single_threaded_blas():
+            row.run(*arguments, **recipe.schedule.options)
+    else:
+        row.run(*arguments, **recipe.schedule.options)
+    if bias is not None:
+        np.add(inner_out, bias, out=inner_out)
+    if inner_out is not out:
+        layouts.leave(inner_out, out)
+    return out
+
+
+def as_array(argument: str, value: Any) -> NDArray:
+    """``value`` as an array that shares its memory: NumPy arrays, and what offers ``__array__`` or a buffer."""
+    if isinstance(value, np.ndarray):
+        return value
+    if not any(hasattr(value, name) for name in ("__array__", "__array_interface__", "__dlpack__")):
+        raise TypeError(f"{argument} must be an array, got {type(value).__name__}; use numpy.asarray")
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{argument} can't be read as a NumPy array: {error}") from error
+
+
+def checked(argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...]) -> NDArray:
+    """``value`` as an array that a kernel can walk: extents, dtype, alignment and C order as they must be."""
+    array = as_array(argument, value)
+    if array.shape != extents:
+        raise ValueError(f"{argument} must have shape {extents}, got {array.shape}")
+    if array.dtype != shape.dtype:
+        name = dtype_name(argument, array.dtype)
+        raise TypeError(f"{argument} is {name}, but x is {shape.dtype}; convert one of them with astype")
+    flags = array.flags
+    if not flags.aligned:
+        raise ValueError(f"{argument} is not aligned to its element size; pass a copy")
+    # With NCHW the input and kernel are copied anyway, from wherever their elements lie.
+    if not flags.c_contiguous and (shape.layout == "NHWC" or argument not in ("x", "kernel")):
+        raise ValueError(
+            f"{argument} must be C-contiguous, got strides {array.strides} for shape {array.shape}; "
+            "pass numpy.ascontiguousarray of it (pymec makes no silent copies)"
+        )
+    return array
+
+
+def _check_written(argument: str, value: Any) -> None:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{argument} must be a numpy.ndarray, got {type(value).__name__}")
+    if not value.flags.writeable:
+        raise ValueError(f"{argument} is read-only; pass an array that may be written")
+
+
+def _checked_workspace(workspace: Any, recipe: Recipe) -> NDArray[np.uint8]:
+    """The caller's workspace as the bytes that will be used."""
+    _check_written("workspace", workspace)
+    needed, itemsize = recipe.workspace_nbytes, recipe.shape.itemsize
+    if not workspace.flags.c_contiguous:
+        raise ValueError("workspace must be C-contiguous; pass for instance numpy.empty(nbytes, numpy.uint8)")
+    if workspace.nbytes < needed:
+        raise ValueError(
+            f"workspace has {workspace.nbytes} bytes, but {recipe.algorithm.name} needs {needed} "
+            "for this call (pymec.workspace_size tells)"
+        )
+    if workspace.dtype.hasobject:
+        raise TypeError("workspace must not hold Python objects; pass for instance numpy.empty(nbytes, numpy.uint8)")
+    if workspace.ctypes.data % itemsize:
+        raise ValueError(f"workspace must be aligned to {itemsize} bytes; it starts at {workspace.ctypes.data:#x}")
+    return workspace.reshape(-1).view(np.uint8)[:needed]
+
+
+def _check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | None]) -> None:
+    """No array that is written may share memory with another one."""
+    if all(array is None for array in written.values()):
+        return
+    for name, array in written.items():
+        for other, partner in {**read, **written}.items():
+            if name != other and array is not None and partner is not None and np.may_share_memory(array, partner):
+                raise ValueError(f"{name} overlaps {other} in memory; pass an array of its own")
+
+
+def _allocate(recipe: Recipe) -> NDArray[np.uint8]:
+    try:
+        return allocate_workspace(recipe.workspace_nbytes)
+    except MemoryError:
+        raise MemoryError(
+            f"no room for {recipe.workspace_nbytes} bytes of workspace for {recipe.algorithm.name}; "
+            "pass workspace_limit= for an algorithm that needs less"
+        ) from None
+

@@ -1,0 +1,78 @@
+"""Row-major GEMM over ``scipy.linalg.cython_blas``, in single and double precision.
+
+BLAS is column-major: what we store row by row it reads as the transpose.  So the row-major product
+C = A·B is asked for as Cᵀ = Bᵀ·Aᵀ, the operands and their sizes changing places, and nothing is copied.
+
+The integer that BLAS counts in (32 bits in every SciPy wheel, 64 in some builds) is known here alone.
+Sizes arrive as ``Py_ssize_t``; :mod:`pymec.registry` has refused any that does not fit
+(:data:`BLAS_INT_MAX`) before a kernel starts.
+"""
+
+from cython cimport floating
+from scipy.linalg.cython_blas cimport dgemm, sgemm
+
+include "_blas_int.pxi"
+
+BLAS_INT_MAX = 2 ** (8 * sizeof(blas_int) - 1) - 1
+
+
+cdef void gemm_rowmajor(
+    Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+    const floating* A, Py_ssize_t lda,
+    const floating* B, Py_ssize_t ldb,
+    floating beta, floating* C, Py_ssize_t ldc,
+) noexcept nogil:
+    """C (m × n) = A (m × k) · B (k × n) + beta · C, each row-major with its leading dimension.
+
+    A and B are only read, so their rows may overlap (lda < the distance to the next matrix is MEC's whole
+    point).  With beta = 0 BLAS does not read C: it may hold anything, NaN included.
+    """
+    cdef char no_transpose = b"N"
+    cdef blas_int m_ = <blas_int> m, n_ = <blas_int> n, k_ = <blas_int> k
+    cdef blas_int lda_ = <blas_int> lda, ldb_ = <blas_int> ldb, ldc_ = <blas_int> ldc
+    cdef floating one = 1
+    # BLAS declares no const; it does not write A and B, so the casts take nothing away.
+    if floating is float:
+        sgemm(&no_transpose, &no_transpose, &n_, &m_, &k_, &one, <float*> B, &ldb_, <float*> A, &lda_,
+              &beta, C, &ldc_)
+    else:
+        dgemm(&no_transpose, &no_transpose, &n_, &m_, &k_, &one, <double*> B, &ldb_, <double*> A, &lda_,
+              &beta, C, &ldc_)
+
+
+def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, floating beta=0):
+    """C = A·B + beta·C for row-major matrices (tests and lessons call this; kernels use the C function).
+
+    Parameters
+    ----------
+    A, B, C : arrays of shapes (m, k), (k, n) and (m, n)
+        float32 or float64.  The elements of a row are adjacent; rows may be any distance apart that is at
+        least their length, and the rows of A and B may overlap those of another matrix.
+    beta : float
+        What C is multiplied with before the product is added.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, or a row's elements are not adjacent, or rows run into each other.
+    """
+    cdef Py_ssize_t m = A.shape[0], k = A.shape[1], n = B.shape[1]
+    cdef Py_ssize_t size = sizeof(floating)
+    if B.shape[0] != k or C.shape[0] != m or C.shape[1] != n:
+        raise ValueError(f"A {(m, k)} times B {(B.shape[0], n)} does not give C {(C.shape[0], C.shape[1])}")
+    if m == 0 or n == 0 or k == 0:
+        raise ValueError("an empty product is no work for BLAS")
+    for name, rows, columns, row_stride, stride in (
+        ("A", m, k, A.strides[0], A.strides[1]),
+        ("B", k, n, B.strides[0], B.strides[1]),
+        ("C", m, n, C.strides[0], C.strides[1]),
+    ):
+        if (columns > 1 and stride != size) or (rows > 1 and row_stride < columns * size) or row_stride % size:
+            raise ValueError(f"{name} is not row-major: strides {(row_stride, stride)} for {columns} columns")
+    cdef Py_ssize_t lda = max(A.strides[0] // size, k)
+    cdef Py_ssize_t ldb = max(B.strides[0] // size, n)
+    cdef Py_ssize_t ldc = max(C.strides[0] // size, n)
+    if max(m, n, k, lda, ldb, ldc) > BLAS_INT_MAX:
+        raise ValueError(f"a dimension passes BLAS's integer ({BLAS_INT_MAX})")
+    with nogil:
+        gemm_rowmajor(m, n, k, &A[0, 0], lda, &B[0, 0], ldb, beta, &C[0, 0], ldc)

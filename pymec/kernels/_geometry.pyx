@@ -1,0 +1,45 @@
+"""ConvShape as a C struct, and the checks every stage makes before it takes an address.
+
+The public door, :func:`pymec.conv2d`, has checked everything long before a kernel runs.  Stages are
+public too, so each repeats the few checks that stand between a slip and memory that is not ours.
+"""
+
+
+cdef Geometry geometry(object shape) except *:
+    """Read the sizes of a :class:`pymec.ConvShape` once, with the GIL, before any loop."""
+    cdef Geometry g
+    g.i_n, g.i_h, g.i_w, g.i_c = shape.i_n, shape.i_h, shape.i_w, shape.i_c
+    g.k_h, g.k_w, g.k_c = shape.k_h, shape.k_w, shape.k_c
+    g.o_h, g.o_w = shape.o_h, shape.o_w
+    g.s_h, g.s_w = shape.s_h, shape.s_w
+    g.d_h, g.d_w = shape.d_h, shape.d_w
+    g.p_t, g.p_l = shape.p_t, shape.p_l
+    g.groups, g.i_cg, g.k_cg = shape.groups, shape.i_cg, shape.k_cg
+    return g
+
+
+cdef int check_extents(str name, const Py_ssize_t* given, tuple wanted) except -1:
+    """Refuse an array whose four extents are not those that the shape speaks of."""
+    cdef tuple extents = (given[0], given[1], given[2], given[3])
+    if extents != wanted:
+        raise ValueError(f"{name} has shape {extents}, but shape= speaks of {wanted}")
+    return 0
+
+
+cdef int check_operands(const Geometry* g, const Py_ssize_t* x, const Py_ssize_t* kernel,
+                        const Py_ssize_t* out) except -1:
+    """Check the extents of those operands a stage takes; NULL for one it does not."""
+    if x != NULL:
+        check_extents("x", x, (g.i_n, g.i_h, g.i_w, g.i_c))
+    if kernel != NULL:
+        check_extents("kernel", kernel, (g.k_h, g.k_w, g.i_cg, g.k_c))
+    if out != NULL:
+        check_extents("out", out, (g.i_n, g.o_h, g.o_w, g.k_c))
+    return 0
+
+
+cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1:
+    """Refuse a scratch array that is too small to be written."""
+    if given < needed:
+        raise ValueError(f"{name} has {given} elements, but this stage writes {needed}")
+    return 0

@@ -1,0 +1,91 @@
+"""How the products of MEC are cut so that each one runs at the speed of its BLAS.
+
+One partition of L times K is a product of o_w × (k_h·k_w·i_c) × k_c.  OpenBLAS, in its builds for AVX-512
+CPUs, multiplies without packing as long as rows·reduction·columns is at most :data:`SMALL_PRODUCT`;
+past that it packs the same K again for each output row.  The rule below keeps every product under that
+limit and reads K as few times as it can.  It is arithmetic on sizes; nothing is measured here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pymec.shapes import ConvShape
+
+SMALL_PRODUCT = 1_000_000
+"""The largest m·n·k that OpenBLAS multiplies without packing (its own limit is 100³)."""
+
+CHANNELS = 64
+"""Output channels per product where there are many: four 512-bit registers of float32."""
+
+FEW_CHANNELS = 128
+"""Up to so many output channels stay together: cutting them would read L twice for little."""
+
+COLUMNS = 32
+"""Output pixels per product that are enough to use what was loaded of K; more may leave a shorter sum."""
+
+PANEL_BYTES = 512 * 1024
+"""What of K may stay in a core's cache while output rows go by: half of a common 1 MiB level-2 cache."""
+
+
+class Pieces(NamedTuple):
+    """The largest piece of a product, and how many output rows meet one piece of K before the next."""
+
+    reduction: int
+    columns: int
+    channels: int
+    output_rows: int
+
+
+def whole_products(shape: ConvShape) -> Pieces:
+    """The paper's own products: one per partition, each output row a unit of parallel work."""
+    columns = max(shape.i_n * shape.o_w, 1)  # no product is wider, in either solution
+    return Pieces(shape.k_h * shape.k_w * shape.i_cg, columns, shape.k_cg, 1)
+
+
+def small_products(shape: ConvShape, columns: int, n_threads: int) -> Pieces:
+    """Cut products of ``columns`` output pixels into even pieces of at most :data:`SMALL_PRODUCT`.
+
+    Parameters
+    ----------
+    shape : ConvShape
+    columns : int
+        Output pixels in one product: o_w, or i_n·o_w where the images stand side by side.
+    n_threads : int
+
+    Returns
+    -------
+    Pieces
+    """
+    patch = shape.k_h * shape.k_w * shape.i_cg
+    channels = shape.k_cg if shape.k_cg <= FEW_CHANNELS else -(-even_part(shape.k_cg, CHANNELS) // 16) * 16
+    reduction = even_part(patch, SMALL_PRODUCT // (channels * min(columns, COLUMNS)))
+    return Pieces(
+        reduction,
+        even_part(columns, SMALL_PRODUCT // (channels * reduction)),
+        channels,
+        _output_rows(shape, columns, channels, n_threads),
+    )
+
+
+def even_part(whole: int, most: int) -> int:
+    """The size of equal parts of a whole, none longer than ``most``."""
+    parts = -(-whole // max(most, 1))
+    return -(-whole // max(parts, 1))
+
+
+def _output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) -> int:
+    """Output rows per unit of work: one, where a row has work enough for what it reads of K.
+
+    Where the rows are short and a channel block's part of K is more than a core's cache, rows are taken
+    through each piece of K together, as many as leave every thread its share.
+    """
+    panel_nbytes = shape.k_h * shape.k_w * shape.i_cg * channels * shape.itemsize
+    if columns >= COLUMNS or panel_nbytes <= PANEL_BYTES:
+        return 1
+    channel_blocks = shape.groups * -(-shape.k_cg // channels)
+    row_blocks = 1
+    while channel_blocks * row_blocks % n_threads and channel_blocks * row_blocks < 4 * n_threads:
+        row_blocks += 1
+    return even_part(shape.o_h, -(-shape.o_h // row_blocks))

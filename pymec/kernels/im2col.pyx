@@ -1,0 +1,144 @@
+"""im2col: lower the whole convolution into one matrix, then one product (Chellapilla, Puri & Simard 2006).
+
+Every output pixel gets a row of L that holds its whole patch; a product of all rows with K is the
+convolution.  Neighbouring patches overlap, so each input element is stored up to k_h·k_w times: the
+k²-expansion that MEC is measured against.  In NHWC the form is also called im2row.
+
+==========  ===========================================  ==========================================
+array       shape                                        role
+==========  ===========================================  ==========================================
+x           (i_n, i_h, i_w, i_c)                         input I
+kernel      (k_h, k_w, i_c/G, k_c)                       kernel K; a matrix (k_h·k_w·i_c) × k_c
+L           (G, i_n, o_h, o_w, k_h, k_w, i_c/G)          lowered matrix, a row per output pixel
+out         (i_n, o_h, o_w, k_c)                         output O
+==========  ===========================================  ==========================================
+
+Workspace, in elements:  i_n·o_h·o_w·k_h·k_w·i_c
+(``im2col_per_image`` reuses that of one image: o_h·o_w·k_h·k_w·i_c;  none for a 1×1 kernel with stride 1
+and no padding, where I is its own lowered matrix).
+
+Any stride, padding, dilation and number of groups.  The product is one big GEMM per group.  Threads share
+its rows (or its columns, if these are more) with BLAS at one thread each: letting OpenBLAS run its own
+threads right after an OpenMP loop costs up to 10 times, as both pools spin for the same cores.
+"""
+
+from cython cimport floating
+from cython.parallel import prange
+
+from pymec.kernels._blas cimport gemm_rowmajor
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
+from pymec.kernels._patch cimport copy_patch_row, zero
+
+
+cdef void lower_pixel(
+    const floating* I, floating* target, Py_ssize_t pixel, Py_ssize_t group, const Geometry* g
+) noexcept nogil:
+    """The patch of one output pixel, counted through images, rows and columns: k_h rows of k_w·i_c."""
+    cdef Py_ssize_t chunk = g.k_w * g.i_cg
+    cdef Py_ssize_t x = pixel % g.o_w
+    cdef Py_ssize_t y = pixel / g.o_w % g.o_h
+    cdef Py_ssize_t n = pixel / g.o_w / g.o_h
+    cdef Py_ssize_t a, h
+    for a in range(g.k_h):
+        h = y * g.s_h - g.p_t + a * g.d_h
+        if 0 <= h < g.i_h:
+            copy_patch_row(I + (n * g.i_h + h) * g.i_w * g.i_c, target + a * chunk, x, group, g)
+        else:
+            zero(target + a * chunk, chunk)
+
+
+cdef void lower_pixels(
+    const floating* I, floating* L, Py_ssize_t first, Py_ssize_t end, Py_ssize_t group, const Geometry* g
+) noexcept nogil:
+    """The patches of output pixels first .. end, row after row of L."""
+    cdef Py_ssize_t pixel
+    for pixel in range(first, end):
+        lower_pixel(I, L + (pixel - first) * g.k_h * g.k_w * g.i_cg, pixel, group, g)
+
+
+cdef void lower_row(const floating* I, floating* L, Py_ssize_t unit, const Geometry* g) noexcept nogil:
+    """One output row's patches, counted through groups, images and rows."""
+    cdef Py_ssize_t rows = g.i_n * g.o_h
+    cdef Py_ssize_t group = unit / rows
+    cdef Py_ssize_t first = (unit - group * rows) * g.o_w
+    lower_pixels(I, L + unit * g.o_w * g.k_h * g.k_w * g.i_cg, first, first + g.o_w, group, g)
+
+
+def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=1):
+    """Stage 1: copy every patch into its row of L.
+
+    Parameters
+    ----------
+    x : array (i_n, i_h, i_w, i_c)
+    L : array, one-dimensional, at least ``shape.im2col_size`` elements
+        Afterwards, read as (G, i_n·o_h·o_w, k_h·k_w·i_c/G).
+    shape : pymec.ConvShape
+    n_threads : int
+    """
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t unit
+    check_operands(&g, x.shape, NULL, NULL)
+    check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_h * g.k_w * g.i_c)
+    if g.i_n == 0:
+        return
+    cdef const floating* I = &x[0, 0, 0, 0]
+    cdef floating* to = &L[0]
+    with nogil:
+        for unit in prange(g.groups * g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
+            lower_row(I, to, unit, &g)
+
+
+cdef void multiply_share(
+    const floating* L, const floating* K, floating* O, Py_ssize_t group, Py_ssize_t share, Py_ssize_t shares,
+    const Geometry* g
+) noexcept nogil:
+    """One thread's share of a group's product: some of its rows, or of its columns where these are more."""
+    cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
+    cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
+    cdef Py_ssize_t row = 0, rows = pixels
+    cdef Py_ssize_t column = 0, columns = g.k_cg
+    if pixels >= g.k_cg:
+        row = share * pixels / shares
+        rows = (share + 1) * pixels / shares - row
+    else:
+        column = share * g.k_cg / shares
+        columns = (share + 1) * g.k_cg / shares - column
+    if rows == 0 or columns == 0:
+        return
+    # O_g (i_n·o_h·o_w × k_c/G) = L_g (i_n·o_h·o_w × k_h·k_w·i_c/G) · K_g (k_h·k_w·i_c/G × k_c/G)
+    gemm_rowmajor(rows, columns, patch, L + (group * pixels + row) * patch, patch,
+                  K + group * g.k_cg + column, g.k_c,
+                  <floating> 0, O + row * g.k_c + group * g.k_cg + column, g.k_c)
+
+
+def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
+             int n_threads=1):
+    """Stage 2: O (i_n·o_h·o_w × k_c) = L · K, one product per group, each thread a share of it."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t group, share
+    check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_h * g.k_w * g.i_c)
+    check_operands(&g, NULL, kernel.shape, out.shape)
+    if g.i_n == 0:
+        return
+    cdef const floating* lowered = &L[0]
+    cdef const floating* K = &kernel[0, 0, 0, 0]
+    cdef floating* O = &out[0, 0, 0, 0]
+    with nogil:
+        for group in range(g.groups):
+            for share in prange(n_threads, num_threads=n_threads, schedule="static"):
+                multiply_share(lowered, K, O, group, share, n_threads, &g)
+
+
+def run(x, kernel, out, workspace, shape, n_threads=1):
+    """The whole batch in one lowered matrix."""
+    if shape.is_pointwise:
+        return multiply(x.reshape(-1), kernel, out, shape, n_threads)
+    lower(x, workspace, shape, n_threads)
+    multiply(workspace, kernel, out, shape, n_threads)
+
+
+def run_per_image(x, kernel, out, workspace, shape, n_threads=1):
+    """One image after another through the lowered matrix of one."""
+    image = shape.single_image()
+    for n in range(shape.i_n):
+        run(x[n:n + 1], kernel, out[n:n + 1], workspace, image, n_threads)

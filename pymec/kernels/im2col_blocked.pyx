@@ -1,0 +1,78 @@
+"""im2col by blocks: lower m_b output pixels, multiply them, and lower the next ones into the same place.
+
+Each thread owns a block of the workspace, so the memory is bounded whatever the image; the product of a
+block is as long as im2col's and only less tall.  The idea is that of ECBC (Zhao et al., *ECBC: Efficient
+Convolution via Blocked Columnizing*, IEEE TNNLS 34(1), 2023), on top of a plain BLAS.
+
+==========  ===================================  ====================================================
+array       shape                                role
+==========  ===================================  ====================================================
+x           (i_n, i_h, i_w, i_c)                 input I
+kernel      (k_h, k_w, i_c/G, k_c)               kernel K
+workspace   (slices, m_b, k_h, k_w, i_c/G)       each slice a block of m_b rows of im2col's matrix
+out         (i_n, o_h, o_w, k_c)                 output O
+==========  ===================================  ====================================================
+
+Workspace, in elements:  slices·m_b·k_h·k_w·i_c/G, slices <= n_threads
+
+Any stride, padding, dilation and number of groups.
+"""
+
+from cython cimport floating
+from cython.parallel import prange
+
+from pymec.kernels._blas cimport gemm_rowmajor
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
+from pymec.kernels.im2col cimport lower_pixels
+
+
+cdef void convolve_block(
+    const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t unit, Py_ssize_t block,
+    const Geometry* g
+) noexcept nogil:
+    """Lower and multiply one block of pixels of one group."""
+    cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
+    cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
+    cdef Py_ssize_t blocks = (pixels + block - 1) / block
+    cdef Py_ssize_t group = unit / blocks
+    cdef Py_ssize_t first = (unit - group * blocks) * block
+    cdef Py_ssize_t end = min(first + block, pixels)
+    lower_pixels(I, L, first, end, group, g)
+    # O[first:end] (m_b × k_c/G) = L (m_b × k_h·k_w·i_c/G) · K_g (k_h·k_w·i_c/G × k_c/G)
+    gemm_rowmajor(end - first, g.k_cg, patch, L, patch, K + group * g.k_cg, g.k_c,
+                  <floating> 0, O + first * g.k_c + group * g.k_cg, g.k_c)
+
+
+cdef void convolve_share(
+    const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
+    Py_ssize_t block, const Geometry* g
+) noexcept nogil:
+    """Every block of one thread's share, through one slice of the workspace."""
+    cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
+    cdef Py_ssize_t units = g.groups * ((pixels + block - 1) / block)
+    cdef Py_ssize_t unit
+    for unit in range(share * units / shares, (share + 1) * units / shares):
+        convolve_block(I, K, O, L, unit, block, g)
+
+
+def run(
+    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
+    floating[::1] workspace, shape, int n_threads=1, Py_ssize_t block=64, Py_ssize_t slices=1,
+):
+    """Convolve in blocks of ``block`` output pixels, on ``slices`` threads with a slice of workspace each."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t size = block * g.k_h * g.k_w * g.i_cg
+    cdef Py_ssize_t share
+    if block < 1 or slices < 1:
+        raise ValueError(f"block and slices must be positive, got {block} and {slices}")
+    check_operands(&g, x.shape, kernel.shape, out.shape)
+    check_room("workspace", workspace.shape[0], slices * size)
+    if g.i_n == 0:
+        return
+    cdef const floating* I = &x[0, 0, 0, 0]
+    cdef const floating* K = &kernel[0, 0, 0, 0]
+    cdef floating* O = &out[0, 0, 0, 0]
+    cdef floating* L = &workspace[0]
+    with nogil:
+        for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
+            convolve_share(I, K, O, L + share * size, share, slices, block, &g)

@@ -1,0 +1,306 @@
+"""MEC: Algorithms 1 and 2 of Cho & Brand, *MEC: Memory-efficient Convolution for Deep Neural Network*
+(ICML 2017, arXiv:1706.06873).
+
+For every output column x, a vertical strip of the image, k_w pixels wide, is copied once into L.  The
+patches of output row y are then a window of that matrix: k_h·k_w·i_c columns of it, starting at
+y·s_h·k_w·i_c.  Windows of neighbouring rows overlap, so nothing is copied twice for them; each is
+multiplied with K by one GEMM whose leading dimension steps from strip to strip.
+
+==========  ==================================================  =============================================
+array       shape                                               role
+==========  ==================================================  =============================================
+x           (i_n, i_h, i_w, i_c)                                input I, n-h-w-c
+kernel      (k_h, k_w, i_c, k_c)                                kernel K; as a matrix (k_h·k_w·i_c) × k_c
+L           (i_n, o_w, r_h, k_w, i_c)                           lowered matrix, i_n·o_w rows of r_h·k_w·i_c
+out         (i_n, o_h, o_w, k_c)                                output O, n-h-w-c
+==========  ==================================================  =============================================
+
+r_h, the image rows that some output row reads, is i_h in the paper; ``_lowered_rows`` says where it is less.
+With G groups L is (G, i_n, o_w, r_h, k_w, i_c/G), the group outermost, and each group is multiplied by itself.
+
+Workspace, in elements:  |L| = i_n·o_w·r_h·k_w·i_c
+(``mec_vanilla``, an image at a time: |L|/i_n;  Solution A with i_n > 1: max(|L|, |O|), as L takes a copy of O;
+none for a 1×1 kernel with stride 1 and no padding, where I is its own lowered matrix).
+
+Any stride, padding, dilation and number of groups; it saves memory over im2col where k_h > s_h.
+"""
+
+from cython cimport floating
+from cython.parallel import prange
+from libc.string cimport memcpy
+
+from pymec.kernels._blas cimport gemm_rowmajor
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
+from pymec.kernels._lowered_rows cimport (
+    Band, Partition, RowClass, band_of_rows, image_row, partition, placed_class,
+)
+from pymec.kernels._patch cimport copy_patch_row, zero
+
+from pymec.kernels._pieces import small_products, whole_products
+
+# Stage 1: lowering (Algorithm 1, lines 2-6; Algorithm 2, lines 4-7) ------------------------------------
+
+
+cdef void lower_strip(
+    const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group,
+    const Band* band, const Geometry* g
+) noexcept nogil:
+    """L[n, x, h, 0:k_w, 0:i_c] = I[n, h, x·s_w : x·s_w + k_w, 0:i_c] for every row h the band keeps."""
+    cdef Py_ssize_t chunk = g.k_w * g.i_cg
+    cdef Py_ssize_t j, slot, h
+    cdef RowClass kept
+    for j in range(band.n_classes):
+        kept = placed_class(j, band, g)
+        for slot in range(kept.first, kept.end):
+            h = image_row(slot, &kept, band, g)
+            copy_patch_row(I + (n * g.i_h + h) * g.i_w * g.i_c,
+                           strip + (kept.offset + slot - kept.first) * chunk, x, group, g)
+
+
+cdef void lower_unit(
+    const floating* I, floating* L, Py_ssize_t unit, Py_ssize_t i_n, const Band* band, const Geometry* g
+) noexcept nogil:
+    """One strip of L, counted through groups, images and output columns."""
+    cdef Py_ssize_t x = unit % g.o_w
+    cdef Py_ssize_t n = unit / g.o_w % i_n
+    cdef Py_ssize_t group = unit / g.o_w / i_n
+    lower_strip(I, L + unit * band.rows * g.k_w * g.i_cg, n, x, group, band, g)
+
+
+cdef void lower_images(
+    const floating* I, floating* L, Py_ssize_t i_n, const Band* band, const Geometry* g, int n_threads
+) noexcept nogil:
+    cdef Py_ssize_t unit
+    for unit in prange(g.groups * i_n * g.o_w, num_threads=n_threads, schedule="static"):
+        lower_unit(I, L, unit, i_n, band, g)
+
+
+# Stage 2: the products (Algorithm 1, lines 7-11; Algorithm 2, lines 9-13 and 21-25) ---------------------
+
+
+cdef void multiply_rows(
+    const floating* L, const floating* K, floating* O, Py_ssize_t columns,
+    Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
+    const Band* band, const Pieces* pieces, const Geometry* g
+) noexcept nogil:
+    """Output rows i0 .. i1 of a band, output channels m0 .. m1 of one group.
+
+    L and O point at the group's first strip and at the band's first output row.  Solution B has
+    columns = o_w; Solution A has columns = i_n·o_w, the images side by side.
+    """
+    cdef Py_ssize_t chunk = g.k_w * g.i_cg
+    cdef Py_ssize_t ldl = band.rows * chunk
+    cdef Py_ssize_t q, lo, hi, i, x, n_x, pixel
+    cdef floating beta
+    cdef floating* target
+    cdef Partition p
+    q = 0
+    while q < g.k_h * chunk:
+        for i in range(i0, i1):
+            p = partition(i, band, g)
+            target = O + i * columns * g.k_c + m0
+            if p.a1 <= p.a0:  # the whole patch row lies on padding
+                for pixel in range(columns):
+                    zero(target + pixel * g.k_c, m1 - m0)
+                continue
+            lo, hi = max(q, p.a0 * chunk), min(q + pieces.reduction, p.a1 * chunk)
+            if lo >= hi:
+                continue
+            beta = 0 if lo == p.a0 * chunk else 1
+            x = 0
+            while x < columns:
+                n_x = min(pieces.columns, columns - x)
+                # O_y (columns × k_c) = P_y (columns × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c),
+                # P_y = L from row y·s_h of every strip on, its leading dimension a whole strip;
+                # in pieces: some pixels, some channels and a part of the sum, which beta = 1 adds up.
+                gemm_rowmajor(n_x, m1 - m0, hi - lo,
+                              L + x * ldl + (p.start - p.a0) * chunk + lo, ldl,
+                              K + lo * g.k_c + m0, g.k_c,
+                              beta, target + x * g.k_c, g.k_c)
+                x += n_x
+        q += pieces.reduction
+
+
+cdef void multiply_unit(
+    const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images, Py_ssize_t columns,
+    const Band* band, const Pieces* pieces, const Geometry* g
+) noexcept nogil:
+    """One unit of parallel work: a block of output rows of one image, a block of channels of one group.
+
+    Rows count fastest and channels slower, so that a thread's neighbouring units meet the same part of K.
+    """
+    cdef Py_ssize_t row_blocks = (band.n_y + pieces.output_rows - 1) / pieces.output_rows
+    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
+    cdef Py_ssize_t i0 = unit % row_blocks * pieces.output_rows
+    cdef Py_ssize_t n = unit / row_blocks % images
+    cdef Py_ssize_t block = unit / row_blocks / images % channel_blocks
+    cdef Py_ssize_t group = unit / row_blocks / images / channel_blocks
+    cdef Py_ssize_t m0 = group * g.k_cg + block * pieces.channels
+    multiply_rows(L + (group * images + n) * columns * band.rows * g.k_w * g.i_cg, K,
+                  O + n * g.o_h * columns * g.k_c, columns,
+                  i0, min(i0 + pieces.output_rows, band.n_y),
+                  m0, min(m0 + pieces.channels, (group + 1) * g.k_cg),
+                  band, pieces, g)
+
+
+cdef void multiply_images(
+    const floating* L, const floating* K, floating* O, Py_ssize_t images, Py_ssize_t columns,
+    const Band* band, const Pieces* pieces, const Geometry* g, int n_threads
+) noexcept nogil:
+    cdef Py_ssize_t unit
+    cdef Py_ssize_t row_blocks = (band.n_y + pieces.output_rows - 1) / pieces.output_rows
+    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
+    for unit in prange(g.groups * channel_blocks * images * row_blocks, num_threads=n_threads,
+                       schedule="static"):
+        multiply_unit(L, K, O, unit, images, columns, band, pieces, g)
+
+
+# Stage 3: Solution A's repair, h-n-w-c to n-h-w-c through L (Algorithm 2, lines 14-19) ------------------
+
+
+cdef void repair_row(const floating* L, floating* O, Py_ssize_t unit, const Geometry* g) noexcept nogil:
+    """O[n, y, :, :] = L[y, n, :, :], L now read as the copy of the output in h-n-w-c."""
+    cdef Py_ssize_t n = unit / g.o_h
+    cdef Py_ssize_t y = unit - n * g.o_h
+    cdef Py_ssize_t row = g.o_w * g.k_c
+    memcpy(O + unit * row, L + (y * g.i_n + n) * row, row * sizeof(floating))
+
+
+cdef inline void copy_row(const floating* source, floating* target, Py_ssize_t i, Py_ssize_t row) noexcept nogil:
+    memcpy(target + i * row, source + i * row, row * sizeof(floating))
+
+
+cdef void repair_images(floating* O, floating* L, const Geometry* g, int n_threads) noexcept nogil:
+    cdef Py_ssize_t unit
+    for unit in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
+        copy_row(O, L, unit, g.o_w * g.k_c)
+    for unit in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
+        repair_row(L, O, unit, g)
+# What Python calls -------------------------------------------------------------------------------------
+
+cdef Pieces pieces_of(object pieces) except *:
+    """A :class:`pymec.kernels._pieces.Pieces` as a struct; all of it must be positive."""
+    cdef Pieces p
+    p.reduction, p.columns, p.channels, p.output_rows = pieces
+    if p.reduction < 1 or p.columns < 1 or p.channels < 1 or p.output_rows < 1:
+        raise ValueError(f"pieces must be four positive numbers, got {pieces!r}")
+    return p
+
+
+T_DEFAULT = 100  # the paper's value for GPUs; see the docstring of choose_solution
+
+
+def choose_solution(shape, T=T_DEFAULT):
+    """Algorithm 2, line 8: Solution A if o_w <= T and \\|O\\| <= \\|L\\|, otherwise Solution B.
+
+    Parameters
+    ----------
+    shape : pymec.ConvShape
+    T : int
+        The widest output for which Solution A's taller products are worth its repair.
+
+    Returns
+    -------
+    str
+        ``"A"`` or ``"B"``.
+    """
+    return "A" if shape.o_w <= T and shape.output_size <= shape.mec_size else "B"
+
+
+def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=1):
+    """Stage 1: copy the strips of every image into L.
+
+    Parameters
+    ----------
+    x : array (i_n, i_h, i_w, i_c)
+    L : array, one-dimensional, at least ``shape.mec_size`` elements
+        Afterwards, read as (G, i_n, o_w, r_h, k_w, i_c/G) with r_h = ``shape.lowered_rows()``.
+    shape : pymec.ConvShape
+    n_threads : int
+    """
+    cdef Geometry g = geometry(shape)
+    cdef Band band = band_of_rows(0, g.o_h, &g)
+    check_operands(&g, x.shape, NULL, NULL)
+    check_room("L", L.shape[0], g.i_n * g.o_w * band.rows * g.k_w * g.i_c)
+    if g.i_n == 0 or band.rows == 0:
+        return
+    cdef const floating* I = &x[0, 0, 0, 0]
+    cdef floating* to = &L[0]
+    with nogil:
+        lower_images(I, to, g.i_n, &band, &g, n_threads)
+
+
+def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
+             solution="B", pieces=None, int n_threads=1):
+    """Stage 2: one product per partition of L (:mod:`pymec.kernels._pieces` cuts them smaller).
+
+    Solution B writes ``out`` as it shall be; Solution A writes it in h-n-w-c, which is the same for one
+    image and needs :func:`repair` for several.
+    """
+    cdef Geometry g = geometry(shape)
+    cdef Band band = band_of_rows(0, g.o_h, &g)
+    cdef Pieces cut = pieces_of(pieces or whole_products(shape))
+    cdef bint side_by_side = solution == "A"
+    check_room("L", L.shape[0], g.i_n * g.o_w * band.rows * g.k_w * g.i_c)
+    check_operands(&g, NULL, kernel.shape, out.shape)
+    if g.i_n == 0:
+        return
+    cdef const floating* lowered = &L[0] if L.shape[0] else NULL
+    cdef const floating* K = &kernel[0, 0, 0, 0]
+    cdef floating* O = &out[0, 0, 0, 0]
+    with nogil:
+        if side_by_side:
+            multiply_images(lowered, K, O, 1, g.i_n * g.o_w, &band, &cut, &g, n_threads)
+        else:
+            multiply_images(lowered, K, O, g.i_n, g.o_w, &band, &cut, &g, n_threads)
+
+
+def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
+    """Stage 3, Solution A with several images: h-n-w-c to n-h-w-c, the dead L holding the copy."""
+    cdef Geometry g = geometry(shape)
+    check_operands(&g, NULL, NULL, out.shape)
+    check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_c)
+    if g.i_n == 0:
+        return
+    cdef floating* O = &out[0, 0, 0, 0]
+    cdef floating* copy = &L[0]
+    with nogil:
+        repair_images(O, copy, &g, n_threads)
+
+
+def run_vanilla(x, kernel, out, workspace, shape, n_threads=1):
+    """Algorithm 1, image after image, in the same L; each pixel carries its i_c channels along."""
+    image = shape.single_image()
+    for n in range(shape.i_n):
+        run_b(x[n:n + 1], kernel, out[n:n + 1], workspace, image, n_threads)
+
+
+def run_a(x, kernel, out, workspace, shape, n_threads=1, pieces=None):
+    """Algorithm 2, Solution A (lines 9-19): o_h products of i_n·o_w rows, then the repair."""
+    if shape.is_pointwise:
+        return run_b(x, kernel, out, workspace, shape, n_threads, pieces)
+    lower(x, workspace, shape, n_threads)
+    multiply(workspace, kernel, out, shape, "A", pieces, n_threads)
+    if shape.i_n > 1:
+        repair(out, workspace, shape, n_threads)
+
+
+def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None):
+    """Algorithm 2, Solution B (lines 21-25): i_n·o_h products of o_w rows, straight into n-h-w-c."""
+    if shape.is_pointwise:
+        # Image rows as images of one row each: L[n, x, 0, 0, :] is I[n, 0, x, :], nothing to copy.
+        shape = shape.rows_as_images()
+        x = workspace = x.reshape(shape.input_shape)
+        out = out.reshape(shape.output_shape)
+        return multiply(x.reshape(-1), kernel, out, shape, "B", pieces, n_threads)
+    lower(x, workspace, shape, n_threads)
+    multiply(workspace, kernel, out, shape, "B", pieces, n_threads)
+
+
+def run(x, kernel, out, workspace, shape, n_threads=1, T=T_DEFAULT, cut=True):
+    """Algorithm 2 with the choice of line 8; ``cut`` issues its products in pieces, the sums the same."""
+    run_solution, columns = run_b, shape.o_w
+    if choose_solution(shape, T) == "A":
+        run_solution, columns = run_a, shape.i_n * shape.o_w
+    pieces = small_products(shape, columns, n_threads) if cut else None
+    run_solution(x, kernel, out, workspace, shape, n_threads, pieces)

@@ -1,0 +1,85 @@
+"""MEC on a band of output rows at a time (ours; an extension of Cho & Brand 2017).
+
+Full MEC keeps the strips of the whole image.  A product only ever looks at the rows of its own window, so
+b output rows can be lowered, multiplied and forgotten: L shrinks from r_h rows a strip to the few that b
+output rows read, and every product stays what it was.  The price is the e_h - s_h rows that neighbouring
+bands share, which are copied twice.
+
+==========  =====================================  ================================================
+array       shape                                  role
+==========  =====================================  ================================================
+x           (i_n, i_h, i_w, i_c)                   input I
+kernel      (k_h, k_w, i_c/G, k_c)                 kernel K
+workspace   (slices, o_w, r_b, k_w, i_c/G)         each slice the strips of one band
+out         (i_n, o_h, o_w, k_c)                   output O
+==========  =====================================  ================================================
+
+Workspace, in elements:  slices·o_w·r_b·k_w·i_c/G, slices <= n_threads, where r_b, the image rows that a
+band of b output rows reads, is (b-1)·s_h + k_h without dilation (as many of those as lie in the image).
+
+Any stride, padding, dilation and number of groups.
+"""
+
+from cython cimport floating
+from cython.parallel import prange
+
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
+from pymec.kernels._lowered_rows cimport Band, band_of_rows
+from pymec.kernels.mec cimport Pieces, lower_strip, multiply_rows, pieces_of
+
+from pymec.kernels._pieces import whole_products
+
+
+cdef void convolve_band(
+    const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t unit, Py_ssize_t band_rows,
+    const Pieces* pieces, const Geometry* g
+) noexcept nogil:
+    """Lower and multiply one band of one image and group, as in Algorithm 2 with Solution B."""
+    cdef Py_ssize_t bands = (g.o_h + band_rows - 1) / band_rows
+    cdef Py_ssize_t y0 = unit % bands * band_rows
+    cdef Py_ssize_t n = unit / bands % g.i_n
+    cdef Py_ssize_t group = unit / bands / g.i_n
+    cdef Band band = band_of_rows(y0, min(band_rows, g.o_h - y0), g)
+    cdef Py_ssize_t x, m, m_end = (group + 1) * g.k_cg
+    for x in range(g.o_w):
+        lower_strip(I, L + x * band.rows * g.k_w * g.i_cg, n, x, group, &band, g)
+    m = group * g.k_cg
+    while m < m_end:
+        multiply_rows(L, K, O + (n * g.o_h + y0) * g.o_w * g.k_c, g.o_w, 0, band.n_y,
+                      m, min(m + pieces.channels, m_end), &band, pieces, g)
+        m += pieces.channels
+
+
+cdef void convolve_share(
+    const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
+    Py_ssize_t band_rows, const Pieces* pieces, const Geometry* g
+) noexcept nogil:
+    """Every band of one thread's share, through one slice of the workspace."""
+    cdef Py_ssize_t units = g.groups * g.i_n * ((g.o_h + band_rows - 1) / band_rows)
+    cdef Py_ssize_t unit
+    for unit in range(share * units / shares, (share + 1) * units / shares):
+        convolve_band(I, K, O, L, unit, band_rows, pieces, g)
+
+
+def run(
+    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
+    floating[::1] workspace, shape, int n_threads=1, Py_ssize_t band_rows=1, Py_ssize_t slices=1, pieces=None,
+):
+    """Convolve in bands of ``band_rows`` output rows, on ``slices`` threads with a slice of workspace each."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t size = shape.band_size(band_rows)
+    cdef Pieces cut = pieces_of(pieces or whole_products(shape))
+    cdef Py_ssize_t share
+    if slices < 1:
+        raise ValueError(f"slices must be positive, got {slices}")
+    check_operands(&g, x.shape, kernel.shape, out.shape)
+    check_room("workspace", workspace.shape[0], slices * size)
+    if g.i_n == 0:
+        return
+    cdef const floating* I = &x[0, 0, 0, 0]
+    cdef const floating* K = &kernel[0, 0, 0, 0]
+    cdef floating* O = &out[0, 0, 0, 0]
+    cdef floating* L = &workspace[0] if workspace.shape[0] else NULL
+    with nogil:
+        for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
+            convolve_share(I, K, O, L + share * size, share, slices, band_rows, &cut, &g)

@@ -1,0 +1,378 @@
+"""From a shape to an algorithm and its bytes: no arrays are touched here, except by :func:`tune`."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec import layouts, registry, threads
+from pymec.execution import Recipe, execute
+from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
+
+ACCURACIES = ("exact", "fast")
+
+AUTO = ("mec", "mec_banded", "im2col_blocked", "direct")
+"""What ``algorithm="auto"`` tries, in this order: the first that can do the shape within the limit.
+
+``mec`` was the fastest of all on the paper's twelve layers (``profiling/README.md``), ``mec_banded`` is next
+to it in a fraction of the memory, ``im2col_blocked`` gets by with a single output pixel's patch, and
+``direct`` needs no workspace at all, so that there is always an answer.
+"""
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+# Choosing -----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def recipe(
+    shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int | None
+) -> Recipe:
+    """Choose the algorithm, its threads and its workspace; raise if it can't be done within ``limit`` bytes."""
+    if accuracy not in ACCURACIES:
+        raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
+    if algorithm != "auto":
+        made = _recipe_of(registry.get(algorithm), shape, limit, n_threads)
+        _check_supported(made.algorithm, shape)
+        if limit is not None and made.workspace_nbytes > limit:
+            raise ValueError(
+                f"workspace_limit of {limit} bytes is too small: {algorithm} needs at least "
+                f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads)}"
+            )
+        return made
+    for name in AUTO:
+        row = registry.get(name)
+        if row.unsupported(shape) is None:
+            made = _recipe_of(row, shape, limit, n_threads)
+            if limit is None or made.workspace_nbytes <= limit:
+                return made
+    raise ValueError(
+        f"workspace_limit of {limit} bytes is too small for layout='NCHW', whose conversions alone take "
+        f"{layouts.conversion_size(shape) * shape.itemsize} bytes; pass NHWC arrays"
+    )
+
+
+def _recipe_of(
+    row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int | None
+) -> Recipe:
+    threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
+    conversion = layouts.conversion_size(shape)
+    room = None if limit is None else max(0, limit // shape.itemsize - conversion)
+    return Recipe(shape, row, threads_used, row.schedule(shape, threads_used, room))
+
+
+def _check_supported(row: registry.Algorithm, shape: ConvShape) -> None:
+    reason = row.unsupported(shape)
+    if reason is not None:
+        able = [other.name for other in registry.ALGORITHMS.values() if other.unsupported(shape) is None]
+        raise UnsupportedShape(f"{row.name} can't do this shape: {reason}; {', '.join(able)} can")
+
+
+def _smallest_hint(shape: ConvShape, n_threads: int | None) -> str:
+    needs = {
+        row.name: _recipe_of(row, shape, 0, n_threads).workspace_nbytes
+        for row in registry.ALGORITHMS.values()
+        if row.unsupported(shape) is None
+    }
+    name = min(needs, key=lambda key: needs[key])
+    return f"the smallest is {name} with {needs[name]}"
+
+
+def parse_bytes(argument: str, value: int | str | None) -> int | None:
+    """Bytes as an int, from an int or a text such as ``"64MiB"``; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B?)\s*", value, re.IGNORECASE)
+        unit = match and match[2].upper()
+        if unit and unit in "KMG":
+            unit += "B"
+        if match and unit in _UNITS:
+            return math.floor(float(match[1]) * _UNITS[unit])
+    elif not isinstance(value, bool) and hasattr(value, "__index__") and value >= 0:
+        return int(value)
+    raise ValueError(f"{argument} must be a number of bytes or a text like '64MiB', got {value!r}")
+
+
+# Asking -------------------------------------------------------------------------------------------------
+
+
+def workspace_size(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    algorithm: str,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    dtype: Any = "float32",
+    layout: str = "NHWC",
+    workspace_limit: int | str | None = None,
+    n_threads: int | None = 1,
+) -> int:
+    """The bytes of workspace that a call would allocate, by the algorithm's formula.
+
+    Parameters
+    ----------
+    x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout
+        As in :meth:`pymec.ConvShape.from_shapes`.
+    algorithm : str
+        One of :func:`pymec.algorithms`, or "auto".
+    workspace_limit : int or str, optional
+        Bounded algorithms (``im2col_blocked``, ``mec_banded``) size their tiles by it.
+    n_threads : int, optional
+        Bounded algorithms take a slice per thread.
+
+    Returns
+    -------
+    int
+        Bytes, the conversions of ``layout="NCHW"`` included.
+
+    Examples
+    --------
+    >>> pymec.workspace_size((1, 227, 227, 3), (11, 11, 3, 96), stride=4, algorithm="im2col")
+    4392300
+    >>> pymec.workspace_size((1, 227, 227, 3), (11, 11, 3, 96), stride=4, algorithm="mec")
+    1648020
+    """
+    shape = ConvShape.from_shapes(
+        x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        dtype=dtype, layout=layout,
+    )  # fmt: skip
+    limit = parse_bytes("workspace_limit", workspace_limit)
+    return recipe(shape, algorithm, "fast", limit, n_threads).workspace_nbytes
+
+
+@dataclass(frozen=True)
+class ExplainedAlgorithm:
+    """One row of :class:`Explanation`."""
+
+    algorithm: str
+    idea: str
+    formula: str
+    reason: str | None
+    workspace_nbytes: int | None
+    ratio_to_im2col: float | None
+    multiply_adds: int
+
+    @property
+    def supported(self) -> bool:
+        """Whether the algorithm can do the shape (within the limit, if there is one)."""
+        return self.reason is None
+
+
+@dataclass(frozen=True)
+class Explanation(Sequence[ExplainedAlgorithm]):
+    """What every algorithm would need for one shape; prints as a table."""
+
+    shape: ConvShape
+    chosen: str
+    n_threads: int
+    rows: tuple[ExplainedAlgorithm, ...]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[ExplainedAlgorithm]:
+        return iter(self.rows)
+
+    def __str__(self) -> str:
+        s = self.shape
+        head = (
+            f"input {s.i_n}×{s.i_h}×{s.i_w}×{s.i_c}  kernel {s.k_h}×{s.k_w}×{s.i_cg}×{s.k_c}  "
+            f"output {s.i_n}×{s.o_h}×{s.o_w}×{s.k_c}  {s.dtype}  {s.multiply_adds:,} multiply-adds  "
+            f"{self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
+        )
+        table = [("", "algorithm", "workspace bytes", "im2col ÷ it", "formula or reason")]
+        for row in self.rows:
+            mark = "→" if row.algorithm == self.chosen else " "
+            if row.workspace_nbytes is None:
+                table.append((mark, row.algorithm, "-", "-", f"can't: {row.reason}"))
+            else:
+                ratio = "-" if not row.ratio_to_im2col else f"{1 / row.ratio_to_im2col:.2f}"
+                table.append((mark, row.algorithm, f"{row.workspace_nbytes:,}", ratio, row.formula))
+        widths = [max(len(line[i]) for line in table) for i in range(4)]
+        lines = [
+            f"{m} {n:<{widths[1]}}  {b:>{widths[2]}}  {r:>{widths[3]}}  {f}" for m, n, b, r, f in table
+        ]
+        return "\n".join([head, "", *lines, "", f"→ what algorithm='auto' takes: {self.chosen}"])
+
+
+def explain(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    dtype: Any = "float32",
+    layout: str = "NHWC",
+    accuracy: str = "exact",
+    workspace_limit: int | str | None = None,
+    n_threads: int | None = None,
+) -> Explanation:
+    """What every algorithm would need for a convolution, and which one ``algorithm="auto"`` would take.
+
+    Parameters
+    ----------
+    x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout
+        As in :meth:`pymec.ConvShape.from_shapes`.
+    accuracy, workspace_limit, n_threads
+        As in :func:`pymec.conv2d`.
+
+    Returns
+    -------
+    Explanation
+        A sequence of rows (``algorithm``, ``reason`` why not or None, ``workspace_nbytes``,
+        ``ratio_to_im2col``, ``multiply_adds``, ``formula``, ``idea``) that prints as a table.
+    """
+    shape = ConvShape.from_shapes(
+        x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        dtype=dtype, layout=layout,
+    )  # fmt: skip
+    limit = parse_bytes("workspace_limit", workspace_limit)
+    chosen = recipe(shape, "auto", accuracy, limit, n_threads)
+    whole = (shape.im2col_size + layouts.conversion_size(shape)) * shape.itemsize
+    rows = []
+    for row in registry.ALGORITHMS.values():
+        reason, nbytes = row.unsupported(shape), None
+        if reason is None:
+            nbytes = _recipe_of(row, shape, limit, n_threads).workspace_nbytes
+            if limit is not None and nbytes > limit:
+                reason, nbytes = f"needs {nbytes:,} bytes, more than the limit", None
+        ratio = None if nbytes is None or not whole else nbytes / whole
+        rows.append(
+            ExplainedAlgorithm(row.name, row.idea, row.formula, reason, nbytes, ratio, shape.multiply_adds)
+        )
+    return Explanation(shape, chosen.algorithm.name, chosen.n_threads, tuple(rows))
+
+
+# Keeping ------------------------------------------------------------------------------------------------
+
+
+class ConvPlan:
+    """A convolution checked once and ready to be called; made by :func:`plan`.
+
+    Attributes
+    ----------
+    algorithm : str
+    workspace_nbytes : int
+        Scratch that each call needs.
+    prepared_nbytes : int
+        What :meth:`prepare` keeps beyond the caller's own kernel.
+    shape : ConvShape
+    n_threads : int
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._kernel: NDArray | None = None
+        self.shape = recipe.shape
+        self.algorithm = recipe.algorithm.name
+        self.workspace_nbytes = recipe.workspace_nbytes
+        self.n_threads = recipe.n_threads
+        self.prepared_nbytes = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<ConvPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
+            f"{self.n_threads} threads, kernel {'kept' if self._kernel is not None else 'not yet given'}>"
+        )
+
+    def prepare(self, kernel: Any) -> ConvPlan:
+        """Keep the kernel for the calls to come (as it is, no copy is made) and return the plan."""
+        self._kernel = self._recipe.checked_kernel(kernel)
+        return self
+
+    def __call__(self, x: Any, bias: Any = None, *, out: Any = None, workspace: Any = None) -> NDArray:
+        """Convolve ``x``, which has the shape and dtype the plan was made for; see :func:`pymec.conv2d`."""
+        if self._kernel is None:
+            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        return execute(self._recipe, x, self._kernel, bias, out, workspace)
+
+
+def plan(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    dtype: Any = "float32",
+    layout: str = "NHWC",
+    algorithm: str = "auto",
+    accuracy: str = "exact",
+    workspace_limit: int | str | None = None,
+    n_threads: int | None = None,
+    tune: bool = False,
+) -> ConvPlan:
+    """Check, choose and size a convolution once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout
+        As in :meth:`pymec.ConvShape.from_shapes`.
+    algorithm, accuracy, workspace_limit, n_threads
+        As in :func:`pymec.conv2d`.
+    tune : bool
+        Time the algorithms on this machine and take the fastest, where ``algorithm="auto"``.
+
+    Returns
+    -------
+    ConvPlan
+
+    Examples
+    --------
+    >>> plan = pymec.plan(x.shape, kernel.shape, padding=1, workspace_limit="1MiB")
+    >>> plan.prepare(kernel)(x)
+    """
+    shape = ConvShape.from_shapes(
+        x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        dtype=dtype, layout=layout,
+    )  # fmt: skip
+    limit = parse_bytes("workspace_limit", workspace_limit)
+    made = recipe(shape, algorithm, accuracy, limit, n_threads)
+    if tune and algorithm == "auto":
+        made = _fastest(shape, accuracy, limit, n_threads) or made
+    return ConvPlan(made)
+
+
+def _fastest(shape: ConvShape, accuracy: str, limit: int | None, n_threads: int | None) -> Recipe | None:
+    """Time every algorithm that fits on random data: the best of three runs after a warm-up."""
+    rng = np.random.default_rng(0)
+    nchw = shape.layout == "NCHW"
+    x = rng.standard_normal(shape.input_shape).astype(shape.dtype)
+    kernel = rng.standard_normal(shape.kernel_shape).astype(shape.dtype)
+    if nchw:
+        x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
+    best, best_time = None, math.inf
+    for row in registry.ALGORITHMS.values():
+        if row.unsupported(shape) is not None:
+            continue
+        made = _recipe_of(row, shape, limit, n_threads)
+        if limit is not None and made.workspace_nbytes > limit:
+            continue
+        for _ in range(4):
+            start = time.perf_counter()
+            execute(made, x, kernel, None, None, None)
+            elapsed = time.perf_counter() - start
+            if elapsed < best_time:
+                best, best_time = made, elapsed
+            if elapsed > 4 * best_time:
+                break  # far behind already: no second run
+    return best

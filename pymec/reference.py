@@ -1,0 +1,56 @@
+"""The oracle: convolution in plain NumPy, in double precision, written to be obviously right.
+
+One line of it is the definition; everything fast in pymec is compared with it.  It is itself compared with
+``scipy.signal.correlate`` and with numbers worked out by hand, in ``tests/test_reference.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec.shapes import ConvShape
+
+
+def conv2d(x: NDArray, kernel: NDArray, shape: ConvShape) -> NDArray[np.float64]:
+    """Convolve n-h-w-c by h-w-i-o in float64.
+
+    Parameters
+    ----------
+    x : array (i_n, i_h, i_w, i_c)
+    kernel : array (k_h, k_w, i_c/G, k_c)
+    shape : ConvShape
+
+    Returns
+    -------
+    array (i_n, o_h, o_w, k_c), float64
+    """
+    s = shape
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (s.p_t, s.p_b), (s.p_l, s.p_r), (0, 0)))
+    weights = np.asarray(kernel, np.float64)
+    out = np.zeros(s.output_shape)
+    for group in range(s.groups):
+        c = slice(group * s.i_cg, (group + 1) * s.i_cg)
+        m = slice(group * s.k_cg, (group + 1) * s.k_cg)
+        for a in range(s.k_h):
+            h = slice(a * s.d_h, a * s.d_h + (s.o_h - 1) * s.s_h + 1, s.s_h)
+            for b in range(s.k_w):
+                w = slice(b * s.d_w, b * s.d_w + (s.o_w - 1) * s.s_w + 1, s.s_w)
+                out[..., m] += padded[:, h, w, c] @ weights[a, b, :, m]
+    return out
+
+
+def error_bound(x: NDArray, kernel: NDArray, shape: ConvShape) -> NDArray[np.float64]:
+    """How far rounding may take each output from the exact sum, in whatever order its products are added.
+
+    A sum of n products in a precision of unit roundoff u is off by at most (n + 1)·u·sum\\|x·k\\|, to first
+    order (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1; one more for storing the
+    result); here n = k_h·k_w·i_c/G.
+
+    Returns
+    -------
+    array (i_n, o_h, o_w, k_c), float64
+    """
+    n = shape.k_h * shape.k_w * shape.i_cg
+    u = np.finfo(shape.dtype).eps / 2
+    return (n + 1) * u * conv2d(np.abs(x), np.abs(kernel), shape)

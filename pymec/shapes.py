@@ -1,0 +1,375 @@
+"""The sizes of one convolution: every one by the paper's symbol, and every check of the arguments behind them.
+
+Pure arithmetic in Python integers, which do not overflow; no array is touched here.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+Layout = Literal["NHWC", "NCHW"]
+Pair = int | Sequence[int]
+Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+LAYOUTS: dict[str, str] = {"NHWC": "HWIO", "NCHW": "OIHW"}
+DTYPES = ("float32", "float64")
+
+
+class UnsupportedShape(ValueError):
+    """A valid convolution that the named algorithm can't do; the message says why and which ones can."""
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """One convolution, without its data.
+
+    Sizes carry the paper's symbols: ``i_n i_h i_w i_c`` input, ``k_h k_w k_c`` kernel, ``o_h o_w`` output,
+    ``s`` stride, ``p`` padding (top, bottom, left, right), ``d`` dilation.  All *sizes* are in elements,
+    all ``nbytes`` in bytes.  Make one with :meth:`from_shapes`, which checks its arguments.
+    """
+
+    i_n: int
+    i_h: int
+    i_w: int
+    i_c: int
+    k_h: int
+    k_w: int
+    k_c: int
+    s_h: int = 1
+    s_w: int = 1
+    p_t: int = 0
+    p_b: int = 0
+    p_l: int = 0
+    p_r: int = 0
+    d_h: int = 1
+    d_w: int = 1
+    groups: int = 1
+    dtype: str = "float32"
+    layout: str = "NHWC"
+
+    @classmethod
+    def from_shapes(
+        cls,
+        x_shape: Sequence[int],
+        kernel_shape: Sequence[int],
+        *,
+        stride: Pair = 1,
+        padding: Padding = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        dtype: Any = "float32",
+        layout: str = "NHWC",
+    ) -> ConvShape:
+        """Check the arguments of a convolution and work out its sizes.
+
+        Parameters
+        ----------
+        x_shape : four integers
+            (i_n, i_h, i_w, i_c), or (i_n, i_c, i_h, i_w) with ``layout="NCHW"``.
+        kernel_shape : four integers
+            (k_h, k_w, i_c/groups, k_c), or (k_c, i_c/groups, k_h, k_w) with ``layout="NCHW"``.
+        stride, dilation : int or pair of ints
+            Vertical and horizontal.
+        padding : int, pair, two pairs, "valid" or "same"
+            Zeros around the input: p, (p_h, p_w) or ((top, bottom), (left, right)).  "valid" is none; "same"
+            gives o = ceil(i / s), the odd zero at the end as in JAX and ONNX's SAME_UPPER.
+        groups : int
+            Input and output channels are split into so many independent convolutions.
+        dtype : {"float32", "float64"} or anything NumPy takes for one of them
+        layout : {"NHWC", "NCHW"}
+
+        Raises
+        ------
+        TypeError, ValueError
+            Naming the argument, what came, and what would do.
+        """
+        arguments = (x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout)
+        if all(type(argument) in _PLAIN for argument in (stride, padding, dilation, groups)) and (
+            type(x_shape) is type(kernel_shape) is tuple
+        ):
+            # Programs repeat such calls: a look-up in place of 20 microseconds of checks.
+            try:
+                return _remembered_shape(*arguments)
+            except TypeError as error:  # a size or dtype that can't be looked up; let the checks name it
+                if "unhashable" not in str(error):
+                    raise
+        return _checked_shape(*arguments)
+
+    # Output ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def e_h(self) -> int:
+        """Effective kernel height: the image rows a dilated kernel spans."""
+        return self.d_h * (self.k_h - 1) + 1
+
+    @cached_property
+    def e_w(self) -> int:
+        """Effective kernel width."""
+        return self.d_w * (self.k_w - 1) + 1
+
+    @cached_property
+    def o_h(self) -> int:
+        """Output height."""
+        return (self.i_h + self.p_t + self.p_b - self.e_h) // self.s_h + 1
+
+    @cached_property
+    def o_w(self) -> int:
+        """Output width."""
+        return (self.i_w + self.p_l + self.p_r - self.e_w) // self.s_w + 1
+
+    # Groups ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def i_cg(self) -> int:
+        """Input channels of one group."""
+        return self.i_c // self.groups
+
+    @cached_property
+    def k_cg(self) -> int:
+        """Output channels of one group."""
+        return self.k_c // self.groups
+
+    # Arrays ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the input in n-h-w-c, whatever the layout outside."""
+        return self.i_n, self.i_h, self.i_w, self.i_c
+
+    @cached_property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the kernel in h-w-i-o, whatever the layout outside."""
+        return self.k_h, self.k_w, self.i_cg, self.k_c
+
+    @cached_property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the output in n-h-w-c, whatever the layout outside."""
+        return self.i_n, self.o_h, self.o_w, self.k_c
+
+    @cached_property
+    def outer_output_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the output as the caller sees it, in the layout of the call."""
+        if self.layout == "NCHW":
+            return self.i_n, self.k_c, self.o_h, self.o_w
+        return self.output_shape
+
+    @cached_property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return np.dtype(self.dtype).itemsize
+
+    @cached_property
+    def input_size(self) -> int:
+        """\\|I\\| = i_n·i_h·i_w·i_c."""
+        return math.prod(self.input_shape)
+
+    @cached_property
+    def kernel_size(self) -> int:
+        """\\|K\\| = k_h·k_w·(i_c/G)·k_c."""
+        return math.prod(self.kernel_shape)
+
+    @cached_property
+    def output_size(self) -> int:
+        """\\|O\\| = i_n·o_h·o_w·k_c."""
+        return math.prod(self.output_shape)
+
+    @cached_property
+    def output_nbytes(self) -> int:
+        """Bytes of the output."""
+        return self.output_size * self.itemsize
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of the definition: i_n·o_h·o_w·k_h·k_w·(i_c/G)·k_c (padding counted in full)."""
+        return self.output_size * self.k_h * self.k_w * self.i_cg
+
+    # Lowered matrices -----------------------------------------------------------------------------------
+
+    @cached_property
+    def is_pointwise(self) -> bool:
+        """Whether the input is its own lowered matrix: 1×1, stride 1, no padding, one group."""
+        return self.k_h == self.k_w == self.s_h == self.s_w == self.groups == 1 and not any(
+            (self.p_t, self.p_b, self.p_l, self.p_r)
+        )
+
+    @cached_property
+    def im2col_size(self) -> int:
+        """Elements of im2col's lowered matrix: i_n·o_h·o_w·k_h·k_w·i_c."""
+        return self.i_n * self.o_h * self.o_w * self.k_h * self.k_w * self.i_c
+
+    @cached_property
+    def paper_mec_size(self) -> int:
+        """Elements of L as the paper writes it, all padded rows stored: i_n·o_w·(i_h + p_t + p_b)·k_w·i_c."""
+        return self.i_n * self.o_w * (self.i_h + self.p_t + self.p_b) * self.k_w * self.i_c
+
+    @cached_property
+    def mec_size(self) -> int:
+        """Elements of MEC's lowered matrix L: i_n·o_w·r_h·k_w·i_c with r_h = ``lowered_rows()``."""
+        return self.i_n * self.o_w * self.lowered_rows() * self.k_w * self.i_c
+
+    def lowered_rows(self, y0: int = 0, n_y: int | None = None) -> int:
+        """The image rows that output rows y0 .. y0 + n_y read: r_h, the height of a strip of L.
+
+        Without padding and dilation that is (n_y - 1)·s_h + k_h, and n_y·k_h where s_h > k_h; rows of the
+        padding are not counted.  ``pymec/kernels/_lowered_rows.pxd`` says where each row is kept.
+        """
+        n_y = self.o_h - y0 if n_y is None else n_y
+        common = math.gcd(self.s_h, self.d_h)
+        n_classes = min(self.d_h // common, n_y)  # rows of different residue mod d_h share nothing
+        stride = self.s_h // common
+        step = min(stride, self.k_h)
+
+        def slots_before(row: int, n_slots: int) -> int:
+            """Stored rows of a class before an image row, counted from the class's first."""
+            periods, rest = divmod(max(-(-row // self.d_h), 0), stride)
+            return min(periods * step + min(rest, self.k_h), n_slots)
+
+        rows = 0
+        for j in range(n_classes):
+            base = (y0 + j) * self.s_h - self.p_t
+            n_slots = (-(-(n_y - j) // n_classes) - 1) * step + self.k_h
+            rows += slots_before(self.i_h - base, n_slots) - slots_before(-base, n_slots)
+        return rows
+
+    @lru_cache(maxsize=64)  # noqa: B019 - shapes are small, and equal ones share their entry
+    def band_rows_kept(self, band_rows: int) -> int:
+        """r_b: the most image rows that any band of ``band_rows`` output rows reads."""
+        return max(
+            self.lowered_rows(y0, min(band_rows, self.o_h - y0)) for y0 in range(0, self.o_h, band_rows)
+        )
+
+    def band_size(self, band_rows: int) -> int:
+        """Elements of one band's strips in ``mec_banded``: o_w·r_b·k_w·i_c/G."""
+        if band_rows < 1:
+            raise ValueError(f"band_rows must be positive, got {band_rows}")
+        return self.o_w * self.band_rows_kept(band_rows) * self.k_w * self.i_cg
+
+    # Relatives ------------------------------------------------------------------------------------------
+
+    def single_image(self) -> ConvShape:
+        """The same convolution of one image."""
+        return replace(self, i_n=1)
+
+    def rows_as_images(self) -> ConvShape:
+        """A pointwise convolution again, every image row an image of its own."""
+        return replace(self, i_n=self.i_n * self.i_h, i_h=1)
+
+
+# Argument checks ----------------------------------------------------------------------------------------
+
+_PLAIN = (int, str)
+
+
+def _checked_shape(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    dtype: Any,
+    layout: str,
+) -> ConvShape:
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {layout!r}")
+    kernel_layout = LAYOUTS[layout]
+    x_sizes = _integers("x_shape", x_shape, 4, f"four sizes, {layout}")
+    kernel_sizes = _integers("kernel_shape", kernel_shape, 4, f"four sizes, {kernel_layout}")
+    x = dict(zip(layout, x_sizes, strict=True))
+    kernel = dict(zip(kernel_layout, kernel_sizes, strict=True))
+    if x["N"] < 0 or min(x["H"], x["W"], x["C"]) < 1:
+        raise ValueError(f"x must have a positive size along H, W and C ({layout}), got shape {x_sizes}")
+    if min(kernel_sizes) < 1:
+        raise ValueError(f"kernel must have a positive size along {kernel_layout}, got shape {kernel_sizes}")
+    (groups,) = _integers("groups", (groups,), 1, "a positive integer", low=1)
+    if x["C"] % groups or kernel["O"] % groups:
+        raise ValueError(
+            f"groups={groups} must divide the {x['C']} input channels of x and the {kernel['O']} output "
+            "channels of kernel"
+        )
+    if kernel["I"] * groups != x["C"]:
+        raise ValueError(
+            f"kernel has {kernel['I']} input channels per group, so with groups={groups} x would need "
+            f"{kernel['I'] * groups} channels; x has {x['C']} (x is read as {layout}, kernel as {kernel_layout})"
+        )
+    s_h, s_w = _pair("stride", stride, low=1)
+    d_h, d_w = _pair("dilation", dilation, low=1)
+    e_h, e_w = d_h * (kernel["H"] - 1) + 1, d_w * (kernel["W"] - 1) + 1
+    (p_t, p_b), (p_l, p_r) = _four_sides(padding, (x["H"], x["W"]), (e_h, e_w), (s_h, s_w))
+    if e_h > x["H"] + p_t + p_b or e_w > x["W"] + p_l + p_r:
+        raise ValueError(
+            f"kernel spans {e_h} × {e_w} pixels (dilation included), more than the padded input's "
+            f"{x['H'] + p_t + p_b} × {x['W'] + p_l + p_r}; pad more or use a smaller kernel"
+        )
+    return ConvShape(
+        i_n=x["N"], i_h=x["H"], i_w=x["W"], i_c=x["C"],
+        k_h=kernel["H"], k_w=kernel["W"], k_c=kernel["O"],
+        s_h=s_h, s_w=s_w, p_t=p_t, p_b=p_b, p_l=p_l, p_r=p_r, d_h=d_h, d_w=d_w,
+        groups=groups, dtype=dtype_name("dtype", dtype), layout=layout,
+    )  # fmt: skip
+
+
+_remembered_shape = lru_cache(maxsize=256, typed=True)(_checked_shape)
+
+
+def dtype_name(argument: str, dtype: Any) -> str:
+    """The name of a dtype pymec computes in, or a TypeError that names the argument."""
+    try:
+        given = np.dtype(dtype)
+    except TypeError:
+        given = None
+    if given is None or given.name not in DTYPES:
+        raise TypeError(f"{argument} must be float32 or float64, got {dtype!s}; convert it with astype")
+    if not given.isnative:
+        raise TypeError(f"{argument} must be in this machine's byte order, got {dtype!s}; use .newbyteorder('=')")
+    return given.name
+
+
+def _integers(argument: str, values: Any, length: int, wanted: str, low: int | None = None) -> tuple[int, ...]:
+    """Values as Python integers; booleans and floats are slips, not sizes."""
+    try:
+        items = tuple(values)
+        numbers = tuple(operator.index(item) for item in items)
+    except TypeError:
+        raise TypeError(f"{argument} must be {wanted}, got {values!r}") from None
+    if len(numbers) != length or any(isinstance(item, (bool, np.bool_)) for item in items):
+        raise ValueError(f"{argument} must be {wanted}, got {values!r}")
+    if low is not None and min(numbers) < low:
+        raise ValueError(f"{argument} must be at least {low}, got {values[0] if length == 1 else values!r}")
+    return numbers
+
+
+def _pair(argument: str, value: Any, low: int) -> tuple[int, int]:
+    wanted = "an integer or a (vertical, horizontal) pair of integers"
+    both = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    first, second = _integers(argument, both, 2, wanted, low)
+    return first, second
+
+
+def _four_sides(
+    padding: Any, sizes: tuple[int, int], extents: tuple[int, int], strides: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding == "same":
+            vertical, horizontal = (
+                max((-(-size // stride) - 1) * stride + extent - size, 0)
+                for size, extent, stride in zip(sizes, extents, strides, strict=True)
+            )
+            return (vertical // 2, vertical - vertical // 2), (horizontal // 2, horizontal - horizontal // 2)
+        raise ValueError(f"padding must be numbers, 'valid' or 'same', got {padding!r}")
+    wanted = "an integer, (p_h, p_w), ((top, bottom), (left, right)), 'valid' or 'same'"
+    if isinstance(padding, Sequence) and len(padding) == 2 and all(isinstance(p, Sequence) for p in padding):
+        (p_t, p_b), (p_l, p_r) = (_integers("padding", sides, 2, wanted, low=0) for sides in padding)
+        return (p_t, p_b), (p_l, p_r)
+    both = padding if isinstance(padding, Sequence) else (padding, padding)
+    p_h, p_w = _integers("padding", both, 2, wanted, low=0)
+    return (p_h, p_h), (p_w, p_w)

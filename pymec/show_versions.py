@@ -1,0 +1,57 @@
+"""What a bug report needs: versions, BLAS builds, OpenMP, CPU."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from threadpoolctl import threadpool_info
+
+from pymec import _build_info, threads
+
+PACKAGES = ("pymec", "numpy", "scipy", "threadpoolctl", "memray", "matplotlib")
+
+
+def cpu_name() -> str:
+    """The CPU as the system names it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Everything :func:`show_versions` prints, by name."""
+    found = {"python": sys.version.split()[0], "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    found["cpu"] = f"{cpu_name()}, {os.cpu_count()} CPUs"
+    found["openmp"] = (
+        f"yes, {threads.effective_n_threads()} threads by default"
+        if _build_info.OPENMP
+        else "no: this build runs on one thread, and its benchmarks mean nothing"
+    )
+    kinds = [name for name, on in (("debug", _build_info.DEBUG), ("native", _build_info.NATIVE)) if on]
+    found["build"] = ", ".join(kinds) or "portable, optimised"
+    own = {library.filepath for library in threads.blas_libraries()}
+    for library in threadpool_info():
+        if library["user_api"] == "blas":
+            owner = "blas of pymec (SciPy's)" if library["filepath"] in own else "blas of others"
+            parts = (library.get(key) for key in ("internal_api", "version", "architecture", "threading_layer"))
+            found[owner] = " ".join(str(part) for part in parts if part)
+    return found
+
+
+def show_versions() -> None:
+    """Print versions, BLAS, OpenMP and CPU; paste it into an issue."""
+    found = versions()
+    width = max(map(len, found))
+    for name, value in found.items():
+        print(f"{name:<{width}}  {value}")

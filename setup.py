@@ -1,0 +1,140 @@
+"""Builds the compiled kernels.  All metadata is in pyproject.toml; here are only the extensions.
+
+Switches, read from the environment (each is on when set to anything but "" or "0"):
+
+PYMEC_NO_OPENMP   build without OpenMP; pymec then runs on one thread and says so
+PYMEC_DEBUG       all of Cython's run-time checks on, no optimisation: for tests, not for timing
+PYMEC_ANNOTATE    write the annotated HTML of each kernel beside its source
+PYMEC_NATIVE      tune for the CPU of this machine (-march=native); such a build must not be passed on
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = Path(__file__).parent
+KERNELS = ROOT / "pymec" / "kernels"
+WINDOWS = sys.platform == "win32"
+MACOS = sys.platform == "darwin"
+
+
+def switch(name):
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+DEBUG = switch("PYMEC_DEBUG")
+ANNOTATE = switch("PYMEC_ANNOTATE")
+NATIVE = switch("PYMEC_NATIVE")
+
+OPENMP_PROBE = """
+#include <omp.h>
+#include <stdio.h>
+int main(void) {
+    int n = 0;
+    #pragma omp parallel reduction(+:n)
+    n += 1;
+    printf("%d\\n", n);
+    return n < 1;
+}
+"""
+
+
+def openmp_flags():
+    """Compile and run a small OpenMP program; return (compile flags, link flags), empty without OpenMP."""
+    if switch("PYMEC_NO_OPENMP"):
+        return [], []
+    if WINDOWS:
+        return ["/openmp"], []  # every MSVC that builds Python extensions has it
+    # Apple's clang takes the flag only through its preprocessor and wants libomp named.
+    candidates = [(["-fopenmp"], ["-fopenmp"])]
+    if MACOS:
+        candidates.append((["-Xpreprocessor", "-fopenmp"], ["-lomp"]))
+    compiler = os.environ.get("CC", "cc").split()
+    environment_flags = os.environ.get("CFLAGS", "").split() + os.environ.get("LDFLAGS", "").split()
+    for compile_flags, link_flags in candidates:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "probe.c"
+            program = Path(folder) / "probe"
+            source.write_text(OPENMP_PROBE)
+            build = [*compiler, *compile_flags, *environment_flags, str(source), "-o", str(program), *link_flags]
+            try:
+                subprocess.run(build, check=True, capture_output=True)
+                subprocess.run([str(program)], check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError):
+                continue
+            return compile_flags, link_flags
+    print("pymec: this compiler has no OpenMP; building for one thread", file=sys.stderr)
+    return [], []
+
+
+def write_if_changed(path, text):
+    """Leave an unchanged file's time stamp alone, so that rebuilds stay incremental."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def write_blas_int():
+    """Name the integer type of SciPy's BLAS: SciPy 1.18 exports it, before that it is a C int."""
+    import scipy
+
+    declarations = Path(scipy.__file__).parent / "linalg" / "cython_blas.pxd"
+    exported = "blas_int" in declarations.read_text()
+    line = "from scipy.linalg.cython_blas cimport blas_int" if exported else "ctypedef int blas_int"
+    write_if_changed(KERNELS / "_blas_int.pxi", f"# written by setup.py for the SciPy at hand\n{line}\n")
+
+
+def write_build_info(openmp):
+    text = (
+        '"""How this copy of pymec was built; written by setup.py."""\n\n'
+        f"OPENMP: bool = {bool(openmp)}\nDEBUG: bool = {DEBUG}\nNATIVE: bool = {NATIVE}\n"
+    )
+    write_if_changed(ROOT / "pymec" / "_build_info.py", text)
+
+
+def extensions():
+    compile_openmp, link_openmp = openmp_flags()
+    write_blas_int()
+    write_build_info(compile_openmp)
+    if WINDOWS:
+        optimise = ["/Od"] if DEBUG else ["/O2"]
+    else:
+        # -fno-strict-overflow is CPython's own choice; -g keeps symbols for memray's native traces.
+        optimise = ["-O1", "-g"] if DEBUG else ["-O3", "-g1"]
+        if NATIVE:
+            optimise.append("-march=native")
+    return [
+        Extension(
+            f"pymec.kernels.{source.stem}",
+            [str(source.relative_to(ROOT))],
+            extra_compile_args=optimise + compile_openmp,
+            extra_link_args=link_openmp,
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        )
+        for source in sorted(KERNELS.glob("*.pyx"))
+    ]
+
+
+setup(
+    ext_modules=cythonize(
+        extensions(),
+        nthreads=0 if WINDOWS or MACOS else os.cpu_count() or 1,
+        annotate=ANNOTATE,
+        force=DEBUG or ANNOTATE,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "nonecheck": DEBUG,
+            "overflowcheck": DEBUG,
+            "cdivision": True,  # C's division in both builds: one meaning, and no GIL for a zero check
+            "embedsignature": True,
+            "embedsignature.format": "python",
+        },
+    ),
+)
