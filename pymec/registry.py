@@ -12,7 +12,9 @@ from typing import Any
 
 from pymec.kernels import direct, im2col, im2col_blocked, mec, mec_banded
 from pymec.kernels._blas import BLAS_INT_MAX
+from pymec.kernels._pieces import small_products
 from pymec.shapes import ConvShape
+from pymec.threads import blas_multiplies_small_products_unpacked
 
 SLICE_BYTES = 512 * 1024
 """What a thread's slice of a bounded algorithm may take without a limit: half of a 1 MiB level-2 cache."""
@@ -141,6 +143,10 @@ def _mec_a(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(max(shape.mec_size, shape.output_size))
 
 
+def _mec_cut(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(_mec(shape, n_threads, limit).size, {"cut": blas_multiplies_small_products_unpacked()})
+
+
 def _slices(units: int, n_threads: int, smallest: int, limit: int | None) -> int:
     """Threads with a slice of workspace each: no more than there is work for, or room."""
     slices = max(1, min(n_threads, units))
@@ -167,7 +173,9 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     band_rows = max(1, min(most, (rows - shape.k_h) // min(shape.s_h, shape.k_h) + 1))
     while band_rows > 1 and shape.band_size(band_rows) > room:
         band_rows -= 1
-    return Schedule(slices * shape.band_size(band_rows), {"band_rows": band_rows, "slices": slices})
+    pieces = small_products(shape, shape.o_w, n_threads) if blas_multiplies_small_products_unpacked() else None
+    options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
+    return Schedule(slices * shape.band_size(band_rows), options)
 
 
 _MEC_PAPER = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
@@ -257,7 +265,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             formula="i_n·o_w·r_h·k_w·i_c",
             order="k",
             unsupported=_mec_a_limit,
-            schedule=_mec,
+            schedule=_mec_cut,
             run=mec.run,
         ),
         Algorithm(

@@ -15,4 +15,5 @@ cdef Geometry geometry(object shape) except *
 cdef int check_operands(const Geometry* g, const Py_ssize_t* x, const Py_ssize_t* kernel,
                         const Py_ssize_t* out) except -1
 cdef int check_extents(str name, const Py_ssize_t* given, tuple wanted) except -1
+cdef int check_threads(int n_threads) except -1
 cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1

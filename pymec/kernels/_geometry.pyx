@@ -43,3 +43,10 @@ cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1:
     if given < needed:
         raise ValueError(f"{name} has {given} elements, but this stage writes {needed}")
     return 0
+
+
+cdef int check_threads(int n_threads) except -1:
+    """Refuse a number of threads that OpenMP gives no meaning to."""
+    if n_threads < 1:
+        raise ValueError(f"n_threads must be positive, got {n_threads}")
+    return 0

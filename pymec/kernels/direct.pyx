@@ -21,7 +21,7 @@ Workspace: 0.  Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels._geometry cimport Geometry, check_operands, geometry
+from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 
 cdef enum:
     BLOCK = 32  # output channels summed at a time: 32 doubles fit the vector registers of most CPUs
@@ -86,6 +86,7 @@ def run(
     """Convolve by the definition, output rows shared among ``n_threads`` threads; ``workspace`` is not used."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t row
+    check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
     if g.i_n == 0:
         return

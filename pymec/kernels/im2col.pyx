@@ -26,7 +26,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._blas cimport gemm_rowmajor
-from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._patch cimport copy_patch_row, zero
 
 
@@ -77,6 +77,7 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     """
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t unit
+    check_threads(n_threads)
     check_operands(&g, x.shape, NULL, NULL)
     check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_h * g.k_w * g.i_c)
     if g.i_n == 0:
@@ -116,6 +117,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     """Stage 2: O (i_n·o_h·o_w × k_c) = L · K, one product per group, each thread a share of it."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t group, share
+    check_threads(n_threads)
     check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_h * g.k_w * g.i_c)
     check_operands(&g, NULL, kernel.shape, out.shape)
     if g.i_n == 0:

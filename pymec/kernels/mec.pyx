@@ -30,7 +30,7 @@ from cython.parallel import prange
 from libc.string cimport memcpy
 
 from pymec.kernels._blas cimport gemm_rowmajor
-from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport (
     Band, Partition, RowClass, band_of_rows, image_row, partition, placed_class,
 )
@@ -58,21 +58,13 @@ cdef void lower_strip(
 
 
 cdef void lower_unit(
-    const floating* I, floating* L, Py_ssize_t unit, Py_ssize_t i_n, const Band* band, const Geometry* g
+    const floating* I, floating* L, Py_ssize_t unit, const Band* band, const Geometry* g
 ) noexcept nogil:
     """One strip of L, counted through groups, images and output columns."""
     cdef Py_ssize_t x = unit % g.o_w
-    cdef Py_ssize_t n = unit / g.o_w % i_n
-    cdef Py_ssize_t group = unit / g.o_w / i_n
+    cdef Py_ssize_t n = unit / g.o_w % g.i_n
+    cdef Py_ssize_t group = unit / g.o_w / g.i_n
     lower_strip(I, L + unit * band.rows * g.k_w * g.i_cg, n, x, group, band, g)
-
-
-cdef void lower_images(
-    const floating* I, floating* L, Py_ssize_t i_n, const Band* band, const Geometry* g, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t unit
-    for unit in prange(g.groups * i_n * g.o_w, num_threads=n_threads, schedule="static"):
-        lower_unit(I, L, unit, i_n, band, g)
 
 
 # Stage 2: the products (Algorithm 1, lines 7-11; Algorithm 2, lines 9-13 and 21-25) ---------------------
@@ -143,18 +135,6 @@ cdef void multiply_unit(
                   band, pieces, g)
 
 
-cdef void multiply_images(
-    const floating* L, const floating* K, floating* O, Py_ssize_t images, Py_ssize_t columns,
-    const Band* band, const Pieces* pieces, const Geometry* g, int n_threads
-) noexcept nogil:
-    cdef Py_ssize_t unit
-    cdef Py_ssize_t row_blocks = (band.n_y + pieces.output_rows - 1) / pieces.output_rows
-    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
-    for unit in prange(g.groups * channel_blocks * images * row_blocks, num_threads=n_threads,
-                       schedule="static"):
-        multiply_unit(L, K, O, unit, images, columns, band, pieces, g)
-
-
 # Stage 3: Solution A's repair, h-n-w-c to n-h-w-c through L (Algorithm 2, lines 14-19) ------------------
 
 
@@ -166,17 +146,20 @@ cdef void repair_row(const floating* L, floating* O, Py_ssize_t unit, const Geom
     memcpy(O + unit * row, L + (y * g.i_n + n) * row, row * sizeof(floating))
 
 
-cdef inline void copy_row(const floating* source, floating* target, Py_ssize_t i, Py_ssize_t row) noexcept nogil:
-    memcpy(target + i * row, source + i * row, row * sizeof(floating))
+cdef void copy_row(const floating* O, floating* L, Py_ssize_t unit, const Geometry* g) noexcept nogil:
+    """One row of the output, wherever it belongs, into the same place of L."""
+    cdef Py_ssize_t row = g.o_w * g.k_c
+    memcpy(L + unit * row, O + unit * row, row * sizeof(floating))
 
 
-cdef void repair_images(floating* O, floating* L, const Geometry* g, int n_threads) noexcept nogil:
-    cdef Py_ssize_t unit
-    for unit in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-        copy_row(O, L, unit, g.o_w * g.k_c)
-    for unit in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-        repair_row(L, O, unit, g)
 # What Python calls -------------------------------------------------------------------------------------
+
+T_WHOLE = 100
+"""T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
+
+T_CUT = 10
+"""T for products cut small: Solution A only won at o_w = 5 and 10 (``profiling/solutions.py``, batch 4 and 32)."""
+
 
 cdef Pieces pieces_of(object pieces) except *:
     """A :class:`pymec.kernels._pieces.Pieces` as a struct; all of it must be positive."""
@@ -187,10 +170,7 @@ cdef Pieces pieces_of(object pieces) except *:
     return p
 
 
-T_DEFAULT = 100  # the paper's value for GPUs; see the docstring of choose_solution
-
-
-def choose_solution(shape, T=T_DEFAULT):
+def choose_solution(shape, int T):
     """Algorithm 2, line 8: Solution A if o_w <= T and \\|O\\| <= \\|L\\|, otherwise Solution B.
 
     Parameters
@@ -220,6 +200,8 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     """
     cdef Geometry g = geometry(shape)
     cdef Band band = band_of_rows(0, g.o_h, &g)
+    cdef Py_ssize_t unit
+    check_threads(n_threads)
     check_operands(&g, x.shape, NULL, NULL)
     check_room("L", L.shape[0], g.i_n * g.o_w * band.rows * g.k_w * g.i_c)
     if g.i_n == 0 or band.rows == 0:
@@ -227,7 +209,8 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef floating* to = &L[0]
     with nogil:
-        lower_images(I, to, g.i_n, &band, &g, n_threads)
+        for unit in prange(g.groups * g.i_n * g.o_w, num_threads=n_threads, schedule="static"):
+            lower_unit(I, to, unit, &band, &g)
 
 
 def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
@@ -240,7 +223,16 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef Geometry g = geometry(shape)
     cdef Band band = band_of_rows(0, g.o_h, &g)
     cdef Pieces cut = pieces_of(pieces or whole_products(shape))
-    cdef bint side_by_side = solution == "A"
+    if solution not in ("A", "B"):
+        raise ValueError(f"solution must be 'A' or 'B', got {solution!r}")
+    # Solution A sees the strips of all images as those of one, wide image.
+    cdef Py_ssize_t images = 1 if solution == "A" else g.i_n
+    cdef Py_ssize_t columns = g.i_n * g.o_w if solution == "A" else g.o_w
+    cdef Py_ssize_t row_blocks = (g.o_h + cut.output_rows - 1) / cut.output_rows
+    cdef Py_ssize_t channel_blocks = (g.k_cg + cut.channels - 1) / cut.channels
+    cdef Py_ssize_t units = g.groups * channel_blocks * images * row_blocks
+    cdef Py_ssize_t unit
+    check_threads(n_threads)
     check_room("L", L.shape[0], g.i_n * g.o_w * band.rows * g.k_w * g.i_c)
     check_operands(&g, NULL, kernel.shape, out.shape)
     if g.i_n == 0:
@@ -249,15 +241,15 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
-        if side_by_side:
-            multiply_images(lowered, K, O, 1, g.i_n * g.o_w, &band, &cut, &g, n_threads)
-        else:
-            multiply_images(lowered, K, O, g.i_n, g.o_w, &band, &cut, &g, n_threads)
+        for unit in prange(units, num_threads=n_threads, schedule="static"):
+            multiply_unit(lowered, K, O, unit, images, columns, &band, &cut, &g)
 
 
 def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
     """Stage 3, Solution A with several images: h-n-w-c to n-h-w-c, the dead L holding the copy."""
     cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t row
+    check_threads(n_threads)
     check_operands(&g, NULL, NULL, out.shape)
     check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_c)
     if g.i_n == 0:
@@ -265,7 +257,10 @@ def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
     cdef floating* O = &out[0, 0, 0, 0]
     cdef floating* copy = &L[0]
     with nogil:
-        repair_images(O, copy, &g, n_threads)
+        for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
+            copy_row(O, copy, row, &g)
+        for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
+            repair_row(copy, O, row, &g)
 
 
 def run_vanilla(x, kernel, out, workspace, shape, n_threads=1):
@@ -290,17 +285,20 @@ def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None):
     if shape.is_pointwise:
         # Image rows as images of one row each: L[n, x, 0, 0, :] is I[n, 0, x, :], nothing to copy.
         shape = shape.rows_as_images()
-        x = workspace = x.reshape(shape.input_shape)
-        out = out.reshape(shape.output_shape)
-        return multiply(x.reshape(-1), kernel, out, shape, "B", pieces, n_threads)
-    lower(x, workspace, shape, n_threads)
+        workspace, out = x.reshape(-1), out.reshape(shape.output_shape)
+    else:
+        lower(x, workspace, shape, n_threads)
     multiply(workspace, kernel, out, shape, "B", pieces, n_threads)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, T=T_DEFAULT, cut=True):
-    """Algorithm 2 with the choice of line 8; ``cut`` issues its products in pieces, the sums the same."""
+def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut=True):
+    """Algorithm 2 with the choice of line 8.
+
+    ``cut`` issues the products in pieces that stay in BLAS's small-matrix path.  T is by default
+    :data:`T_CUT` with and :data:`T_WHOLE` without it.
+    """
     run_solution, columns = run_b, shape.o_w
-    if choose_solution(shape, T) == "A":
+    if choose_solution(shape, (T_CUT if cut else T_WHOLE) if T is None else T) == "A":
         run_solution, columns = run_a, shape.i_n * shape.o_w
     pieces = small_products(shape, columns, n_threads) if cut else None
     run_solution(x, kernel, out, workspace, shape, n_threads, pieces)

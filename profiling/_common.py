@@ -1,0 +1,191 @@
+"""What the scripts of this folder share: measuring cells, progress, tables, figures, the machine."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pymec
+from pymec.show_versions import versions
+
+HERE = Path(__file__).resolve().parent
+MIB = 2**20
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's: told apart by everybody
+
+
+# The command line ---------------------------------------------------------------------------------------
+
+
+def comma_list(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """An argparse type: some of ``known``, separated by commas, or ``all``."""
+
+    def parse(text: str) -> list[str]:
+        chosen = list(known) if text == "all" else text.split(",")
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return chosen
+
+    return parse
+
+
+def comma_integers(text: str) -> list[int]:
+    """An argparse type: positive integers, separated by commas."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of positive integers such as 1,2")
+    return numbers
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def convolution_arguments(shape: pymec.ConvShape) -> dict[str, Any]:
+    """The keywords that make :func:`pymec.conv2d` and its like do a shape's convolution."""
+    return {
+        "stride": (shape.s_h, shape.s_w),
+        "padding": ((shape.p_t, shape.p_b), (shape.p_l, shape.p_r)),
+        "dilation": (shape.d_h, shape.d_w),
+        "groups": shape.groups,
+    }
+
+
+# Measuring memory ---------------------------------------------------------------------------------------
+
+
+class Cell(NamedTuple):
+    """One call whose memory is measured; ``name`` is its layer's, or what tells it from its neighbours."""
+
+    name: str
+    shape: pymec.ConvShape
+    algorithm: str
+    n_threads: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.algorithm} t{self.n_threads} n{self.shape.i_n} {self.shape.dtype}"
+
+
+def measure_cells(
+    cells: Iterable[Cell], workers: int, title: str
+) -> Iterator[tuple[Cell, pymec.memory.MemoryReport | RuntimeError]]:
+    """Measure every cell in a fresh process, ``workers`` of them at once; yield each as it finishes.
+
+    A process that fails yields its error in place of a report: the other cells go on.
+    """
+    if find_spec("memray") is None:
+        sys.exit("memray is not installed (it exists for Linux and macOS): pip install 'pymec[profile]'")
+    cells = list(cells)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        jobs = {
+            pool.submit(pymec.memory.measure_shape, cell.shape, cell.algorithm, n_threads=cell.n_threads): cell
+            for cell in cells
+        }
+        with progress(len(cells), title) as step:
+            for job in as_completed(jobs):
+                error = job.exception()
+                if error is not None and not isinstance(error, RuntimeError):
+                    raise error
+                step(str(jobs[job]))
+                yield jobs[job], error or job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def measure_all(cells: Iterable[Cell], workers: int, title: str) -> dict[Cell, pymec.memory.MemoryReport]:
+    """The reports of all cells; stops at a process that fails."""
+    reports = {}
+    for cell, report in measure_cells(cells, workers, title):
+        if isinstance(report, RuntimeError):
+            raise report
+        reports[cell] = report
+    return reports
+
+
+@contextmanager
+def progress(total: int, title: str) -> Iterator[Callable[[str], None]]:
+    """``step(what)`` counts one up: rich's bar on a terminal, plain lines elsewhere, both on stderr."""
+    if sys.stderr.isatty() and find_spec("rich"):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[what]}"), console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=total, what="")
+            yield lambda what: bar.update(task, advance=1, what=what)
+        return
+    done = 0
+
+    def step(what: str) -> None:
+        nonlocal done
+        done += 1
+        print(f"{title} {done}/{total}: {what}", file=sys.stderr, flush=True)
+
+    yield step
+
+
+# Writing ------------------------------------------------------------------------------------------------
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: first column to the left, numbers to the right, padded to be read as it is."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines.insert(1, rule)
+    return "\n".join(
+        "| " + " | ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        + " |"
+        for line in lines
+    )  # fmt: skip
+
+
+def mib(nbytes: int) -> str:
+    """Bytes in MiB, three digits behind the point."""
+    return f"{nbytes / MIB:.3f}"
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """The mean that ratios have; not a number where there are none."""
+    logs = [math.log(value) for value in values]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
+
+
+def machine() -> dict[str, str]:
+    """What a number depends on beside the code: CPU, versions, BLAS, build."""
+    found = versions()
+    found["pymec"] = pymec.__version__
+    found["platform"] = f"{platform.system()} {platform.machine()}"
+    return found
+
+
+def machine_line() -> str:
+    """The machine in one line, for below a table."""
+    found = machine()
+    parts = [found["cpu"], f"Python {found['python']}", *(f"{p} {found[p]}" for p in ("numpy", "scipy", "pymec"))]
+    parts += [value for name, value in found.items() if name.startswith("blas of pymec")]
+    return ", ".join(parts)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write an SVG that is the same, byte for byte, whenever its data is."""
+    import matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "pymec", "svg.fonttype": "none"}):
+        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+    print(f"figure: {path}", file=sys.stderr)

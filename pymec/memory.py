@@ -1,0 +1,271 @@
+"""The bytes a convolution takes: predicted by formula, and measured by memray in a fresh process.
+
+One call is measured, after a warm-up with the same number of threads: the first product makes BLAS map its
+packing buffers and OpenMP start its threads, which is none of the algorithm's doing.  Of every allocation
+alive at the peak memray knows the Python line and the native stack that asked for it, so the peak is split
+by who asked, not by subtraction:
+
+==============  ======================================================================================
+``workspace``   asked for by :func:`pymec.workspace.allocate_workspace`
+``output``      asked for by :func:`pymec.workspace.allocate_output`
+``blas``        asked for below ``gemm_rowmajor``, the one function that calls BLAS
+``other``       everything else: a few kilobytes of Python's own objects
+==============  ======================================================================================
+
+memray counts what is requested, whether or not a page is ever touched; ``resident`` counts touched pages,
+in a call of its own without memray.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pymec import planning
+from pymec.conv import conv2d
+from pymec.execution import as_array
+from pymec.shapes import ConvShape, Padding, Pair, dtype_name
+
+_ALLOCATORS = {"allocate_workspace": "workspace", "allocate_output": "output"}
+
+NUMPY_CACHE_BYTES = 1024
+"""Blocks up to this size NumPy keeps in a cache of its own, where memray does not see them change hands."""
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """The bytes of one call.
+
+    Attributes
+    ----------
+    algorithm : str
+    n_threads : int
+    predicted : int
+        Workspace by the algorithm's formula.
+    workspace, output, blas, other : int
+        What was alive at the peak, by who asked for it; together they are :attr:`peak`.
+    resident : int
+        Growth of the resident set, pages touched, in a call without memray.
+    """
+
+    algorithm: str
+    n_threads: int
+    predicted: int
+    workspace: int
+    output: int
+    blas: int
+    other: int
+    resident: int
+
+    @property
+    def peak(self) -> int:
+        """Peak heap of the call: all that memray saw alive at once."""
+        return self.workspace + self.output + self.blas + self.other
+
+    @property
+    def exact(self) -> bool:
+        """Whether the formula and memray agree to the byte."""
+        return self.predicted == self.workspace
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
+        return asdict(self)
+
+
+def measure(
+    x: Any,
+    kernel: Any,
+    *,
+    algorithm: str = "auto",
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    layout: str = "NHWC",
+    workspace_limit: int | str | None = None,
+    n_threads: int | None = None,
+    record: str | Path | None = None,
+) -> MemoryReport:
+    """Measure the memory of one :func:`pymec.conv2d` call.
+
+    The call is made in a fresh process on arrays of the same shapes and dtype: bytes do not depend on values.
+
+    Parameters
+    ----------
+    x, kernel, algorithm, stride, padding, dilation, groups, layout, workspace_limit, n_threads
+        As in :func:`pymec.conv2d`.
+    record : path, optional
+        Keep memray's record here, for ``memray flamegraph`` and its other reporters.
+
+    Returns
+    -------
+    MemoryReport
+
+    Raises
+    ------
+    RuntimeError
+        If memray is not installed, or the process fails; its error output is in the message.
+    """
+    x, kernel = as_array("x", x), as_array("kernel", kernel)
+    shape = ConvShape.from_shapes(
+        x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        dtype=dtype_name("x", x.dtype), layout=layout,
+    )  # fmt: skip
+    return measure_shape(
+        shape, algorithm, workspace_limit=workspace_limit, n_threads=n_threads, record=record
+    )
+
+
+def measure_shape(
+    shape: ConvShape,
+    algorithm: str = "auto",
+    *,
+    workspace_limit: int | str | None = None,
+    n_threads: int | None = None,
+    record: str | Path | None = None,
+) -> MemoryReport:
+    """As :func:`measure`, for a shape of which there are no arrays."""
+    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    # Errors of the caller's surface here, not in the other process.
+    recipe = planning.recipe(shape, algorithm, "fast", limit, n_threads)
+    with tempfile.TemporaryDirectory(prefix="pymec-") as folder:
+        path = Path(folder) / "record.bin" if record is None else Path(record).absolute()
+        if path.exists():
+            raise ValueError(f"record {str(path)!r} exists already; name another file or remove it")
+        job = {
+            "path": sys.path,
+            "shape": asdict(shape),
+            "algorithm": recipe.algorithm.name,
+            "limit": limit,
+            "n_threads": recipe.n_threads,
+            "record": str(path),
+        }
+        return MemoryReport(**_in_fresh_process(job))
+
+
+def _in_fresh_process(job: dict[str, Any]) -> dict[str, Any]:
+    command = "import json, sys; job = json.load(sys.stdin); sys.path[:] = job.pop('path'); "
+    command += "from pymec.memory import _serve; _serve(job)"
+    done = subprocess.run(
+        [sys.executable, "-c", command], input=json.dumps(job), capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"the measuring process failed:\n{done.stderr.strip()}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# In the fresh process -----------------------------------------------------------------------------------
+
+
+def _serve(job: dict[str, Any]) -> None:
+    """Run one job and print its report as a line of JSON."""
+    try:
+        import memray
+    except ImportError:
+        sys.exit("memray is not installed (it exists for Linux and macOS): pip install 'pymec[profile]'")
+
+    shape = ConvShape(**job["shape"])
+    recipe = planning.recipe(shape, job["algorithm"], "fast", job["limit"], job["n_threads"])
+    inner = replace(shape, layout="NHWC")
+    x = np.ones(inner.input_shape, shape.dtype)
+    kernel = np.ones(inner.kernel_shape, shape.dtype)
+    if shape.layout == "NCHW":
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        kernel = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+
+    def call() -> None:
+        conv2d(
+            x,
+            kernel,
+            stride=(shape.s_h, shape.s_w),
+            padding=((shape.p_t, shape.p_b), (shape.p_l, shape.p_r)),
+            dilation=(shape.d_h, shape.d_w),
+            groups=shape.groups,
+            layout=shape.layout,
+            algorithm=job["algorithm"],
+            accuracy="fast",
+            workspace_limit=job["limit"],
+            n_threads=job["n_threads"],
+        )
+
+    call()  # the warm-up
+    resident = _resident_growth(call)
+    # With NumPy's cache of this size emptied into our hands, it must ask malloc again.
+    held = [
+        np.empty(nbytes, np.uint8)
+        for nbytes in (recipe.workspace_nbytes, shape.output_nbytes)
+        if nbytes <= NUMPY_CACHE_BYTES
+        for _ in range(8)
+    ]
+    gc.collect()
+    with memray.Tracker(job["record"], native_traces=True):
+        call()
+    del held
+    with memray.FileReader(job["record"]) as reader:
+        split = _split(reader.get_high_watermark_allocation_records(merge_threads=True))
+    report = MemoryReport(
+        algorithm=job["algorithm"],
+        n_threads=job["n_threads"],
+        predicted=recipe.workspace_nbytes,
+        resident=resident,
+        **split,
+    )
+    print(json.dumps(report.as_dict()))
+
+
+def _split(records: Iterable[Any]) -> dict[str, int]:
+    """Sort what was alive at the peak by who asked for it."""
+    split = dict.fromkeys(("workspace", "output", "blas", "other"), 0)
+    for record in records:
+        split[_asked_by(record)] += record.size
+    return split
+
+
+def _asked_by(record: Any) -> str:
+    symbols = [symbol for symbol, _, _ in record.native_stack_trace()]
+    for function, _, _ in record.stack_trace(1):
+        part = _ALLOCATORS.get(function)
+        # An array is its data and a small object; PyDataMem_* is where NumPy gets the data.
+        if part and any("PyDataMem" in symbol for symbol in symbols):
+            return part
+    # gemm_rowmajor allocates nothing itself; OpenBLAS's own threads never pass through it, hence its names.
+    if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
+        return "blas"
+    return "other"
+
+
+def _resident_growth(call: Any) -> int:
+    """The growth of the resident set's peak over one call, in bytes."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what the warm-up freed
+    except (AttributeError, OSError):
+        pass
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+        before = _status_bytes("VmRSS")
+        call()
+        return max(0, _status_bytes("VmHWM") - before)
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        call()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
+
+
+def _status_bytes(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {key}")
