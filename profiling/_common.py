@@ -25,6 +25,13 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito's: told a
 # The command line ---------------------------------------------------------------------------------------
 
 
+def command_line(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the script's own docstring."""
+    return argparse.ArgumentParser(
+        description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
 def comma_list(known: Sequence[str]) -> Callable[[str], list[str]]:
     """An argparse type: some of ``known``, separated by commas, or ``all``."""
 
@@ -79,6 +86,11 @@ class Cell(NamedTuple):
         return f"{self.name} {self.algorithm} t{self.n_threads} n{self.shape.i_n} {self.shape.dtype}"
 
 
+def measure_cell(cell: Cell) -> pymec.memory.MemoryReport:
+    """One cell in a fresh process."""
+    return pymec.memory.measure_shape(cell.shape, cell.algorithm, n_threads=cell.n_threads)
+
+
 def measure_cells(
     cells: Iterable[Cell], workers: int, title: str
 ) -> Iterator[tuple[Cell, pymec.memory.MemoryReport | RuntimeError]]:
@@ -91,10 +103,7 @@ def measure_cells(
     cells = list(cells)
     pool = ThreadPoolExecutor(workers)
     try:
-        jobs = {
-            pool.submit(pymec.memory.measure_shape, cell.shape, cell.algorithm, n_threads=cell.n_threads): cell
-            for cell in cells
-        }
+        jobs = {pool.submit(measure_cell, cell): cell for cell in cells}
         with progress(len(cells), title) as step:
             for job in as_completed(jobs):
                 error = job.exception()
@@ -124,9 +133,11 @@ def progress(total: int, title: str) -> Iterator[Callable[[str], None]]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[what]}"), console=Console(stderr=True)) as bar:
+        columns += (TextColumn("{task.fields[what]}"),)
+        # No refreshing by itself: that is a thread, which would be in the way of what is timed.
+        with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
             task = bar.add_task(title, total=total, what="")
-            yield lambda what: bar.update(task, advance=1, what=what)
+            yield lambda what: bar.update(task, advance=1, what=what, refresh=True)
         return
     done = 0
 
@@ -144,14 +155,13 @@ def progress(total: int, title: str) -> Iterator[Callable[[str], None]]:
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table: first column to the left, numbers to the right, padded to be read as it is."""
     lines = [list(header), *map(list, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines.insert(1, rule)
-    return "\n".join(
-        "| " + " | ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        + " |"
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
+    padded = (
+        [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
         for line in lines
-    )  # fmt: skip
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def mib(nbytes: int) -> str:
@@ -176,8 +186,8 @@ def machine() -> dict[str, str]:
 def machine_line() -> str:
     """The machine in one line, for below a table."""
     found = machine()
-    parts = [found["cpu"], f"Python {found['python']}", *(f"{p} {found[p]}" for p in ("numpy", "scipy", "pymec"))]
-    parts += [value for name, value in found.items() if name.startswith("blas of pymec")]
+    parts = [found["cpu"], *(f"{name} {found[name]}" for name in ("python", "numpy", "scipy", "pymec"))]
+    parts += [f"BLAS {value}" for name, value in found.items() if name.startswith("blas of pymec")]
     return ", ".join(parts)
 
 

@@ -21,12 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from _common import (
-    HERE, Cell, comma_integers, comma_list, convolution_arguments, markdown_table, measure_cells, usable_cpus,
-)  # fmt: skip
+    HERE,
+    MIB,
+    Cell,
+    comma_integers,
+    comma_list,
+    command_line,
+    convolution_arguments,
+    markdown_table,
+    measure_cells,
+    usable_cpus,
+)
 
 import pymec
 
 Key = tuple[str, str, int, int, str]
+KEY = ("layer", "algorithm", "n_threads", "i_n", "dtype")
+"""What tells a cell from all others in the file."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,8 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
             predicted[cell] = predict(cell)
         except pymec.UnsupportedShape as error:
             print(f"skipped: {cell}: {error}", file=sys.stderr)
-    wanted = [cell for cell, nbytes in predicted.items() if done.get(key(cell), {}).get("predicted") != nbytes]
-    print(f"{len(predicted)} cells, {len(predicted) - len(wanted)} of them in {options.output}", file=sys.stderr)
+    known = {cell for cell, nbytes in predicted.items() if done.get(key(cell), {}).get("predicted") == nbytes}
+    wanted = [cell for cell in predicted if cell not in known]
+    print(f"{len(predicted)} cells, {len(known)} of them in {options.output} already", file=sys.stderr)
 
     failed = {}
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     layers, algorithms = pymec.layers.PAPER, pymec.algorithms()
     parser.add_argument("--layers", type=comma_list(pymec.layers.names()), default=list(layers))
     parser.add_argument("--algorithms", type=comma_list(algorithms), default=list(algorithms))
@@ -98,14 +110,14 @@ def predict(cell: Cell) -> int:
 
 
 def key(cell: Cell) -> Key:
-    """What tells a cell from all others, as it can be read back from the file."""
+    """A cell's :data:`KEY`."""
     return cell.name, cell.algorithm, cell.n_threads, cell.shape.i_n, cell.shape.dtype
 
 
 def record_of(cell: Cell, report: pymec.memory.MemoryReport) -> dict[str, Any]:
     """A cell as a line of the file."""
-    record = {"pymec": pymec.__version__, "layer": cell.name, "i_n": cell.shape.i_n, "dtype": cell.shape.dtype}
-    return {**record, **report.as_dict(), "n_threads": cell.n_threads, "peak": report.peak}
+    names = dict(zip(KEY, key(cell), strict=True))
+    return {"pymec": pymec.__version__, **report.as_dict(), **names, "peak": report.peak}
 
 
 def read(path: Path) -> tuple[dict[Key, dict[str, Any]], int]:
@@ -116,7 +128,7 @@ def read(path: Path) -> tuple[dict[Key, dict[str, Any]], int]:
     for line in content[:complete_bytes].splitlines():
         record = json.loads(line)
         if record["pymec"] == pymec.__version__:
-            found[tuple(record[name] for name in ("layer", "algorithm", "n_threads", "i_n", "dtype"))] = record
+            found[tuple(record[name] for name in KEY)] = record
     return found, complete_bytes
 
 
@@ -160,7 +172,7 @@ def entry(inside: dict[tuple[str, str], dict[str, Any]], layer: str, algorithm: 
     nbytes = record["workspace"]
     mark = "" if nbytes == record["predicted"] else " ≠"
     ratio = f" ({im2col['workspace'] / nbytes:.2f})" if im2col and nbytes else ""
-    return f"{nbytes / 2**20:.3f}{ratio}{mark}"
+    return f"{nbytes / MIB:.3f}{ratio}{mark}"
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class _BlasLimit:
                 before = [(library, library.get_num_threads()) for library in blas_libraries()]
                 self._before = [(library, n) for library, n in before if n is not None and n > 1]
                 for library, _ in self._before:
-                    library.set_num_threads(1)
+                    _set_num_threads(library, 1)
             self._inside += 1
 
     def leave(self) -> None:
@@ -83,7 +83,22 @@ class _BlasLimit:
             self._inside -= 1
             if self._inside == 0:
                 for library, n in self._before:
-                    library.set_num_threads(n)
+                    _set_num_threads(library, n)
+
+
+def _set_num_threads(library: Any, n: int) -> None:
+    """Set the process-wide limit of a BLAS from any Python thread.
+
+    Since 3.8 threadpoolctl lets only the first thread that sets OpenBLAS's limit set it again; others do
+    nothing, silently.  Here the last one out is often another thread than the first one in, and the lock
+    around this call already keeps the order.  So control is taken, and given back to whoever comes next.
+    """
+    clear = getattr(library, "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
+    library.set_num_threads(n)
+    if clear is not None:
+        clear(force=True)
 
 
 _limit = _BlasLimit()

@@ -35,6 +35,7 @@ from pymec.kernels._lowered_rows cimport (
     Band, Partition, RowClass, band_of_rows, image_row, partition, placed_class,
 )
 from pymec.kernels._patch cimport copy_patch_row, zero
+from pymec.kernels._pieces cimport Pieces, pieces_of
 
 from pymec.kernels._pieces import small_products, whole_products
 
@@ -159,15 +160,6 @@ T_WHOLE = 100
 
 T_CUT = 10
 """T for products cut small: Solution A only won at o_w = 5 and 10 (``profiling/solutions.py``, batch 4 and 32)."""
-
-
-cdef Pieces pieces_of(object pieces) except *:
-    """A :class:`pymec.kernels._pieces.Pieces` as a struct; all of it must be positive."""
-    cdef Pieces p
-    p.reduction, p.columns, p.channels, p.output_rows = pieces
-    if p.reduction < 1 or p.columns < 1 or p.channels < 1 or p.output_rows < 1:
-        raise ValueError(f"pieces must be four positive numbers, got {pieces!r}")
-    return p
 
 
 def choose_solution(shape, int T):

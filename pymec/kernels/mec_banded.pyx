@@ -25,7 +25,8 @@ from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
 from pymec.kernels._lowered_rows cimport Band, band_of_rows
-from pymec.kernels.mec cimport Pieces, lower_strip, multiply_rows, pieces_of
+from pymec.kernels._pieces cimport Pieces, pieces_of
+from pymec.kernels.mec cimport lower_strip, multiply_rows
 
 from pymec.kernels._pieces import whole_products
 

@@ -1,1 +1,94 @@
-"""The HTML report of the main job."""
+"""The report of the main job: every algorithm on every layer, checked, timed, and measured to the byte.
+
+One direction again, a file per stage::
+
+    picture ──▶ collect ──▶ records ──▶ terminal            (rich: progress, table)
+    a photograph   runs        what      plots ──▶ page      (matplotlib, jinja2: index.html)
+    becomes        it all      was found
+    activations
+
+``records`` imports nothing but the library, so whoever reads a run needs none of the rest.  The optional
+packages (``pip install 'pymec[profile]'``) are imported by :func:`build` alone, not by importing this.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pymec import _build_info, layers, registry, threads
+
+if TYPE_CHECKING:
+    from pymec.report.collect import Progress
+    from pymec.report.records import Run
+
+REQUIRES = ("memray", "matplotlib", "PIL", "jinja2", "rich")
+"""The modules that the report needs beside the library's own."""
+
+FLAME_GRAPHS = ("im2col", "mec")
+"""Whose memory also gets memray's own flame graph, on the layer with the largest lowered matrix."""
+
+
+def build(
+    layer_names: Sequence[str] = layers.PAPER,
+    algorithms: Sequence[str] | None = None,
+    *,
+    batch: int = 1,
+    n_threads: int | None = None,
+    output: str | Path = "report",
+    progress: Progress | None = None,
+) -> Run:
+    """Run every algorithm on every layer and write what was found to a folder.
+
+    Parameters
+    ----------
+    layer_names : sequence of str
+        Names that :func:`pymec.layers.get` knows; by default the paper's twelve.
+    algorithms : sequence of str, optional
+        By default all.
+    batch : int
+        Images per call.
+    n_threads : int, optional
+        By default all the CPUs this process may use.
+    output : path
+        The folder: ``index.html``, ``memory.svg``, ``report.json`` and the flame graphs are written there.
+    progress : callable, optional
+        Told what is done next; see :data:`pymec.report.collect.Progress`.
+
+    Returns
+    -------
+    Run
+        What was found.  ``run.failures`` names the cells that are wrong; an empty list means all is well.
+    """
+    # The user's mistakes come first: they are found before minutes of work, and before any import can fail.
+    if not _build_info.OPENMP:
+        raise ValueError(
+            "a report needs a build with OpenMP: on one thread its timings mean nothing; "
+            "rebuild with a compiler that has it (see pymec versions)"
+        )
+    chosen = [layers.get(name) for name in dict.fromkeys(layer_names)]
+    rows = [registry.get(name) for name in dict.fromkeys(algorithms or registry.names())]
+    if not chosen:
+        raise ValueError(f"layers must name at least one of {', '.join(layers.names())}")
+    if batch < 1:
+        raise ValueError(f"batch must be a positive integer, got {batch}")
+    n_threads = threads.effective_n_threads(n_threads)
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    from pymec.report import collect, page, plots
+    from pymec.report.picture import Activations
+
+    activations = Activations(batch)
+    with tempfile.TemporaryDirectory(prefix="pymec-report-") as scratch:
+        run = collect.collect(
+            chosen, [row.name for row in rows], activations, n_threads, Path(scratch), FLAME_GRAPHS, progress
+        )
+        flame_graphs = collect.draw_flame_graphs(Path(scratch), folder)
+    (folder / "report.json").write_text(json.dumps(run.as_dict(), indent=1) + "\n", encoding="utf-8")
+    (folder / "memory.svg").write_text(plots.standalone(plots.memory_overview(run)), encoding="utf-8")
+    (folder / "index.html").write_text(page.render(run, activations, flame_graphs), encoding="utf-8")
+    return run

@@ -1,0 +1,157 @@
+"""The paper's twelve layers: bytes of im2col and of MEC, by formula and by memray.
+
+Three lowered matrices stand beside each other: im2col's; MEC's L as the paper's formula has it, with all
+i_h image rows, i_n·o_w·i_h·k_w·i_c; and L as pymec stores it, with only the rows that some output row
+reads.  The first and the last are measured, each in a fresh process.
+
+    python profiling/paper_table2.py
+    python profiling/paper_table2.py --batch 32 --layers cv5,cv6,cv9,cv10,cv11,cv12
+
+Prints a Markdown table and draws ``figures/paper_table2.svg``; the exit status is 1 if a formula and memray
+differ by a byte.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from _common import (
+    BLUE,
+    HERE,
+    MIB,
+    ORANGE,
+    Cell,
+    comma_list,
+    command_line,
+    geometric_mean,
+    markdown_table,
+    measure_all,
+    save_figure,
+    usable_cpus,
+)
+
+import pymec
+
+
+class Row(NamedTuple):
+    """The bytes of one layer."""
+
+    layer: str
+    im2col: int
+    im2col_measured: int
+    paper: int
+    mec: int
+    mec_measured: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether both formulas agree with memray."""
+        return (self.im2col, self.mec) == (self.im2col_measured, self.mec_measured)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and draw; the exit status."""
+    parser = command_line(__doc__)
+    parser.add_argument("--layers", type=comma_list(pymec.layers.PAPER), default=list(pymec.layers.PAPER))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes at once")
+    parser.add_argument("--figure", type=Path, default=HERE / "figures" / "paper_table2.svg")
+    options = parser.parse_args(arguments)
+
+    rows = measure(options.layers, options.batch, options.workers)
+    print(f"Lowered matrices, batch {options.batch}, float32, bytes\n")
+    print(table(rows))
+    differing = [row.layer for row in rows if not row.exact]
+    print(f"\npredicted == measured, to the byte: {len(rows) - len(differing)} of {len(rows)} layers")
+    if differing:
+        print(f"different: {', '.join(differing)}")
+    draw(rows, options.batch, options.figure)
+    return 1 if differing else 0
+
+
+def measure(layers: list[str], i_n: int, workers: int) -> list[Row]:
+    """Formulas and measurements of every layer."""
+    shapes = {name: pymec.layers.get(name).shape(i_n) for name in layers}
+    cells = [
+        Cell(name, shape, algorithm) for name, shape in shapes.items() for algorithm in ("im2col", "mec")
+    ]
+    reports = measure_all(cells, workers, "paper's Table 2")
+    return [
+        Row(
+            name,
+            shape.im2col_size * shape.itemsize,
+            reports[Cell(name, shape, "im2col")].workspace,
+            shape.paper_mec_size * shape.itemsize,
+            shape.mec_size * shape.itemsize,
+            reports[Cell(name, shape, "mec")].workspace,
+        )
+        for name, shape in shapes.items()
+    ]
+
+
+def table(rows: list[Row]) -> str:
+    """Bytes, ratios, sums, and the geometric mean of the ratios."""
+    header = ["layer", "im2col", "measured", "L, paper", "im2col ÷ L", "L, stored", "measured", "im2col ÷ L"]
+    lines = [line(*row) for row in rows]
+    lines.append(line("sum", *map(sum, zip(*(row[1:] for row in rows), strict=True))))
+    paper, stored = (
+        geometric_mean(row.im2col / getattr(row, name) for row in rows) for name in ("paper", "mec")
+    )
+    lines.append(["geometric mean", "", "", "", f"{paper:.2f}", "", "", f"{stored:.2f}"])
+    return markdown_table(header, lines)
+
+
+def line(name: str, im2col: int, im2col_measured: int, paper: int, mec: int, mec_measured: int) -> list[str]:
+    """One row of the table, both ratios from the formulas."""
+    return [
+        name,
+        f"{im2col:,}",
+        f"{im2col_measured:,}",
+        f"{paper:,}",
+        f"{im2col / paper:.2f}",
+        f"{mec:,}",
+        f"{mec_measured:,}",
+        f"{im2col / mec:.2f}",
+    ]
+
+
+def draw(rows: list[Row], i_n: int, path: Path) -> None:
+    """A dot per matrix and layer; the line between them is what MEC saves."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(rows) + 1.3))
+    heights = range(len(rows))
+    im2col = [row.im2col_measured / MIB for row in rows]
+    mec = [row.mec_measured / MIB for row in rows]
+    axes.hlines(heights, mec, im2col, color="0.75", linewidth=2, zorder=1)
+    axes.scatter(im2col, heights, color=ORANGE, marker="s", label="im2col", zorder=2)
+    axes.scatter(mec, heights, color=BLUE, marker="o", label="MEC", zorder=2)
+    for height, larger, smaller in zip(heights, im2col, mec, strict=True):
+        axes.annotate(
+            f"{larger:.3g} ÷ {smaller:.3g} = {larger / smaller:.2f}",
+            (larger, height),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color="0.3",
+        )
+    axes.set(xscale="log", xlabel="lowered matrix in MiB, measured (logarithmic)", yticks=list(heights))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(min(mec) / 1.5, max(im2col) * 12)
+    axes.set_yticklabels([row.layer for row in rows])
+    axes.invert_yaxis()
+    axes.set_title(f"What im2col and MEC store, batch {i_n}, float32", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    save_figure(figure, path)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,499 @@
+"""How fast the algorithms are on the paper's layers, how fast MEC lowers, and what a call costs beside it.
+
+Three sections, each with one thread and with more, in one run:
+
+speed      GFLOP/s (2 × the multiply-adds of the definition) of ``pymec.conv2d`` as a user calls it and, with
+           --reuse, also with ``workspace`` and ``out`` given; the ratios to im2col
+lowering   bytes per second of MEC's lowering, 2 × |L|, against this machine's own copying
+overhead   microseconds that ``conv2d`` and a plan take on a tiny layer beyond the kernel's own run
+
+Every answer is checked before it is timed: by ``pymec.reference`` within its error bound, or to the bit.
+Calls are timed one by one, in short bursts, the algorithms taking turns; tables give the best and the median
+call.  Before and after each burst on several threads a fixed product, the canary, must run nearly so
+many times faster than on one thread.  If it doesn't, the threads shared a core: the burst is dropped and
+repeated, up to --patience times per table row.
+
+    python profiling/speed.py --reuse --json profiling/results/speed.json
+    python profiling/speed.py --layers cv4,cv5 --algorithms im2col,mec,mec_banded --threads 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import (
+    MIB,
+    comma_integers,
+    comma_list,
+    command_line,
+    convolution_arguments,
+    geometric_mean,
+    machine,
+    machine_line,
+    markdown_table,
+    mib,
+    progress,
+    usable_cpus,
+)
+from numpy.typing import NDArray
+
+import pymec
+from pymec import _build_info, reference, registry
+from pymec.kernels import mec
+from pymec.threads import single_threaded_blas
+
+BASELINE = "im2col"
+SECTIONS = ("speed", "lowering", "overhead")
+BURST = 0.05
+"""Seconds of one burst: long against waking threads, short against a neighbour's visit."""
+
+Times = dict[Any, list[float]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the sections asked for; 1 if some call could not be timed undisturbed."""
+    options = parse(arguments)
+    refuse_what_means_nothing(options.threads)
+    canary = Canary(options.patience)
+    print(f"{machine_line()}\n")
+    found: dict[str, Any] = {
+        "machine": machine(),
+        "options": {k: v for k, v in vars(options).items() if k != "json"},
+    }
+    if "speed" in options.sections:
+        found["speed"] = time_layers(options, canary)
+        print_speed(found["speed"], options)
+    if "lowering" in options.sections:
+        found["lowering"] = time_lowering(options, canary)
+        print_lowering(found["lowering"])
+    if "overhead" in options.sections:
+        found["overhead"] = time_overhead(options, canary)
+        print_overhead(found["overhead"])
+    found["canary"] = canary.as_dict()
+    print(canary)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    records = [record for section in SECTIONS for record in found.get(section, ())]
+    return 1 if any(record["calls"] == 0 for record in records) else 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = command_line(__doc__)
+    parser.add_argument("--layers", type=comma_list(pymec.layers.PAPER), default=list(pymec.layers.PAPER))
+    parser.add_argument(
+        "--algorithms",
+        type=comma_list(pymec.algorithms()),
+        default=[BASELINE, "mec", "mec_banded", "mec_b"],
+        help="im2col is always among them",
+    )
+    parser.add_argument("--threads", type=comma_integers, default=[1, 2])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--reuse", action="store_true", help="time calls with workspace and out given, too")
+    parser.add_argument("--seconds", type=float, default=1.0, help="timing of one call on one layer")
+    parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a row is given up")
+    parser.add_argument("--sections", type=comma_list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--json", type=Path, help="write every number here, too")
+    options = parser.parse_args(arguments)
+    options.algorithms = list(dict.fromkeys([BASELINE, *options.algorithms]))
+    return options
+
+
+def refuse_what_means_nothing(thread_counts: Sequence[int]) -> None:
+    """Exit where the numbers could not be what they are called."""
+    if not _build_info.OPENMP:
+        sys.exit("this build of pymec has no OpenMP: all of it runs on one thread, its speeds mean nothing")
+    if _build_info.DEBUG:
+        sys.exit("this build of pymec checks every index (PYMEC_DEBUG): its speeds mean nothing")
+    if max(thread_counts) > usable_cpus():
+        sys.exit(f"{max(thread_counts)} threads need as many CPUs; this process may use {usable_cpus()}")
+
+
+# The timing loop ----------------------------------------------------------------------------------------
+
+
+class Canary:
+    """A small product on n threads: does it run nearly n times as fast as on one?
+
+    Virtual CPUs can sit on one physical core for seconds, and nothing that the system counts shows it.  The
+    product is a convolution whose arrays fit a core's own cache, so that only the cores bound its speed.
+    """
+
+    SHARE = 0.75
+    """Of n times one thread's best rate: 1.5 of 2 is between a shared core's 1.0 and two cores' 1.9."""
+
+    def __init__(self, patience: int) -> None:
+        self.shape = pymec.ConvShape.from_shapes((1, 26, 26, 64), (3, 3, 64, 64))
+        self.x, self.kernel = random_arrays(self.shape)
+        self.out = np.empty(self.shape.output_shape, self.shape.dtype)
+        self.workspace = np.empty(self.shape.mec_size, self.shape.dtype)
+        self.patience = patience
+        self.alone = math.inf  # seconds on one thread, the best of this run
+        self.best_gain = 0.0
+        self.bursts = self.dropped = 0
+
+    def __str__(self) -> str:
+        if not self.bursts:
+            return "canary: not needed, one thread only"
+        return (
+            f"canary: {self.dropped} of {self.bursts} bursts on several threads dropped; one thread's best "
+            f"{self.gflops:.0f} GFLOP/s, on several {self.best_gain:.2f} times that at best"
+        )
+
+    @property
+    def gflops(self) -> float:
+        """One thread's best rate."""
+        return 2e-9 * self.shape.multiply_adds / self.alone
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        best = {"one_thread_gflops": self.gflops, "best_gain": self.best_gain} if self.bursts else {}
+        return {"bursts": self.bursts, "dropped": self.dropped, **best}
+
+    def seconds(self, n_threads: int) -> list[float]:
+        """A few runs."""
+        with single_threaded_blas():
+            return timed(
+                lambda: mec.run(self.x, self.kernel, self.out, self.workspace, self.shape, n_threads), 8
+            )
+
+    def calibrate(self) -> None:
+        """One thread's rate; the best of the whole run counts."""
+        self.alone = min(self.alone, *(seconds for _ in range(5) for seconds in self.seconds(1)))
+
+    def sings(self, n_threads: int) -> bool:
+        """Whether n threads have n cores at this moment: most of the runs must show it, not the luckiest."""
+        gain = self.alone / statistics.median(self.seconds(n_threads))
+        self.best_gain = max(self.best_gain, gain)
+        return gain >= self.SHARE * n_threads
+
+    def guard(
+        self, burst: Callable[[], list[float]], n_threads: int, patience: int
+    ) -> tuple[list[float], int]:
+        """The times of a burst that the canary survived, or none, and the patience that is left."""
+        if n_threads == 1:
+            return burst(), patience
+        while patience > 0:
+            self.bursts += 1
+            if self.sings(n_threads):
+                times = burst()
+                if self.sings(n_threads):
+                    return times, patience
+            self.dropped += 1
+            patience -= 1
+            time.sleep(BURST)
+        return [], 0
+
+
+def take_turns(
+    calls: dict[Any, Callable[[], object]], n_threads: int, seconds: float, canary: Canary
+) -> Times:
+    """Seconds of every single call: bursts of each in turn, about ``seconds`` of each in the end."""
+    if n_threads > 1:
+        canary.calibrate()
+    length = min(BURST, seconds / 3)
+    counts = {}
+    for label, call in calls.items():
+        counts[label] = max(1, int(length / min(timed(call, 3))))
+    times: Times = {label: [] for label in calls}
+    patience = canary.patience
+    for turn in range(max(3, round(seconds / length))):
+        order = list(calls) if turn % 2 else list(reversed(calls))  # nobody always follows the same neighbour
+        for label in order:
+            burst, patience = canary.guard(
+                lambda label=label: timed(calls[label], counts[label]), n_threads, patience
+            )
+            times[label] += burst
+    return times
+
+
+def timed(call: Callable[[], object], count: int) -> list[float]:
+    """Seconds of each of ``count`` calls."""
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def statistics_of(times: list[float]) -> dict[str, Any]:
+    """Best, median and number of calls; None where there was no undisturbed one."""
+    if not times:
+        return {"best": None, "median": None, "calls": 0}
+    return {"best": min(times), "median": statistics.median(times), "calls": len(times)}
+
+
+def random_arrays(shape: pymec.ConvShape) -> tuple[NDArray, NDArray]:
+    """An input and a kernel, the same in every run."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.standard_normal(size, np.float32) for size in (shape.input_shape, shape.kernel_shape))
+
+
+# Speed --------------------------------------------------------------------------------------------------
+
+
+def time_layers(options: argparse.Namespace, canary: Canary) -> list[dict[str, Any]]:
+    """A record per layer, thread count, way to call and algorithm."""
+    records = []
+    with progress(len(options.layers) * len(options.threads), "speed") as step:
+        for layer in options.layers:
+            shape = pymec.layers.get(layer).shape(options.batch)
+            x, kernel = random_arrays(shape)
+            expected = reference.conv2d(x, kernel, shape)
+            bound = reference.error_bound(x, kernel, shape)
+            time.sleep(0.1)  # until NumPy's BLAS threads, which the reference used, have gone to sleep
+            for n_threads in options.threads:
+                calls = conv2d_calls(x, kernel, shape, n_threads, options.algorithms)
+                for (_, algorithm), call in calls.items():
+                    check(call(), expected, bound, f"{algorithm} on {layer} with {n_threads} threads")
+                if not options.reuse:
+                    calls = {label: call for label, call in calls.items() if label[0] != "reusing"}
+                times = take_turns(calls, n_threads, options.seconds, canary)
+                for (calling, algorithm), times_of_one in times.items():
+                    record = {"layer": layer, "n_threads": n_threads, "calling": calling}
+                    record |= {"algorithm": algorithm, "flops": 2 * shape.multiply_adds}
+                    records.append(record | statistics_of(times_of_one))
+                step(f"{layer} t{n_threads}")
+    return records
+
+
+def conv2d_calls(
+    x: NDArray, kernel: NDArray, shape: pymec.ConvShape, n_threads: int, algorithms: Sequence[str]
+) -> dict[tuple[str, str], Callable[[], NDArray]]:
+    """``conv2d`` by each algorithm: as a user calls it, and with workspace and out given.
+
+    What is given is full of NaN before the first call: what is not written shows in the check.
+    """
+    calls: dict[tuple[str, str], Callable[[], NDArray]] = {}
+    for algorithm in algorithms:
+        arguments = {**convolution_arguments(shape), "algorithm": algorithm, "n_threads": n_threads}
+        nbytes = pymec.workspace_size(x.shape, kernel.shape, **arguments)
+        given = {
+            **arguments,
+            "workspace": np.full(nbytes // shape.itemsize, np.nan, shape.dtype),
+            "out": np.full(shape.output_shape, np.nan, shape.dtype),
+        }
+        calls["as called", algorithm] = partial(pymec.conv2d, x, kernel, **arguments)
+        calls["reusing", algorithm] = partial(pymec.conv2d, x, kernel, **given)
+    return calls
+
+
+def check(result: NDArray, expected: NDArray, bound: NDArray, what: str) -> None:
+    """Exit at an answer that is off by more than its error bound, or is not a number."""
+    if not np.all(np.abs(result - expected) <= bound):
+        sys.exit(f"wrong answer: {what} is beyond the error bound; nothing was timed after that")
+
+
+def print_speed(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """A table per way to call and thread count: GFLOP/s and the ratios to im2col."""
+    titles = {"as called": "conv2d as called", "reusing": "conv2d with workspace and out given"}
+    work = f"batch {options.batch}, float32"
+    others = [name for name in options.algorithms if name != BASELINE]
+    for calling in dict.fromkeys(record["calling"] for record in records):
+        for n_threads in options.threads:
+            chosen = {
+                (record["layer"], record["algorithm"]): record
+                for record in records
+                if (record["calling"], record["n_threads"]) == (calling, n_threads)
+            }
+            print(f"{titles[calling]}, {work}, threads: {n_threads}; GFLOP/s, best / median\n")
+            header = ["layer", *options.algorithms, *(f"{name} ÷ {BASELINE}" for name in others)]
+            rows = [
+                [layer, *(both(gflops(chosen[layer, name]), "{:.0f}") for name in options.algorithms)]
+                + [both(ratio(chosen[layer, name], chosen[layer, BASELINE]), "{:.2f}") for name in others]
+                for layer in options.layers
+            ]
+            print(markdown_table(header, rows) + "\n")
+            for name in others:
+                pairs = [ratio(chosen[layer, name], chosen[layer, BASELINE]) for layer in options.layers]
+                print(f"- {name} ÷ {BASELINE}, {verdict([pair for pair in pairs if pair])}")
+            print()
+
+
+def gflops(record: dict[str, Any]) -> tuple[float, float] | None:
+    """GFLOP/s of the best and of the median call."""
+    if not record["calls"]:
+        return None
+    return 1e-9 * record["flops"] / record["best"], 1e-9 * record["flops"] / record["median"]
+
+
+def ratio(record: dict[str, Any], baseline: dict[str, Any]) -> tuple[float, float] | None:
+    """How many times faster than the baseline, by best and by median."""
+    if not record["calls"] or not baseline["calls"]:
+        return None
+    return baseline["best"] / record["best"], baseline["median"] / record["median"]
+
+
+def both(pair: tuple[float, float] | None, form: str) -> str:
+    """``best / median``, or a dash."""
+    return " / ".join(map(form.format, pair)) if pair else "-"
+
+
+def verdict(pairs: list[tuple[float, float]]) -> str:
+    """On how many layers at least as fast, and by how much on average."""
+    parts = []
+    for name, ratios in zip(("best", "median"), zip(*pairs, strict=True), strict=False):
+        at_least = sum(value >= 1 for value in ratios)
+        parts.append(
+            f"{name}: ≥ 1 on {at_least} of {len(pairs)}, geometric mean {geometric_mean(ratios):.2f}"
+        )
+    return "; ".join(parts) or "not timed"
+
+
+# Lowering -----------------------------------------------------------------------------------------------
+
+
+def time_lowering(options: argparse.Namespace, canary: Canary) -> list[dict[str, Any]]:
+    """A record per thread count and layer, and one of plain copying beside them."""
+    shapes = {layer: pymec.layers.get(layer).shape(options.batch) for layer in options.layers}
+    jobs = {layer: (random_arrays(s)[0], np.full(s.mec_size, np.nan, s.dtype)) for layer, s in shapes.items()}
+    records = []
+    with (
+        ThreadPoolExecutor(max(options.threads)) as pool,
+        progress(len(options.threads), "lowering") as step,
+    ):
+        source = np.ones(4 * last_level_cache(), np.uint8)
+        target = np.zeros_like(source)
+        for n_threads in options.threads:
+            calls: dict[str, Callable[[], object]] = {
+                layer: lambda layer=layer, n=n_threads: mec.lower(*jobs[layer], shapes[layer], n)
+                for layer in options.layers
+            }
+            calls["copy"] = lambda n=n_threads: copy_on_threads(pool, source, target, n)
+            target.fill(0)
+            for layer, (x, L) in jobs.items():
+                L.fill(np.nan)
+                calls[layer]()
+                if not np.array_equal(L, lowered_by_numpy(x, shapes[layer])):
+                    sys.exit(f"wrong answer: L of {layer} with {n_threads} threads")
+            calls["copy"]()
+            if not np.array_equal(source, target):
+                sys.exit(f"wrong answer: copying with {n_threads} threads")
+            for name, times in take_turns(calls, n_threads, options.seconds, canary).items():
+                nbytes = 2 * (source if name == "copy" else jobs[name][1]).nbytes
+                record = {"what": name, "n_threads": n_threads, "bytes": nbytes}
+                records.append({**record, **statistics_of(times)})
+            step(f"t{n_threads}")
+    return records
+
+
+def last_level_cache() -> int:
+    """Bytes of the largest cache that Linux tells of; 32 MiB where it doesn't."""
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        sizes.append(int(text.rstrip("KM")) * {"K": 2**10, "M": 2**20}.get(text[-1], 1))
+    return max(sizes, default=32 * MIB)
+
+
+def copy_on_threads(pool: ThreadPoolExecutor, source: NDArray, target: NDArray, n_threads: int) -> None:
+    """Copy, a slice per thread; NumPy lets go of the interpreter lock for it."""
+    list(pool.map(np.copyto, np.array_split(target, n_threads), np.array_split(source, n_threads)))
+
+
+def lowered_by_numpy(x: NDArray, shape: pymec.ConvShape) -> NDArray:
+    """L of a layer without padding, by NumPy's windows: (i_n, o_w, r_h, k_w, i_c), flat."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, shape.k_w, axis=2)  # (i_n, i_h, ., i_c, k_w)
+    return windows[:, : shape.lowered_rows(), :: shape.s_w].transpose(0, 2, 1, 4, 3).reshape(-1)
+
+
+def print_lowering(records: list[dict[str, Any]]) -> None:
+    """GB/s per layer and thread count, and the share of what copying reaches."""
+    thread_counts = list(dict.fromkeys(record["n_threads"] for record in records))
+    by_name = {(record["what"], record["n_threads"]): record for record in records}
+    copied = mib(by_name["copy", thread_counts[0]]["bytes"] // 2)
+    print(f"MEC's lowering, 2 × L's bytes, GB/s, best / median; beside it copying {copied} MiB\n")
+    header = ["layer", "L, MiB"]
+    for n_threads in thread_counts:
+        header += [f"GB/s, threads: {n_threads}", "of copying"]
+    rows = []
+    for name in dict.fromkeys(record["what"] for record in records):
+        row = [name, mib(by_name[name, thread_counts[0]]["bytes"] // 2)]
+        for n_threads in thread_counts:
+            record, copy = by_name[name, n_threads], by_name["copy", n_threads]
+            row += [both(gigabytes(record), "{:.1f}"), share(gigabytes(record), gigabytes(copy))]
+        rows.append(row)
+    print(markdown_table(header, rows) + "\n")
+
+
+def gigabytes(record: dict[str, Any]) -> tuple[float, float] | None:
+    """GB/s of the best and of the median call."""
+    if not record["calls"]:
+        return None
+    return 1e-9 * record["bytes"] / record["best"], 1e-9 * record["bytes"] / record["median"]
+
+
+def share(rate: tuple[float, float] | None, whole: tuple[float, float] | None) -> str:
+    """A rate in per cent of another one."""
+    return both((rate[0] / whole[0], rate[1] / whole[1]), "{:.0%}") if rate and whole else "-"
+
+
+# Overhead -----------------------------------------------------------------------------------------------
+
+
+def time_overhead(options: argparse.Namespace, canary: Canary) -> list[dict[str, Any]]:
+    """A record per algorithm and way to call on a layer of 5,184 multiply-adds, one thread."""
+    shape = pymec.ConvShape.from_shapes((1, 5, 5, 8), (3, 3, 8, 8))
+    x, kernel = random_arrays(shape)
+    expected, bound = reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
+    calls: dict[tuple[str, str], Callable[[], object]] = {}
+    for name in options.algorithms:
+        row = registry.get(name)
+        schedule = row.schedule(shape, 1, None)
+        workspace = np.full(schedule.size, np.nan, shape.dtype)
+        out = np.full(shape.output_shape, np.nan, shape.dtype)
+        plan = pymec.plan(x.shape, kernel.shape, algorithm=name, n_threads=1).prepare(kernel)
+
+        def run(row=row, out=out, workspace=workspace, schedule=schedule) -> NDArray:
+            row.run(x, kernel, out, workspace, shape, 1, **schedule.options)
+            return out
+
+        def plan_reusing(plan=plan, out=out, workspace=workspace) -> NDArray:
+            return plan(x, out=out, workspace=workspace)
+
+        def conv2d_reusing(name=name, out=out, workspace=workspace) -> NDArray:
+            return pymec.conv2d(x, kernel, algorithm=name, out=out, workspace=workspace, n_threads=1)
+
+        def conv2d(name=name) -> NDArray:
+            return pymec.conv2d(x, kernel, algorithm=name, n_threads=1)
+
+        for call in (run, plan_reusing, conv2d_reusing, conv2d):
+            out.fill(np.nan)
+            check(call(), expected, bound, f"{name} ({call.__name__}) on the tiny layer")
+            calls[name, call.__name__] = call
+    times = take_turns(calls, 1, options.seconds, canary)
+    return [{"algorithm": n, "what": what, **statistics_of(t)} for (n, what), t in times.items()]
+
+
+def print_overhead(records: list[dict[str, Any]]) -> None:
+    """Microseconds of the kernel's run, and what each way to call adds to them."""
+    print("input 1×5×5×8, kernel 3×3×8×8, 1 thread: microseconds, best / median\n")
+    header = ["algorithm", "kernel's run", "+ plan, all given", "+ conv2d, all given", "+ conv2d as called"]
+    by_name = {(record["algorithm"], record["what"]): record for record in records}
+    rows = []
+    for name in dict.fromkeys(record["algorithm"] for record in records):
+        run = by_name[name, "run"]
+        row = [name, both((1e6 * run["best"], 1e6 * run["median"]), "{:.1f}")]
+        for what in ("plan_reusing", "conv2d_reusing", "conv2d"):
+            record = by_name[name, what]
+            added = 1e6 * (record["best"] - run["best"]), 1e6 * (record["median"] - run["median"])
+            row.append(both(added, "{:.1f}"))
+        rows.append(row)
+    print(markdown_table(header, rows) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,339 @@
+"""The command line: ``pymec report | explain | measure | layers | versions``.
+
+Exit codes: 0 all is well, 1 a check failed, 2 a mistake in the call (one line on stderr says which),
+130 interrupted.  Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+from pymec import ConvShape, layers, planning, registry
+from pymec.show_versions import show_versions, versions
+
+OK, CHECK_FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read the output, such as head, has seen enough; nothing more can be written there.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
+        print(f"pymec: error: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        print("pymec: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+# Commands -----------------------------------------------------------------------------------------------
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from pymec import report
+
+    _need("report", report.REQUIRES)
+    from pymec.report import terminal
+
+    with terminal.progress() as progress:
+        run = report.build(
+            arguments.layers,
+            arguments.algorithms,
+            batch=arguments.batch,
+            n_threads=arguments.threads,
+            output=arguments.output,
+            progress=progress,
+        )
+    if arguments.json:
+        _print_json(run.as_dict())
+    else:
+        terminal.print_run(run, os.path.join(arguments.output, "index.html"))
+    return CHECK_FAILED if run.failures else OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    x_shape, kernel_shape, options = _convolution(arguments)
+    explanation = planning.explain(
+        x_shape, kernel_shape, **options, workspace_limit=arguments.limit, n_threads=arguments.threads
+    )
+    if arguments.json:
+        _print_json(asdict(explanation))
+    else:
+        print(explanation)
+    return OK
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    _need("measure", ("memray",))
+    from pymec import memory
+
+    x_shape, kernel_shape, options = _convolution(arguments)
+    found = memory.measure_shape(
+        ConvShape.from_shapes(x_shape, kernel_shape, **options),
+        arguments.algorithm,
+        workspace_limit=arguments.limit,
+        n_threads=arguments.threads,
+        record=arguments.record,
+    )
+    if arguments.json:
+        _print_json({**found.as_dict(), "peak": found.peak, "exact": found.exact})
+    else:
+        verdict = "predicted = measured" if found.exact else "predicted ≠ measured"
+        print(f"{found.algorithm}, {found.n_threads} thread{'s' if found.n_threads > 1 else ''}: {verdict}")
+        print()
+        for name, meaning in _MEASURED:
+            print(f"{name:<10} {getattr(found, name):>15,}  {meaning}")
+    return OK if found.exact else CHECK_FAILED
+
+
+_MEASURED = (
+    ("predicted", "bytes of workspace by the formula"),
+    ("workspace", "bytes of workspace alive at the peak, as memray measured"),
+    ("output", "the result"),
+    ("blas", "what BLAS took for itself"),
+    ("other", "Python's own objects"),
+    ("resident", "growth of the resident set: pages touched, in a call without memray"),
+)
+
+
+def _layers(arguments: argparse.Namespace) -> int:
+    named = [layers.get(name) for name in layers.names()]
+    if arguments.json:
+        _print_json([asdict(layer) for layer in named])
+        return OK
+    table = [("layer", "input", "kernel", "stride", "padding", "groups", "output", "source")]
+    for layer in named:
+        s = layer.shape()
+        table.append(
+            (
+                layer.name,
+                f"{s.i_h}×{s.i_w}×{s.i_c}",
+                f"{s.k_h}×{s.k_w}×{s.i_cg}×{s.k_c}",
+                _extent(s.s_h, s.s_w),
+                _extent(layer.p_h, layer.p_w),
+                str(s.groups),
+                f"{s.o_h}×{s.o_w}×{s.k_c}",
+                layer.source,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+    return OK
+
+
+def _versions(arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        _print_json(versions())
+    else:
+        show_versions()
+    return OK
+
+
+# What the commands share --------------------------------------------------------------------------------
+
+
+def _convolution(arguments: argparse.Namespace) -> tuple[Sequence[int], Sequence[int], dict[str, Any]]:
+    """The convolution that was named or spelled out: shape of x, shape of the kernel, options."""
+    spelled = ("kernel", "stride", "padding", "dilation", "groups", "layout")
+    given = {name: value for name in spelled if (value := getattr(arguments, name)) is not None}
+    if arguments.layer is None:
+        if arguments.input is None or "kernel" not in given:
+            raise ValueError("name a layer (see pymec layers), or give both --input and --kernel")
+        if arguments.batch is not None:
+            raise ValueError("--batch goes with a named layer; --input has its batch already")
+        return arguments.input, given.pop("kernel"), {**given, "dtype": arguments.dtype}
+    if arguments.input is not None or given:
+        extra = "input" if arguments.input is not None else next(iter(given))
+        raise ValueError(f"layer {arguments.layer} has its own sizes; leave out --{extra}")
+    layer = layers.get(arguments.layer)
+    batch = 1 if arguments.batch is None else arguments.batch
+    options = {
+        "stride": (layer.s_h, layer.s_w),
+        "padding": (layer.p_h, layer.p_w),
+        "groups": layer.groups,
+        "dtype": arguments.dtype,
+    }
+    x_shape = (batch, layer.i_h, layer.i_w, layer.i_c)
+    return x_shape, (layer.k_h, layer.k_w, layer.i_c // layer.groups, layer.k_c), options
+
+
+def _need(command: str, modules: Sequence[str]) -> None:
+    """The optional packages of a command, asked for before it starts."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise ValueError(f"pymec {command} needs {module}, which is not installed: pip install 'pymec[profile]'")
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+def _extent(vertical: int, horizontal: int) -> str:
+    return str(vertical) if vertical == horizontal else f"{vertical}×{horizontal}"
+
+
+# Arguments ----------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As argparse does, but the line reads the same whichever command it comes from."""
+        self.print_usage(sys.stderr)
+        self.exit(USER_MISTAKE, f"pymec: error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pymec",
+        description="Convolution on a CPU, measured to the byte.",
+        epilog=_examples(
+            "pymec report                      the main job: all algorithms on the paper's layers",
+            "pymec explain cv4 --batch 4       what each algorithm would need, nothing is run",
+            "pymec measure cv4 --algorithm mec predicted and measured bytes of one call",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+
+    report = _command(
+        commands, "report", _report, "Check, time and measure every algorithm on every layer; write an HTML page.",
+        "pymec report",
+        "pymec report --layers cv4,cv9 --algorithms im2col,mec --output /tmp/report",
+        "pymec report --batch 4 --threads 2 --json > run.json",
+    )  # fmt: skip
+    report.add_argument(
+        "--layers", type=_names, default=layers.PAPER, metavar="A,B", help="named layers; default: the paper's twelve"
+    )
+    report.add_argument("--algorithms", type=_names, metavar="A,B", help="default: all")
+    report.add_argument("--batch", type=int, default=1, metavar="N", help="images per call; default: 1")
+    _add_threads(report)
+    report.add_argument(
+        "--output", default="report", metavar="DIR",
+        help="where index.html, memory.svg, report.json and the flame graphs go; default: report",
+    )  # fmt: skip
+    _add_json(report, "print what report.json holds in place of the table")
+
+    explain = _command(
+        commands, "explain", _explain, "What every algorithm would need for a convolution, and which one 'auto' takes.",
+        "pymec explain cv4 --batch 4 --limit 1MiB",
+        "pymec explain --input 1,227,227,3 --kernel 11,11,3,96 --stride 4 --padding same",
+    )  # fmt: skip
+    _add_convolution(explain)
+
+    measure = _command(
+        commands, "measure", _measure, "Predicted and measured bytes of one call, in a fresh process under memray.",
+        "pymec measure cv4 --algorithm mec --threads 2",
+        "pymec measure cv4 --algorithm im2col --record im2col.bin && memray flamegraph im2col.bin",
+        notes="Exit code 1 says that the formula and memray disagree.",
+    )  # fmt: skip
+    _add_convolution(measure)
+    measure.add_argument(
+        "--algorithm", default="auto", metavar="NAME", help=f"auto, or one of {', '.join(registry.names())}"
+    )
+    measure.add_argument("--record", metavar="FILE", help="keep memray's record for its own reporters")
+
+    named = _command(commands, "layers", _layers, "The layers that have a name.", "pymec layers")
+    _add_json(named)
+    about = _command(
+        commands, "versions", _versions, "Versions, BLAS, OpenMP and CPU: what a bug report needs.", "pymec versions"
+    )
+    _add_json(about)
+    return parser
+
+
+def _command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    *examples: str,
+    notes: str = "",
+) -> argparse.ArgumentParser:
+    epilog = _examples(*examples) + (f"\n\n{notes}" if notes else "")
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _examples(*lines: str) -> str:
+    return "\n  ".join(("examples:", *lines))
+
+
+def _add_convolution(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("layer", nargs="?", help="a named layer, such as cv4 (see pymec layers)")
+    parser.add_argument("--batch", type=int, metavar="N", help="images per call of a named layer; default: 1")
+    spelled = parser.add_argument_group("a convolution without a name")
+    spelled.add_argument("--input", type=_integers, metavar="N,H,W,C", help="shape of the input")
+    spelled.add_argument("--kernel", type=_integers, metavar="H,W,I,O", help="shape of the kernel, I per group")
+    spelled.add_argument("--stride", type=_one_or_two, metavar="S", help="S or S_H,S_W; default: 1")
+    spelled.add_argument(
+        "--padding", type=_padding, metavar="P", help="P; P_H,P_W; TOP,BOTTOM,LEFT,RIGHT; valid or same; default: 0"
+    )
+    spelled.add_argument("--dilation", type=_one_or_two, metavar="D", help="D or D_H,D_W; default: 1")
+    spelled.add_argument("--groups", type=int, metavar="G", help="default: 1")
+    spelled.add_argument(
+        "--layout", choices=("NHWC", "NCHW"), help="NCHW reads the shapes as N,C,H,W and O,I,H,W; default: NHWC"
+    )
+    parser.add_argument("--dtype", default="float32", metavar="TYPE", help="float32 (default) or float64")
+    parser.add_argument("--limit", metavar="BYTES", help="most workspace allowed, such as 1000000 or 64MiB")
+    _add_threads(parser)
+    _add_json(parser)
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="default: as many as there are CPUs, or OMP_NUM_THREADS"
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser, what: str = "print JSON") -> None:
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected integers with commas between them, got {text!r}") from None
+
+
+def _one_or_two(text: str) -> int | tuple[int, ...]:
+    numbers = _integers(text)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _padding(text: str) -> Any:
+    if text in ("valid", "same"):
+        return text
+    numbers = _integers(text)
+    if len(numbers) == 4:
+        top, bottom, left, right = numbers
+        return (top, bottom), (left, right)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+# The Pieces of _pieces.py as a struct.
+
+cdef struct Pieces:
+    Py_ssize_t reduction        # elements of a patch summed in one product
+    Py_ssize_t columns          # rows of the product: output pixels
+    Py_ssize_t channels         # columns of the product: output channels
+    Py_ssize_t output_rows      # output rows that go through one piece of K before the next piece
+
+
+cdef inline Pieces pieces_of(object pieces) except *:
+    """A :class:`pymec.kernels._pieces.Pieces` as a struct; all of it must be positive."""
+    cdef Pieces p
+    p.reduction, p.columns, p.channels, p.output_rows = pieces
+    if p.reduction < 1 or p.columns < 1 or p.channels < 1 or p.output_rows < 1:
+        raise ValueError(f"pieces must be four positive numbers, got {pieces!r}")
+    return p

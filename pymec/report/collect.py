@@ -1,0 +1,180 @@
+"""Runs the cells: check, then time, then measure, one layer after the other.
+
+Nothing is timed while anything is measured: memray slows what it watches, and a second process would take
+a CPU from the first.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec import reference, registry
+from pymec.conv import conv2d
+from pymec.layers import Layer
+from pymec.memory import measure_shape
+from pymec.report.picture import Activations
+from pymec.report.records import Cell, Check, LayerRun, Run, Timing
+from pymec.shapes import ConvShape
+from pymec.show_versions import versions
+
+Progress = Callable[[str, str, int, int], None]
+"""``progress(layer, what, done, total)``, called before each step; ``done == total`` after the last."""
+
+BUDGET_SECONDS = 0.4
+"""What the repeats of one cell's timing may take together."""
+
+FEWEST_REPEATS, MOST_REPEATS = 3, 100
+
+
+def collect(
+    layers: Sequence[Layer],
+    algorithms: Sequence[str],
+    activations: Activations,
+    n_threads: int,
+    records: Path,
+    flame_graphs: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Run:
+    """Run all cells.
+
+    ``flame_graphs`` names the algorithms whose memray record on the largest layer is kept in ``records``.
+    """
+    start = time.perf_counter()
+    largest = max(layers, key=lambda layer: layer.shape().im2col_size)
+    steps = len(algorithms) + 2  # the layer's input, its timings, and a measurement per algorithm
+    total = steps * len(layers)
+    runs = []
+    for i, layer in enumerate(layers):
+        done = partial(_tell, progress, layer.name, total)
+        done("input and oracle", i * steps)
+        shape = layer.shape(activations.i_n)
+        x, kernel = activations.input_of(layer), activations.kernel_of(layer)
+        call = _caller(layer, x, kernel, n_threads)
+        able = [name for name in algorithms if registry.get(name).unsupported(shape) is None]
+        checks = _check(shape, x, kernel, call, able)
+        done("timing", i * steps + 1)
+        timings = time_in_turns({name: partial(call, name) for name in able})
+        cells = []
+        for j, name in enumerate(algorithms):
+            done(f"memory of {name}", i * steps + 2 + j)
+            if name not in able:
+                cells.append(Cell(name, reason=registry.get(name).unsupported(shape)))
+                continue
+            keep = records / f"{name}_{layer.name}.bin" if layer is largest and name in flame_graphs else None
+            memory = measure_shape(shape, name, n_threads=n_threads, record=keep)
+            cells.append(Cell(name, None, checks[name], timings[name], memory))
+        runs.append(LayerRun(layer, shape, tuple(cells)))
+    _tell(progress, "all layers", total, "done", total)
+    return Run(
+        algorithms=tuple(algorithms),
+        layers=tuple(runs),
+        batch=activations.i_n,
+        n_threads=n_threads,
+        versions=versions(),
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _tell(progress: Progress | None, layer: str, total: int, what: str, done: int) -> None:
+    if progress is not None:
+        progress(layer, what, done, total)
+
+
+# Check --------------------------------------------------------------------------------------------------
+
+
+def _caller(layer: Layer, x: NDArray, kernel: NDArray, n_threads: int) -> Callable[..., NDArray]:
+    """``call(algorithm, out=None)``: the layer as a user of pymec would run it."""
+
+    def call(algorithm: str, out: NDArray | None = None) -> NDArray:
+        return conv2d(
+            x,
+            kernel,
+            stride=(layer.s_h, layer.s_w),
+            padding=(layer.p_h, layer.p_w),
+            groups=layer.groups,
+            algorithm=algorithm,
+            n_threads=n_threads,
+            out=out,
+        )
+
+    return call
+
+
+def _check(
+    shape: ConvShape, x: NDArray, kernel: NDArray, call: Callable[..., NDArray], algorithms: Sequence[str]
+) -> dict[str, Check]:
+    """Every algorithm's result beside the oracle's."""
+    exact, bound = reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
+    checks = {}
+    for name in algorithms:
+        # Filled with what is not a number, so that an output nobody wrote can't pass for a small error.
+        out = np.full(shape.output_shape, np.nan, shape.dtype)
+        call(name, out=out)
+        checks[name] = check(out, exact, bound)
+    return checks
+
+
+def check(result: NDArray, exact: NDArray, bound: NDArray) -> Check:
+    """Compare element by element; an error where the bound is zero counts as infinitely many bounds."""
+    error = np.abs(result - exact)
+    if np.isnan(error).any():
+        return Check(correct=False, worst=None)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        in_bounds = np.where(error == 0, 0, error / bound)
+    worst = float(in_bounds.max(initial=0))
+    return Check(correct=worst <= 1, worst=min(worst, sys.float_info.max))  # JSON knows no infinity
+
+
+# Time ---------------------------------------------------------------------------------------------------
+
+
+def time_in_turns(
+    calls: dict[str, Callable[[], object]], budget: float = BUDGET_SECONDS
+) -> dict[str, Timing]:
+    """Time calls in turns, so that a machine that warms up or gets busy does it to all of them alike."""
+    for call in calls.values():
+        call()  # the warm-up
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    running = dict(calls)
+    while running:
+        for name, call in list(running.items()):
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+            n = len(seconds[name])
+            if n >= MOST_REPEATS or (n >= FEWEST_REPEATS and sum(seconds[name]) >= budget):
+                del running[name]
+    return {
+        name: Timing(fastest=min(each), median=statistics.median(each), repeats=len(each))
+        for name, each in seconds.items()
+    }
+
+
+# Flame graphs -------------------------------------------------------------------------------------------
+
+
+def draw_flame_graphs(records: Path, output: Path) -> dict[str, str]:
+    """memray's own flame graph of every record kept; file names by what they show."""
+    drawn = {}
+    for record in sorted(records.glob("*.bin")):
+        target = output / f"flamegraph_{record.stem}.html"
+        # --no-web: memray brings its scripts along, so the page needs no network.
+        command = [sys.executable, "-m", "memray", "flamegraph", "--no-web", "--force", "-o", str(target)]
+        done = subprocess.run([*command, str(record)], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"memray flamegraph failed:\n{done.stderr.strip()}")
+        algorithm, _, layer = record.stem.rpartition("_")
+        drawn[f"{algorithm} on {layer}"] = target.name
+    return drawn

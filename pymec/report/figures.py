@@ -1,0 +1,38 @@
+"""How numbers are written, on the page as in the terminal."""
+
+from __future__ import annotations
+
+import math
+
+MIB = 2**20
+ABSENT = "–"
+
+
+def factor(value: float | None) -> str:
+    """A saving: 3.4×, 218×, ∞ where nothing is needed."""
+    if value is None:
+        return ABSENT
+    if value == math.inf:
+        return "∞"
+    return f"{value:.0f}×" if value >= 99.95 else f"{value:.1f}×" if value >= 9.995 else f"{value:.2f}×"
+
+
+def times(value: float | None) -> str:
+    """A time in units of im2col's: 0.42, 5.3, 170."""
+    if value is None:
+        return ABSENT
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def mib(nbytes: int) -> str:
+    """Bytes in MiB to three digits, and 0 as it is."""
+    if nbytes == 0:
+        return "0"
+    size = nbytes / MIB
+    return f"{size:,.0f} MiB" if size >= 100 else f"{size:#.3g} MiB"
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds in ms to three digits."""
+    value = seconds * 1000
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:#.3g} ms"

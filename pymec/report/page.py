@@ -1,0 +1,78 @@
+"""The page: ``page.html`` filled with a run.  All that it shows is in the one file, no network is needed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pymec import registry
+from pymec.report import figures, plots
+from pymec.report.picture import CREDIT, Activations, activation_jpeg, photograph_jpeg
+from pymec.report.records import Run
+
+HERE = Path(__file__).parent
+
+
+def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> str:
+    """The whole page as text.
+
+    Parameters
+    ----------
+    run : Run
+    activations : Activations
+        Where the layers' inputs came from; one image of each is shown.
+    flame_graphs : dict
+        Names of files beside the page, by what they show.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,  # a slip in the template is an error, not a gap in the page
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        factor=figures.factor, times=figures.times, mib=figures.mib, ms=figures.milliseconds, shade=shade
+    )
+    over_all = {
+        "memory": _plot(plots.memory_overview(run), "memory", "Workspace of every algorithm on every layer"),
+        "time": _plot(plots.time_overview(run), "time", "Time of every algorithm on every layer"),
+    }
+    of_layer = {
+        layer.name: _plot(plots.memory_of_layer(layer, run), layer.name, f"Workspace on {layer.name}")
+        for layer in run.layers
+    }
+    return environment.get_template("page.html").render(
+        run=run,
+        rows=[registry.get(name) for name in run.algorithms],
+        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        over_all=over_all,
+        of_layer=of_layer,
+        inputs={
+            layer.name: activation_jpeg(activations.input_of(layer.layer)[0], 112) for layer in run.layers
+        },
+        photograph=photograph_jpeg(220),
+        credit=CREDIT,
+        flame_graphs=flame_graphs,
+        best=_best_saving(run, "mec"),
+    )
+
+
+def shade(value: float | None, doubling: float) -> int:
+    """How strongly a cell of a table is tinted, 0 to 60: proportional to the logarithm of a ratio."""
+    if value is None or value == math.inf or value <= 0:
+        return 0
+    return round(min(60.0, max(0.0, doubling * math.log2(value))))
+
+
+def _plot(figure: plots.Figure, name: str, title: str) -> Markup:
+    return Markup(plots.inline(figure, name, title))
+
+
+def _best_saving(run: Run, algorithm: str) -> tuple[str, float] | None:
+    """The layer where the algorithm saves most."""
+    savings = [(layer.name, saving) for layer in run.layers if (saving := layer.saving(algorithm)) is not None]
+    return max(savings, key=lambda item: item[1], default=None)

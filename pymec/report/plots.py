@@ -1,0 +1,227 @@
+"""The plots, as SVG: one of memory per layer, one of memory and one of time over all layers.
+
+Colours are those of Okabe & Ito, told apart with any kind of colour vision; an algorithm keeps its colour
+in every plot.  Text and axes are drawn in the colour of the text around them, so a plot follows the page
+from light to dark.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from io import StringIO
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from pymec.report.figures import MIB, factor, mib
+from pymec.report.records import LayerRun, Run
+
+LOOKS = {
+    "direct": ("#8c8c8c", "X"),
+    "im2col": ("#d55e00", "s"),
+    "im2col_per_image": ("#e69f00", "P"),
+    "im2col_blocked": ("#b8860b", "^"),
+    "mec": ("#0072b2", "o"),
+    "mec_vanilla": ("#56b4e9", "v"),
+    "mec_a": ("#3d8fc4", "<"),
+    "mec_b": ("#7fa9c9", ">"),
+    "mec_banded": ("#009e73", "D"),
+}
+"""The colour and the mark of an algorithm; one that is not listed takes the next of :data:`OTHERS`."""
+
+OTHERS = (
+    ("#cc79a7", "p"), ("#9467bd", "h"), ("#a6761d", "*"), ("#17a2b8", "d"), ("#9a9a1f", "H"), ("#e377c2", "8"),
+)  # fmt: skip
+
+INK = "#010203"
+"""Stands for the colour of the text around a plot: no algorithm has it, and it is found again in the SVG."""
+
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: small, sharp, selectable
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+# Without these matplotlib notes the date and itself in every file.
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def look(algorithm: str, algorithms: tuple[str, ...]) -> tuple[str, str]:
+    """The algorithm's colour and mark, the same in every plot of a run."""
+    unlisted = [name for name in algorithms if name not in LOOKS]
+    return LOOKS.get(algorithm) or OTHERS[unlisted.index(algorithm) % len(OTHERS)]
+
+
+# What is drawn ------------------------------------------------------------------------------------------
+
+
+def memory_overview(run: Run) -> Figure:
+    """Workspace of every algorithm on every layer, and how far MEC is from im2col."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _rows(run, extra=1.1)
+        for row, layer in enumerate(run.layers):
+            _span(axes, row, layer)
+        series = _same_bytes(run)
+        # MEC and im2col stand on the line between them, the others a little off it so as not to hide them.
+        aside = [names for names in series if names[0] not in ("im2col", "mec", "direct")]
+        for names in series:
+            shift = _shift(aside.index(names), len(aside)) if names in aside else 0
+            points = [
+                (cell.memory.workspace / MIB, row + shift)
+                for row, layer in enumerate(run.layers)
+                if (cell := layer.cell(names[0])) and cell.memory and cell.memory.workspace
+            ]
+            if points:
+                _dots(axes, points, names, run)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("workspace, MiB (measured; logarithmic axis)")
+        axes.margins(x=0.1)
+        _legend(figure, axes)
+    return figure
+
+
+def time_overview(run: Run) -> Figure:
+    """Time of every algorithm on every layer, im2col's being 1."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _rows(run, extra=1.5)
+        axes.axvline(1, color=look("im2col", run.algorithms)[0], linewidth=1.5, label="im2col")
+        for i, name in enumerate(run.algorithms):
+            points = [
+                (slowdown, row + _shift(i, len(run.algorithms)))
+                for row, layer in enumerate(run.layers)
+                if name != "im2col" and (slowdown := layer.slowdown(name)) is not None
+            ]
+            if points:
+                _dots(axes, points, (name,), run)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel("time, im2col's being 1 (left is faster; logarithmic axis)")
+        _legend(figure, axes)
+    return figure
+
+
+def memory_of_layer(layer: LayerRun, run: Run) -> Figure:
+    """Workspace of every algorithm on one layer: measured as a bar, predicted as a line across its end."""
+    with mpl.rc_context(_STYLE):
+        cells = layer.cells[::-1]  # the first on top
+        figure = Figure(figsize=(5.4, 0.5 + 0.27 * len(cells)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_yticks(range(len(cells)), [cell.algorithm for cell in cells])
+        axes.tick_params(axis="y", length=0)
+        for row, cell in enumerate(cells):
+            if cell.memory is None:
+                axes.annotate("can't", (0, row), (4, 0), textcoords="offset points", va="center", style="italic")
+                continue
+            size = cell.memory.workspace / MIB
+            axes.barh(row, size, height=0.7, color=look(cell.algorithm, run.algorithms)[0])
+            predicted = cell.memory.predicted / MIB
+            axes.plot([predicted, predicted], [row - 0.42, row + 0.42], color=INK, linewidth=1.5)
+            end = max(size, predicted)
+            axes.annotate(
+                mib(cell.memory.workspace), (end, row), (5, 0), textcoords="offset points", va="center"
+            )
+        axes.set_xlabel("workspace, MiB (bar: measured, line: predicted)")
+        axes.set_xlim(left=0)
+        axes.margins(x=0.18)
+        axes.grid(axis="x")
+    return figure
+
+
+def _rows(run: Run, extra: float) -> tuple[Figure, Axes]:
+    """Axes with a row per layer, the first on top."""
+    figure = Figure(figsize=(6.6, extra + 0.36 * len(run.layers)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(run.layers)), [layer.name for layer in run.layers])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(run.layers) - 0.5, -0.5)
+    axes.grid(axis="x")
+    return figure, axes
+
+
+def _span(axes: Axes, row: int, layer: LayerRun) -> None:
+    """A line from MEC to im2col, and by how much the one is less than the other."""
+    saving, cell = layer.saving("mec"), layer.cell("mec")
+    if saving is None or saving == math.inf or cell is None or cell.memory is None:
+        return
+    ends = cell.memory.workspace / MIB, layer.im2col_nbytes / MIB
+    axes.plot(ends, (row, row), color=INK, alpha=0.35, linewidth=3, solid_capstyle="butt", zorder=1)
+    axes.annotate(factor(saving), (ends[1], row), (9, 0), textcoords="offset points", va="center")
+
+
+def _shift(index: int, count: int) -> float:
+    """How far off the middle of its row a dot is drawn."""
+    return 0.5 * ((index + 0.5) / count - 0.5)
+
+
+def _dots(axes: Axes, points: list[tuple[float, float]], names: tuple[str, ...], run: Run) -> None:
+    colour, mark = look(names[0], run.algorithms)
+    axes.plot(
+        *zip(*points, strict=True),
+        linestyle="none",
+        marker=mark,
+        markersize=7 if names[0] in ("im2col", "mec") else 5.5,
+        color=colour,
+        label=" = ".join(names),
+    )
+
+
+def _same_bytes(run: Run) -> list[tuple[str, ...]]:
+    """Algorithms whose bytes are the same on every layer share their dots: ("mec", "mec_a", ...)."""
+    together: dict[tuple[int | None, ...], list[str]] = {}
+    for name in run.algorithms:
+        cells = [layer.cell(name) for layer in run.layers]
+        nbytes = tuple(cell.memory.workspace if cell and cell.memory else None for cell in cells)
+        together.setdefault(nbytes, []).append(name)
+    # The shortest name speaks for all: it is the one without a variant's suffix.
+    return [tuple(sorted(names, key=len)) for names in together.values()]
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    entries = len(axes.get_legend_handles_labels()[0])
+    if entries:
+        figure.legend(loc="outside upper left", ncols=2 if entries <= 6 else 3, handletextpad=0.2, borderpad=0)
+
+
+# As text ------------------------------------------------------------------------------------------------
+
+
+def inline(figure: Figure, name: str, title: str) -> str:
+    """The plot as an SVG element of a page, in the page's own text colour; ``name`` keeps its ids unique."""
+    svg = _svg(figure, name)
+    svg = svg[svg.index("<svg") :]  # without the XML declaration and document type
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', rf'\1 role="img" aria-label="{title}"', svg, count=1)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    return svg.replace(INK, "currentColor")
+
+
+def standalone(figure: Figure) -> str:
+    """The plot as a file, on white: who embeds it may have any background."""
+    figure.set_facecolor("white")
+    return _svg(figure, "pymec").replace(INK, "#1b1f24")
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    file = StringIO()
+    # The salt makes the ids of equal runs equal.
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt, "savefig.facecolor": "auto"}):
+        figure.savefig(file, format="svg", metadata=_NO_METADATA)
+    return file.getvalue()

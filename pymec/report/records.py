@@ -1,0 +1,182 @@
+"""What one run of the report found, and the few figures that follow from it.
+
+Plain data: the terminal's table, the page and the plots all read these and compute nothing of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pymec.layers import Layer
+from pymec.memory import MemoryReport
+from pymec.shapes import ConvShape
+
+
+@dataclass(frozen=True)
+class Check:
+    """A result beside the oracle's.
+
+    Attributes
+    ----------
+    correct : bool
+        Whether every output is within its error bound.
+    worst : float or None
+        The largest error, in units of its own bound; None if some output is not a number.
+    """
+
+    correct: bool
+    worst: float | None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call, over some repeats."""
+
+    fastest: float
+    median: float
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One algorithm on one layer: why it can't do it, or what was found."""
+
+    algorithm: str
+    reason: str | None = None
+    check: Check | None = None
+    timing: Timing | None = None
+    memory: MemoryReport | None = None
+
+    @property
+    def supported(self) -> bool:
+        """Whether the algorithm can do the layer."""
+        return self.reason is None
+
+    @property
+    def exact(self) -> bool:
+        """Whether formula and memray agree to the byte."""
+        return self.memory is not None and self.memory.exact
+
+    @property
+    def correct(self) -> bool:
+        """Whether the result is the oracle's, within rounding."""
+        return self.check is not None and self.check.correct
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """All algorithms on one layer."""
+
+    layer: Layer
+    shape: ConvShape
+    cells: tuple[Cell, ...]
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.layer.name
+
+    def cell(self, algorithm: str) -> Cell | None:
+        """That algorithm's cell, if it was run."""
+        return next((cell for cell in self.cells if cell.algorithm == algorithm), None)
+
+    @property
+    def im2col_nbytes(self) -> int:
+        """im2col's lowered matrix in bytes: measured, or by its formula where im2col was not run."""
+        im2col = self.cell("im2col")
+        if im2col is not None and im2col.memory is not None:
+            return im2col.memory.workspace
+        return self.shape.im2col_size * self.shape.itemsize
+
+    def saving(self, algorithm: str) -> float | None:
+        """How many times im2col's workspace is the algorithm's: infinite where it needs none."""
+        cell = self.cell(algorithm)
+        if cell is None or cell.memory is None:
+            return None
+        return self.im2col_nbytes / cell.memory.workspace if cell.memory.workspace else math.inf
+
+    def slowdown(self, algorithm: str) -> float | None:
+        """The algorithm's time in units of im2col's, the fastest of each; None where im2col was not run."""
+        cell, im2col = self.cell(algorithm), self.cell("im2col")
+        if cell is None or cell.timing is None or im2col is None or im2col.timing is None:
+            return None
+        return cell.timing.fastest / im2col.timing.fastest
+
+
+@dataclass(frozen=True)
+class Run:
+    """All layers, and what they were run on."""
+
+    algorithms: tuple[str, ...]
+    layers: tuple[LayerRun, ...]
+    batch: int
+    n_threads: int
+    versions: dict[str, str]
+    made: str
+    seconds: float
+
+    @property
+    def cells(self) -> list[tuple[LayerRun, Cell]]:
+        """Every cell that could be run, with its layer."""
+        return [(layer, cell) for layer in self.layers for cell in layer.cells if cell.supported]
+
+    @property
+    def n_exact(self) -> int:
+        """Cells where formula and memray agree to the byte."""
+        return sum(cell.exact for _, cell in self.cells)
+
+    @property
+    def n_correct(self) -> int:
+        """Cells whose result is the oracle's."""
+        return sum(cell.correct for _, cell in self.cells)
+
+    @property
+    def failures(self) -> list[str]:
+        """A sentence per cell that is wrong; none, and all is well."""
+        found = []
+        for layer, cell in self.cells:
+            if not cell.correct:
+                found.append(f"{cell.algorithm} on {layer.name}: the result is wrong, {_by_how_much(cell.check)}")
+            if not cell.exact and cell.memory is not None:
+                memory = cell.memory
+                found.append(
+                    f"{cell.algorithm} on {layer.name}: predicted {memory.predicted:,} bytes, "
+                    f"measured {memory.workspace:,}"
+                )
+        return found
+
+    def mean_saving(self, algorithm: str) -> float | None:
+        """Geometric mean of :meth:`LayerRun.saving` over the layers."""
+        return self._mean(lambda layer: layer.saving(algorithm))
+
+    def mean_slowdown(self, algorithm: str) -> float | None:
+        """Geometric mean of :meth:`LayerRun.slowdown` over the layers."""
+        return self._mean(lambda layer: layer.slowdown(algorithm))
+
+    def _mean(self, ratio: Callable[[LayerRun], float | None]) -> float | None:
+        # Of ratios only the geometric mean stays the same whichever of the two is called the unit.
+        ratios = [value for layer in self.layers if (value := ratio(layer)) is not None]
+        if not ratios or math.inf in ratios:
+            return math.inf if ratios else None
+        return statistics.geometric_mean(ratios)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything found and the ratios that follow, for JSON (where infinity is null)."""
+        document = asdict(self)
+        for layer, entry in zip(self.layers, document["layers"], strict=True):
+            for cell in entry["cells"]:
+                saving = layer.saving(cell["algorithm"])
+                cell["im2col_over_workspace"] = None if saving == math.inf else saving
+                cell["time_over_im2col"] = layer.slowdown(cell["algorithm"])
+        document["failures"] = self.failures
+        return document
+
+
+def _by_how_much(check: Check | None) -> str:
+    if check is None or check.worst is None:
+        return "and not even a number everywhere"
+    return f"off by up to {check.worst:.3g} times what rounding explains"

@@ -1,0 +1,94 @@
+"""Convolutions worth testing, each with its motive; every algorithm meets every one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import pymec
+from pymec import ConvShape
+
+
+@dataclass(frozen=True)
+class Case:
+    motive: str
+    x: tuple[int, int, int, int]
+    kernel: tuple[int, int, int, int]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def shape(self, dtype="float32") -> ConvShape:
+        return ConvShape.from_shapes(self.x, self.kernel, dtype=dtype, **self.options)
+
+
+def case(motive, x, kernel, **options):
+    return Case(motive, x, kernel, options)
+
+
+CASES = [
+    # the paper
+    case("the paper's figure 1: 7x7, 3x3, one channel", (1, 7, 7, 1), (3, 3, 1, 1)),
+    case("the paper's figure 3: three images, five rows", (3, 7, 7, 2), (3, 3, 2, 4)),
+    # degenerate
+    case("one pixel", (1, 1, 1, 1), (1, 1, 1, 1)),
+    case("kernel as large as the input", (2, 5, 4, 3), (5, 4, 3, 6)),
+    case("one row", (2, 1, 9, 3), (1, 3, 3, 4)),
+    case("one column", (2, 9, 1, 3), (3, 1, 3, 4)),
+    case("pointwise: the input is its own lowered matrix", (3, 5, 7, 4), (1, 1, 4, 6)),
+    case("1x1 with a stride: gathers, not pointwise", (2, 7, 8, 4), (1, 1, 4, 6), stride=2),
+    case("1x1 with padding: a border of zeros", (2, 4, 3, 4), (1, 1, 4, 6), padding=1),
+    case("no image", (0, 6, 6, 3), (3, 3, 3, 4)),
+    # what implementations of MEC got wrong
+    case("kernel not square, tall", (2, 11, 9, 3), (5, 2, 3, 4)),
+    case("kernel not square, wide", (2, 9, 11, 3), (2, 5, 3, 4)),
+    case("tall kernel with a wide stride: k_h > s_h, k_w <= s_w", (1, 12, 13, 2), (5, 2, 2, 3), stride=(2, 3)),
+    case("strides differ", (2, 11, 13, 3), (3, 3, 3, 4), stride=(2, 3)),
+    case("stride does not divide i - k", (2, 12, 12, 3), (5, 5, 3, 4), stride=(3, 4)),
+    case("stride beyond the kernel: rows nobody reads", (2, 17, 16, 3), (2, 3, 3, 4), stride=(5, 4)),
+    case("stride equals the kernel", (1, 12, 12, 3), (3, 3, 3, 4), stride=3),
+    case("image not square, output not square", (2, 6, 17, 3), (3, 3, 3, 5)),
+    case("horizontal padding counts i_c elements a column", (2, 6, 6, 5), (3, 3, 5, 4), padding=(0, 2)),
+    case("vertical padding: rows that are not stored", (2, 6, 6, 5), (3, 3, 5, 4), padding=(2, 0)),
+    case("four different sides", (2, 7, 6, 3), (4, 3, 3, 4), padding=((3, 1), (0, 2))),
+    case("padding beyond the kernel: rows of nothing but zeros", (1, 4, 4, 2), (2, 2, 2, 3), padding=4),
+    case("padding with a stride beyond the kernel", (2, 9, 9, 2), (2, 2, 2, 3), padding=(3, 5), stride=(4, 3)),
+    case("same, even kernel: the odd zero at the end", (2, 7, 8, 3), (4, 2, 3, 4), padding="same"),
+    case("same with a stride", (2, 9, 10, 3), (3, 3, 3, 4), padding="same", stride=2),
+    case("valid by name", (1, 6, 6, 2), (3, 3, 2, 3), padding="valid"),
+    # dilation: rows by residue
+    case("dilation", (2, 12, 13, 3), (3, 3, 3, 4), dilation=2),
+    case("dilations differ", (2, 14, 13, 2), (3, 2, 2, 4), dilation=(3, 4)),
+    case("dilation and stride without common factor", (1, 17, 12, 2), (3, 3, 2, 3), dilation=(3, 2), stride=(2, 3)),
+    case("dilation and stride with a common factor", (1, 23, 14, 2), (3, 2, 2, 3), dilation=(4, 2), stride=(6, 4)),
+    case("more residues than output rows", (1, 12, 9, 2), (2, 3, 2, 3), dilation=(9, 1)),
+    case("dilation, stride and padding at once", (2, 15, 14, 2), (3, 3, 2, 4), dilation=(2, 3), stride=(3, 2), padding=4),
+    # groups
+    case("two groups", (2, 8, 9, 6), (3, 3, 3, 4), groups=2),
+    case("three groups, all at once", (2, 9, 10, 6), (3, 2, 2, 9), groups=3, stride=2, padding=2, dilation=(1, 2)),
+    case("depthwise", (2, 9, 9, 8), (3, 3, 1, 8), groups=8, padding=1),
+    case("depthwise with a multiplier", (1, 9, 9, 4), (3, 3, 1, 12), groups=4, padding="same"),
+    case("pointwise in groups: channels of a group are apart", (2, 5, 5, 6), (1, 1, 3, 4), groups=2),
+    # sizes
+    case("primes", (3, 13, 17, 5), (3, 7, 5, 11), stride=(2, 1), padding=(1, 3)),
+    case("channels past a block of 32 and one more", (1, 6, 6, 7), (3, 3, 7, 65)),
+    case("more channels than stay together in a piece", (1, 7, 7, 96), (3, 3, 96, 200)),
+    case("a product longer than BLAS's small path: pieces of the sum", (2, 6, 6, 512), (3, 3, 512, 16)),
+    case("wide output, few channels: pieces of the columns", (1, 5, 600, 9), (5, 5, 9, 32)),
+    case("one output channel", (2, 9, 9, 6), (3, 3, 6, 1)),
+]  # fmt: skip
+
+PAPER = [
+    Case(name, (1, layer.i_h, layer.i_w, layer.i_c), (layer.k_h, layer.k_w, layer.i_c, layer.k_c),
+         {"stride": (layer.s_h, layer.s_w)})
+    for name in pymec.layers.PAPER
+    for layer in [pymec.layers.get(name)]
+]  # fmt: skip
+
+
+def operands(shape: ConvShape, seed: int = 0):
+    """Random input and kernel in n-h-w-c and h-w-i-o: no two elements alike."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape.input_shape).astype(shape.dtype)
+    kernel = rng.standard_normal(shape.kernel_shape).astype(shape.dtype)
+    return x, kernel

@@ -1,0 +1,1 @@
+"""Tests share tests/cases.py."""

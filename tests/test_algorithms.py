@@ -1,0 +1,108 @@
+"""Every algorithm in the registry x every case x dtype x threads, against the oracle."""
+
+import numpy as np
+import pytest
+from cases import CASES, PAPER, operands
+
+import pymec
+from pymec import reference
+
+
+def check(case, algorithm, dtype, n_threads, **options):
+    shape = case.shape(dtype)
+    x, kernel = operands(shape)
+    out = np.full(shape.output_shape, np.nan, dtype)
+    returned = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=n_threads, out=out, **case.options, **options)
+    assert returned is out
+    error = np.abs(out - reference.conv2d(x, kernel, shape))
+    assert (error <= reference.error_bound(x, kernel, shape)).all()  # NaN left in out fails as well
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_against_the_oracle(algorithm, case, dtype, n_threads):
+    check(case, algorithm, dtype, n_threads)
+
+
+@pytest.mark.parametrize("case", PAPER, ids=lambda case: case.motive)
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_on_the_papers_layers(algorithm, case):
+    check(case, algorithm, "float32", 2)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 50, 400, 3000])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize("algorithm", ["im2col_blocked", "mec_banded"])
+def test_bounded_algorithms_at_every_tile_size(algorithm, case, limit):
+    """From the smallest workspace upwards, so that bands and blocks end anywhere in the image."""
+    shape = case.shape()
+    smallest = _smallest(case, algorithm)
+    check(case, algorithm, "float32", 2, workspace_limit=smallest + limit * shape.itemsize)
+
+
+def _smallest(case, algorithm):
+    try:
+        return pymec.workspace_size(case.x, case.kernel, algorithm=algorithm, workspace_limit=0, **case.options)
+    except ValueError as error:
+        return int(str(error).split("at least ")[1].split(" bytes")[0])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize("algorithm", ["direct", "im2col", "mec", "mec_banded"])
+def test_nchw_is_nhwc_in_other_clothes(algorithm, case):
+    shape = case.shape()
+    x, kernel = operands(shape)
+    inside = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **case.options)
+    outside = pymec.conv2d(
+        x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1), layout="NCHW", algorithm=algorithm, n_threads=2,
+        **case.options,
+    )  # fmt: skip
+    assert outside.flags.c_contiguous
+    np.testing.assert_array_equal(outside, inside.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_bias(algorithm, layout):
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((2, 6, 5, 3))
+    kernel = rng.standard_normal((3, 2, 3, 4))
+    bias = rng.standard_normal(4)
+    plain = pymec.conv2d(x, kernel, algorithm=algorithm)
+    if layout == "NCHW":
+        x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
+    out = pymec.conv2d(x, kernel, bias, algorithm=algorithm, layout=layout)
+    np.testing.assert_array_equal(out.transpose(0, 2, 3, 1) if layout == "NCHW" else out, plain + bias)
+
+
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_results_repeat_bit_by_bit(algorithm):
+    """For a given number of threads the same sums are taken in the same order."""
+    case = next(case for case in CASES if case.motive == "primes")
+    x, kernel = operands(case.shape())
+    first = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **case.options)
+    for _ in range(20):
+        again = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **case.options)
+        np.testing.assert_array_equal(again, first)
+
+
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_not_a_number_and_infinity_go_where_they_belong(algorithm):
+    x = np.ones((1, 6, 6, 1), np.float32)
+    x[0, 2, 3, 0] = np.nan
+    x[0, 5, 0, 0] = np.inf
+    out = pymec.conv2d(x, np.ones((2, 2, 1, 1), np.float32), algorithm=algorithm)[0, :, :, 0]
+    assert np.argwhere(np.isnan(out)).tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
+    assert np.argwhere(np.isinf(out)).tolist() == [[4, 0]]
+
+
+def test_mathematical_convolution_by_the_flip_of_the_docstring():
+    from scipy import signal
+
+    rng = np.random.default_rng(0)
+    image, kernel = rng.standard_normal((8, 9)), rng.standard_normal((3, 4))
+    flipped = np.ascontiguousarray(kernel[::-1, ::-1])
+    out = pymec.conv2d(image[None, :, :, None], flipped[:, :, None, None])[0, :, :, 0]
+    np.testing.assert_allclose(out, signal.convolve2d(image, kernel, mode="valid"))

@@ -1,0 +1,187 @@
+"""Bad input gets an error that names the argument, what came and what would do; and nothing is written."""
+
+import numpy as np
+import pytest
+
+import pymec
+
+X = np.ones((2, 6, 7, 4), np.float32)
+K = np.ones((3, 3, 4, 8), np.float32)
+MISALIGNED = np.zeros(X.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(X.shape)
+
+
+def readonly(array):
+    array.flags.writeable = False
+    return array
+
+
+BAD = [
+    # arrays
+    ({"x": X[0]}, ValueError, "x must have four dimensions, got shape (6, 7, 4)"),
+    ({"kernel": K[0]}, ValueError, "kernel must have four dimensions"),
+    ({"x": [[1.0]]}, TypeError, "x must be an array, got list"),
+    ({"kernel": None}, TypeError, "kernel must be an array, got NoneType"),
+    ({"x": X.astype(np.float16)}, TypeError, "x must be float32 or float64, got float16"),
+    ({"x": X.astype(int)}, TypeError, "x must be float32 or float64, got int64"),
+    ({"x": X.astype(object)}, TypeError, "x must be float32 or float64, got object"),
+    ({"x": X.astype(complex)}, TypeError, "x must be float32 or float64"),
+    ({"x": X.astype(">f4")}, TypeError, "byte order"),
+    ({"kernel": K.astype(np.float64)}, TypeError, "kernel is float64, but x is float32"),
+    ({"x": X[:, ::2]}, ValueError, "x must be C-contiguous"),
+    ({"x": np.asfortranarray(X)}, ValueError, "x must be C-contiguous"),
+    ({"kernel": K[:, ::-1]}, ValueError, "kernel must be C-contiguous"),
+    ({"x": MISALIGNED}, ValueError, "x is not aligned"),
+    ({"x": X[:, :, :, :0].copy()}, ValueError, "x must have a positive size along H, W and C"),
+    ({"kernel": K[..., :0].copy()}, ValueError, "kernel must have a positive size"),
+    ({"kernel": np.ones((3, 3, 5, 8), np.float32)}, ValueError, "x would need 5 channels; x has 4"),
+    ({"kernel": np.ones((7, 3, 4, 8), np.float32)}, ValueError, "kernel spans 7 × 3 pixels"),
+    ({"dilation": 4}, ValueError, "kernel spans 9 × 9 pixels (dilation included)"),
+    # numbers
+    ({"stride": 0}, ValueError, "stride must be at least 1, got (0, 0)"),
+    ({"stride": (1, 2, 3)}, ValueError, "stride must be an integer or a (vertical, horizontal) pair"),
+    ({"stride": 1.5}, TypeError, "stride must be an integer or a"),
+    ({"stride": True}, ValueError, "stride must be an integer or a"),
+    ({"stride": "2"}, TypeError, "stride must be an integer or a"),
+    ({"dilation": -1}, ValueError, "dilation must be at least 1"),
+    ({"padding": -1}, ValueError, "padding must be at least 0"),
+    ({"padding": "full"}, ValueError, "padding must be numbers, 'valid' or 'same', got 'full'"),
+    ({"padding": ((1, 1), 1)}, TypeError, "padding must be an integer, (p_h, p_w)"),
+    ({"padding": (1, 2, 3, 4)}, ValueError, "padding must be an integer, (p_h, p_w)"),
+    ({"padding": 0.5}, TypeError, "padding must be"),
+    ({"groups": 3}, ValueError, "groups=3 must divide"),
+    ({"groups": 0}, ValueError, "groups must be at least 1"),
+    ({"groups": 2}, ValueError, "with groups=2 x would need 8 channels"),
+    ({"n_threads": 0}, ValueError, "n_threads must be a positive integer or None, got 0"),
+    ({"n_threads": 1.0}, TypeError, "n_threads must be a positive integer or None, got 1.0"),
+    ({"n_threads": True}, TypeError, "n_threads must be"),
+    # words
+    ({"layout": "NHCW"}, ValueError, "layout must be 'NHWC' or 'NCHW', got 'NHCW'"),
+    ({"algorithm": "mecc"}, ValueError, "algorithm must be 'auto' or one of direct, im2col"),
+    ({"algorithm": 3}, ValueError, "algorithm must be 'auto' or one of"),
+    ({"accuracy": "good"}, ValueError, "accuracy must be 'exact' or 'fast', got 'good'"),
+    ({"workspace_limit": "1 furlong"}, ValueError, "workspace_limit must be a number of bytes or a text like '64MiB'"),
+    ({"workspace_limit": -1}, ValueError, "workspace_limit must be a number of bytes"),
+    ({"workspace_limit": 1.5}, ValueError, "workspace_limit must be a number of bytes"),
+    ({"workspace_limit": 1000, "algorithm": "im2col"}, ValueError, "im2col needs at least 5760 bytes"),
+    ({"workspace_limit": 1000, "algorithm": "im2col"}, ValueError, "the smallest is direct with 0"),
+    # bias
+    ({"bias": np.ones(7, np.float32)}, ValueError, "bias must have shape (8,), got (7,)"),
+    ({"bias": np.ones(8)}, TypeError, "bias is float64, but x is float32"),
+    ({"bias": 1.0}, TypeError, "bias must be an array, got float"),
+    ({"bias": np.ones(16, np.float32)[::2]}, ValueError, "bias must be C-contiguous"),
+    # out
+    ({"out": np.ones((2, 4, 5, 7), np.float32)}, ValueError, "out must have shape (2, 4, 5, 8), got (2, 4, 5, 7)"),
+    ({"out": np.ones((2, 4, 5, 8))}, TypeError, "out is float64, but x is float32"),
+    ({"out": np.ones((2, 4, 5, 8), np.float32, order="F")}, ValueError, "out must be C-contiguous"),
+    ({"out": readonly(np.ones((2, 4, 5, 8), np.float32))}, ValueError, "out is read-only"),
+    ({"out": [1.0]}, TypeError, "out must be a numpy.ndarray, got list"),
+    # workspace
+    ({"workspace": np.ones(10, np.uint8)}, ValueError, "workspace has 10 bytes, but mec needs"),
+    ({"workspace": np.ones(0)}, ValueError, "workspace has 0 bytes, but mec needs"),
+    ({"workspace": readonly(np.ones(10**5, np.uint8))}, ValueError, "workspace is read-only"),
+    ({"workspace": np.ones(10**5, np.uint8)[::2]}, ValueError, "workspace must be C-contiguous"),
+    ({"workspace": np.ones(10**5, np.uint8)[1:]}, ValueError, "workspace must be aligned to 4 bytes"),
+    ({"workspace": np.ones(10**5, object)}, TypeError, "workspace must not hold Python objects"),
+    ({"workspace": bytearray(10**5)}, TypeError, "workspace must be a numpy.ndarray, got bytearray"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), BAD, ids=[message[:60] for *_, message in BAD])
+def test_the_message_names_the_argument_and_out_is_untouched(wrong, error, message):
+    out = np.full((2, 4, 5, 8), 7.0, np.float32)
+    arguments = {"x": X, "kernel": K, "algorithm": "mec", "out": out, **wrong}
+    with pytest.raises(error) as raised:
+        pymec.conv2d(**arguments)
+    assert message in str(raised.value)
+    assert (out == 7).all()
+
+
+def test_overlaps_are_refused():
+    room = np.zeros(10**5, np.float32)
+    x = room[: X.size].reshape(X.shape)
+    out = room[X.size : X.size + 320].reshape(2, 4, 5, 8)
+    for wrong, message in [
+        ({"out": room[:320].reshape(2, 4, 5, 8)}, "out overlaps x"),
+        ({"out": out, "workspace": room}, "out overlaps workspace"),
+        ({"workspace": room[X.size - 1 :]}, "workspace overlaps x"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            pymec.conv2d(x, K, algorithm="mec", **wrong)
+    kernel = room[-K.size :].reshape(K.shape)
+    with pytest.raises(ValueError, match="workspace overlaps kernel"):
+        pymec.conv2d(X, kernel, algorithm="mec", workspace=room[-K.size - 500 :])
+    # neighbours in one block are no overlap
+    pymec.conv2d(x, K, algorithm="mec", out=out, workspace=room[X.size + 320 :])
+
+
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_workspace_and_out_are_reused(algorithm):
+    """The same scratch and output, full of NaN, for another input; any dtype and shape of scratch will do."""
+    rng = np.random.default_rng(0)
+    nbytes = pymec.workspace_size(X.shape, K.shape, algorithm=algorithm, n_threads=2)
+    for workspace in (
+        np.full(nbytes // 4 + 9, np.nan, np.float32),
+        np.full((nbytes // 80 + 1, 10), np.nan),
+        np.full(nbytes + 3, 255, np.uint8),
+    ):
+        out = np.full((2, 4, 5, 8), np.nan, np.float32)
+        for _ in range(3):
+            x = rng.standard_normal(X.shape, np.float32)
+            returned = pymec.conv2d(x, K, algorithm=algorithm, workspace=workspace, out=out, n_threads=2)
+            assert returned is out
+            np.testing.assert_array_equal(out, pymec.conv2d(x, K, algorithm=algorithm, n_threads=2))
+
+
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_readonly_inputs_are_welcome(algorithm):
+    x, kernel = readonly(X.copy()), readonly(K.copy())
+    assert (pymec.conv2d(x, kernel, algorithm=algorithm) == 36).all()
+
+
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_no_image_gives_no_output(algorithm):
+    assert pymec.conv2d(X[:0], K, algorithm=algorithm).shape == (0, 4, 5, 8)
+
+
+def test_array_likes_share_their_memory():
+    class Wrapped:
+        def __init__(self, array):
+            self.array = array
+
+        def __array__(self, dtype=None, copy=None):
+            return self.array
+
+    assert (pymec.conv2d(Wrapped(X), Wrapped(K)) == 36).all()
+
+
+def test_no_room_is_said_in_words(monkeypatch):
+    from pymec import execution
+
+    def refuse(nbytes):
+        raise MemoryError
+
+    monkeypatch.setattr(execution, "allocate_workspace", refuse)
+    with pytest.raises(MemoryError, match=r"no room for \d+ bytes of workspace for mec; pass workspace_limit="):
+        pymec.conv2d(X, K, algorithm="mec")
+
+
+STAGES = [
+    lambda mec, s: mec.lower(X, np.empty(s.mec_size - 1, np.float32), s),
+    lambda mec, s: mec.lower(X[:1], np.empty(s.mec_size, np.float32), s),
+    lambda mec, s: mec.multiply(np.empty(3, np.float32), K, np.empty(s.output_shape, np.float32), s),
+    lambda mec, s: mec.multiply(np.empty(s.mec_size, np.float32), K, np.empty((1, 1, 1, 1), np.float32), s),
+    lambda mec, s: mec.multiply(np.empty(s.mec_size, np.float32), K, np.empty(s.output_shape, np.float32), s, "C"),
+    lambda mec, s: mec.multiply(
+        np.empty(s.mec_size, np.float32), K, np.empty(s.output_shape, np.float32), s, "B", (0, 1, 1, 1)
+    ),
+    lambda mec, s: mec.repair(np.empty(s.output_shape, np.float32), np.empty(3, np.float32), s),
+    lambda mec, s: mec.lower(X, np.empty(s.mec_size, np.float32), s, 0),
+]
+
+
+@pytest.mark.parametrize("call", STAGES)
+def test_stages_check_what_they_would_write_over(call):
+    from pymec.kernels import mec
+
+    with pytest.raises(ValueError, match=r"elements|has shape|solution|pieces|n_threads"):
+        call(mec, pymec.ConvShape.from_shapes(X.shape, K.shape))

@@ -1,0 +1,186 @@
+"""Choosing, limiting, explaining, keeping: arithmetic on shapes."""
+
+import numpy as np
+import pytest
+from cases import CASES, operands
+
+import pymec
+from pymec import planning, registry
+
+X, K = (2, 20, 21, 6), (3, 3, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"),
+    [
+        ("64MiB", 64 * 2**20), ("64 mib", 64 * 2**20), ("1GiB", 2**30), ("10KB", 10_000), ("2MB", 2_000_000),
+        ("1.5KiB", 1536), ("7", 7), ("7B", 7), ("3G", 3 * 10**9), (0, 0), (np.int64(5), 5), (None, None),
+    ],
+)  # fmt: skip
+def test_parse_bytes(text, nbytes):
+    assert planning.parse_bytes("limit", text) == nbytes
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "1 2", "-3", "1TiB!", "1e3", True, 2.0, [1]])
+def test_parse_bytes_refuses(text):
+    with pytest.raises(ValueError, match="limit must be a number of bytes"):
+        planning.parse_bytes("limit", text)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_auto_keeps_every_limit_or_says_what_is_missing(case, layout, n_threads):
+    x, kernel = case.x, case.kernel
+    if layout == "NCHW":
+        x, kernel = (x[0], x[3], x[1], x[2]), (kernel[3], kernel[2], kernel[0], kernel[1])
+    free = pymec.plan(x, kernel, layout=layout, n_threads=n_threads, **case.options).workspace_nbytes
+    for limit in {0, 4, free // 7, free // 2, free - 1, free, free + 5}:
+        if limit < 0:
+            continue
+        try:
+            plan = pymec.plan(x, kernel, layout=layout, n_threads=n_threads, workspace_limit=limit, **case.options)
+        except ValueError as error:
+            assert layout == "NCHW"
+            assert "pass NHWC arrays" in str(error)
+        else:
+            assert plan.workspace_nbytes <= limit
+
+
+@pytest.mark.parametrize("algorithm", ["im2col_blocked", "mec_banded"])
+@pytest.mark.parametrize("n_threads", [1, 2, 7])
+def test_bounded_algorithms_use_what_they_are_given(algorithm, n_threads):
+    """A larger limit is never answered with less, and a generous one fills a thread's share."""
+    sizes = []
+    for limit in range(0, 400_000, 7_919):
+        try:
+            sizes.append(pymec.workspace_size(X, K, algorithm=algorithm, workspace_limit=limit, n_threads=n_threads))
+        except ValueError:
+            assert not sizes
+        else:
+            assert sizes[-1] <= limit
+    assert sizes
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 3 * sizes[0]
+
+
+def test_formulas_by_hand():
+    """The formula column, evaluated for one shape with everything in it."""
+    options = {"stride": (2, 3), "padding": (1, 2), "dilation": (1, 2), "groups": 2, "dtype": "float64"}
+    x, kernel = (3, 15, 14, 4), (3, 2, 2, 6)
+    # o_h = (15 + 2 - 3)//2 + 1 = 8, o_w = (14 + 4 - 3)//3 + 1 = 6, rows read: -1..15 clipped to 0..14 = 15
+    expected = {
+        "direct": 0,
+        "im2col": 3 * 8 * 6 * 3 * 2 * 4,
+        "im2col_per_image": 8 * 6 * 3 * 2 * 4,
+        "mec_vanilla": 6 * 15 * 2 * 4,
+        "mec_a": 3 * 6 * 15 * 2 * 4,
+        "mec_b": 3 * 6 * 15 * 2 * 4,
+        "mec": 3 * 6 * 15 * 2 * 4,
+    }
+    for algorithm, elements in expected.items():
+        assert pymec.workspace_size(x, kernel, algorithm=algorithm, **options) == 8 * elements, algorithm
+    # a band of one output row: 3 image rows of one group; a block of one pixel: its patch in one group
+    assert pymec.workspace_size(x, kernel, algorithm="mec_banded", workspace_limit=8 * 6 * 3 * 2 * 2, **options) == (
+        8 * 6 * 3 * 2 * 2
+    )
+    assert pymec.workspace_size(x, kernel, algorithm="im2col_blocked", workspace_limit=8 * 12, **options) == 8 * 12
+
+
+def test_solution_a_holds_the_output_as_well():
+    """|O| > |L| and several images: outside the paper's condition the repair needs room for O."""
+    x, kernel = (3, 6, 5, 1), (3, 3, 1, 64)
+    assert pymec.workspace_size(x, kernel, algorithm="mec_a") == 4 * 3 * 4 * 3 * 64
+    assert pymec.workspace_size((1, *x[1:]), kernel, algorithm="mec_a") == 4 * 3 * 6 * 3
+
+
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_pointwise_needs_nothing_unless_it_is_bounded(algorithm):
+    nbytes = pymec.workspace_size((2, 5, 5, 8), (1, 1, 8, 4), algorithm=algorithm)
+    assert (nbytes == 0) == (registry.ALGORITHMS[algorithm].order != "bounded")
+
+
+def test_explain_is_a_table():
+    table = pymec.explain(X, K, padding=1, n_threads=2)
+    assert [row.algorithm for row in table] == list(pymec.algorithms())
+    assert len(table) == len(pymec.algorithms())
+    by_name = {row.algorithm: row for row in table}
+    assert by_name["im2col"].ratio_to_im2col == 1
+    assert by_name["direct"].workspace_nbytes == 0
+    assert all(row.multiply_adds == 2 * 20 * 21 * 8 * 3 * 3 * 6 for row in table)
+    text = str(table)
+    for name in pymec.algorithms():
+        assert name in text
+    assert f"{by_name['mec'].workspace_nbytes:,}" in text
+    assert table.chosen == pymec.plan(X, K, padding=1, n_threads=2).algorithm
+
+
+def test_explain_says_why_not():
+    table = pymec.explain(X, K, workspace_limit=100)
+    by_name = {row.algorithm: row for row in table}
+    assert not by_name["im2col"].supported
+    assert "more than the limit" in by_name["im2col"].reason
+    assert by_name["direct"].supported
+    assert "can't: needs" in str(table)
+    huge = pymec.explain((1, 100_000, 100_000, 3), (3, 3, 3, 8))
+    assert "BLAS's integer" in {row.algorithm: row for row in huge}["im2col"].reason
+
+
+@pytest.mark.parametrize("algorithm", ["auto", *pymec.algorithms()])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_a_plan_is_conv2d_checked_once(algorithm, layout):
+    shape = next(case for case in CASES if case.motive == "primes").shape()
+    x, kernel = operands(shape)
+    if layout == "NCHW":
+        x, kernel = x.transpose(0, 3, 1, 2).copy(), kernel.transpose(3, 2, 0, 1).copy()
+    options = {"stride": (2, 1), "padding": (1, 3), "layout": layout, "algorithm": algorithm, "n_threads": 2}
+    plan = pymec.plan(x.shape, kernel.shape, **options)
+    expected = pymec.conv2d(x, kernel, **options)
+    assert plan.prepare(kernel) is plan
+    np.testing.assert_array_equal(plan(x), expected)
+    out, workspace = np.empty_like(expected), np.empty(plan.workspace_nbytes, np.uint8)
+    assert plan(x, out=out, workspace=workspace) is out
+    np.testing.assert_array_equal(out, expected)
+    assert plan.prepared_nbytes == 0
+    bias = np.ones(shape.k_c, np.float32)
+    axis = (slice(None),) + (None,) * 2 if layout == "NCHW" else ()
+    np.testing.assert_array_equal(plan(x, bias), expected + bias[axis] if axis else expected + bias)
+
+
+def test_a_plan_refuses_what_it_was_not_made_for():
+    plan = pymec.plan((1, 6, 6, 3), (3, 3, 3, 4))
+    x = np.ones((1, 6, 6, 3), np.float32)
+    with pytest.raises(ValueError, match="call plan.prepare"):
+        plan(x)
+    with pytest.raises(ValueError, match=r"kernel must have shape \(3, 3, 3, 4\)"):
+        plan.prepare(np.ones((3, 3, 3, 5), np.float32))
+    plan.prepare(np.ones((3, 3, 3, 4), np.float32))
+    with pytest.raises(ValueError, match=r"x must have shape \(1, 6, 6, 3\)"):
+        plan(np.ones((2, 6, 6, 3), np.float32))
+    with pytest.raises(TypeError, match="x is float64"):
+        plan(x.astype(np.float64))
+    assert "mec" in repr(plan) or "direct" in repr(plan)
+
+
+def test_tune_takes_one_that_fits():
+    plan = pymec.plan((1, 16, 16, 8), (3, 3, 8, 8), tune=True, workspace_limit=5000)
+    assert plan.algorithm in pymec.algorithms()
+    assert plan.workspace_nbytes <= 5000
+    plan = pymec.plan((1, 8, 16, 16), (8, 8, 3, 3), tune=True, layout="NCHW")
+    assert plan.algorithm in pymec.algorithms()
+
+
+def test_algorithms_are_the_issue_of_the_table():
+    assert pymec.algorithms() == tuple(registry.ALGORITHMS)
+    for name, row in registry.ALGORITHMS.items():
+        assert row.name == name
+        assert row.idea
+        assert row.source
+        assert row.formula
+
+
+def test_layers():
+    assert pymec.layers.get("cv4").k_h == 7
+    with pytest.raises(ValueError, match=r"no layer is named 'cv13'; there are cv1, cv2"):
+        pymec.layers.get("cv13")
+    assert set(pymec.layers.PAPER) <= set(pymec.layers.names())

@@ -1,0 +1,264 @@
+"""The scripts of ``profiling/`` on small selections: they run, check their answers, and can say no."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pymec
+from pymec import _build_info
+
+PROFILING = Path(__file__).resolve().parent.parent / "profiling"
+
+needs_memray = pytest.mark.skipif(
+    importlib.util.find_spec("memray") is None or importlib.util.find_spec("matplotlib") is None,
+    reason="needs memray and matplotlib",
+)
+needs_fast_build = pytest.mark.skipif(
+    not _build_info.OPENMP or _build_info.DEBUG, reason="speed.py refuses this build, and rightly"
+)
+
+
+def run(script, *arguments):
+    """Run a script as a user does; its exit status, stdout and stderr are in what comes back."""
+    paths = [str(Path(pymec.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    return subprocess.run(
+        [sys.executable, PROFILING / script, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def table_rows(text):
+    """The cells of a Markdown table's rows, by the first of them."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0]: row[1:] for row in rows}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Import a script as a module."""
+    monkeypatch.syspath_prepend(str(PROFILING))
+    return importlib.import_module
+
+
+# memory_sweep.py ----------------------------------------------------------------------------------------
+
+
+@needs_memray
+@pytest.mark.memory
+def test_memory_sweep_resumes(tmp_path):
+    path = tmp_path / "memory.jsonl"
+    selection = ("--layers", "cv12", "--algorithms", "im2col,mec", "--threads", "1", "--output", path)
+
+    first = run("memory_sweep.py", *selection)
+    assert first.returncode == 0, first.stderr
+    assert "predicted == measured, to the byte: 2\n" in first.stdout
+    measured = path.read_text()
+    records = {record["algorithm"]: record for record in map(json.loads, measured.splitlines())}
+    assert records["im2col"]["workspace"] == 5 * 5 * 3 * 3 * 512 * 4
+    assert records["mec"]["workspace"] == 5 * 7 * 3 * 512 * 4
+
+    path.write_text(measured + '{"pymec": "0.1')  # what an interruption leaves
+    again = run("memory_sweep.py", *selection)
+    assert again.returncode == 0, again.stderr
+    assert "2 cells, 2 of them" in again.stderr
+    assert "memory 1/" not in again.stderr
+    assert path.read_text() == measured
+
+    table = run("memory_sweep.py", "--table", "--output", path)
+    assert table_rows(table.stdout)["cv12"] == ["0.439 (1.00)", "0.205 (2.14)"]
+
+
+@needs_memray
+@pytest.mark.memory
+def test_memory_sweep_tells_a_byte(tmp_path):
+    path = tmp_path / "memory.jsonl"
+    shape = pymec.layers.get("cv12").shape()
+    record = {"pymec": pymec.__version__, "layer": "cv12", "n_threads": 1, "i_n": 1, "dtype": "float32"}
+    off_by_one = {"predicted": 4 * shape.mec_size, "workspace": 4 * shape.mec_size + 1}
+    old_formula = {"predicted": 7, "workspace": 7}
+    lines = [{**record, "algorithm": "mec", **off_by_one}, {**record, "algorithm": "im2col", **old_formula}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    done = run(
+        "memory_sweep.py", "--layers", "cv12", "--algorithms", "im2col,mec", "--threads", 1, "--output", path
+    )
+    assert done.returncode == 1
+    assert "memory 1/1: cv12 im2col" in done.stderr  # its formula has changed
+    assert "different: 1\n" in done.stdout
+    assert "cv12 mec t1 n1 float32: predicted 215040, measured 215041" in done.stdout
+
+
+def test_memory_sweep_refuses_what_it_does_not_know():
+    done = run("memory_sweep.py", "--layers", "cv13")
+    assert done.returncode == 2
+    assert "'cv13' is none of cv1" in done.stderr
+
+
+# paper_table2.py, stride_sweep.py, flamegraphs.py -------------------------------------------------------
+
+
+@needs_memray
+@pytest.mark.memory
+def test_paper_table2(tmp_path):
+    figure = tmp_path / "figure.svg"
+    done = run("paper_table2.py", "--layers", "cv4,cv12", "--figure", figure)
+    assert done.returncode == 0, done.stderr
+    rows = table_rows(done.stdout)
+    im2col, paper, stored = 109 * 109 * 7 * 7 * 64 * 4, 109 * 224 * 7 * 64 * 4, 109 * 223 * 7 * 64 * 4
+    assert rows["cv4"] == [
+        *(f"{im2col:,}", f"{im2col:,}", f"{paper:,}", f"{im2col / paper:.2f}"),
+        *(f"{stored:,}", f"{stored:,}", f"{im2col / stored:.2f}"),
+    ]
+    assert rows["sum"][0] == f"{im2col + 460_800:,}"
+    assert rows["geometric mean"][-1] == f"{math.sqrt(im2col / stored * 460_800 / 215_040):.2f}"
+    assert figure.read_text().startswith("<?xml")
+
+
+def test_paper_table2_formulas(load):
+    table2 = load("paper_table2")
+    rows = []
+    for name in pymec.layers.PAPER:
+        s = pymec.layers.get(name).shape()
+        rows.append(table2.Row(name, *[4 * s.im2col_size] * 2, 4 * s.paper_mec_size, *[4 * s.mec_size] * 2))
+    table = table_rows(table2.table(rows))
+    assert list(table)[2:-2] == list(pymec.layers.PAPER)
+    assert table["geometric mean"] == ["", "", "", "2.89", "", "", "2.89"]
+    assert not rows[0]._replace(mec_measured=1).exact
+
+
+@needs_memray
+@pytest.mark.memory
+def test_stride_sweep(tmp_path):
+    figure = tmp_path / "figure.svg"
+    done = run("stride_sweep.py", "--layer", "cv12", "--figure", figure)
+    assert done.returncode == 0, done.stderr
+    assert list(table_rows(done.stdout))[2:] == ["1", "2", "3"]
+    assert "to the byte: 6 of 6 cells" in done.stdout
+    assert figure.read_text().startswith("<?xml")
+
+
+def test_stride_sweep_of_cv1(load):
+    sweep = load("stride_sweep")
+    layer = pymec.layers.get("cv1")
+    shapes = [replace(layer, s_h=s, s_w=s).shape() for s in range(1, 12)]
+    measured = {(s.s_h, "im2col"): 4 * s.im2col_size for s in shapes}
+    measured |= {(s.s_h, "mec"): 4 * s.mec_size for s in shapes}
+    rows = table_rows(sweep.table(shapes, measured))
+    assert list(rows)[2:] == [str(s) for s in range(1, 12)]
+    assert rows["4"] == ["2.75", "55×55", "4.189", "1.572", "2.665", "1.572", "2.665"]
+    # The strips end at row 220: all 227 rows are more than im2col stores, 220 are just as many.
+    assert rows["11"] == ["1.00", "20×20", "0.554", "0.572", f"{220 / 227:.3f}", "0.554", "1.000"]
+    assert sweep.verdict(shapes).startswith("with all rows L is larger than im2col's matrix at s = 11 and")
+
+
+@needs_memray
+@pytest.mark.memory
+def test_flamegraphs(tmp_path):
+    done = run("flamegraphs.py", "cv12:mec", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "allocate_workspace" in (tmp_path / "cv12-mec-t1.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["cv12-mec-t1.html"]
+
+
+# speed.py -----------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_speed(tmp_path):
+    path = tmp_path / "speed.json"
+    quick = ("--layers", "cv12", "--algorithms", "mec", "--threads", "1", "--seconds", "0.02")
+    done = run("speed.py", *quick, "--reuse", "--json", path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(path.read_text())
+    assert {(record["calling"], record["algorithm"]) for record in found["speed"]} == {
+        (calling, algorithm) for calling in ("as called", "reusing") for algorithm in ("im2col", "mec")
+    }
+    assert all(0 < record["best"] <= record["median"] for record in found["speed"] + found["lowering"])
+    assert {record["flops"] for record in found["speed"]} == {2 * 5 * 5 * 512 * 3 * 3 * 512}
+    assert {record["bytes"] for record in found["lowering"] if record["what"] == "cv12"} == {2 * 215_040}
+    mec = next(record for record in found["speed"] if record["algorithm"] == "mec")
+    shown = table_rows(done.stdout.split("with workspace and out given")[0])["cv12"][1]
+    assert shown.split(" / ")[0] == f"{1e-9 * mec['flops'] / mec['best']:.0f}"
+    overhead = {(record["algorithm"], record["what"]): record["best"] for record in found["overhead"]}
+    assert overhead["mec", "run"] < overhead["mec", "conv2d"]
+
+
+@needs_fast_build
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
+def test_speed_with_two_threads(load, tmp_path, capsys):
+    path = tmp_path / "speed.json"
+    quick = ["--layers", "cv12", "--algorithms", "mec", "--threads", "1,2", "--seconds", "0.02"]
+    status = load("speed").main(
+        [*quick, "--sections", "speed,lowering", "--patience", "3", "--json", str(path)]
+    )
+    found = json.loads(path.read_text())
+    disturbed = any(record["calls"] == 0 for record in found["speed"] + found["lowering"])
+    assert status == (1 if disturbed else 0)
+    assert found["canary"]["bursts"] > 0
+    assert "bursts on several threads dropped" in capsys.readouterr().out
+
+
+@needs_fast_build
+def test_speed_stops_at_a_wrong_answer(load, monkeypatch):
+    right = pymec.conv2d
+
+    def wrong(*arguments, **options):
+        out = right(*arguments, **options)
+        if options["algorithm"] == "mec":
+            out[0, -1, -1, -1] = np.nan
+        return out
+
+    monkeypatch.setattr(pymec, "conv2d", wrong)
+    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--sections", "speed"]
+    with pytest.raises(SystemExit, match="wrong answer: mec on cv12"):
+        load("speed").main(quick)
+
+
+@pytest.mark.parametrize(("flag", "value", "reason"), [("OPENMP", False, "OpenMP"), ("DEBUG", True, "index")])
+def test_speed_refuses_slow_builds(load, monkeypatch, flag, value, reason):
+    monkeypatch.setattr(_build_info, "OPENMP", True)
+    monkeypatch.setattr(_build_info, "DEBUG", False)
+    monkeypatch.setattr(_build_info, flag, value)
+    with pytest.raises(SystemExit, match=reason):
+        load("speed").main(["--layers", "cv12", "--threads", "1"])
+
+
+@pytest.mark.parametrize(
+    ("gains", "times", "left", "dropped"),
+    [
+        ([1.9, 1.9], [1.0], 3, 0),
+        ([1.0, 1.9, 1.9], [1.0], 2, 1),  # shared before the burst
+        ([1.9, 1.0, 1.9, 1.9], [1.0], 2, 1),  # shared after it
+        ([1.0, 1.0, 1.0], [], 0, 3),  # for good
+    ],
+)
+def test_canary_drops_bursts_on_a_shared_core(load, monkeypatch, gains, times, left, dropped):
+    speed = load("speed")
+    canary = speed.Canary(patience=3)
+    canary.alone = 1.0
+    songs = iter(gains)
+    monkeypatch.setattr(canary, "seconds", lambda n_threads: [1 / next(songs)])
+    monkeypatch.setattr(speed.time, "sleep", lambda seconds: None)
+    assert canary.guard(lambda: [1.0], 2, canary.patience) == (times, left)
+    assert canary.dropped == dropped
+    assert next(songs, None) is None
+
+
+def test_canary_does_not_guard_one_thread(load):
+    canary = load("speed").Canary(patience=0)
+    assert canary.guard(lambda: [1.0], 1, 0) == ([1.0], 0)
+    assert canary.bursts == 0

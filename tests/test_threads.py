@@ -1,0 +1,165 @@
+"""Threads: how many, BLAS held to one while pymec runs its own, and several Python threads at once."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from cases import CASES, operands
+
+import pymec
+from pymec import _build_info, reference, threads
+
+needs_openmp = pytest.mark.skipif(not _build_info.OPENMP, reason="this build has no OpenMP")
+
+
+def blas_threads():
+    return [library.get_num_threads() for library in threads.blas_libraries()]
+
+
+@pytest.fixture
+def two_blas_threads():
+    """BLAS set to two threads, so that a limit shows."""
+    before = [(library, library.get_num_threads()) for library in threads.blas_libraries()]
+    for library, _ in before:
+        threads._set_num_threads(library, 2)
+    yield
+    for library, n in before:
+        threads._set_num_threads(library, n)
+
+
+def test_scipys_blas_is_found():
+    assert len(threads.blas_libraries()) >= 1
+
+
+def test_the_guard_lowers_and_restores(two_blas_threads):
+    assert set(blas_threads()) == {2}
+    with threads.single_threaded_blas():
+        assert set(blas_threads()) == {1}
+        with threads.single_threaded_blas():
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {1}, "the inner one must not restore"
+    assert set(blas_threads()) == {2}
+
+
+def test_the_guard_restores_after_an_error(two_blas_threads):
+    with pytest.raises(KeyError), threads.single_threaded_blas():
+        raise KeyError
+    assert set(blas_threads()) == {2}
+
+
+def test_the_last_one_out_restores(two_blas_threads):
+    """First in, second in, first out: the limit must stay until the second is out as well."""
+    first_may_leave, second_may_leave = threading.Event(), threading.Event()
+    inside = threading.Barrier(3)
+
+    def stay(event):
+        with threads.single_threaded_blas():
+            inside.wait(10)
+            event.wait(10)
+
+    workers = [threading.Thread(target=stay, args=(event,)) for event in (first_may_leave, second_may_leave)]
+    for worker in workers:
+        worker.start()
+    inside.wait(10)
+    assert set(blas_threads()) == {1}
+    first_may_leave.set()
+    workers[0].join(10)
+    assert set(blas_threads()) == {1}
+    second_may_leave.set()
+    workers[1].join(10)
+    assert set(blas_threads()) == {2}
+
+
+def test_a_limit_of_the_callers_own_survives(two_blas_threads):
+    """threadpoolctl's limit in one thread, pymec in another: neither undoes the other."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        worker = threading.Thread(target=pymec.conv2d, args=(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 2))))
+        worker.start()
+        worker.join()
+        assert set(blas_threads()) == {1}
+    assert set(blas_threads()) == {2}
+
+
+def test_every_blas_call_of_every_algorithm_is_under_the_guard(two_blas_threads, monkeypatch):
+    from pymec import registry
+
+    for name, row in list(registry.ALGORITHMS.items()):
+        seen = []
+
+        def spy(*args, run=row.run, seen=seen, **options):
+            seen.extend(blas_threads())
+            run(*args, **options)
+
+        monkeypatch.setitem(registry.ALGORITHMS, name, registry.Algorithm(**{**vars(row), "run": spy}))
+        pymec.planning.recipe.cache_clear()
+        pymec.conv2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 2)), algorithm=name)
+        assert set(seen) == ({1} if row.uses_blas else {2}), name
+        assert set(blas_threads()) == {2}
+    monkeypatch.undo()
+    pymec.planning.recipe.cache_clear()
+
+
+def test_several_python_threads_at_once(two_blas_threads):
+    """Every algorithm from four threads at a time: right results, and BLAS as before at the end."""
+    cases = [case for case in CASES if case.shape().multiply_adds < 1e6]
+    jobs = [(case, algorithm) for case in cases for algorithm in pymec.algorithms()]
+    failures = []
+
+    def work(part):
+        for case, algorithm in part:
+            shape = case.shape()
+            x, kernel = operands(shape)
+            out = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **case.options)
+            error = np.abs(out - reference.conv2d(x, kernel, shape))
+            if not (error <= reference.error_bound(x, kernel, shape)).all():
+                failures.append((case.motive, algorithm))
+
+    workers = [threading.Thread(target=work, args=(jobs[i::4],)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_the_gil_is_released(algorithm):
+    """While one thread convolves, another one counts."""
+    x = np.ones((1, 128, 128, 32), np.float32)
+    kernel = np.ones((5, 5, 32, 64), np.float32)
+    counts, done = [0], threading.Event()
+
+    def count():
+        while not done.is_set():
+            counts[0] += 1
+            time.sleep(1e-4)
+
+    other = threading.Thread(target=count)
+    other.start()
+    before = counts[0]
+    pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=1)
+    counted = counts[0] - before
+    done.set()
+    other.join()
+    assert counted >= 3
+
+
+@needs_openmp
+def test_effective_n_threads(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads.effective_n_threads(3) == 3
+    assert threads.effective_n_threads(10**6) == threads.MAX_THREADS
+    assert threads.effective_n_threads(np.int64(2)) == 2
+    assert threads.effective_n_threads(None) >= 1
+    assert threads.effective_n_threads(None, multiply_adds=threads.SMALL_WORK - 1) == 1
+    assert threads.effective_n_threads(2, multiply_adds=1) == 2
+
+
+def test_more_threads_than_work():
+    x, kernel = np.ones((1, 3, 3, 1)), np.ones((2, 2, 1, 1))
+    for algorithm in pymec.algorithms():
+        assert (pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=64) == 4).all()

@@ -1,0 +1,386 @@
+"""
+Compute a convolution layer from its definition
+===============================================
+
+*Sizes: a toy of 2 × 6 × 7 × 3 numbers, then a photograph of 600 × 512 pixels; a few seconds, under 300 MB.*
+
+You will build
+    A convolution layer out of seven nested loops, and the same layer again out of two.
+
+You will learn
+    What the layer computes, number by number; how its sizes follow from each other; and why what everybody
+    calls a convolution is a correlation.
+
+You need
+    Python, NumPy's indexing, and the product of two matrices.  No calculus, no neural networks.
+"""
+
+# %%
+# The picture
+# -----------
+# A kernel, smaller than the image, is laid on the image.  Numbers that lie on each other are multiplied, the
+# products are added up, and the sum is one pixel of the output.  Then the kernel moves on by the *stride*.
+#
+# Every size has a letter, and this book never uses another one for it:
+#
+# ==================  ========================================================
+# ``i_n``             images in a batch
+# ``i_h  i_w  i_c``   height, width and channels of the input
+# ``k_h  k_w``        height and width of the kernel
+# ``k_c``             channels of the output: how many kernels there are
+# ``o_h  o_w``        height and width of the output
+# ``s_h  s_w``        stride, downwards and to the right
+# ==================  ========================================================
+
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.signal
+from matplotlib.cbook import get_sample_data
+from matplotlib.patches import Rectangle
+
+import pymec
+
+plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 11})
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8C8C8C"
+
+i_h, i_w, k_h, k_w, s_h, s_w = 7, 9, 3, 3, 2, 2
+o_h, o_w = (i_h - k_h) // s_h + 1, (i_w - k_w) // s_w + 1
+y, x = 1, 2  # the output pixel that the picture follows
+
+
+def draw_grid(ax, left, rows, columns, name):
+    """An array as squares, its name above."""
+    for row in range(rows):
+        for column in range(columns):
+            ax.add_patch(Rectangle((left + column, row), 1, 1, facecolor="white", edgecolor="#CFCFCF", lw=0.8))
+    ax.text(left + columns / 2, -0.5, name, ha="center", va="bottom", fontsize=12)
+
+
+def draw_box(ax, left, top, width, height, color, filled=True):
+    """A window on such an array."""
+    ax.add_patch(
+        Rectangle((left, top), width, height, facecolor=color if filled else "none", alpha=0.35 if filled else 1,
+                  edgecolor="none" if filled else color, lw=1.6, ls="-" if filled else "--")
+    )  # fmt: skip
+    if filled:
+        ax.add_patch(Rectangle((left, top), width, height, facecolor="none", edgecolor=color, lw=2.2))
+
+
+def draw_length(ax, start, end, text):
+    """A length with its letter."""
+    ax.annotate("", start, end, arrowprops={"arrowstyle": "<->", "color": "0.25", "lw": 1, "shrinkA": 0, "shrinkB": 0})
+    across = start[1] == end[1]
+    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+    ax.text(middle[0] - (0 if across else 0.2), middle[1] + (0.15 if across else 0), text,
+            ha="center" if across else "right", va="top" if across else "center", family="monospace")  # fmt: skip
+
+
+fig, ax = plt.subplots(figsize=(9.6, 4), layout="constrained")
+kernel_left, output_left = i_w + 2.6, i_w + k_w + 5.4
+draw_grid(ax, 0, i_h, i_w, "input I")
+draw_grid(ax, kernel_left, k_h, k_w, "kernel K")
+draw_grid(ax, output_left, o_h, o_w, "output O")
+draw_box(ax, (x - 1) * s_w, y * s_h, k_w, k_h, GREY, filled=False)
+draw_box(ax, x * s_w, (y - 1) * s_h, k_w, k_h, GREY, filled=False)
+draw_box(ax, x * s_w, y * s_h, k_w, k_h, BLUE)
+draw_box(ax, kernel_left, 0, k_w, k_h, ORANGE)
+draw_box(ax, output_left + x, y, 1, 1, BLUE)
+ax.text(kernel_left - 1.3, k_h / 2, "×", fontsize=18, ha="center", va="center")
+ax.text(output_left - 1.3, k_h / 2, "=", fontsize=18, ha="center", va="center")
+draw_length(ax, (0, i_h + 0.25), (i_w, i_h + 0.25), "i_w")
+draw_length(ax, (-0.3, 0), (-0.3, i_h), "i_h")
+draw_length(ax, (kernel_left, k_h + 0.25), (kernel_left + k_w, k_h + 0.25), "k_w")
+draw_length(ax, (kernel_left - 0.3, 0), (kernel_left - 0.3, k_h), "k_h")
+draw_length(ax, (output_left, o_h + 0.25), (output_left + o_w, o_h + 0.25), "o_w")
+draw_length(ax, (output_left - 0.3, 0), (output_left - 0.3, o_h), "o_h")
+draw_length(ax, ((x - 1) * s_w, y * s_h + k_h + 0.2), (x * s_w, y * s_h + k_h + 0.2), "s_w")
+draw_length(ax, (x * s_w + k_w + 0.35, (y - 1) * s_h), (x * s_w + k_w + 0.35, y * s_h), "")
+ax.text(x * s_w + k_w + 0.55, (y - 0.5) * s_h, "s_h", family="monospace", va="center")
+ax.set(xlim=(-1.6, output_left + o_w + 0.3), ylim=(i_h + 1.2, -1.4), aspect="equal")
+ax.axis("off")
+plt.show()
+
+# %%
+# The blue window is multiplied with the orange kernel, and nine products become one blue pixel.  The dashed
+# windows are the neighbours above and to the left, one stride away.  The last window must end inside the
+# image, and that is where the output's size comes from:
+#
+# .. math::
+#
+#    o_h = \left\lfloor \frac{i_h - k_h}{s_h} \right\rfloor + 1, \qquad
+#    o_w = \left\lfloor \frac{i_w - k_w}{s_w} \right\rfloor + 1.
+
+print(f"the picture: o_h = ({i_h} - {k_h}) // {s_h} + 1 = {o_h},  o_w = ({i_w} - {k_w}) // {s_w} + 1 = {o_w}")
+
+# %%
+# Seven loops
+# -----------
+# A layer adds three things to the picture.  There is a batch of images.  A pixel has ``i_c`` channels, and
+# the sum runs over them as well, so a kernel is a box and not a square.  And there are ``k_c`` kernels,
+# each making a channel of the output.  Written out, with n, y, x, m naming an output number and a, b, c a
+# product of its sum:
+#
+# .. math::
+#
+#    O_{n,y,x,m} = \sum_{a<k_h} \; \sum_{b<k_w} \; \sum_{c<i_c}
+#                  I_{n,\; y s_h + a,\; x s_w + b,\; c} \; K_{a,b,c,m}
+#
+# Seven letters, seven loops.
+
+
+def conv2d_loops(I, K, s_h=1, s_w=1):
+    """A convolution layer, as it is defined."""
+    i_n, i_h, i_w, i_c = I.shape
+    k_h, k_w, _, k_c = K.shape
+    o_h, o_w = (i_h - k_h) // s_h + 1, (i_w - k_w) // s_w + 1
+    O = np.zeros((i_n, o_h, o_w, k_c), I.dtype)
+    for n in range(i_n):  # every image,
+        for y in range(o_h):  # every output row
+            for x in range(o_w):  # and column,
+                for m in range(k_c):  # every kernel:
+                    for a in range(k_h):  # add up over the rows
+                        for b in range(k_w):  # and columns of the patch
+                            for c in range(i_c):  # and over its channels
+                                O[n, y, x, m] += I[n, y * s_h + a, x * s_w + b, c] * K[a, b, c, m]
+    return O
+
+
+rng = np.random.default_rng(0)
+I = rng.standard_normal((2, 6, 7, 3))
+K = rng.standard_normal((3, 2, 3, 4))
+O = conv2d_loops(I, K, s_h=2, s_w=1)
+print(f"I {I.shape}  K {K.shape}  ->  O {O.shape}")
+
+# %%
+# One number of it, taken apart: the patch under the kernel, times the kernel, summed.
+
+patch = I[1, 2:5, 4:6, :]
+print(f"patch {patch.shape} · kernel {K[..., 3].shape}: {np.sum(patch * K[..., 3]):+.6f}")
+print(f"O[1, 1, 4, 3] of the loops:      {O[1, 1, 4, 3]:+.6f}")
+
+# %%
+# A definition should not be its own judge.  SciPy knows nothing of layers, but its ``correlate`` of two boxes
+# with equally many channels is one image and one kernel at stride 1; a stride then drops rows and columns.
+
+
+def conv2d_scipy(I, K, s_h=1, s_w=1):
+    """The same layer, from scipy.signal."""
+    per_image = [
+        [scipy.signal.correlate(image, K[..., m], mode="valid")[::s_h, ::s_w, 0] for m in range(K.shape[3])]
+        for image in I
+    ]
+    return np.array(per_image).transpose(0, 2, 3, 1)
+
+
+for name, other in (
+    ("scipy.signal.correlate", conv2d_scipy(I, K, 2, 1)),
+    ("pymec.conv2d", pymec.conv2d(I, K, stride=(2, 1))),
+):
+    print(f"{name:<24} largest difference from the loops {np.abs(other - O).max():.1e}")
+    np.testing.assert_allclose(other, O, rtol=1e-12, atol=1e-12)
+
+# %%
+# It is a correlation
+# -------------------
+# In mathematics a convolution turns the kernel upside down and back to front before it slides.  A layer
+# does not: its kernel is learned, and training would only learn it turned.  So what a convolution layer
+# computes is called *cross-correlation* elsewhere.  Nothing more than a turned kernel lies between the two.
+
+one, K1 = I[0, :, :, 0], K[:, :, 0, 0]
+correlated = scipy.signal.correlate(one, K1, mode="valid")
+convolved = scipy.signal.convolve(one, K1, mode="valid")
+turned = scipy.signal.convolve(one, K1[::-1, ::-1], mode="valid")
+print(f"largest difference, correlation and convolution:         {np.abs(correlated - convolved).max():.2f}")
+print(f"largest difference, correlation and turned convolution:  {np.abs(correlated - turned).max():.1e}")
+assert np.allclose(correlated, turned)
+
+# %%
+# Measure: what a loop costs
+# --------------------------
+# The definition holds no memory but its output.  Its price is time: in Python every multiply-add passes
+# through the interpreter.  We time a small corner of a photograph and work out what the whole would take.
+#
+# The four kernels below are made from one Gaussian bell: the bell itself blurs, its slopes to the right and
+# downwards answer to edges, its curvature answers to spots.  The channels red, green and blue are weighed
+# as the eye weighs them.
+
+photo = plt.imread(get_sample_data("grace_hopper.jpg", asfileobj=False)).astype(np.float32) / 255
+t = np.arange(-3, 4)
+down, right = np.meshgrid(t, t, indexing="ij")
+bell = np.exp(-(down**2 + right**2) / (2 * 1.5**2))
+spots = ((down**2 + right**2) / 1.5**2 - 2) * bell
+filters = {
+    "blur": bell / bell.sum(),
+    "edges, left to right": right * bell / np.abs(right * bell).sum(),
+    "edges, top to bottom": down * bell / np.abs(down * bell).sum(),
+    "spots": (spots - spots.mean()) / np.abs(spots).sum(),
+}
+weights = np.array([0.299, 0.587, 0.114])
+K = np.stack([f[:, :, None] * weights for f in filters.values()], axis=-1).astype(np.float32)
+I = photo[None]  # a batch of one
+print(f"I {I.shape}  K {K.shape}")
+
+corner = np.ascontiguousarray(I[:, 100:122, 100:122])
+start = time.perf_counter()
+O_corner = conv2d_loops(corner, K)
+seconds = time.perf_counter() - start
+in_corner = O_corner.size * K[..., 0].size
+in_photo = pymec.ConvShape.from_shapes(I.shape, K.shape).multiply_adds
+print(f"corner: {in_corner:,} multiply-adds in {seconds:.2f} s, {seconds / in_corner * 1e9:.0f} ns each")
+print(f"photo:  {in_photo:,} multiply-adds would take {seconds / in_corner * in_photo:.0f} s")
+
+# %%
+# One change: the taps outside
+# ----------------------------
+# A sum may be added up in any order.  Put the two loops over the kernel's taps (a, b) outside and everything
+# else inside, and the inside is something NumPy does in one step: take the input shifted by (a, b), in
+# strides, and multiply its pixels, ``i_c`` numbers each, with the ``i_c × k_c`` matrix of that tap.
+
+
+def conv2d_taps(I, K, s_h=1, s_w=1):
+    """A convolution layer, tap by tap."""
+    (i_n, i_h, i_w, _), (k_h, k_w, _, k_c) = I.shape, K.shape
+    o_h, o_w = (i_h - k_h) // s_h + 1, (i_w - k_w) // s_w + 1
+    O = np.zeros((i_n, o_h, o_w, k_c), I.dtype)
+    for a in range(k_h):
+        for b in range(k_w):
+            shifted = I[:, a : a + (o_h - 1) * s_h + 1 : s_h, b : b + (o_w - 1) * s_w + 1 : s_w]
+            O += shifted @ K[a, b]
+    return O
+
+
+start = time.perf_counter()
+O = conv2d_taps(I, K)
+seconds_taps = time.perf_counter() - start
+pymec.conv2d(corner, K)  # the first call of all looks for BLAS libraries; not to be timed
+start = time.perf_counter()
+O_pymec = pymec.conv2d(I, K)
+seconds_pymec = time.perf_counter() - start
+print(f"taps, NumPy:    {seconds_taps * 1e3:6.0f} ms for the photo")
+print(f"pymec.conv2d:   {seconds_pymec * 1e3:6.0f} ms")
+np.testing.assert_allclose(O, O_pymec, atol=1e-5)
+np.testing.assert_allclose(O[:, 100:116, 100:116], O_corner, atol=1e-5)
+
+# %%
+# Same sums, another order, and no more waiting.  Each map below is one output channel.  Blurred brightness
+# is a picture again; the other three swing around zero, orange below and blue above.
+
+fig, axes = plt.subplots(1, 5, figsize=(11, 3.1), layout="constrained")
+axes[0].imshow(photo)
+axes[0].set_title("input, 3 channels")
+for m, (name, ax) in enumerate(zip(filters, axes[1:], strict=True)):
+    channel = O[0, :, :, m]
+    limit = np.quantile(np.abs(channel), 0.995)
+    low, colors = (0, "gray") if name == "blur" else (-limit, "PuOr")
+    ax.imshow(channel, cmap=colors, vmin=low, vmax=limit)
+    ax.set_title(name)
+for ax in axes:
+    ax.axis("off")
+plt.show()
+
+# %%
+# Sizes again: padding
+# --------------------
+# The maps are smaller than the photograph by ``k_h - 1`` rows and ``k_w - 1`` columns.  Zeros around the
+# input, *padding*, make up for that: with p_h rows above and below, i_h + 2 p_h takes the place of i_h in the
+# formula.  ``padding="same"`` chooses the zeros so that only the stride makes the output smaller.
+
+print("stride  padding   output")
+for stride in (1, 2, 4):
+    for padding in (0, 3, "same"):
+        s = pymec.ConvShape.from_shapes(I.shape, K.shape, stride=stride, padding=padding)
+        height, width = photo.shape[0] + s.p_t + s.p_b, photo.shape[1] + s.p_l + s.p_r
+        assert (s.o_h, s.o_w) == ((height - s.k_h) // stride + 1, (width - s.k_w) // stride + 1)
+        print(f"{stride:>6}  {padding!s:<8}  {s.o_h} × {s.o_w} × {s.k_c}")
+
+# %%
+# What to remember
+# ----------------
+# * An output number is a patch times a kernel, summed over ``k_h·k_w·i_c`` products.
+# * The whole layer is ``i_n·o_h·o_w·k_h·k_w·i_c·k_c`` multiply-adds, in whatever order.  Order is what
+#   algorithms differ in, and what they keep in memory to make an order fast is what this book is about.
+# * The kernel is not turned: a convolution layer is a cross-correlation.
+#
+# Try it
+# ------
+# The simple way to pad is ``numpy.pad``, and it copies the whole input.  Give ``conv2d_taps`` an argument
+# ``p`` for padding on all sides, without a padded copy.
+#
+# *Hint.*  A tap that falls on a zero adds nothing.  For each tap (a, b), which output rows y have
+# ``0 <= y·s_h - p + a < i_h``?  Add to those alone.
+#
+# Your function has passed if this check lets it through.  It compares the values, and it allows the call half
+# the bytes of the input, which a padded copy alone would exceed.
+
+import tracemalloc
+
+
+def check(conv2d_padded):
+    """Right to rounding, and without a padded copy."""
+    rng = np.random.default_rng(1)
+    I = rng.standard_normal((1, 48, 48, 64), dtype=np.float32)
+    K = rng.standard_normal((5, 5, 64, 8), dtype=np.float32)
+    for s_h, s_w, p in ((1, 1, 2), (2, 3, 1), (1, 1, 4)):
+        expected = pymec.conv2d(I, K, stride=(s_h, s_w), padding=p)
+        tracemalloc.start()
+        O = conv2d_padded(I, K, s_h, s_w, p)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_allclose(O, expected, rtol=1e-3, atol=1e-3)
+        assert peak < I.nbytes / 2, f"{peak:,} bytes at the peak, but half of the input is {I.nbytes // 2:,}"
+        print(f"stride ({s_h}, {s_w}), padding {p}: right, {peak:,} bytes at the peak")
+
+
+# %%
+# .. raw:: html
+#
+#    <details class="solution"><summary>A solution</summary>
+
+
+def inside(o, i, s, p, a):
+    """Output positions whose tap ``a`` lies on the input, and the input positions under them."""
+    first = max(0, -((a - p) // s))  # the smallest y with y*s - p + a >= 0
+    last = min(o - 1, (i - 1 + p - a) // s)  # the largest with y*s - p + a < i
+    start = first * s - p + a
+    return slice(first, last + 1), slice(start, start + (last - first) * s + 1, s)
+
+
+def conv2d_padded(I, K, s_h, s_w, p):
+    """A convolution layer with padding, and no padded input."""
+    (i_n, i_h, i_w, _), (k_h, k_w, _, k_c) = I.shape, K.shape
+    o_h, o_w = (i_h + 2 * p - k_h) // s_h + 1, (i_w + 2 * p - k_w) // s_w + 1
+    O = np.zeros((i_n, o_h, o_w, k_c), I.dtype)
+    for a in range(k_h):
+        y, h = inside(o_h, i_h, s_h, p, a)
+        for b in range(k_w):
+            x, w = inside(o_w, i_w, s_w, p, b)
+            O[:, y, x] += I[:, h, w] @ K[a, b]
+    return O
+
+
+check(conv2d_padded)
+
+# %%
+# .. raw:: html
+#
+#    </details>
+#
+# Fine print
+# ----------
+# * The arrays here are *n-h-w-c* with the channels of a pixel side by side, and the kernels *h-w-i-o*.  pymec
+#   takes the other common order too, ``layout="NCHW"``, by copying, and counts the copies.
+# * Layers often add a bias per output channel.  It changes no memory that matters: ``pymec.conv2d`` has
+#   ``bias=``, and the book ignores it.
+# * Two orders of the same sum differ by rounding.  :mod:`pymec` bounds the difference instead of guessing a
+#   tolerance: its tests use the classical bound on the error of a sum, (n + 1) u times the sum of the
+#   products' magnitudes.
+#
+# References
+# ----------
+# * M. Cho and D. Brand, *MEC: Memory-efficient Convolution for Deep Neural Network*, ICML 2017,
+#   arXiv:1706.06873: where the letters come from.
+# * V. Dumoulin and F. Visin, *A guide to convolution arithmetic for deep learning*, 2016, arXiv:1603.07285:
+#   stride and padding in many pictures.
+# * N. Higham, *Accuracy and Stability of Numerical Algorithms*, SIAM, section 3.1: the error of a sum.
