@@ -176,4 +176,7 @@ def entry(inside: dict[tuple[str, str], dict[str, Any]], layer: str, algorithm: 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")

@@ -10,8 +10,8 @@ overhead   microseconds that ``conv2d`` and a plan take on a tiny layer beyond t
 Every answer is checked before it is timed: by ``pymec.reference`` within its error bound, or to the bit.
 Calls are timed one by one, in short bursts, the algorithms taking turns; tables give the best and the median
 call.  Before and after each burst on several threads a fixed product, the canary, must run nearly so
-many times faster than on one thread.  If it doesn't, the threads shared a core: the burst is dropped and
-repeated, up to --patience times per table row.
+many times faster than on one thread.  If it doesn't, the threads didn't have a core each: the burst is
+dropped and repeated, up to --patience times per layer and thread count.
 
     python profiling/speed.py --reuse --json profiling/results/speed.json
     python profiling/speed.py --layers cv4,cv5 --algorithms im2col,mec,mec_banded --threads 1
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the sections asked for; 1 if some call could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    canary = Canary(options.patience)
+    canary = Canary(options.patience, options.share)
     print(f"{machine_line()}\n")
     found: dict[str, Any] = {
         "machine": machine(),
@@ -103,7 +103,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--reuse", action="store_true", help="time calls with workspace and out given, too")
     parser.add_argument("--seconds", type=float, default=1.0, help="timing of one call on one layer")
-    parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a row is given up")
+    parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=0.75,
+        help="of n times one thread's best rate that the canary must reach on n threads",
+    )
     parser.add_argument("--sections", type=comma_list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--json", type=Path, help="write every number here, too")
     options = parser.parse_args(arguments)
@@ -131,25 +137,23 @@ class Canary:
     product is a convolution whose arrays fit a core's own cache, so that only the cores bound its speed.
     """
 
-    SHARE = 0.75
-    """Of n times one thread's best rate: 1.5 of 2 is between a shared core's 1.0 and two cores' 1.9."""
-
-    def __init__(self, patience: int) -> None:
+    def __init__(self, patience: int, share: float = 0.75) -> None:
         self.shape = pymec.ConvShape.from_shapes((1, 26, 26, 64), (3, 3, 64, 64))
         self.x, self.kernel = random_arrays(self.shape)
         self.out = np.empty(self.shape.output_shape, self.shape.dtype)
         self.workspace = np.empty(self.shape.mec_size, self.shape.dtype)
-        self.patience = patience
+        self.patience, self.share = patience, share
         self.alone = math.inf  # seconds on one thread, the best of this run
-        self.best_gain = 0.0
+        self.gains: list[float] = []  # around the bursts that were kept
         self.bursts = self.dropped = 0
 
     def __str__(self) -> str:
         if not self.bursts:
             return "canary: not needed, one thread only"
+        gain = f"{statistics.median(self.gains):.2f}" if self.gains else "never enough"
         return (
             f"canary: {self.dropped} of {self.bursts} bursts on several threads dropped; one thread's best "
-            f"{self.gflops:.0f} GFLOP/s, on several {self.best_gain:.2f} times that at best"
+            f"{self.gflops:.0f} GFLOP/s, on several around the bursts kept (median) times {gain}"
         )
 
     @property
@@ -159,8 +163,10 @@ class Canary:
 
     def as_dict(self) -> dict[str, float]:
         """For JSON."""
-        best = {"one_thread_gflops": self.gflops, "best_gain": self.best_gain} if self.bursts else {}
-        return {"bursts": self.bursts, "dropped": self.dropped, **best}
+        record = {"bursts": self.bursts, "dropped": self.dropped, "share": self.share}
+        if self.gains:
+            record |= {"one_thread_gflops": self.gflops, "median_gain": statistics.median(self.gains)}
+        return record
 
     def seconds(self, n_threads: int) -> list[float]:
         """A few runs."""
@@ -173,11 +179,12 @@ class Canary:
         """One thread's rate; the best of the whole run counts."""
         self.alone = min(self.alone, *(seconds for _ in range(5) for seconds in self.seconds(1)))
 
-    def sings(self, n_threads: int) -> bool:
-        """Whether n threads have n cores at this moment: most of the runs must show it, not the luckiest."""
-        gain = self.alone / statistics.median(self.seconds(n_threads))
-        self.best_gain = max(self.best_gain, gain)
-        return gain >= self.SHARE * n_threads
+    def gain(self, n_threads: int) -> float:
+        """How many times one thread's best rate n threads reach at this moment.
+
+        By the median: most of the runs must show it, not the luckiest.
+        """
+        return self.alone / statistics.median(self.seconds(n_threads))
 
     def guard(
         self, burst: Callable[[], list[float]], n_threads: int, patience: int
@@ -187,9 +194,12 @@ class Canary:
             return burst(), patience
         while patience > 0:
             self.bursts += 1
-            if self.sings(n_threads):
+            before = self.gain(n_threads)
+            if before >= self.share * n_threads:
                 times = burst()
-                if self.sings(n_threads):
+                after = self.gain(n_threads)
+                if after >= self.share * n_threads:
+                    self.gains += [before, after]
                     return times, patience
             self.dropped += 1
             patience -= 1
@@ -209,12 +219,18 @@ def take_turns(
         counts[label] = max(1, int(length / min(timed(call, 3))))
     times: Times = {label: [] for label in calls}
     patience = canary.patience
-    for turn in range(max(3, round(seconds / length))):
+    turns = max(3, round(seconds / length))
+    for turn in range(turns):
         order = list(calls) if turn % 2 else list(reversed(calls))  # nobody always follows the same neighbour
+        bursts: Times = {}
         for label in order:
-            burst, patience = canary.guard(
+            bursts[label], patience = canary.guard(
                 lambda label=label: timed(calls[label], counts[label]), n_threads, patience
             )
+        if not all(bursts.values()):  # a turn counts for everybody or for nobody
+            print(f"patience is at its end after {turn} of {turns} turns", file=sys.stderr)
+            break
+        for label, burst in bursts.items():
             times[label] += burst
     return times
 

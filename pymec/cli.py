@@ -174,7 +174,9 @@ def _need(command: str, modules: Sequence[str]) -> None:
     """The optional packages of a command, asked for before it starts."""
     for module in modules:
         if find_spec(module) is None:
-            raise ValueError(f"pymec {command} needs {module}, which is not installed: pip install 'pymec[profile]'")
+            raise ValueError(
+                f"pymec {command} needs {module}, which is not installed: pip install 'pymec[profile]'"
+            )
 
 
 def _print_json(document: Any) -> None:
@@ -209,13 +211,18 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
     report = _command(
-        commands, "report", _report, "Check, time and measure every algorithm on every layer; write an HTML page.",
+        commands, "report", _report,
+        "Check, time and measure every algorithm on every layer, and write an HTML page.",
         "pymec report",
         "pymec report --layers cv4,cv9 --algorithms im2col,mec --output /tmp/report",
         "pymec report --batch 4 --threads 2 --json > run.json",
     )  # fmt: skip
     report.add_argument(
-        "--layers", type=_names, default=layers.PAPER, metavar="A,B", help="named layers; default: the paper's twelve"
+        "--layers",
+        type=_names,
+        default=layers.PAPER,
+        metavar="A,B",
+        help="named layers; default: the paper's twelve",
     )
     report.add_argument("--algorithms", type=_names, metavar="A,B", help="default: all")
     report.add_argument("--batch", type=int, default=1, metavar="N", help="images per call; default: 1")
@@ -227,14 +234,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(report, "print what report.json holds in place of the table")
 
     explain = _command(
-        commands, "explain", _explain, "What every algorithm would need for a convolution, and which one 'auto' takes.",
+        commands, "explain", _explain,
+        "What every algorithm would need for a convolution, and which one 'auto' takes.",
         "pymec explain cv4 --batch 4 --limit 1MiB",
         "pymec explain --input 1,227,227,3 --kernel 11,11,3,96 --stride 4 --padding same",
     )  # fmt: skip
     _add_convolution(explain)
 
     measure = _command(
-        commands, "measure", _measure, "Predicted and measured bytes of one call, in a fresh process under memray.",
+        commands, "measure", _measure,
+        "Predicted and measured bytes of one call, in a fresh process under memray.",
         "pymec measure cv4 --algorithm mec --threads 2",
         "pymec measure cv4 --algorithm im2col --record im2col.bin && memray flamegraph im2col.bin",
         notes="Exit code 1 says that the formula and memray disagree.",
@@ -248,7 +257,11 @@ def _parser() -> argparse.ArgumentParser:
     named = _command(commands, "layers", _layers, "The layers that have a name.", "pymec layers")
     _add_json(named)
     about = _command(
-        commands, "versions", _versions, "Versions, BLAS, OpenMP and CPU: what a bug report needs.", "pymec versions"
+        commands,
+        "versions",
+        _versions,
+        "Versions, BLAS, OpenMP and CPU: what a bug report needs.",
+        "pymec versions",
     )
     _add_json(about)
     return parser
@@ -286,12 +299,17 @@ def _add_convolution(parser: argparse.ArgumentParser) -> None:
     spelled.add_argument("--kernel", type=_integers, metavar="H,W,I,O", help="shape of the kernel, I per group")
     spelled.add_argument("--stride", type=_one_or_two, metavar="S", help="S or S_H,S_W; default: 1")
     spelled.add_argument(
-        "--padding", type=_padding, metavar="P", help="P; P_H,P_W; TOP,BOTTOM,LEFT,RIGHT; valid or same; default: 0"
+        "--padding",
+        type=_padding,
+        metavar="P",
+        help="P; P_H,P_W; TOP,BOTTOM,LEFT,RIGHT; valid or same; default: 0",
     )
     spelled.add_argument("--dilation", type=_one_or_two, metavar="D", help="D or D_H,D_W; default: 1")
     spelled.add_argument("--groups", type=int, metavar="G", help="default: 1")
     spelled.add_argument(
-        "--layout", choices=("NHWC", "NCHW"), help="NCHW reads the shapes as N,C,H,W and O,I,H,W; default: NHWC"
+        "--layout",
+        choices=("NHWC", "NCHW"),
+        help="NCHW reads the shapes as N,C,H,W and O,I,H,W; default: NHWC",
     )
     parser.add_argument("--dtype", default="float32", metavar="TYPE", help="float32 (default) or float64")
     parser.add_argument("--limit", metavar="BYTES", help="most workspace allowed, such as 1000000 or 64MiB")

@@ -135,7 +135,9 @@ def _checked_workspace(workspace: Any, recipe: Recipe) -> NDArray[np.uint8]:
             "for this call (pymec.workspace_size tells)"
         )
     if workspace.dtype.hasobject:
-        raise TypeError("workspace must not hold Python objects; pass for instance numpy.empty(nbytes, numpy.uint8)")
+        raise TypeError(
+            "workspace must not hold Python objects; pass for instance numpy.empty(nbytes, numpy.uint8)"
+        )
     if workspace.ctypes.data % itemsize:
         raise ValueError(f"workspace must be aligned to {itemsize} bytes; it starts at {workspace.ctypes.data:#x}")
     return workspace.reshape(-1).view(np.uint8)[:needed]
@@ -159,4 +161,3 @@ def _allocate(recipe: Recipe) -> NDArray[np.uint8]:
             f"no room for {recipe.workspace_nbytes} bytes of workspace for {recipe.algorithm.name}; "
             "pass workspace_limit= for an algorithm that needs less"
         ) from None
-

@@ -19,9 +19,7 @@ def conversion_size(shape: ConvShape) -> int:
     return shape.input_size + shape.kernel_size + shape.output_size
 
 
-def enter(
-    x: NDArray, kernel: NDArray, room: NDArray, shape: ConvShape
-) -> tuple[NDArray, NDArray, NDArray]:
+def enter(x: NDArray, kernel: NDArray, room: NDArray, shape: ConvShape) -> tuple[NDArray, NDArray, NDArray]:
     """Copy NCHW operands into ``room`` as NHWC and HWIO; return them and a place for the output."""
     end_x = shape.input_size
     end_kernel = end_x + shape.kernel_size

@@ -18,6 +18,7 @@ in a call of its own without memray.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -122,9 +123,7 @@ def measure(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout,
     )  # fmt: skip
-    return measure_shape(
-        shape, algorithm, workspace_limit=workspace_limit, n_threads=n_threads, record=record
-    )
+    return measure_shape(shape, algorithm, workspace_limit=workspace_limit, n_threads=n_threads, record=record)
 
 
 def measure_shape(
@@ -157,9 +156,7 @@ def measure_shape(
 def _in_fresh_process(job: dict[str, Any]) -> dict[str, Any]:
     command = "import json, sys; job = json.load(sys.stdin); sys.path[:] = job.pop('path'); "
     command += "from pymec.memory import _serve; _serve(job)"
-    done = subprocess.run(
-        [sys.executable, "-c", command], input=json.dumps(job), capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", command], input=json.dumps(job), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the measuring process failed:\n{done.stderr.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -248,10 +245,8 @@ def _asked_by(record: Any) -> str:
 def _resident_growth(call: Any) -> int:
     """The growth of the resident set's peak over one call, in bytes."""
     gc.collect()
-    try:
+    with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what the warm-up freed
-    except (AttributeError, OSError):
-        pass
     try:
         Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
         before = _status_bytes("VmRSS")

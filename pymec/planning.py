@@ -34,9 +34,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 
 
 @lru_cache(maxsize=256)
-def recipe(
-    shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int | None
-) -> Recipe:
+def recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int | None) -> Recipe:
     """Choose the algorithm, its threads and its workspace; raise if it can't be done within ``limit`` bytes."""
     if accuracy not in ACCURACIES:
         raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
@@ -61,9 +59,7 @@ def recipe(
     )
 
 
-def _recipe_of(
-    row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int | None
-) -> Recipe:
+def _recipe_of(row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int | None) -> Recipe:
     threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
     conversion = layouts.conversion_size(shape)
     room = None if limit is None else max(0, limit // shape.itemsize - conversion)
@@ -205,9 +201,7 @@ class Explanation(Sequence[ExplainedAlgorithm]):
                 ratio = "-" if not row.ratio_to_im2col else f"{1 / row.ratio_to_im2col:.2f}"
                 table.append((mark, row.algorithm, f"{row.workspace_nbytes:,}", ratio, row.formula))
         widths = [max(len(line[i]) for line in table) for i in range(4)]
-        lines = [
-            f"{m} {n:<{widths[1]}}  {b:>{widths[2]}}  {r:>{widths[3]}}  {f}" for m, n, b, r, f in table
-        ]
+        lines = [f"{m} {n:<{widths[1]}}  {b:>{widths[2]}}  {r:>{widths[3]}}  {f}" for m, n, b, r, f in table]
         return "\n".join([head, "", *lines, "", f"→ what algorithm='auto' takes: {self.chosen}"])
 
 

@@ -241,9 +241,7 @@ class ConvShape:
     @lru_cache(maxsize=64)  # noqa: B019 - shapes are small, and equal ones share their entry
     def band_rows_kept(self, band_rows: int) -> int:
         """r_b: the most image rows that any band of ``band_rows`` output rows reads."""
-        return max(
-            self.lowered_rows(y0, min(band_rows, self.o_h - y0)) for y0 in range(0, self.o_h, band_rows)
-        )
+        return max(self.lowered_rows(y0, min(band_rows, self.o_h - y0)) for y0 in range(0, self.o_h, band_rows))
 
     def band_size(self, band_rows: int) -> int:
         """Elements of one band's strips in ``mec_banded``: o_w·r_b·k_w·i_c/G."""

@@ -12,7 +12,9 @@ def check(case, algorithm, dtype, n_threads, **options):
     shape = case.shape(dtype)
     x, kernel = operands(shape)
     out = np.full(shape.output_shape, np.nan, dtype)
-    returned = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=n_threads, out=out, **case.options, **options)
+    returned = pymec.conv2d(
+        x, kernel, algorithm=algorithm, n_threads=n_threads, out=out, **case.options, **options
+    )
     assert returned is out
     error = np.abs(out - reference.conv2d(x, kernel, shape))
     assert (error <= reference.error_bound(x, kernel, shape)).all()  # NaN left in out fails as well

@@ -8,7 +8,9 @@ from pymec.kernels import _blas
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (2, 3, 5), (7, 1, 4), (1, 9, 1), (30, 40, 50), (200, 300, 40)])
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 1, 1), (2, 3, 5), (7, 1, 4), (1, 9, 1), (30, 40, 50), (200, 300, 40)]
+)
 @pytest.mark.parametrize("beta", [0, 1, -0.5])
 def test_rowmajor_with_any_leading_dimension(dtype, m, k, n, beta):
     rng = np.random.default_rng(0)

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 import pymec
-from pymec import memory, planning, registry
+from pymec import _build_info, memory, planning, registry
 from pymec.cli import main
 
 
@@ -66,19 +67,30 @@ def test_explain_a_named_layer(capsys):
 
 def test_explain_passes_every_option_on(capsys):
     argv = (
-        "explain --input 2,8,31,33 --kernel 12,4,3,5 --layout NCHW --stride 2,1 --padding 1,2,0,3 --dilation 2 "
-        "--groups 2 --dtype float64 --limit 1MiB --threads 2"
+        "explain --input 2,8,31,33 --kernel 12,4,3,5 --layout NCHW --stride 2,1 --padding 1,2,0,3 "
+        "--dilation 2 --groups 2 --dtype float64 --limit 1MiB --threads 2"
     )
     assert main(argv.split()) == 0
     expected = pymec.explain(
-        (2, 8, 31, 33), (12, 4, 3, 5), layout="NCHW", stride=(2, 1), padding=((1, 2), (0, 3)), dilation=2, groups=2,
-        dtype="float64", workspace_limit="1MiB", n_threads=2,
+        (2, 8, 31, 33), (12, 4, 3, 5), layout="NCHW", stride=(2, 1), padding=((1, 2), (0, 3)), dilation=2,
+        groups=2, dtype="float64", workspace_limit="1MiB", n_threads=2,
     )  # fmt: skip
     assert capsys.readouterr().out == f"{expected}\n"
 
 
 def test_explain_takes_padding_by_name(capsys):
-    assert main("explain --input 1,227,227,3 --kernel 11,11,3,96 --stride 4 --padding same".split()) == 0
+    argv = [
+        "explain",
+        "--input",
+        "1,227,227,3",
+        "--kernel",
+        "11,11,3,96",
+        "--stride",
+        "4",
+        "--padding",
+        "same",
+    ]
+    assert main(argv) == 0
     expected = pymec.explain((1, 227, 227, 3), (11, 11, 3, 96), stride=4, padding="same")
     assert capsys.readouterr().out == f"{expected}\n"
 
@@ -125,10 +137,8 @@ def test_mistakes_are_one_line(argv, message, capsys):
 
 
 def test_unsupported_shape_says_why(monkeypatch, capsys):
-    pickle = registry.replace if hasattr(registry, "replace") else None
-    assert pickle is None
-    row = registry.ALGORITHMS["mec"]
-    monkeypatch.setitem(registry.ALGORITHMS, "mec", _replaced(row, unsupported=lambda shape: "it is Monday"))
+    row = replace(registry.ALGORITHMS["mec"], unsupported=lambda shape: "it is Monday")
+    monkeypatch.setitem(registry.ALGORITHMS, "mec", row)
     planning.recipe.cache_clear()
     assert "mec can't do this shape: it is Monday" in error_line(capsys, ["measure", "cv12", "--algorithm", "mec"])
     planning.recipe.cache_clear()
@@ -137,6 +147,103 @@ def test_unsupported_shape_says_why(monkeypatch, capsys):
 # Measure ------------------------------------------------------------------------------------------------
 
 
-def report_of(**changes):
-    values = dict(predicted=1000, workspace=1000, output=20, blas=3, other=4, resident=4096)
-    return memory.MemoryReport(algorithm="mec", n_threads=2, **{**values, **changes})
+@pytest.mark.memory
+def test_measure_prints_the_bytes(capsys, tmp_path):
+    record = tmp_path / "mec.bin"
+    argv = f"measure cv12 --batch 2 --algorithm mec --threads 2 --record {record}".split()
+    assert main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "mec, 2 threads: predicted = measured"
+    table = {line.split()[0]: line.split()[1] for line in lines[2:]}
+    # o_w·i_h·k_w·i_c = 5·7·3·512 floats of each image
+    assert table["predicted"] == table["workspace"] == f"{2 * 5 * 7 * 3 * 512 * 4:,}"
+    assert table["output"] == f"{2 * 5 * 5 * 512 * 4:,}"
+    assert record.stat().st_size > 0
+    assert "exists already" in error_line(capsys, argv)
+
+
+@pytest.mark.memory
+def test_measure_json_of_a_spelled_out_convolution(capsys):
+    argv = "measure --input 1,9,9,2 --kernel 3,3,2,4 --dtype float64 --algorithm im2col --threads 1 --json"
+    assert main(argv.split()) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["predicted"] == document["workspace"] == 7 * 7 * 3 * 3 * 2 * 8
+    assert document["exact"] is True
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_measure_fails_when_the_formula_is_wrong(flags, monkeypatch, capsys):
+    wrong = memory.MemoryReport("mec", 2, predicted=1000, workspace=1004, output=20, blas=3, other=4, resident=9)
+    monkeypatch.setattr(memory, "measure_shape", lambda *arguments, **options: wrong)
+    assert main(["measure", "cv12", *flags]) == 1
+    assert ("predicted ≠ measured" if not flags else '"exact": false') in capsys.readouterr().out
+
+
+# Layers, versions ---------------------------------------------------------------------------------------
+
+
+def test_layers_lists_all(capsys):
+    assert main(["layers"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(pymec.layers.names())
+    (cv4,) = (line for line in lines if line.startswith("cv4 "))
+    assert cv4.split()[1:7] == ["224×224×64", "7×7×64×64", "2", "0", "1", "109×109×64"]
+
+
+def test_layers_json(capsys):
+    assert main(["layers", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [layer["name"] for layer in document] == list(pymec.layers.names())
+
+
+def test_versions(capsys):
+    assert main(["versions", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["python"] == sys.version.split()[0]
+    assert main(["versions"]) == 0
+    assert document["numpy"] in capsys.readouterr().out
+
+
+# How it ends --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("command", "module"), [("report", "jinja2"), ("report", "rich"), ("measure", "memray")])
+def test_missing_optional_package_is_named(command, module, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, module, None)
+    argv = [command, "cv12"] if command == "measure" else [command]
+    assert error_line(capsys, argv) == (
+        f"pymec: error: pymec {command} needs {module}, which is not installed: pip install 'pymec[profile]'"
+    )
+
+
+def test_report_refuses_a_build_without_openmp(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(_build_info, "OPENMP", False)
+    line = error_line(capsys, ["report", "--output", str(tmp_path / "report")])
+    assert "needs a build with OpenMP" in line
+    assert not (tmp_path / "report").exists()
+
+
+def test_report_into_a_file_is_a_mistake(capsys, tmp_path):
+    (tmp_path / "report").write_text("")
+    assert "File exists" in error_line(capsys, ["report", "--output", str(tmp_path / "report")])
+
+
+def test_interrupt_ends_without_traceback(monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(planning, "explain", interrupted)
+    assert error_line(capsys, ["explain", "cv1"], code=130) == "pymec: interrupted"
+
+
+def test_closed_pipe_is_no_error():
+    # The reader is gone before anything is written.
+    program = "import sys; from pymec.cli import main; sys.stdin.read(); sys.exit(main(['layers']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    process.stdin.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 0

@@ -27,7 +27,7 @@ def test_a_partition_starts_s_h_kernel_rows_further(algorithm):
     kernel[0, 0] = 1  # picks the top left pixel of each patch
     for stride in (1, 2):
         out = pymec.conv2d(image, kernel, stride=stride, algorithm=algorithm)
-        np.testing.assert_array_equal(out, image[:, : 5 : stride, : 5 : stride])
+        np.testing.assert_array_equal(out, image[:, :5:stride, :5:stride])
 
 
 @pytest.mark.parametrize("algorithm", MEC)
@@ -133,7 +133,13 @@ def test_nothing_is_written_beside_workspace_and_out(algorithm, x_shape, kernel_
     out = out_room[guard:-guard].view(np.float32).reshape(shape.output_shape)
     before = x.copy(), kernel.copy()
     pymec.conv2d(
-        x, kernel, algorithm=algorithm, n_threads=n_threads, workspace=room[guard : guard + nbytes], out=out, **options
+        x,
+        kernel,
+        algorithm=algorithm,
+        n_threads=n_threads,
+        workspace=room[guard : guard + nbytes],
+        out=out,
+        **options,
     )
     for edge in (room[:guard], room[guard + nbytes :], out_room[:guard], out_room[-guard:]):
         assert (edge == sentinel).all()

@@ -59,7 +59,11 @@ BAD = [
     ({"algorithm": "mecc"}, ValueError, "algorithm must be 'auto' or one of direct, im2col"),
     ({"algorithm": 3}, ValueError, "algorithm must be 'auto' or one of"),
     ({"accuracy": "good"}, ValueError, "accuracy must be 'exact' or 'fast', got 'good'"),
-    ({"workspace_limit": "1 furlong"}, ValueError, "workspace_limit must be a number of bytes or a text like '64MiB'"),
+    (
+        {"workspace_limit": "1 furlong"},
+        ValueError,
+        "workspace_limit must be a number of bytes or a text like '64MiB'",
+    ),
     ({"workspace_limit": -1}, ValueError, "workspace_limit must be a number of bytes"),
     ({"workspace_limit": 1.5}, ValueError, "workspace_limit must be a number of bytes"),
     ({"workspace_limit": 1000, "algorithm": "im2col"}, ValueError, "im2col needs at least 5760 bytes"),
@@ -70,7 +74,11 @@ BAD = [
     ({"bias": 1.0}, TypeError, "bias must be an array, got float"),
     ({"bias": np.ones(16, np.float32)[::2]}, ValueError, "bias must be C-contiguous"),
     # out
-    ({"out": np.ones((2, 4, 5, 7), np.float32)}, ValueError, "out must have shape (2, 4, 5, 8), got (2, 4, 5, 7)"),
+    (
+        {"out": np.ones((2, 4, 5, 7), np.float32)},
+        ValueError,
+        "out must have shape (2, 4, 5, 8), got (2, 4, 5, 7)",
+    ),
     ({"out": np.ones((2, 4, 5, 8))}, TypeError, "out is float64, but x is float32"),
     ({"out": np.ones((2, 4, 5, 8), np.float32, order="F")}, ValueError, "out must be C-contiguous"),
     ({"out": readonly(np.ones((2, 4, 5, 8), np.float32))}, ValueError, "out is read-only"),

@@ -54,7 +54,9 @@ def test_bounded_algorithms_use_what_they_are_given(algorithm, n_threads):
     sizes = []
     for limit in range(0, 400_000, 7_919):
         try:
-            sizes.append(pymec.workspace_size(X, K, algorithm=algorithm, workspace_limit=limit, n_threads=n_threads))
+            sizes.append(
+                pymec.workspace_size(X, K, algorithm=algorithm, workspace_limit=limit, n_threads=n_threads)
+            )
         except ValueError:
             assert not sizes
         else:
@@ -81,9 +83,9 @@ def test_formulas_by_hand():
     for algorithm, elements in expected.items():
         assert pymec.workspace_size(x, kernel, algorithm=algorithm, **options) == 8 * elements, algorithm
     # a band of one output row: 3 image rows of one group; a block of one pixel: its patch in one group
-    assert pymec.workspace_size(x, kernel, algorithm="mec_banded", workspace_limit=8 * 6 * 3 * 2 * 2, **options) == (
-        8 * 6 * 3 * 2 * 2
-    )
+    assert pymec.workspace_size(
+        x, kernel, algorithm="mec_banded", workspace_limit=8 * 6 * 3 * 2 * 2, **options
+    ) == (8 * 6 * 3 * 2 * 2)
     assert pymec.workspace_size(x, kernel, algorithm="im2col_blocked", workspace_limit=8 * 12, **options) == 8 * 12
 
 

@@ -18,6 +18,7 @@ import pymec
 from pymec import _build_info
 
 PROFILING = Path(__file__).resolve().parent.parent / "profiling"
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 needs_memray = pytest.mark.skipif(
     importlib.util.find_spec("memray") is None or importlib.util.find_spec("matplotlib") is None,
@@ -198,13 +199,11 @@ def test_speed(tmp_path):
 
 
 @needs_fast_build
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two CPUs")
+@pytest.mark.skipif(CPUS < 2, reason="needs two CPUs")
 def test_speed_with_two_threads(load, tmp_path, capsys):
     path = tmp_path / "speed.json"
     quick = ["--layers", "cv12", "--algorithms", "mec", "--threads", "1,2", "--seconds", "0.02"]
-    status = load("speed").main(
-        [*quick, "--sections", "speed,lowering", "--patience", "3", "--json", str(path)]
-    )
+    status = load("speed").main([*quick, "--sections", "speed,lowering", "--patience", "3", "--json", str(path)])
     found = json.loads(path.read_text())
     disturbed = any(record["calls"] == 0 for record in found["speed"] + found["lowering"])
     assert status == (1 if disturbed else 0)

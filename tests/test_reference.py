@@ -18,7 +18,9 @@ def by_scipy(x, kernel, s):
         for m in range(s.k_c):
             first = m // s.k_cg * s.i_cg
             for c in range(s.i_cg):
-                full = signal.correlate(padded[n, :, :, first + c], spread[:, :, c, m], mode="valid", method="direct")
+                full = signal.correlate(
+                    padded[n, :, :, first + c], spread[:, :, c, m], mode="valid", method="direct"
+                )
                 out[n, :, :, m] += full[:: s.s_h, :: s.s_w][: s.o_h, : s.o_w]
     return out
 

@@ -97,7 +97,9 @@ def test_sizes_beyond_32_bits():
     assert shape.im2col_size == 64 * 4090 * 4090 * 49 * 64 > 2**31
     assert pymec.workspace_size((64, 4096, 4096, 64), (7, 7, 64, 64), algorithm="mec") == 4 * shape.mec_size
     # one image of 100 000 x 100 000 pixels: more elements than 32 bits count, rows that BLAS can't count
-    with pytest.raises(UnsupportedShape, match=r"im2col can't do this shape: its GEMM row count of 99\d{8} .*direct"):
+    with pytest.raises(
+        UnsupportedShape, match=r"im2col can't do this shape: its GEMM row count of 99\d{8} .*direct"
+    ):
         pymec.workspace_size((1, 100_000, 100_000, 3), (3, 3, 3, 8), algorithm="im2col")
 
 

@@ -2,6 +2,8 @@
 Compute a convolution layer from its definition
 ===============================================
 
+Seven nested loops say what a convolution layer is; every size in them has a letter.
+
 *Sizes: a toy of 2 × 6 × 7 × 3 numbers, then a photograph of 600 × 512 pixels; a few seconds, under 300 MB.*
 
 You will build

@@ -2,6 +2,8 @@
 Lower a convolution to one product, and see where its bytes go
 ==============================================================
 
+Copying every patch turns a layer into one fast matrix product; memray tells what the copies cost.
+
 *Sizes: one image of 56 × 56 × 64, a 3 × 3 kernel, 64 output channels, float32; a few seconds, under 300 MB.*
 
 You will build

@@ -2,6 +2,8 @@
 Build MEC by hand
 =================
 
+MEC copies vertical strips, once, and multiplies matrices that overlap in them.
+
 *Sizes: 7 × 7 numbers, then a photograph of 600 × 512 pixels and layers of up to 4 × 56 × 56 × 32; a few
 seconds, under 300 MB.*
 

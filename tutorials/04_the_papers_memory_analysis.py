@@ -2,6 +2,8 @@
 Check the paper's memory analysis to the byte
 =============================================
 
+Formulas for twelve layers, each held against the bytes of a real call.
+
 *Sizes: the twelve layers of the paper's Table 2 on one image, float32; about ten seconds, under 300 MB.*
 
 You will build

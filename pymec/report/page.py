@@ -74,5 +74,7 @@ def _plot(figure: plots.Figure, name: str, title: str) -> Markup:
 
 def _best_saving(run: Run, algorithm: str) -> tuple[str, float] | None:
     """The layer where the algorithm saves most."""
-    savings = [(layer.name, saving) for layer in run.layers if (saving := layer.saving(algorithm)) is not None]
+    savings = [
+        (layer.name, saving) for layer in run.layers if (saving := layer.saving(algorithm)) is not None
+    ]
     return max(savings, key=lambda item: item[1], default=None)

@@ -112,8 +112,9 @@ def _crop_box(i: int, width: int, height: int) -> tuple[float, float, float, flo
     if i == 0:
         return 0, 0, side, side
     rng = np.random.default_rng([SEED, i])
-    side = rng.integers(int(0.7 * side), side, endpoint=True)
-    left, top = rng.integers(width - side, endpoint=True), rng.integers(height - side, endpoint=True)
+    side = int(rng.integers(int(0.7 * side), side, endpoint=True))
+    left = int(rng.integers(width - side, endpoint=True))
+    top = int(rng.integers(height - side, endpoint=True))
     return left, top, left + side, top + side
 
 

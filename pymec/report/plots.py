@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from io import StringIO
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -33,13 +34,18 @@ LOOKS = {
 """The colour and the mark of an algorithm; one that is not listed takes the next of :data:`OTHERS`."""
 
 OTHERS = (
-    ("#cc79a7", "p"), ("#9467bd", "h"), ("#a6761d", "*"), ("#17a2b8", "d"), ("#9a9a1f", "H"), ("#e377c2", "8"),
-)  # fmt: skip
+    ("#cc79a7", "p"),
+    ("#9467bd", "h"),
+    ("#a6761d", "*"),
+    ("#17a2b8", "d"),
+    ("#9a9a1f", "H"),
+    ("#e377c2", "8"),
+)
 
 INK = "#010203"
 """Stands for the colour of the text around a plot: no algorithm has it, and it is found again in the SVG."""
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp, selectable
     "font.size": 10,
     "text.color": INK,
@@ -128,7 +134,9 @@ def memory_of_layer(layer: LayerRun, run: Run) -> Figure:
         axes.tick_params(axis="y", length=0)
         for row, cell in enumerate(cells):
             if cell.memory is None:
-                axes.annotate("can't", (0, row), (4, 0), textcoords="offset points", va="center", style="italic")
+                axes.annotate(
+                    "can't", (0, row), (4, 0), textcoords="offset points", va="center", style="italic"
+                )
                 continue
             size = cell.memory.workspace / MIB
             axes.barh(row, size, height=0.7, color=look(cell.algorithm, run.algorithms)[0])
@@ -197,7 +205,9 @@ def _same_bytes(run: Run) -> list[tuple[str, ...]]:
 def _legend(figure: Figure, axes: Axes) -> None:
     entries = len(axes.get_legend_handles_labels()[0])
     if entries:
-        figure.legend(loc="outside upper left", ncols=2 if entries <= 6 else 3, handletextpad=0.2, borderpad=0)
+        figure.legend(
+            loc="outside upper left", ncols=2 if entries <= 6 else 3, handletextpad=0.2, borderpad=0
+        )
 
 
 # As text ------------------------------------------------------------------------------------------------

@@ -60,7 +60,9 @@ def print_run(run: Run, output: str) -> None:
         saving, slowdown = run.mean_saving(name), run.mean_slowdown(name)
         if saving is not None:
             pace = "" if slowdown is None else f", and it takes {times(slowdown)} of im2col's time"
-            console.print(f"{name}'s workspace is {factor(saving)} smaller than im2col's{pace} (geometric means).")
+            console.print(
+                f"{name}'s workspace is {factor(saving)} smaller than im2col's{pace} (geometric means)."
+            )
     console.print(f"The page: {output}")
 
 
@@ -89,10 +91,9 @@ def _table(run: Run) -> Table:
 def _figures(layer: LayerRun, cell: Cell) -> tuple[str, ...]:
     if cell.memory is None:
         return "-", "-", "-", "-", "can't"
+    verdict = "yes" if cell.exact else "[bold red]NO[/]"
     if not cell.correct:
         verdict = "[bold red]wrong result[/]"
-    else:
-        verdict = "yes" if cell.exact else "[bold red]NO[/]"
     return (
         f"{cell.memory.predicted:,}",
         f"{cell.memory.workspace:,}",

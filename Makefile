@@ -1,0 +1,63 @@
+# `make` or `make help` lists the targets.  Everything happens in .venv; nothing outside this folder is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(wildcard pymec/kernels/*.pyx pymec/kernels/*.pxd)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-debug test-serial memtest docs annotate speed lint sdist clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp per set of extras, so that `make demo` installs no more than it needs.
+$(VENV)/installed-%: $(SOURCES)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[$*]"
+	@touch $@
+
+demo: $(VENV)/installed-profile ## install, run the paper's experiment, write report/index.html
+	$(BIN)/pymec report
+
+test: $(VENV)/installed-test ## install and run the tests
+	$(BIN)/pytest
+
+docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+test-debug: ## build with every Cython check on, in an environment of its own, and run the tests
+	test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
+	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
+	.venv-debug/bin/pytest -m "not memory"
+
+test-serial: ## build without OpenMP, in an environment of its own, and run the tests
+	test -x .venv-serial/bin/python || $(PYTHON) -m venv .venv-serial
+	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet ".[test]"
+	.venv-serial/bin/pytest -m "not memory"
+
+memtest: $(VENV)/installed-profile ## predicted against measured bytes: layer × algorithm × batch × threads × dtype
+	$(BIN)/python profiling/memory_sweep.py
+
+annotate: $(VENV)/installed-test ## write the annotated HTML of every kernel beside its source
+	PYMEC_ANNOTATE=1 $(BIN)/python setup.py build_ext --inplace
+
+speed: $(VENV)/installed-profile ## time mec against im2col on the paper's layers
+	$(BIN)/python profiling/speed.py
+
+lint: $(VENV)/installed-dev ## ruff, cython-lint, codespell, mypy, stubtest
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint pymec
+	$(BIN)/codespell
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt $(STUBS)
+
+STUBS := $(patsubst pymec/kernels/%.pyi,pymec.kernels.%,$(wildcard pymec/kernels/*.pyi))
+
+sdist: $(VENV)/installed-dev ## build the sdist and the wheel into dist/
+	$(BIN)/python -m build --outdir dist
+
+clean: ## remove what was built, but not the environments
+	rm -rf build dist report docs/_build docs/auto_tutorials docs/_static/annotated *.egg-info
+	rm -f pymec/kernels/*.c pymec/kernels/*.so pymec/kernels/*.html

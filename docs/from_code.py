@@ -1,0 +1,125 @@
+"""What the pages take from the code when they are built, so that none of it can fall behind.
+
+* the annotated HTML of every kernel, in ``_static/annotated``
+* ``.. executed::``          Python code, shown with what it prints
+* ``.. algorithm-table::``   the rows of ``pymec.registry.ALGORITHMS``
+"""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from docutils.statemachine import StringList
+
+from pymec.registry import ALGORITHMS
+
+ROOT = Path(__file__).parent.parent
+ANNOTATED = Path(__file__).parent / "_static" / "annotated"
+
+# setup.py calls Cython before it calls setup(), so all of its settings apply and nothing gets compiled.
+RUN_SETUP_WITHOUT_SETUP = """
+import runpy, setuptools
+setuptools.setup = lambda **metadata: None
+runpy.run_path("setup.py")
+"""
+
+PAGE_STYLE = """
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body.cython { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+.cython pre { font-size: 13px; line-height: 1.45; overflow-x: auto; }
+</style>
+"""
+
+
+def annotate_kernels(app):
+    """Have Cython annotate a copy of the kernels, if any source is newer than the pages there are."""
+    sources = [*(ROOT / "pymec" / "kernels").glob("*.p[yx]*"), ROOT / "setup.py"]
+    kernels = [source for source in sources if source.suffix == ".pyx"]
+    pages = [ANNOTATED / f"{kernel.stem}.html" for kernel in kernels]
+    newest = max(source.stat().st_mtime for source in sources)
+    if all(page.exists() and page.stat().st_mtime > newest for page in pages):
+        return
+    ANNOTATED.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        shutil.copy(ROOT / "setup.py", copy)
+        shutil.copytree(
+            ROOT / "pymec" / "kernels",
+            copy / "pymec" / "kernels",
+            ignore=shutil.ignore_patterns("*.c", "*.so", "*.pyd", "*.html", "__pycache__"),
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", RUN_SETUP_WITHOUT_SETUP],
+            cwd=copy,
+            env=os.environ | {"PYMEC_ANNOTATE": "1"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"Cython could not annotate the kernels:\n{done.stdout}\n{done.stderr}")
+        for kernel, page in zip(kernels, pages, strict=True):
+            html = (copy / "pymec" / "kernels" / f"{kernel.stem}.html").read_text(encoding="utf-8")
+            back = f'<p><a href="../../reference/kernels/{kernel.stem}.html">Back to {kernel.stem}</a></p>'
+            html = re.sub(r"<p>Raw output:.*?</p>", back, html)  # the C file is not published
+            html = html.replace("</head>", PAGE_STYLE + "</head>", 1)
+            page.write_text(html, encoding="utf-8")
+
+
+class Executed(Directive):
+    """Code, run when the page is built, and what it prints.  The blocks of a page share their names."""
+
+    has_content = True
+
+    def run(self):
+        env = self.state.document.settings.env
+        names = env.temp_data.setdefault("executed_names", {})
+        code = "\n".join(self.content)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, env.doc2path(env.docname), "exec"), names)
+        shown = [nodes.literal_block(code, code, language="python")]
+        if printed.getvalue():
+            text = printed.getvalue().rstrip()
+            shown.append(nodes.literal_block(text, text, language="none", classes=["printed"]))
+        return shown
+
+
+class AlgorithmTable(Directive):
+    """Every row of the registry."""
+
+    def run(self):
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 14 46 30 10", "   :class: algorithms", ""]
+        lines += ["   * - algorithm", "     - idea and source", "     - workspace, in elements", "     - grows with"]
+        for row in ALGORITHMS.values():
+            page = row.run.__module__.rpartition(".")[2]
+            lines += [
+                f"   * - :doc:`{row.name} </reference/kernels/{page}>`",
+                f"     - {row.idea[0].upper()}{row.idea[1:]}.",
+                "",
+                "       .. container:: source",
+                "",
+                f"          {row.source}",
+                "",
+                f"     - {row.formula}",
+                f"     - {row.order}",
+            ]
+        table = nodes.container()
+        self.state.nested_parse(StringList(lines, source="pymec.registry"), self.content_offset, table)
+        return table.children
+
+
+def setup(app):
+    app.add_directive("executed", Executed)
+    app.add_directive("algorithm-table", AlgorithmTable)
+    app.connect("builder-inited", annotate_kernels)
+    # Executed code may measure; it must have the machine for itself.
+    return {"parallel_read_safe": False, "parallel_write_safe": True}

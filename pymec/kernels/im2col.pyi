@@ -1,0 +1,29 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec.shapes import ConvShape
+
+def lower(x: NDArray[np.floating], L: NDArray[np.floating], shape: ConvShape, n_threads: int = 1) -> None: ...
+def multiply(
+    L: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+) -> None: ...
+def run(
+    x: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    workspace: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+) -> None: ...
+def run_per_image(
+    x: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    workspace: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+) -> None: ...

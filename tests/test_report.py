@@ -1,0 +1,335 @@
+"""The report: its input, its figures, its page, and that a wrong algorithm can't hide in it."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from pymec import layers, planning, registry, report
+from pymec.cli import main
+from pymec.memory import MemoryReport
+from pymec.report import collect, figures, page, plots, records
+from pymec.report.picture import Activations, photographs
+
+NAMES, ALGORITHMS = ("cv12", "cv9"), ("im2col", "mec", "direct")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One small report: its folder, its run, what its progress was told."""
+    folder = tmp_path_factory.mktemp("report")
+    told = []
+    run = report.build(NAMES, ALGORITHMS, n_threads=2, output=folder, progress=lambda *step: told.append(step))
+    return folder, run, told
+
+
+# Input --------------------------------------------------------------------------------------------------
+
+
+def test_photographs_are_normalised_and_differ():
+    batch = photographs(3, 40, 60)
+    assert batch.shape == (3, 40, 60, 3)
+    assert batch.dtype == np.float32
+    assert abs(batch.mean()) < 1e-4
+    assert abs(batch.std() - 1) < 1e-4
+    assert not np.array_equal(batch[0], batch[1])
+
+
+@pytest.mark.parametrize("name", ["cv1", "cv5", "cv6", "cv12"])
+def test_activations_have_the_layer_s_shape_and_its_life(name):
+    layer = layers.get(name)
+    x = Activations(2).input_of(layer)
+    assert x.shape == layer.shape(2).input_shape
+    assert x.dtype == np.float32
+    assert x.flags.c_contiguous
+    assert np.isfinite(x).all()
+    if layer.i_c > 3:  # past a ReLU: part of it is zero, and the scale is still that of the picture
+        assert 0.1 < (x == 0).mean() < 0.9
+        assert 0.2 < x.std() < 5
+
+
+def test_any_layer_finds_an_input():
+    for size in [(1, 1), (13, 13), (60, 60), (230, 226), (57, 30)]:
+        layer = layers.Layer("odd", *size, 8, 1, 1, 2)
+        assert Activations(1).input_of(layer).shape == (1, *size, 8)
+
+
+def test_activations_do_not_depend_on_what_was_asked_before():
+    used = Activations(1)
+    for name in ("cv12", "cv5"):
+        used.input_of(layers.get(name))
+    fresh = Activations(1)
+    np.testing.assert_array_equal(used.input_of(layers.get("cv10")), fresh.input_of(layers.get("cv10")))
+    np.testing.assert_array_equal(used.kernel_of(layers.get("cv10")), fresh.kernel_of(layers.get("cv10")))
+
+
+# Check and time -----------------------------------------------------------------------------------------
+
+
+def test_check_tells_right_from_wrong():
+    exact, bound = np.array([1.0, 2.0, 0.0]), np.array([0.1, 0.2, 0.0])
+    assert collect.check(np.array([1.05, 2.0, 0.0]), exact, bound) == records.Check(True, pytest.approx(0.5))
+    assert collect.check(np.array([1.0, 2.3, 0.0]), exact, bound) == records.Check(False, pytest.approx(1.5))
+    assert not collect.check(np.array([1.0, 2.0, 1e-30]), exact, bound).correct
+    assert collect.check(np.array([1.0, np.nan, 0.0]), exact, bound) == records.Check(False, None)
+
+
+def test_calls_take_turns():
+    order = []
+    timings = collect.time_in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, budget=0)
+    assert order == ["a", "b"] * (1 + collect.FEWEST_REPEATS)
+    assert {timing.repeats for timing in timings.values()} == {collect.FEWEST_REPEATS}
+    assert all(timing.fastest <= timing.median for timing in timings.values())
+
+
+# Figures ------------------------------------------------------------------------------------------------
+
+
+def run_of(workspaces, seconds=None):
+    """A run of one layer with these bytes and times per algorithm."""
+    layer = layers.get("cv12")
+    cells = tuple(
+        records.Cell(
+            name,
+            check=records.Check(True, 0.1),
+            timing=records.Timing((seconds or {}).get(name, 1.0), 2.0, 3),
+            memory=MemoryReport(name, 2, nbytes, nbytes, 1, 1, 1, 1),
+        )
+        for name, nbytes in workspaces.items()
+    )
+    layer_run = records.LayerRun(layer, layer.shape(), cells)
+    return records.Run(tuple(workspaces), (layer_run,), 1, 2, {"python": "3"}, "today", 1.0)
+
+
+def test_ratios_to_im2col():
+    run = run_of({"im2col": 1200, "mec": 400, "direct": 0}, {"im2col": 2.0, "mec": 1.0, "direct": 8.0})
+    (layer,) = run.layers
+    assert [layer.saving(name) for name in run.algorithms] == [1, 3, math.inf]
+    assert [layer.slowdown(name) for name in run.algorithms] == [1, 0.5, 4]
+    assert run.mean_saving("mec") == pytest.approx(3)
+    assert run.mean_saving("winograd") is None
+    json.dumps(run.as_dict(), allow_nan=False)
+
+
+def test_means_are_geometric():
+    run = run_of({"im2col": 1200, "mec": 400})
+    (layer,) = run.layers
+    other = replace(layer, cells=run_of({"im2col": 1200, "mec": 100}).layers[0].cells)
+    assert replace(run, layers=(layer, other)).mean_saving("mec") == pytest.approx(6)  # √(3·12)
+
+
+def test_without_im2col_its_formula_is_the_unit():
+    (layer,) = run_of({"mec": 100}).layers
+    assert layer.saving("mec") == 5 * 5 * 3 * 3 * 512 * 4 / 100
+    assert layer.slowdown("mec") is None
+
+
+def test_numbers_are_written_alike():
+    assert [figures.factor(value) for value in (None, math.inf, 2.666, 10.04, 218.4)] == [
+        "–", "∞", "2.67×", "10.0×", "218×",
+    ]  # fmt: skip
+    assert [figures.mib(nbytes) for nbytes in (0, 2**20, 149_035_264)] == ["0", "1.00 MiB", "142 MiB"]
+
+
+# The report ---------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What a page loads, its ids, and its tables as lists of rows of text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.ids, self.tables, self._cell = [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.loads += [given[key] for key in ("src", "href", "xlink:href", "srcset") if key in given]
+        self.ids += [given["id"]] if "id" in given else []
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self._cell = ""
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append(" ".join(self._cell.split()))
+            self._cell = None
+
+    def handle_data(self, data):
+        if self._cell is not None:
+            self._cell += data
+
+
+def test_files_are_there(made):
+    folder, run, _ = made
+    assert not run.failures
+    # cv9 has the larger lowered matrix of the two.
+    expected = {"flamegraph_im2col_cv9.html", "flamegraph_mec_cv9.html"}
+    assert {path.name for path in folder.iterdir()} == expected | {"index.html", "memory.svg", "report.json"}
+
+
+def test_progress_counts_to_the_end(made):
+    _, _, told = made
+    total = len(NAMES) * (len(ALGORITHMS) + 2)
+    assert [done for _, _, done, _ in told] == list(range(total + 1))
+    assert {step[3] for step in told} == {total}
+
+
+def test_page_loads_nothing_from_outside(made):
+    folder, _, _ = made
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert parsed.loads
+    for target in parsed.loads:
+        assert target.startswith(("data:", "#")) or (folder / target).exists(), target
+    assert not re.search(r"@import|url\(\s*['\"]?(?!#)", text)
+    assert "<script" not in text
+
+
+def test_plots_keep_their_ids_apart(made):
+    folder, _, _ = made
+    parsed = Page((folder / "index.html").read_text(encoding="utf-8"))
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert {target[1:] for target in parsed.loads if target.startswith("#")} <= set(parsed.ids)
+
+
+def test_tables_say_what_was_found(made):
+    folder, run, _ = made
+    parsed = Page((folder / "index.html").read_text(encoding="utf-8"))
+    saving, slowdown, ideas, *of_layers, _ = parsed.tables
+    for table, ratio, mean, write in (
+        (saving, "saving", run.mean_saving, figures.factor),
+        (slowdown, "slowdown", run.mean_slowdown, figures.times),
+    ):
+        assert table[0] == ["algorithm", *NAMES, "mean"]
+        for row, name in zip(table[1:], ALGORITHMS, strict=True):
+            values = [getattr(layer, ratio)(name) for layer in run.layers]
+            assert row == [name, *map(write, values), write(mean(name))]
+    assert [row[0] for row in ideas[1:]] == list(ALGORITHMS)
+    assert len(of_layers) == len(NAMES)
+    for layer, table in zip(run.layers, of_layers, strict=True):
+        for cell, row in zip(layer.cells, table[1:], strict=True):
+            shape = layer.shape
+            predicted = planning.workspace_size(
+                shape.input_shape, shape.kernel_shape, algorithm=cell.algorithm, n_threads=2
+            )
+            assert row[:6] == [
+                cell.algorithm,
+                f"{predicted:,}",
+                f"{cell.memory.workspace:,}",
+                "✓",
+                figures.factor(layer.saving(cell.algorithm)),
+                figures.times(layer.slowdown(cell.algorithm)),
+            ]
+
+
+def test_json_holds_the_records(made):
+    folder, run, _ = made
+    document = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert document == json.loads(json.dumps(run.as_dict()))
+    assert [layer["layer"]["name"] for layer in document["layers"]] == list(NAMES)
+    cell = document["layers"][0]["cells"][1]
+    assert (cell["algorithm"], cell["memory"]["workspace"]) == ("mec", 215_040)
+    assert cell["im2col_over_workspace"] == 460_800 / 215_040
+
+
+def test_memory_plot_stands_alone(made):
+    folder, _, _ = made
+    svg = (folder / "memory.svg").read_text(encoding="utf-8")
+    assert svg.startswith("<?xml")
+    assert plots.INK not in svg
+    assert "cv12" in svg
+    assert "2.14×" in svg
+
+
+def test_one_algorithm_alone_makes_a_page():
+    run = run_of({"direct": 0})
+    text = page.render(run, Activations(1), {})
+    assert "im2col was not among the algorithms" in text
+
+
+def test_unsupported_cells_show_their_reason():
+    run = run_of({"im2col": 1200, "mec": 400})
+    (layer,) = run.layers
+    cannot = replace(layer, cells=(layer.cells[0], records.Cell("mec", reason="it is <Monday>")))
+    run = replace(run, layers=(cannot,))
+    assert not run.failures
+    assert len(run.cells) == 1
+    assert "it is &lt;Monday&gt;" in page.render(run, Activations(1), {})
+
+
+def test_every_algorithm_of_the_library_finds_a_look():
+    names = (*registry.names(), *(f"new_{i}" for i in range(20)))
+    assert all(len(plots.look(name, names)) == 2 for name in names)
+
+
+# A report that must fail --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgetful_mec_b(monkeypatch):
+    """mec_b, but in this process it leaves the last output channel unwritten."""
+    row = registry.ALGORITHMS["mec_b"]
+
+    def run(x, kernel, out, workspace, shape, n_threads, **options):
+        last = out[..., -1].copy()
+        row.run(x, kernel, out, workspace, shape, n_threads, **options)
+        out[..., -1] = last
+
+    monkeypatch.setitem(registry.ALGORITHMS, "mec_b", replace(row, run=run))
+    planning.recipe.cache_clear()  # it may remember the honest one
+    yield
+    planning.recipe.cache_clear()
+
+
+@pytest.mark.usefixtures("forgetful_mec_b")
+def test_wrong_result_fails_the_report(capsys, tmp_path):
+    argv = [
+        "report",
+        "--layers",
+        "cv12",
+        "--algorithms",
+        "mec_b",
+        "--threads",
+        "2",
+        "--output",
+        str(tmp_path),
+    ]
+    assert main(argv) == 1
+    captured = capsys.readouterr()
+    assert "FAILED mec_b on cv12: the result is wrong" in captured.out
+    assert "0 of 1 are within rounding" in captured.out
+    assert "mec_b on cv12: the result is wrong" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_wrong_formula_fails_the_report(monkeypatch, capsys, tmp_path):
+    wrong = MemoryReport("mec_b", 2, predicted=1000, workspace=1004, output=1, blas=0, other=0, resident=0)
+    monkeypatch.setattr(collect, "measure_shape", lambda *arguments, **options: wrong)
+    argv = ["report", "--layers", "cv12", "--algorithms", "mec_b", "--output", str(tmp_path)]
+    assert main(argv) == 1
+    assert "FAILED mec_b on cv12: predicted 1,000 bytes, measured 1,004" in capsys.readouterr().out
+    assert main([*argv, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["failures"] == ["mec_b on cv12: predicted 1,000 bytes, measured 1,004"]
+
+
+def test_terminal_shows_what_was_found(monkeypatch, capsys, tmp_path):
+    def measured(shape, name, **options):
+        return MemoryReport(name, 2, 1000, 1000, 1, 0, 0, 0)
+
+    monkeypatch.setattr(collect, "measure_shape", measured)
+    argv = ["report", "--layers", "cv12", "--algorithms", "im2col,mec_b", "--output", str(tmp_path)]
+    assert main(argv) == 0
+    captured = capsys.readouterr()
+    line = next(line for line in captured.out.splitlines() if "mec_b" in line)
+    assert line.split()[:5] == ["mec_b", "1,000", "1,000", "yes", "1.00×"]
+    assert "2 of 2 cells agree to the byte, 2 of 2 are within rounding" in captured.out
+    assert max(map(len, captured.out.splitlines())) <= 100
+    assert "[0/4] cv12" in captured.err
