@@ -53,6 +53,7 @@ sphinx_gallery_conf = {
     "doc_module": ("pymec",),
     "backreferences_dir": "reference/generated/backreferences",
     "remove_config_comments": True,
+    "show_signature": False,
     "show_memory": False,  # lessons measure for themselves, and memray allows one tracker at a time
     "download_all_examples": False,
     "parallel": False,  # lessons that measure must not disturb each other
@@ -79,4 +80,5 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "monokai",
 }
-html_sidebars = {"index": []}
+# Code is up to 110 characters wide: lessons and concepts have the room of the sidebar, too.
+html_sidebars = {"index": [], "auto_tutorials/*": [], "concepts/*": []}

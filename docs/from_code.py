@@ -98,7 +98,12 @@ class AlgorithmTable(Directive):
 
     def run(self):
         lines = [".. list-table::", "   :header-rows: 1", "   :widths: 14 46 30 10", "   :class: algorithms", ""]
-        lines += ["   * - algorithm", "     - idea and source", "     - workspace, in elements", "     - grows with"]
+        lines += [
+            "   * - algorithm",
+            "     - idea and source",
+            "     - workspace, in elements",
+            "     - grows with",
+        ]
         for row in ALGORITHMS.values():
             page = row.run.__module__.rpartition(".")[2]
             lines += [

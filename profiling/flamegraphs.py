@@ -58,9 +58,7 @@ def render(cell: Cell, page: Path) -> pymec.memory.MemoryReport:
     """Record one call and write its flame graph."""
     with tempfile.TemporaryDirectory(prefix="pymec-") as folder:
         record = Path(folder) / "record.bin"
-        report = pymec.memory.measure_shape(
-            cell.shape, cell.algorithm, n_threads=cell.n_threads, record=record
-        )
+        report = pymec.memory.measure_shape(cell.shape, cell.algorithm, n_threads=cell.n_threads, record=record)
         command = ["flamegraph", "--no-web", "--force", "--output", str(page), str(record)]
         done = subprocess.run([sys.executable, "-m", "memray", *command], capture_output=True, text=True)
     if done.returncode:

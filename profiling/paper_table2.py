@@ -74,9 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(layers: list[str], i_n: int, workers: int) -> list[Row]:
     """Formulas and measurements of every layer."""
     shapes = {name: pymec.layers.get(name).shape(i_n) for name in layers}
-    cells = [
-        Cell(name, shape, algorithm) for name, shape in shapes.items() for algorithm in ("im2col", "mec")
-    ]
+    cells = [Cell(name, shape, algorithm) for name, shape in shapes.items() for algorithm in ("im2col", "mec")]
     reports = measure_all(cells, workers, "paper's Table 2")
     return [
         Row(
@@ -96,9 +94,7 @@ def table(rows: list[Row]) -> str:
     header = ["layer", "im2col", "measured", "L, paper", "im2col ÷ L", "L, stored", "measured", "im2col ÷ L"]
     lines = [line(*row) for row in rows]
     lines.append(line("sum", *map(sum, zip(*(row[1:] for row in rows), strict=True))))
-    paper, stored = (
-        geometric_mean(row.im2col / getattr(row, name) for row in rows) for name in ("paper", "mec")
-    )
+    paper, stored = (geometric_mean(row.im2col / getattr(row, name) for row in rows) for name in ("paper", "mec"))
     lines.append(["geometric mean", "", "", "", f"{paper:.2f}", "", "", f"{stored:.2f}"])
     return markdown_table(header, lines)
 

@@ -158,8 +158,8 @@ def _im2col_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Sche
     pixels = max(1, shape.i_n * shape.o_h * shape.o_w)
     slices = _slices(shape.groups * pixels, n_threads, patch, limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
-    # No block larger than a thread's share of the pixels: it would leave another thread idle.
-    block = max(1, min(room // patch, -(-pixels * shape.groups // slices), pixels))
+    # All slices together never hold more pixels than there are: no more than im2col.
+    block = max(1, min(room // patch, pixels * shape.groups // slices, pixels))
     return Schedule(slices * block * patch, {"block": block, "slices": slices})
 
 
@@ -167,10 +167,11 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     bands = shape.groups * max(1, shape.i_n) * shape.o_h
     slices = _slices(bands, n_threads, shape.band_size(1), limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
-    most = min(-(-bands // slices), shape.o_h)
-    # The rows of a band grow by at least this step; start where it says and come down to what fits.
-    rows = room // (shape.o_w * shape.k_w * shape.i_cg)
-    band_rows = max(1, min(most, (rows - shape.k_h) // min(shape.s_h, shape.k_h) + 1))
+    room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
+    most = min(-(-bands // slices), shape.o_h)  # no band larger than a thread's share
+    # A band of b rows keeps at least (b - 1)·min(s_h, k_h) image rows: start there, come down to what fits.
+    strip_rows = room // (shape.o_w * shape.k_w * shape.i_cg)
+    band_rows = max(1, min(most, strip_rows // min(shape.s_h, shape.k_h) + 1))
     while band_rows > 1 and shape.band_size(band_rows) > room:
         band_rows -= 1
     pieces = small_products(shape, shape.o_w, n_threads) if blas_multiplies_small_products_unpacked() else None

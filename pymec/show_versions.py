@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 
 from pymec import _build_info, threads
 
-PACKAGES = ("pymec", "numpy", "scipy", "threadpoolctl", "memray", "matplotlib")
+PACKAGES = ("numpy", "scipy", "threadpoolctl", "memray", "matplotlib")
 
 
 def cpu_name() -> str:
@@ -26,7 +26,10 @@ def cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Everything :func:`show_versions` prints, by name."""
-    found = {"python": sys.version.split()[0], "platform": platform.platform()}
+    from pymec import __version__  # the package is complete only now
+
+    system = f"{platform.system()} {platform.machine()} {' '.join(platform.libc_ver())}".strip()
+    found = {"pymec": __version__, "python": sys.version.split()[0], "platform": system}
     for package in PACKAGES:
         try:
             found[package] = version(package)

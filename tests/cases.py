@@ -59,10 +59,12 @@ CASES = [
     # dilation: rows by residue
     case("dilation", (2, 12, 13, 3), (3, 3, 3, 4), dilation=2),
     case("dilations differ", (2, 14, 13, 2), (3, 2, 2, 4), dilation=(3, 4)),
-    case("dilation and stride without common factor", (1, 17, 12, 2), (3, 3, 2, 3), dilation=(3, 2), stride=(2, 3)),
+    case("dilation and stride without common factor", (1, 17, 12, 2), (3, 3, 2, 3),
+         dilation=(3, 2), stride=(2, 3)),
     case("dilation and stride with a common factor", (1, 23, 14, 2), (3, 2, 2, 3), dilation=(4, 2), stride=(6, 4)),
     case("more residues than output rows", (1, 12, 9, 2), (2, 3, 2, 3), dilation=(9, 1)),
-    case("dilation, stride and padding at once", (2, 15, 14, 2), (3, 3, 2, 4), dilation=(2, 3), stride=(3, 2), padding=4),
+    case("dilation, stride and padding at once", (2, 15, 14, 2), (3, 3, 2, 4),
+         dilation=(2, 3), stride=(3, 2), padding=4),
     # groups
     case("two groups", (2, 8, 9, 6), (3, 3, 3, 4), groups=2),
     case("three groups, all at once", (2, 9, 10, 6), (3, 2, 2, 9), groups=3, stride=2, padding=2, dilation=(1, 2)),

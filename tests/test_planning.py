@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, operands
+from cases import CASES, PAPER, operands
 
 import pymec
 from pymec import planning, registry
@@ -186,3 +186,17 @@ def test_layers():
     with pytest.raises(ValueError, match=r"no layer is named 'cv13'; there are cv1, cv2"):
         pymec.layers.get("cv13")
     assert set(pymec.layers.PAPER) <= set(pymec.layers.names())
+
+
+@pytest.mark.parametrize("case", [*CASES, *PAPER], ids=lambda case: case.motive)
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 8])
+def test_bounded_algorithms_take_no_more_than_their_unbounded_twins(case, n_threads):
+    def nbytes(algorithm, **options):
+        return pymec.workspace_size(case.x, case.kernel, algorithm=algorithm, **options, **case.options)
+
+    shape = case.shape()
+    if not shape.is_pointwise and shape.i_n:
+        assert nbytes("im2col_blocked", n_threads=n_threads) <= nbytes("im2col")
+        # a band of one row on every thread may be more than the whole of a low image
+        one_row_each = n_threads * shape.band_size(1) * shape.itemsize
+        assert nbytes("mec_banded", n_threads=n_threads) <= max(nbytes("mec"), one_row_each)

@@ -1,6 +1,6 @@
 """
-Compute a convolution layer from its definition
-===============================================
+1 · Compute a convolution layer from its definition
+===================================================
 
 Seven nested loops say what a convolution layer is; every size in them has a letter.
 
@@ -47,61 +47,72 @@ import pymec
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 11})
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#8C8C8C"
 
-i_h, i_w, k_h, k_w, s_h, s_w = 7, 9, 3, 3, 2, 2
-o_h, o_w = (i_h - k_h) // s_h + 1, (i_w - k_w) // s_w + 1
-y, x = 1, 2  # the output pixel that the picture follows
+# %%
+# .. raw:: html
+#
+#    <details class="drawing"><summary>How the picture is drawn</summary>
 
 
 def draw_grid(ax, left, rows, columns, name):
     """An array as squares, its name above."""
     for row in range(rows):
         for column in range(columns):
-            ax.add_patch(Rectangle((left + column, row), 1, 1, facecolor="white", edgecolor="#CFCFCF", lw=0.8))
-    ax.text(left + columns / 2, -0.5, name, ha="center", va="bottom", fontsize=12)
+            ax.add_patch(Rectangle((left + column, row), 1, 1, fc="white", ec="#CFCFCF", lw=0.8))
+    ax.text(left + columns / 2, -0.5, name, ha="center", va="bottom", fontsize=13)
 
 
-def draw_box(ax, left, top, width, height, color, filled=True):
-    """A window on such an array."""
-    ax.add_patch(
-        Rectangle((left, top), width, height, facecolor=color if filled else "none", alpha=0.35 if filled else 1,
-                  edgecolor="none" if filled else color, lw=1.6, ls="-" if filled else "--")
-    )  # fmt: skip
-    if filled:
-        ax.add_patch(Rectangle((left, top), width, height, facecolor="none", edgecolor=color, lw=2.2))
+def draw_window(ax, left, top, width, height, color):
+    """A filled window on such an array."""
+    ax.add_patch(Rectangle((left, top), width, height, fc=color, alpha=0.35, ec="none"))
+    ax.add_patch(Rectangle((left, top), width, height, fill=False, ec=color, lw=2.2))
 
 
-def draw_length(ax, start, end, text):
-    """A length with its letter."""
-    ax.annotate("", start, end, arrowprops={"arrowstyle": "<->", "color": "0.25", "lw": 1, "shrinkA": 0, "shrinkB": 0})
-    across = start[1] == end[1]
-    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-    ax.text(middle[0] - (0 if across else 0.2), middle[1] + (0.15 if across else 0), text,
-            ha="center" if across else "right", va="top" if across else "center", family="monospace")  # fmt: skip
+def draw_length(ax, start, end, letter, after=False):
+    """A length and its letter, which stands below or to the left (or, ``after``, to the right) of it."""
+    ax.annotate("", start, end, arrowprops={"arrowstyle": "<->", "color": "0.3", "shrinkA": 0, "shrinkB": 0})
+    x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
+    if start[1] == end[1]:
+        ax.text(x, y + 0.12, letter, ha="center", va="top", family="monospace")
+    else:
+        ax.text(x + (0.15 if after else -0.2), y, letter, ha="left" if after else "right", va="center",
+                family="monospace")  # fmt: skip
 
 
-fig, ax = plt.subplots(figsize=(9.6, 4), layout="constrained")
-kernel_left, output_left = i_w + 2.6, i_w + k_w + 5.4
-draw_grid(ax, 0, i_h, i_w, "input I")
-draw_grid(ax, kernel_left, k_h, k_w, "kernel K")
-draw_grid(ax, output_left, o_h, o_w, "output O")
-draw_box(ax, (x - 1) * s_w, y * s_h, k_w, k_h, GREY, filled=False)
-draw_box(ax, x * s_w, (y - 1) * s_h, k_w, k_h, GREY, filled=False)
-draw_box(ax, x * s_w, y * s_h, k_w, k_h, BLUE)
-draw_box(ax, kernel_left, 0, k_w, k_h, ORANGE)
-draw_box(ax, output_left + x, y, 1, 1, BLUE)
-ax.text(kernel_left - 1.3, k_h / 2, "×", fontsize=18, ha="center", va="center")
-ax.text(output_left - 1.3, k_h / 2, "=", fontsize=18, ha="center", va="center")
-draw_length(ax, (0, i_h + 0.25), (i_w, i_h + 0.25), "i_w")
-draw_length(ax, (-0.3, 0), (-0.3, i_h), "i_h")
-draw_length(ax, (kernel_left, k_h + 0.25), (kernel_left + k_w, k_h + 0.25), "k_w")
-draw_length(ax, (kernel_left - 0.3, 0), (kernel_left - 0.3, k_h), "k_h")
-draw_length(ax, (output_left, o_h + 0.25), (output_left + o_w, o_h + 0.25), "o_w")
-draw_length(ax, (output_left - 0.3, 0), (output_left - 0.3, o_h), "o_h")
-draw_length(ax, ((x - 1) * s_w, y * s_h + k_h + 0.2), (x * s_w, y * s_h + k_h + 0.2), "s_w")
-draw_length(ax, (x * s_w + k_w + 0.35, (y - 1) * s_h), (x * s_w + k_w + 0.35, y * s_h), "")
-ax.text(x * s_w + k_w + 0.55, (y - 0.5) * s_h, "s_h", family="monospace", va="center")
-ax.set(xlim=(-1.6, output_left + o_w + 0.3), ylim=(i_h + 1.2, -1.4), aspect="equal")
-ax.axis("off")
+def draw_layer(i_h, i_w, k_h, k_w, s_h, s_w, y, x):
+    """Input, kernel and output, with the window of output pixel (y, x) and two of its neighbours."""
+    o_h, o_w = (i_h - k_h) // s_h + 1, (i_w - k_w) // s_w + 1
+    kernel, output = i_w + 3.4, i_w + k_w + 6.8  # where they begin
+    _, ax = plt.subplots(figsize=(10, 4), layout="constrained")
+    for left, rows, columns, name in (
+        (0, i_h, i_w, "input I"),
+        (kernel, k_h, k_w, "kernel K"),
+        (output, o_h, o_w, "output O"),
+    ):
+        draw_grid(ax, left, rows, columns, name)
+        letter = name[-1].lower()
+        draw_length(ax, (left - 0.3, 0), (left - 0.3, rows), f"{letter}_h")
+        draw_length(ax, (left, rows + 0.25), (left + columns, rows + 0.25), f"{letter}_w")
+    for left, top in (((x - 1) * s_w, y * s_h), (x * s_w, (y - 1) * s_h)):
+        ax.add_patch(Rectangle((left, top), k_w, k_h, fill=False, ec=GREY, lw=1.6, ls="--"))
+    draw_window(ax, x * s_w, y * s_h, k_w, k_h, BLUE)
+    draw_window(ax, kernel, 0, k_w, k_h, ORANGE)
+    draw_window(ax, output + x, y, 1, 1, BLUE)
+    below, beside = y * s_h + k_h + 0.2, x * s_w + k_w + 0.35
+    draw_length(ax, ((x - 1) * s_w, below), (x * s_w, below), "s_w")
+    draw_length(ax, (beside, (y - 1) * s_h), (beside, y * s_h), "s_h", after=True)
+    ax.text(i_w + 1.0, k_h / 2, "×", fontsize=20, ha="center", va="center")
+    ax.text(kernel + k_w + 1.0, k_h / 2, "=", fontsize=20, ha="center", va="center")
+    ax.set(xlim=(-1.6, output + o_w + 0.3), ylim=(i_h + 1.2, -1.4), aspect="equal")
+    ax.axis("off")
+
+
+# %%
+# .. raw:: html
+#
+#    </details>
+
+i_h, i_w, k_h, k_w, s_h, s_w = 7, 9, 3, 3, 2, 2
+draw_layer(i_h, i_w, k_h, k_w, s_h, s_w, y=1, x=2)
 plt.show()
 
 # %%
@@ -114,6 +125,7 @@ plt.show()
 #    o_h = \left\lfloor \frac{i_h - k_h}{s_h} \right\rfloor + 1, \qquad
 #    o_w = \left\lfloor \frac{i_w - k_w}{s_w} \right\rfloor + 1.
 
+o_h, o_w = (i_h - k_h) // s_h + 1, (i_w - k_w) // s_w + 1
 print(f"the picture: o_h = ({i_h} - {k_h}) // {s_h} + 1 = {o_h},  o_w = ({i_w} - {k_w}) // {s_w} + 1 = {o_w}")
 
 # %%
@@ -269,12 +281,13 @@ np.testing.assert_allclose(O[:, 100:116, 100:116], O_corner, atol=1e-5)
 # Same sums, another order, and no more waiting.  Each map below is one output channel.  Blurred brightness
 # is a picture again; the other three swing around zero, orange below and blue above.
 
-fig, axes = plt.subplots(1, 5, figsize=(11, 3.1), layout="constrained")
+# sphinx_gallery_thumbnail_number = 2
+fig, axes = plt.subplots(1, 5, figsize=(10, 2.95), layout="constrained")
 axes[0].imshow(photo)
 axes[0].set_title("input, 3 channels")
 for m, (name, ax) in enumerate(zip(filters, axes[1:], strict=True)):
     channel = O[0, :, :, m]
-    limit = np.quantile(np.abs(channel), 0.995)
+    limit = np.quantile(np.abs(channel), 0.985)
     low, colors = (0, "gray") if name == "blur" else (-limit, "PuOr")
     ax.imshow(channel, cmap=colors, vmin=low, vmax=limit)
     ax.set_title(name)

@@ -1,6 +1,6 @@
 """
-Lower a convolution to one product, and see where its bytes go
-==============================================================
+2 · Lower a convolution to one product, and see where its bytes go
+==================================================================
 
 Copying every patch turns a layer into one fast matrix product; memray tells what the copies cost.
 
@@ -64,7 +64,9 @@ for ax, array, title in (
     ax.invert_yaxis()
     ax.axis("off")
 plt.show()
-print(f"copied most often: pixel {copies.argmax()}, {copies.max()} times; least often: the corners, {copies.min()} time")
+print(
+    f"copied most often: pixel {copies.argmax()}, {copies.max()} times; least often: the corners, {copies.min()} time"
+)
 print(f"image {pixels.size} numbers, L {lowered.size}: {lowered.size / pixels.size:.2f} times as many")
 
 # %%
@@ -87,7 +89,9 @@ def patches(I, k_h, k_w):
 windows = patches(I, 3, 3)
 print(f"image    shape {I.shape}, strides {I.strides}")
 print(f"windows  shape {windows.shape}, strides {windows.strides}")
-print(f"they share memory: {np.shares_memory(I, windows)};  the view claims {windows.nbytes:,} bytes and owns none")
+print(
+    f"they share memory: {np.shares_memory(I, windows)};  the view claims {windows.nbytes:,} bytes and owns none"
+)
 
 # %%
 # The strides say it all: one row down in the output (y) is one row down in the patch (a), the same number of
@@ -279,9 +283,7 @@ assert report.output == O.nbytes
 
 sizes = {"input": I.nbytes, "kernel": K.nbytes, "output": O.nbytes, "im2col's L": report.workspace}
 ks = range(1, 12, 2)
-expansion = [
-    pymec.ConvShape.from_shapes(I.shape, (k, k, 64, 64), padding="same").im2col_size / I.size for k in ks
-]
+expansion = [pymec.ConvShape.from_shapes(I.shape, (k, k, 64, 64), padding="same").im2col_size / I.size for k in ks]
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.1), layout="constrained", width_ratios=(5, 4))
 bars = left.barh(list(sizes), [size / MIB for size in sizes.values()], color=[GREY] * 3 + [IM2COL], height=0.62)
 left.bar_label(bars, fmt="%.2f", padding=4)

@@ -1,6 +1,6 @@
 """
-Build MEC by hand
-=================
+3 · Build MEC by hand
+=====================
 
 MEC copies vertical strips, once, and multiplies matrices that overlap in them.
 
@@ -43,7 +43,6 @@ from pymec.kernels import _blas, mec
 
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 12})
 STRIPS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # told apart by colour-blind readers too
-MEC, GREY = "#0072B2", "#8C8C8C"
 
 I = np.arange(49, dtype=np.float32).reshape(7, 7)
 K = np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]], np.float32)
@@ -64,42 +63,58 @@ print(f"L      {L.shape}: {L.size} numbers, {1 - L.size / im2col.size:.1%} less"
 # in there it is image rows y to y + 2: since the strip's rows lie one after the other, that is an unbroken run
 # of nine numbers, from 3y on.  All five patches of the row are therefore columns 3y to 3y + 9 of L.  The paper
 # calls these five overlapping *partitions* P, Q, R, S, T.
+#
+# .. raw:: html
+#
+#    <details class="drawing"><summary>How the picture is drawn</summary>
 
-fig = plt.figure(figsize=(10, 6.2), layout="constrained")
-top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.75))
 
-for x, (ax, color) in enumerate(zip(top.subplots(1, o_w), STRIPS, strict=True)):
-    inside = (np.arange(i_w) >= x) & (np.arange(i_w) < x + k_w)
-    for (row, column), value in np.ndenumerate(I):
-        ax.add_patch(
-            Rectangle((column, row), 1, 1, facecolor=color if inside[column] else "#F4F4F4",
-                      alpha=0.75 if inside[column] else 1, edgecolor="white", lw=1)
-        )  # fmt: skip
-        ax.text(column + 0.5, row + 0.55, f"{value:.0f}", ha="center", va="center", fontsize=7.5,
-                color="black" if inside[column] else "#A0A0A0")  # fmt: skip
-    ax.set(xlim=(0, i_w), ylim=(i_h, 0), aspect="equal", title=f"strip {'ABCDE'[x]}")
+def draw_strips_and_partitions(I, L, o_h, o_w, k_h, k_w):
+    """The strips in the image, then L with its partitions."""
+    i_h, i_w = I.shape
+    fig = plt.figure(figsize=(10, 6.2), layout="constrained")
+    top, bottom = fig.subfigures(2, 1, height_ratios=(1, 1.75))
+
+    for x, (ax, color) in enumerate(zip(top.subplots(1, o_w), STRIPS, strict=True)):
+        inside = (np.arange(i_w) >= x) & (np.arange(i_w) < x + k_w)
+        for (row, column), value in np.ndenumerate(I):
+            ax.add_patch(
+                Rectangle((column, row), 1, 1, facecolor=color if inside[column] else "#F4F4F4",
+                          alpha=0.62 if inside[column] else 1, edgecolor="white", lw=1)
+            )  # fmt: skip
+            ax.text(column + 0.5, row + 0.55, f"{value:.0f}", ha="center", va="center", fontsize=7.5,
+                    color="black" if inside[column] else "#A0A0A0")  # fmt: skip
+        ax.set(xlim=(0, i_w), ylim=(i_h, 0), aspect="equal", title=f"strip {'ABCDE'[x]}")
+        ax.axis("off")
+
+    ax = bottom.subplots()
+    for (x, column), value in np.ndenumerate(L):
+        ax.add_patch(Rectangle((column, x), 1, 1, facecolor=STRIPS[x], alpha=0.62, edgecolor="white", lw=1))
+        ax.text(column + 0.5, x + 0.55, f"{value:.0f}", ha="center", va="center", fontsize=8)
+    for x in range(o_w):
+        ax.text(-0.4, x + 0.5, "ABCDE"[x], ha="right", va="center", color=STRIPS[x], weight="bold")
+    for h in range(i_h + 1):
+        ax.plot((h * k_w, h * k_w), (0, o_w), color="white", lw=3)
+    for y in range(o_h):
+        start, end = y * k_w, y * k_w + k_h * k_w
+        # Brackets above and below by turns, so that neighbours do not hide each other.
+        level = (-0.45, o_w + 0.45, -1.35, o_w + 1.35, -0.45)[y]
+        tip = 0.28 if level < 0 else -0.28
+        ax.plot((start + 0.12, start + 0.12, end - 0.12, end - 0.12), (level + tip, level, level, level + tip),
+                color="0.2", lw=1.6)  # fmt: skip
+        ax.text((start + end) / 2, level, f" {'PQRST'[y]} ", ha="center", va="center", weight="bold", color="0.2",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
+    ax.set(xlim=(-1.2, i_h * k_w + 0.2), ylim=(o_w + 1.9, -1.9), aspect="equal")
+    ax.set_title("L: five strips written out, and the five partitions that overlap in it")
     ax.axis("off")
 
-ax = bottom.subplots()
-for (x, column), value in np.ndenumerate(L):
-    ax.add_patch(Rectangle((column, x), 1, 1, facecolor=STRIPS[x], alpha=0.75, edgecolor="white", lw=1))
-    ax.text(column + 0.5, x + 0.55, f"{value:.0f}", ha="center", va="center", fontsize=8)
-for x in range(o_w):
-    ax.text(-0.4, x + 0.5, "ABCDE"[x], ha="right", va="center", color=STRIPS[x], weight="bold")
-for h in range(i_h + 1):
-    ax.plot((h * k_w, h * k_w), (0, o_w), color="white", lw=3)
-for y in range(o_h):
-    start, end = y * k_w, y * k_w + k_h * k_w
-    # Brackets above and below by turns, so that neighbours do not hide each other.
-    level = (-0.45, o_w + 0.45, -1.35, o_w + 1.35, -0.45)[y]
-    tip = 0.28 if level < 0 else -0.28
-    ax.plot((start + 0.12, start + 0.12, end - 0.12, end - 0.12), (level + tip, level, level, level + tip),
-            color="0.2", lw=1.6)  # fmt: skip
-    ax.text((start + end) / 2, level, f" {'PQRST'[y]} ", ha="center", va="center", weight="bold", color="0.2",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})  # fmt: skip
-ax.set(xlim=(-1.2, i_h * k_w + 0.2), ylim=(o_w + 1.9, -1.9), aspect="equal")
-ax.set_title("L: five strips written out, and the five partitions that overlap in it")
-ax.axis("off")
+
+# %%
+# .. raw:: html
+#
+#    </details>
+
+draw_strips_and_partitions(I, L, o_h, o_w, k_h, k_w)
 plt.show()
 
 # %%
@@ -134,12 +149,12 @@ P = as_strided(
 )
 print(f"partitions {P.shape}: {P.size} numbers to look at, in {L.size} that exist")
 print(f"shares memory with L: {np.shares_memory(P, L)}")
-print(f"next partition after {P.strides[0] // item}, next strip after {P.strides[1] // item} (the leading dimension)")
+print(f"next partition after {P.strides[0] // item}, next strip (leading dimension) after {P.strides[1] // item}")
 assert np.array_equal(P @ K.ravel(), O)
 
 # %%
-# Could the partitions of the image itself have done it, with no copy at all?  They are a view as well.  But
-# their rows, patches of neighbouring pixels, start one pixel apart and are three long.  They run into each
+# Could the image itself have done it, with no copy at all?  Its windows are a view as well.  But their rows,
+# which belong to neighbouring pixels, start one number apart and are three long.  They run into each
 # other *within one matrix*, and BLAS forbids that: a leading dimension may not be less than the row's length.
 
 view = sliding_window_view(I[0], k_w)  # the first kernel row of output row 0, over the bare image
@@ -160,12 +175,12 @@ except ValueError as error:
 # ``k_w·i_c`` numbers, unbroken in memory.  With stride the strips start ``s_w`` pixels apart and the partitions
 # shift by ``s_h`` rows.  Every image has strips of its own.
 #
-# ===================  ================================
-# L                    ``(i_n, o_w, i_h, k_w, i_c)``
-# leading dimension    ``i_h·k_w·i_c``
-# shift per output row ``s_h·k_w·i_c``
-# row of a partition   ``k_h·k_w·i_c``
-# ===================  ================================
+# ====================  ================================
+# L                     ``(i_n, o_w, i_h, k_w, i_c)``
+# leading dimension     ``i_h·k_w·i_c``
+# shift per output row  ``s_h·k_w·i_c``
+# row of a partition    ``k_h·k_w·i_c``
+# ====================  ================================
 
 
 def lower(I, k_w, s_w):
@@ -266,7 +281,9 @@ left.set_title("the image")
 right.imshow(side_by_side)
 right.set_title(f"its {len(strips)} strips: {strips.size / photo.size:.2f} times the numbers")
 for y, color, style in ((4, STRIPS[1], "-"), (5, "white", "--")):
-    right.add_patch(Rectangle((0, y * s), side_by_side.shape[1] - 9, k, fill=False, edgecolor=color, lw=2, ls=style))
+    right.add_patch(
+        Rectangle((0, y * s), side_by_side.shape[1] - 9, k, fill=False, edgecolor=color, lw=2, ls=style)
+    )
 for ax in (left, right):
     ax.axis("off")
 plt.show()

@@ -1,6 +1,6 @@
 """
-Check the paper's memory analysis to the byte
-=============================================
+4 · Check the paper's memory analysis to the byte
+=================================================
 
 Formulas for twelve layers, each held against the bytes of a real call.
 
@@ -100,7 +100,9 @@ for row, a, b in zip(rows, left, right, strict=True):
     ax.text(b * 1.16, row, f"{b / a:.2f}×", va="center", color="#404040")
 ax.text(left[0], -0.85, "MEC", color=MEC, ha="center", weight="bold")
 ax.text(right[0], -0.85, "im2col", color=IM2COL, ha="center", weight="bold")
-ax.set(xscale="log", xlabel="lowered matrix, MiB, one image", yticks=rows, yticklabels=list(shapes), xlim=(0.15, 300))
+ax.set(
+    xscale="log", xlabel="lowered matrix, MiB, one image", yticks=rows, yticklabels=list(shapes), xlim=(0.15, 300)
+)
 ax.set_xticks([0.25, 1, 4, 16, 64, 256], ["¼", "1", "4", "16", "64", "256"])
 ax.minorticks_off()
 ax.grid(axis="x", color="#EBEBEB")
@@ -193,7 +195,9 @@ right.set(xlabel="$k/s$", ylabel="im2col ÷ MEC", xlim=(0.93, 2.85), ylim=(0.85,
 plt.show()
 
 worst = np.argmin(im2col / paper)
-print(f"k/s = {k_over_s[worst]:.2f}: {(im2col / paper)[worst]:.3f} with all rows, {(im2col / clamped)[worst]:.3f} with those read")
+print(
+    f"k/s = {k_over_s[worst]:.2f}: {(im2col / paper)[worst]:.3f} with all rows, {(im2col / clamped)[worst]:.3f} with those read"
+)
 assert (im2col >= clamped).all()
 
 # %%

@@ -140,9 +140,7 @@ def check(result: NDArray, exact: NDArray, bound: NDArray) -> Check:
 # Time ---------------------------------------------------------------------------------------------------
 
 
-def time_in_turns(
-    calls: dict[str, Callable[[], object]], budget: float = BUDGET_SECONDS
-) -> dict[str, Timing]:
+def time_in_turns(calls: dict[str, Callable[[], object]], budget: float = BUDGET_SECONDS) -> dict[str, Timing]:
     """Time calls in turns, so that a machine that warms up or gets busy does it to all of them alike."""
     for call in calls.values():
         call()  # the warm-up

@@ -51,9 +51,7 @@ def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> 
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         over_all=over_all,
         of_layer=of_layer,
-        inputs={
-            layer.name: activation_jpeg(activations.input_of(layer.layer)[0], 112) for layer in run.layers
-        },
+        inputs={layer.name: activation_jpeg(activations.input_of(layer.layer)[0], 112) for layer in run.layers},
         photograph=photograph_jpeg(220),
         credit=CREDIT,
         flame_graphs=flame_graphs,
@@ -74,7 +72,5 @@ def _plot(figure: plots.Figure, name: str, title: str) -> Markup:
 
 def _best_saving(run: Run, algorithm: str) -> tuple[str, float] | None:
     """The layer where the algorithm saves most."""
-    savings = [
-        (layer.name, saving) for layer in run.layers if (saving := layer.saving(algorithm)) is not None
-    ]
+    savings = [(layer.name, saving) for layer in run.layers if (saving := layer.saving(algorithm)) is not None]
     return max(savings, key=lambda item: item[1], default=None)

@@ -134,18 +134,14 @@ def memory_of_layer(layer: LayerRun, run: Run) -> Figure:
         axes.tick_params(axis="y", length=0)
         for row, cell in enumerate(cells):
             if cell.memory is None:
-                axes.annotate(
-                    "can't", (0, row), (4, 0), textcoords="offset points", va="center", style="italic"
-                )
+                axes.annotate("can't", (0, row), (4, 0), textcoords="offset points", va="center", style="italic")
                 continue
             size = cell.memory.workspace / MIB
             axes.barh(row, size, height=0.7, color=look(cell.algorithm, run.algorithms)[0])
             predicted = cell.memory.predicted / MIB
             axes.plot([predicted, predicted], [row - 0.42, row + 0.42], color=INK, linewidth=1.5)
             end = max(size, predicted)
-            axes.annotate(
-                mib(cell.memory.workspace), (end, row), (5, 0), textcoords="offset points", va="center"
-            )
+            axes.annotate(mib(cell.memory.workspace), (end, row), (5, 0), textcoords="offset points", va="center")
         axes.set_xlabel("workspace, MiB (bar: measured, line: predicted)")
         axes.set_xlim(left=0)
         axes.margins(x=0.18)
@@ -205,9 +201,7 @@ def _same_bytes(run: Run) -> list[tuple[str, ...]]:
 def _legend(figure: Figure, axes: Axes) -> None:
     entries = len(axes.get_legend_handles_labels()[0])
     if entries:
-        figure.legend(
-            loc="outside upper left", ncols=2 if entries <= 6 else 3, handletextpad=0.2, borderpad=0
-        )
+        figure.legend(loc="outside upper left", ncols=2 if entries <= 6 else 3, handletextpad=0.2, borderpad=0)
 
 
 # As text ------------------------------------------------------------------------------------------------

@@ -140,9 +140,7 @@ class Run:
         found = []
         for layer, cell in self.cells:
             if not cell.correct:
-                found.append(
-                    f"{cell.algorithm} on {layer.name}: the result is wrong, {_by_how_much(cell.check)}"
-                )
+                found.append(f"{cell.algorithm} on {layer.name}: the result is wrong, {_by_how_much(cell.check)}")
             if not cell.exact and cell.memory is not None:
                 memory = cell.memory
                 found.append(

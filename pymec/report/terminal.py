@@ -59,10 +59,8 @@ def print_run(run: Run, output: str) -> None:
     for name in ("mec", "mec_banded"):
         saving, slowdown = run.mean_saving(name), run.mean_slowdown(name)
         if saving is not None:
-            pace = "" if slowdown is None else f", and it takes {times(slowdown)} of im2col's time"
-            console.print(
-                f"{name}'s workspace is {factor(saving)} smaller than im2col's{pace} (geometric means)."
-            )
+            pace = "" if slowdown is None else f", its time {times(slowdown)} of im2col's"
+            console.print(f"On average {name}'s workspace is {factor(saving)} smaller than im2col's{pace}.")
     console.print(f"The page: {output}")
 
 

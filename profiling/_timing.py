@@ -1,0 +1,162 @@
+"""The timing loop that the speed scripts share: taking turns, under a canary's watch."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from _common import usable_cpus
+from numpy.typing import NDArray
+
+import pymec
+from pymec import _build_info
+from pymec.kernels import mec
+from pymec.threads import single_threaded_blas
+
+BURST = 0.05
+"""Seconds of one burst: long against waking threads, short against a neighbour's visit."""
+
+Times = dict[Any, list[float]]
+
+
+def refuse_what_means_nothing(thread_counts: Sequence[int]) -> None:
+    """Exit where the numbers could not be what they are called."""
+    if not _build_info.OPENMP:
+        sys.exit("this build of pymec has no OpenMP: all of it runs on one thread, its speeds mean nothing")
+    if _build_info.DEBUG:
+        sys.exit("this build of pymec checks every index (PYMEC_DEBUG): its speeds mean nothing")
+    if max(thread_counts) > usable_cpus():
+        sys.exit(f"{max(thread_counts)} threads need as many CPUs; this process may use {usable_cpus()}")
+
+
+class Canary:
+    """A small product on n threads: does it run nearly n times as fast as on one?
+
+    Virtual CPUs can sit on one physical core for seconds, and nothing that the system counts shows it.  The
+    product is a convolution whose arrays fit a core's own cache, so that only the cores bound its speed.
+    """
+
+    def __init__(self, patience: int, share: float = 0.75) -> None:
+        self.shape = pymec.ConvShape.from_shapes((1, 26, 26, 64), (3, 3, 64, 64))
+        self.x, self.kernel = random_arrays(self.shape)
+        self.out = np.empty(self.shape.output_shape, self.shape.dtype)
+        self.workspace = np.empty(self.shape.mec_size, self.shape.dtype)
+        self.patience, self.share = patience, share
+        self.alone = math.inf  # seconds on one thread, the best of this run
+        self.gains: list[float] = []  # around the bursts that were kept
+        self.bursts = self.dropped = 0
+
+    def __str__(self) -> str:
+        if not self.bursts:
+            return "canary: not needed, one thread only"
+        gain = f"{statistics.median(self.gains):.2f}" if self.gains else "never enough"
+        return (
+            f"canary: {self.dropped} of {self.bursts} bursts on several threads dropped; one thread's best "
+            f"{self.gflops:.0f} GFLOP/s, on several around the bursts kept (median) times {gain}"
+        )
+
+    @property
+    def gflops(self) -> float:
+        """One thread's best rate."""
+        return 2e-9 * self.shape.multiply_adds / self.alone
+
+    def as_dict(self) -> dict[str, float]:
+        """For JSON."""
+        record = {"bursts": self.bursts, "dropped": self.dropped, "share": self.share}
+        if self.gains:
+            record |= {"one_thread_gflops": self.gflops, "median_gain": statistics.median(self.gains)}
+        return record
+
+    def seconds(self, n_threads: int) -> list[float]:
+        """A few runs."""
+        with single_threaded_blas():
+            return timed(lambda: mec.run(self.x, self.kernel, self.out, self.workspace, self.shape, n_threads), 8)
+
+    def calibrate(self) -> None:
+        """One thread's rate; the best of the whole run counts."""
+        self.alone = min(self.alone, *(seconds for _ in range(5) for seconds in self.seconds(1)))
+
+    def gain(self, n_threads: int) -> float:
+        """How many times one thread's best rate n threads reach at this moment.
+
+        By the median: most of the runs must show it, not the luckiest.
+        """
+        return self.alone / statistics.median(self.seconds(n_threads))
+
+    def guard(self, burst: Callable[[], list[float]], n_threads: int, patience: int) -> tuple[list[float], int]:
+        """The times of a burst that the canary survived, or none, and the patience that is left."""
+        if n_threads == 1:
+            return burst(), patience
+        while patience > 0:
+            self.bursts += 1
+            before = self.gain(n_threads)
+            if before >= self.share * n_threads:
+                times = burst()
+                after = self.gain(n_threads)
+                if after >= self.share * n_threads:
+                    self.gains += [before, after]
+                    return times, patience
+            self.dropped += 1
+            patience -= 1
+            time.sleep(BURST)
+        return [], 0
+
+
+def take_turns(calls: dict[Any, Callable[[], object]], n_threads: int, seconds: float, canary: Canary) -> Times:
+    """Seconds of every single call: bursts of each in turn, about ``seconds`` of each in the end."""
+    if n_threads > 1:
+        canary.calibrate()
+    length = min(BURST, seconds / 3)
+    counts = {}
+    for label, call in calls.items():
+        counts[label] = max(1, int(length / min(timed(call, 3))))
+    times: Times = {label: [] for label in calls}
+    patience = canary.patience
+    turns = max(3, round(seconds / length))
+    for turn in range(turns):
+        order = list(calls) if turn % 2 else list(reversed(calls))  # nobody always follows the same neighbour
+        bursts: Times = {}
+        for label in order:
+            bursts[label], patience = canary.guard(
+                lambda label=label: timed(calls[label], counts[label]), n_threads, patience
+            )
+        if not all(bursts.values()):  # a turn counts for everybody or for nobody
+            print(f"patience is at its end after {turn} of {turns} turns", file=sys.stderr)
+            break
+        for label, burst in bursts.items():
+            times[label] += burst
+    return times
+
+
+def timed(call: Callable[[], object], count: int) -> list[float]:
+    """Seconds of each of ``count`` calls."""
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def statistics_of(times: list[float]) -> dict[str, Any]:
+    """Best, median and number of calls; None where there was no undisturbed one."""
+    if not times:
+        return {"best": None, "median": None, "calls": 0}
+    return {"best": min(times), "median": statistics.median(times), "calls": len(times)}
+
+
+def random_arrays(shape: pymec.ConvShape) -> tuple[NDArray, NDArray]:
+    """An input and a kernel, the same in every run."""
+    rng = np.random.default_rng(0)
+    return tuple(rng.standard_normal(size, np.float32) for size in (shape.input_shape, shape.kernel_shape))
+
+
+def check(result: NDArray, expected: NDArray, bound: NDArray, what: str) -> None:
+    """Exit at an answer that is off by more than its error bound, or is not a number."""
+    if not np.all(np.abs(result - expected) <= bound):
+        sys.exit(f"wrong answer: {what} is beyond the error bound; nothing was timed after that")
