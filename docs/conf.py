@@ -15,7 +15,6 @@ version = release = pymec.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
@@ -63,6 +62,7 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 # Pages -------------------------------------------------------------------------------------------------
 
+html_math_renderer = "mathtext"  # in from_code.py: no script from elsewhere
 html_theme = "pydata_sphinx_theme"
 html_title = "pymec"
 html_static_path = ["_static"]

@@ -3,9 +3,13 @@
 * the annotated HTML of every kernel, in ``_static/annotated``
 * ``.. executed::``          Python code, shown with what it prints
 * ``.. algorithm-table::``   the rows of ``pymec.registry.ALGORITHMS``
+* the signatures of compiled stages that take float32 and float64, which Python can't see
+* formulas, drawn by matplotlib: the pages need no network to be read
 """
 
 import contextlib
+import hashlib
+import html
 import io
 import os
 import re
@@ -15,9 +19,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib as mpl
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import math_to_image
 
 from pymec.registry import ALGORITHMS
 
@@ -67,11 +74,11 @@ def annotate_kernels(app):
         if done.returncode:
             raise RuntimeError(f"Cython could not annotate the kernels:\n{done.stdout}\n{done.stderr}")
         for kernel, page in zip(kernels, pages, strict=True):
-            html = (copy / "pymec" / "kernels" / f"{kernel.stem}.html").read_text(encoding="utf-8")
+            text = (copy / "pymec" / "kernels" / f"{kernel.stem}.html").read_text(encoding="utf-8")
             back = f'<p><a href="../../reference/kernels/{kernel.stem}.html">Back to {kernel.stem}</a></p>'
-            html = re.sub(r"<p>Raw output:.*?</p>", back, html)  # the C file is not published
-            html = html.replace("</head>", PAGE_STYLE + "</head>", 1)
-            page.write_text(html, encoding="utf-8")
+            text = re.sub(r"<p>Raw output:.*?</p>", back, text)  # the C file is not published
+            text = text.replace("</head>", PAGE_STYLE + "</head>", 1)
+            page.write_text(text, encoding="utf-8")
 
 
 class Executed(Directive):
@@ -108,7 +115,7 @@ class AlgorithmTable(Directive):
             page = row.run.__module__.rpartition(".")[2]
             lines += [
                 f"   * - :doc:`{row.name} </reference/kernels/{page}>`",
-                f"     - {row.idea[0].upper()}{row.idea[1:]}.",
+                f"     - {row.idea}",
                 "",
                 "       .. container:: source",
                 "",
@@ -122,7 +129,50 @@ class AlgorithmTable(Directive):
         return table.children
 
 
+def signature_from_source(app, what, name, obj, options, signature, return_annotation):
+    """The parameters of a stage as its .pyx has them, without types."""
+    module, _, function = name.rpartition(".")
+    source = ROOT / f"{module.replace('.', '/')}.pyx"
+    if what != "function" or not signature or "_fused_sigindex" not in signature or not source.exists():
+        return None
+    text = source.read_text(encoding="utf-8")
+    found = re.search(rf"^def {function}\((.*?)\):$", text, re.MULTILINE | re.DOTALL)
+    # "const floating[:, :, :, ::1] x, int n_threads=1" -> "x, n_threads=1"
+    parameters = re.sub(r"\[[^]]*\]", "", found[1]).split(",")
+    return f"({', '.join(part.split()[-1] for part in parameters if part.strip())})", return_annotation
+
+
+def formula(latex, size):
+    """A formula as SVG in the colour of the text around it."""
+    font = FontProperties(family="serif", math_fontfamily="stix", size=size)
+    svg = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": latex}):
+        math_to_image(f"${' '.join(latex.split())}$", svg, prop=font, format="svg", color="#010203")
+    text = svg.getvalue()
+    text = text[text.index("<svg") :].replace("#010203", "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Glyphs are named alike in every drawing; on one page each needs names of its own.
+    mark = hashlib.sha256(latex.encode()).hexdigest()[:8]
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>f{mark}-", text)
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(latex, quote=True)}"', 1)
+
+
+def visit_math(self, node):
+    """A formula in a line."""
+    self.body.append(f'<span class="formula">{formula(node.astext(), 12)}</span>')
+    raise nodes.SkipNode
+
+
+def visit_math_block(self, node):
+    """A formula on lines of its own."""
+    latex = node.astext().replace(r"\frac", r"\dfrac")
+    self.body.append(f'<div class="formula">{formula(latex, 13)}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", signature_from_source)
+    app.add_html_math_renderer("mathtext", (visit_math, None), (visit_math_block, None))
     app.add_directive("executed", Executed)
     app.add_directive("algorithm-table", AlgorithmTable)
     app.connect("builder-inited", annotate_kernels)

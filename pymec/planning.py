@@ -15,17 +15,13 @@ from numpy.typing import NDArray
 
 from pymec import layouts, registry, threads
 from pymec.execution import Recipe, execute
+from pymec.kernels.mec import T_CUT, choose_solution
 from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
 
 ACCURACIES = ("exact", "fast")
 
-AUTO = ("mec", "mec_banded", "im2col_blocked", "direct")
-"""What ``algorithm="auto"`` tries, in this order: the first that can do the shape within the limit.
-
-``mec`` was the fastest of all on the paper's twelve layers (``profiling/README.md``), ``mec_banded`` is next
-to it in a fraction of the memory, ``im2col_blocked`` gets by with a single output pixel's patch, and
-``direct`` needs no workspace at all, so that there is always an answer.
-"""
+SMALL_WORKSPACE = 2**20
+"""Bytes of lowered matrix that are not worth saving: full MEC is taken without a second thought."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -47,7 +43,7 @@ def recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n
                 f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads)}"
             )
         return made
-    for name in AUTO:
+    for name in _auto_order(shape):
         row = registry.get(name)
         if row.unsupported(shape) is None:
             made = _recipe_of(row, shape, limit, n_threads)
@@ -57,6 +53,20 @@ def recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n
         f"workspace_limit of {limit} bytes is too small for layout='NCHW', whose conversions alone take "
         f"{layouts.conversion_size(shape) * shape.itemsize} bytes; pass NHWC arrays"
     )
+
+
+def _auto_order(shape: ConvShape) -> tuple[str, ...]:
+    """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
+
+    ``mec_banded`` is as fast as ``mec`` almost everywhere (``profiling/README.md``) in a fraction of the
+    memory.  Full ``mec`` comes first where there is nothing to save, and where several images with narrow
+    outputs are multiplied side by side (Solution A), which bands can't.  ``im2col_blocked`` gets by with a
+    single pixel's patch and ``direct`` with nothing at all, so that there is always an answer.
+    """
+    side_by_side = shape.i_n > 1 and choose_solution(shape, T_CUT) == "A"
+    if shape.is_pointwise or side_by_side or shape.mec_size * shape.itemsize <= SMALL_WORKSPACE:
+        return "mec", "mec_banded", "im2col_blocked", "direct"
+    return "mec_banded", "im2col_blocked", "direct"
 
 
 def _recipe_of(row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int | None) -> Recipe:

@@ -200,3 +200,19 @@ def test_bounded_algorithms_take_no_more_than_their_unbounded_twins(case, n_thre
         # a band of one row on every thread may be more than the whole of a low image
         one_row_each = n_threads * shape.band_size(1) * shape.itemsize
         assert nbytes("mec_banded", n_threads=n_threads) <= max(nbytes("mec"), one_row_each)
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "chosen"),
+    [
+        ((1, 227, 227, 3), (11, 11, 3, 96), "mec_banded"),  # a lowered matrix worth saving
+        ((1, 7, 7, 512), (3, 3, 512, 512), "mec"),  # a small one
+        ((1, 500, 500, 64), (1, 1, 64, 64), "mec"),  # none at all
+        ((32, 7, 7, 512), (3, 3, 512, 512), "mec"),  # narrow outputs, many images: Solution A
+        ((32, 28, 28, 128), (3, 3, 128, 128), "mec_banded"),
+        ((1, 2**22, 8, 512), (3, 3, 512, 8), "mec_banded"),  # mec's leading dimension is past BLAS's integer
+        ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct"),  # and here every product's reduction is
+    ],
+)
+def test_auto_follows_its_written_rule(x, kernel, chosen):
+    assert pymec.plan(x, kernel).algorithm == chosen

@@ -179,7 +179,7 @@ o_h, o_w = O.shape[1:3]
 L_nbytes = o_h * o_w * K[..., 0].size * 4
 show("im2col", peak_im2col, alive)
 print(f"L by formula: o_h·o_w·k_h·k_w·i_c numbers = {L_nbytes:,} bytes")
-print(f"{seconds_im2col * 1e3:.1f} ms, {seconds_view / seconds_im2col:.0f} times as fast as the sum over the view")
+print(f"{seconds_im2col * 1e3:.1f} ms, {seconds_view / seconds_im2col:.0f} times as fast as over the view")
 print(f"L is {L_nbytes / I.nbytes:.2f} times the input")
 
 # %%
