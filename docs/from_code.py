@@ -159,19 +159,19 @@ def formula(latex, size):
 
 def visit_math(self, node):
     """A formula in a line."""
-    self.body.append(f'<span class="formula">{formula(node.astext(), 12)}</span>')
+    self.body.append(f'<span class="formula">{formula(node.astext(), 14)}</span>')
     raise nodes.SkipNode
 
 
 def visit_math_block(self, node):
     """A formula on lines of its own."""
     latex = node.astext().replace(r"\frac", r"\dfrac")
-    self.body.append(f'<div class="formula">{formula(latex, 13)}</div>')
+    self.body.append(f'<div class="formula">{formula(latex, 16)}</div>')
     raise nodes.SkipNode
 
 
 def setup(app):
-    app.connect("autodoc-process-signature", signature_from_source)
+    app.connect("autodoc-process-signature", signature_from_source, priority=400)  # before numpydoc's
     app.add_html_math_renderer("mathtext", (visit_math, None), (visit_math_block, None))
     app.add_directive("executed", Executed)
     app.add_directive("algorithm-table", AlgorithmTable)

@@ -238,10 +238,13 @@ class ConvShape:
             rows += slots_before(self.i_h - base, n_slots) - slots_before(-base, n_slots)
         return rows
 
-    @lru_cache(maxsize=64)  # noqa: B019 - shapes are small, and equal ones share their entry
     def band_rows_kept(self, band_rows: int) -> int:
         """r_b: the most image rows that any band of ``band_rows`` output rows reads."""
-        return max(self.lowered_rows(y0, min(band_rows, self.o_h - y0)) for y0 in range(0, self.o_h, band_rows))
+        # A band that touches no padding reads the most, and the first such band is as good as any.
+        y0 = -(-self.p_t // (self.s_h * band_rows)) * band_rows
+        inside = (y0 + band_rows - 1) * self.s_h + self.e_h - self.p_t <= self.i_h
+        starts = (y0,) if inside else range(0, self.o_h, band_rows)
+        return max(self.lowered_rows(y, min(band_rows, self.o_h - y)) for y in starts)
 
     def band_size(self, band_rows: int) -> int:
         """Elements of one band's strips in ``mec_banded``: o_w·r_b·k_w·i_c/G."""

@@ -56,6 +56,14 @@ def test_lowered_rows_are_the_rows_read(case):
             assert shape.lowered_rows(y0, n_y) == rows_read(shape, y0, n_y)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+def test_a_band_has_room_for_the_hungriest(case):
+    shape = case.shape()
+    for b in range(1, shape.o_h + 2):
+        bands = [(y0, min(b, shape.o_h - y0)) for y0 in range(0, shape.o_h, b)]
+        assert shape.band_rows_kept(b) == max(rows_read(shape, *band) for band in bands)
+
+
 def test_lowered_rows_over_a_grid():
     for i_h, k_h, s_h, d_h, p_t, p_b in itertools.product(
         (1, 4, 9, 10), (1, 2, 3), (1, 2, 3, 4, 6), (1, 2, 3, 4), (0, 1, 5), (0, 2)

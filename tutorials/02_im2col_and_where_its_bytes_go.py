@@ -42,9 +42,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 import pymec
 
-plt.rcParams.update({
-    "font.size": 11, "figure.dpi": 110, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False
-})  # fmt: skip
+plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 11})
+plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 IM2COL, GREY, DARK = "#D55E00", "#B8B8B8", "#404040"
 MIB = 2**20
 
