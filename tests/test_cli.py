@@ -101,7 +101,7 @@ def test_explain_json(capsys):
     nbytes = {row["algorithm"]: row["workspace_nbytes"] for row in document["rows"]}
     assert tuple(nbytes) == pymec.algorithms()
     assert (nbytes["im2col"], nbytes["mec"]) == (4_392_300, 1_648_020)
-    assert document["chosen"] == "mec"
+    assert document["chosen"] == "mec_banded"
 
 
 @pytest.mark.parametrize(

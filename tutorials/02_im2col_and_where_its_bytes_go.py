@@ -268,14 +268,14 @@ assert report.predicted == report.workspace == L_nbytes
 assert report.output == O.nbytes
 
 # %%
-# ========== =====================================================================
+# ========== =======================================================================
 # predicted  the formula, before anything ran
 # workspace  the scratch memray saw: the same number, to the byte
 # output     the result, which every algorithm must make
 # blas       what BLAS took below the product, after the warm-up
 # other      Python's own objects
-# resident   pages touched, in a second call without memray; a rougher number
-# ========== =====================================================================
+# resident   pages touched, in a call of its own without memray; a rougher number
+# ========== =======================================================================
 #
 # And how does it grow?  The left plot is our layer; the right one asks the formula about the same layer with
 # other kernels.

@@ -101,9 +101,10 @@ cdef inline Band band_of_rows(Py_ssize_t y0, Py_ssize_t n_y, const Geometry* g) 
 cdef inline Py_ssize_t image_row(Py_ssize_t slot, const RowClass* c, const Band* band,
                                  const Geometry* g) noexcept nogil:
     """The image row that a class keeps in a slot."""
-    cdef Py_ssize_t period = slot / band.step
+    cdef Py_ssize_t period
     if band.stride <= g.k_h:
         return c.base + slot * g.d_h
+    period = slot / band.step
     return c.base + (period * band.stride + slot - period * band.step) * g.d_h
 
 
