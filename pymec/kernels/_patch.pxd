@@ -18,23 +18,6 @@ cdef inline void zero(floating* target, Py_ssize_t count) noexcept nogil:
     memset(target, 0, count * sizeof(floating))
 
 
-cdef inline void copy(floating* target, const floating* source, Py_ssize_t count) noexcept nogil:
-    """memcpy, without the call for the few bytes of a patch row with few channels.
-
-    Two overlapping moves of a fixed size cover any length between one and two of them, and the compiler
-    writes them as vector moves.
-    """
-    cdef Py_ssize_t nbytes = count * sizeof(floating)
-    if 32 <= nbytes <= 64:
-        memcpy(target, source, 32)
-        memcpy(<char*> target + nbytes - 32, <const char*> source + nbytes - 32, 32)
-    elif 64 < nbytes <= 128:
-        memcpy(target, source, 64)
-        memcpy(<char*> target + nbytes - 64, <const char*> source + nbytes - 64, 64)
-    else:
-        memcpy(target, source, nbytes)
-
-
 cdef inline void copy_patch_row(
     const floating* image_row, floating* target, Py_ssize_t x, Py_ssize_t group, const Geometry* g
 ) noexcept nogil:
@@ -43,18 +26,18 @@ cdef inline void copy_patch_row(
     cdef Py_ssize_t b, column, before, inside
     if g.d_w == 1 and g.groups == 1:
         if first >= 0 and first + g.k_w <= g.i_w:
-            copy(target, image_row + first * g.i_c, g.k_w * g.i_c)
+            memcpy(target, image_row + first * g.i_c, g.k_w * g.i_c * sizeof(floating))
             return
         # Offsets into an NHWC row count elements: a padding of p_l columns is p_l * i_c of them.
         before = clip(-first, 0, g.k_w)
         inside = clip(g.i_w - first, before, g.k_w) - before
         zero(target, before * g.i_c)
-        copy(target + before * g.i_c, image_row + (first + before) * g.i_c, inside * g.i_c)
+        memcpy(target + before * g.i_c, image_row + (first + before) * g.i_c, inside * g.i_c * sizeof(floating))
         zero(target + (before + inside) * g.i_c, (g.k_w - before - inside) * g.i_c)
         return
     for b in range(g.k_w):
         column = first + b * g.d_w
         if 0 <= column < g.i_w:
-            copy(target + b * g.i_cg, image_row + column * g.i_c + group * g.i_cg, g.i_cg)
+            memcpy(target + b * g.i_cg, image_row + column * g.i_c + group * g.i_cg, g.i_cg * sizeof(floating))
         else:
             zero(target + b * g.i_cg, g.i_cg)

@@ -8,7 +8,7 @@ from pymec.kernels._pieces cimport Pieces
 
 
 cdef void lower_strip(const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group,
-                      Py_ssize_t share, Py_ssize_t shares, const Band* band, const Geometry* g) noexcept nogil
+                      const Band* band, const Geometry* g) noexcept nogil
 
 cdef void multiply_rows(const floating* L, const floating* K, floating* O, Py_ssize_t columns,
                         Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,

@@ -39,38 +39,33 @@ from pymec.kernels._pieces cimport Pieces, pieces_of
 
 from pymec.kernels._pieces import small_products, whole_products
 
-cdef enum:
-    SHARE_BYTES = 12 * 1024  # the least of a strip that is worth a thread of its own
-
 # Stage 1: lowering (Algorithm 1, lines 2-6; Algorithm 2, lines 4-7) ------------------------------------
 
 
 cdef void lower_strip(
     const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group,
-    Py_ssize_t share, Py_ssize_t shares, const Band* band, const Geometry* g
+    const Band* band, const Geometry* g
 ) noexcept nogil:
-    """L[n, x, h, 0:k_w, 0:i_c] = I[n, h, x·s_w : x·s_w + k_w, 0:i_c] for a share of the rows h that L keeps."""
+    """L[n, x, h, 0:k_w, 0:i_c] = I[n, h, x·s_w : x·s_w + k_w, 0:i_c] for every row h the band keeps."""
     cdef Py_ssize_t chunk = g.k_w * g.i_cg
-    cdef Py_ssize_t j, slot, h, count
+    cdef Py_ssize_t j, slot, h
     cdef RowClass kept
     for j in range(band.n_classes):
         kept = placed_class(j, band, g)
-        count = kept.end - kept.first
-        for slot in range(kept.first + share * count / shares, kept.first + (share + 1) * count / shares):
+        for slot in range(kept.first, kept.end):
             h = image_row(slot, &kept, band, g)
             copy_patch_row(I + (n * g.i_h + h) * g.i_w * g.i_c,
                            strip + (kept.offset + slot - kept.first) * chunk, x, group, g)
 
 
 cdef void lower_unit(
-    const floating* I, floating* L, Py_ssize_t unit, Py_ssize_t shares, const Band* band, const Geometry* g
+    const floating* I, floating* L, Py_ssize_t unit, const Band* band, const Geometry* g
 ) noexcept nogil:
-    """A share of the rows of one strip; strips, counted through groups, images and columns, go by fastest."""
-    cdef Py_ssize_t strips = g.groups * g.i_n * g.o_w
-    cdef Py_ssize_t share = unit / strips
-    cdef Py_ssize_t strip = unit - share * strips
-    lower_strip(I, L + strip * band.rows * g.k_w * g.i_cg,
-                strip / g.o_w % g.i_n, strip % g.o_w, strip / g.o_w / g.i_n, share, shares, band, g)
+    """One strip of L, counted through groups, images and output columns."""
+    cdef Py_ssize_t x = unit % g.o_w
+    cdef Py_ssize_t n = unit / g.o_w % g.i_n
+    cdef Py_ssize_t group = unit / g.o_w / g.i_n
+    lower_strip(I, L + unit * band.rows * g.k_w * g.i_cg, n, x, group, band, g)
 
 
 # Stage 2: the products (Algorithm 1, lines 7-11; Algorithm 2, lines 9-13 and 21-25) ---------------------
@@ -188,10 +183,6 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     """
     cdef Geometry g = geometry(shape)
     cdef Band band = band_of_rows(0, g.o_h, &g)
-    # Best a thread lowers what it will multiply: some images, or else some rows of each strip, if these are
-    # long; in short ones the threads' prefetchers run into each other's rows, and whole strips are faster.
-    cdef bint long_strips = band.rows * g.k_w * g.i_cg * sizeof(floating) >= n_threads * SHARE_BYTES
-    cdef Py_ssize_t shares = n_threads if g.i_n < n_threads and long_strips else 1
     cdef Py_ssize_t unit
     check_threads(n_threads)
     check_operands(&g, x.shape, NULL, NULL)
@@ -201,8 +192,8 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef floating* to = &L[0]
     with nogil:
-        for unit in prange(shares * g.groups * g.i_n * g.o_w, num_threads=n_threads, schedule="static"):
-            lower_unit(I, to, unit, shares, &band, &g)
+        for unit in prange(g.groups * g.i_n * g.o_w, num_threads=n_threads, schedule="static"):
+            lower_unit(I, to, unit, &band, &g)
 
 
 def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
