@@ -41,18 +41,19 @@ def test_no_command_is_a_mistake(capsys):
     assert error_line(capsys, []).startswith("pymec: error: ")
 
 
-def test_module_runs_as_a_program():
-    done = subprocess.run([sys.executable, "-m", "pymec", "layers"], capture_output=True, text=True)
+def test_module_runs_as_a_program(tmp_path):
+    command = [sys.executable, "-m", "pymec", "layers"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)  # not the checkout's pymec
     assert done.returncode == 0
     assert "cv12" in done.stdout
 
 
-def test_importing_needs_no_optional_package():
+def test_importing_needs_no_optional_package(tmp_path):
     code = (
         "import sys, pymec, pymec.cli, pymec.report; "
         "print([name for name in pymec.report.REQUIRES if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "[]"
 
 
@@ -236,14 +237,12 @@ def test_interrupt_ends_without_traceback(monkeypatch, capsys):
     assert error_line(capsys, ["explain", "cv1"], code=130) == "pymec: interrupted"
 
 
-def test_closed_pipe_is_no_error():
+def test_closed_pipe_is_no_error(tmp_path):
     # The reader is gone before anything is written.
     program = "import sys; from pymec.cli import main; sys.stdin.read(); sys.exit(main(['layers']))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdout.close()
-    process.stdin.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait() == 0
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()
+        complaint = process.stderr.read()
+    assert (process.returncode, complaint) == (0, b"")
