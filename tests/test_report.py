@@ -9,11 +9,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pymec import layers, planning, registry, report
+from pymec import _build_info, layers, planning, registry, report
 from pymec.cli import main
 from pymec.memory import MemoryReport
 from pymec.report import collect, figures, page, plots, records
 from pymec.report.picture import Activations, photographs
+
+pytestmark = pytest.mark.skipif(not _build_info.OPENMP, reason="the report refuses a build without OpenMP")
 
 NAMES, ALGORITHMS = ("cv12", "cv9"), ("im2col", "mec", "direct")
 
