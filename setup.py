@@ -88,18 +88,9 @@ def write_blas_int():
     write_if_changed(KERNELS / "_blas_int.pxi", f"# written by setup.py for the SciPy at hand\n{line}\n")
 
 
-def write_build_info(openmp):
-    text = (
-        '"""How this copy of pymec was built; written by setup.py."""\n\n'
-        f"OPENMP: bool = {bool(openmp)}\nDEBUG: bool = {DEBUG}\nNATIVE: bool = {NATIVE}\n"
-    )
-    write_if_changed(ROOT / "pymec" / "_build_info.py", text)
-
-
 def extensions():
     compile_openmp, link_openmp = openmp_flags()
     write_blas_int()
-    write_build_info(compile_openmp)
     if WINDOWS:
         optimise = ["/Od"] if DEBUG else ["/O2"]
     else:
@@ -113,17 +104,32 @@ def extensions():
             [str(source.relative_to(ROOT))],
             extra_compile_args=optimise + compile_openmp,
             extra_link_args=link_openmp,
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+            # what pymec._build_info says of this build; with the macro _OPENMP, the compiler's own
+            define_macros=[("PYMEC_DEBUG", int(DEBUG)), ("PYMEC_NATIVE", int(NATIVE))],
         )
         for source in sorted(KERNELS.glob("*.pyx"))
     ]
 
 
+# Builds of different kinds never share an object file: flags are nothing that make-like tools compare.
+KIND = "-".join(
+    name
+    for name, on in (
+        ("serial", switch("PYMEC_NO_OPENMP")),
+        ("debug", DEBUG),
+        ("native", NATIVE),
+        ("kernels", True),
+    )
+    if on
+)
+
 setup(
+    options={"build": {"build_base": f"build/{KIND}"}},
     ext_modules=cythonize(
         extensions(),
         nthreads=0 if WINDOWS or MACOS else os.cpu_count() or 1,
         annotate=ANNOTATE,
+        build_dir=None if ANNOTATE else f"build/{KIND}",  # annotated pages lie beside their sources
         force=DEBUG or ANNOTATE,
         compiler_directives={
             "language_level": 3,

@@ -74,6 +74,11 @@ def conv2d(
     pymec.UnsupportedShape
         (A ValueError.)  For a valid convolution that the named algorithm can't do.
 
+    Notes
+    -----
+    The zeros of the padding are multiplied by some algorithms and left out by others.  That is the same unless
+    the kernel holds an infinity or NaN: a padded pixel then gives NaN with the former and nothing with the latter.
+
     Examples
     --------
     >>> x = np.random.default_rng(0).standard_normal((1, 227, 227, 3), dtype=np.float32)

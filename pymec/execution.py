@@ -60,11 +60,11 @@ def execute(recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace:
     _check_apart({"out": out, "workspace": workspace}, {"x": x, "kernel": kernel, "bias": bias})
 
     if out is None:
-        out = allocate_output(shape.outer_output_shape, shape.dtype)
+        out = _allocated(recipe, "output", shape.output_nbytes)
     if out.size == 0:
         return out
     if workspace is None:
-        workspace = _allocate(recipe)
+        workspace = _allocated(recipe, "workspace", recipe.workspace_nbytes)
     scratch = workspace.view(shape.dtype)
     conversion = layouts.conversion_size(shape)
     inner_out = out
@@ -78,7 +78,8 @@ def execute(recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace:
     else:
         row.run(*arguments, **recipe.schedule.options)
     if bias is not None:
-        np.add(inner_out, bias, out=inner_out)
+        with np.errstate(all="ignore"):  # as in the kernels: infinities are results, not errors
+            np.add(inner_out, bias, out=inner_out)
     if inner_out is not out:
         layouts.leave(inner_out, out)
     return out
@@ -86,6 +87,8 @@ def execute(recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace:
 
 def as_array(argument: str, value: Any) -> NDArray:
     """``value`` as an array that shares its memory: NumPy arrays, and what offers ``__array__`` or a buffer."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{argument} is a masked array, and its mask would be lost; pass {argument}.filled(...)")
     if isinstance(value, np.ndarray):
         return value
     if not any(hasattr(value, name) for name in ("__array__", "__array_interface__", "__dlpack__")):
@@ -103,7 +106,8 @@ def checked(argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...
         raise ValueError(f"{argument} must have shape {extents}, got {array.shape}")
     if array.dtype != shape.dtype:
         name = dtype_name(argument, array.dtype)
-        raise TypeError(f"{argument} is {name}, but x is {shape.dtype}; convert one of them with astype")
+        partner = "the plan was made for" if argument == "x" else "x is"
+        raise TypeError(f"{argument} is {name}, but {partner} {shape.dtype}; convert one of them with astype")
     flags = array.flags
     if not flags.aligned:
         raise ValueError(f"{argument} is not aligned to its element size; pass a copy")
@@ -131,8 +135,8 @@ def _checked_workspace(workspace: Any, recipe: Recipe) -> NDArray[np.uint8]:
         raise ValueError("workspace must be C-contiguous; pass for instance numpy.empty(nbytes, numpy.uint8)")
     if workspace.nbytes < needed:
         raise ValueError(
-            f"workspace has {workspace.nbytes} bytes, but {recipe.algorithm.name} needs {needed} "
-            "for this call (pymec.workspace_size tells)"
+            f"workspace has {workspace.nbytes} bytes, but {recipe.algorithm.name} needs {needed} for this call "
+            f"(pymec.workspace_size tells, with n_threads={recipe.n_threads})"
         )
     if workspace.dtype.hasobject:
         raise TypeError(
@@ -153,11 +157,11 @@ def _check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | N
                 raise ValueError(f"{name} overlaps {other} in memory; pass an array of its own")
 
 
-def _allocate(recipe: Recipe) -> NDArray[np.uint8]:
+def _allocated(recipe: Recipe, what: str, nbytes: int) -> NDArray:
     try:
-        return allocate_workspace(recipe.workspace_nbytes)
-    except MemoryError:
-        raise MemoryError(
-            f"no room for {recipe.workspace_nbytes} bytes of workspace for {recipe.algorithm.name}; "
-            "pass workspace_limit= for an algorithm that needs less"
-        ) from None
+        if what == "output":
+            return allocate_output(recipe.shape.outer_output_shape, recipe.shape.dtype)
+        return allocate_workspace(nbytes)
+    except (MemoryError, ValueError):  # NumPy's ValueError: more than its integers count
+        hint = "; pass workspace_limit= for an algorithm that needs less" if what == "workspace" else ""
+        raise MemoryError(f"no room for {nbytes} bytes of {what} for {recipe.algorithm.name}{hint}") from None

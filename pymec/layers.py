@@ -76,5 +76,5 @@ def get(name: str) -> Layer:
     """
     try:
         return LAYERS[name]
-    except KeyError:
+    except (KeyError, TypeError):
         raise ValueError(f"no layer is named {name!r}; there are {', '.join(LAYERS)}") from None

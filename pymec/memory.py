@@ -57,7 +57,8 @@ class MemoryReport:
     workspace, output, blas, other : int
         What was alive at the peak, by who asked for it; together they are :attr:`peak`.
     resident : int
-        Growth of the resident set, pages touched, in a call without memray.
+        Growth of the resident set, pages touched, in a call without memray; on systems without ``/proc``,
+        growth beyond what was the most before, the warm-up included.
     """
 
     algorithm: str
@@ -123,6 +124,8 @@ def measure(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout,
     )  # fmt: skip
+    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    planning.recipe(shape, algorithm, "fast", limit, n_threads).checked_kernel(kernel)
     return measure_shape(shape, algorithm, workspace_limit=workspace_limit, n_threads=n_threads, record=record)
 
 
@@ -138,6 +141,8 @@ def measure_shape(
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
     # Errors of the caller's surface here, not in the other process.
     recipe = planning.recipe(shape, algorithm, "fast", limit, n_threads)
+    if record is not None and not Path(record).absolute().parent.is_dir():
+        raise ValueError(f"record {str(record)!r} lies in a folder that does not exist")
     with tempfile.TemporaryDirectory(prefix="pymec-") as folder:
         path = Path(folder) / "record.bin" if record is None else Path(record).absolute()
         if path.exists():
@@ -158,7 +163,8 @@ def _in_fresh_process(job: dict[str, Any]) -> dict[str, Any]:
     command += "from pymec.memory import _serve; _serve(job)"
     done = subprocess.run([sys.executable, "-c", command], input=json.dumps(job), capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"the measuring process failed:\n{done.stderr.strip()}")
+        reason = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise RuntimeError(f"the measuring process failed: {reason[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

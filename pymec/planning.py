@@ -1,4 +1,4 @@
-"""From a shape to an algorithm and its bytes: no arrays are touched here, except by :func:`tune`."""
+"""From a shape to an algorithm and its bytes; no arrays are touched here, except where ``tune=True`` times them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -29,9 +30,20 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 # Choosing -----------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)
 def recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int | None) -> Recipe:
     """Choose the algorithm, its threads and its workspace; raise if it can't be done within ``limit`` bytes."""
+    # The number of threads on offer may change between two calls, and a look-up takes True for 1.
+    threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
+    if not isinstance(algorithm, str):
+        registry.get(algorithm)
+    if not isinstance(accuracy, str):
+        raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
+    return cached_recipe(shape, algorithm, accuracy, limit, threads_used)
+
+
+@lru_cache(maxsize=256)
+def cached_recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int) -> Recipe:
+    """:func:`recipe` for arguments that are checked."""
     if accuracy not in ACCURACIES:
         raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
     if algorithm != "auto":
@@ -43,7 +55,7 @@ def recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n
                 f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads)}"
             )
         return made
-    for name in _auto_order(shape):
+    for name in _auto_order(shape, n_threads):
         row = registry.get(name)
         if row.unsupported(shape) is None:
             made = _recipe_of(row, shape, limit, n_threads)
@@ -55,25 +67,27 @@ def recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n
     )
 
 
-def _auto_order(shape: ConvShape) -> tuple[str, ...]:
+def _auto_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
 
     ``mec_banded`` is as fast as ``mec`` almost everywhere (``profiling/README.md``) in a fraction of the
-    memory.  Full ``mec`` comes first where there is nothing to save, and where several images with narrow
-    outputs are multiplied side by side (Solution A), which bands can't.  ``im2col_blocked`` gets by with a
-    single pixel's patch and ``direct`` with nothing at all, so that there is always an answer.
+    memory.  Full ``mec`` comes first where there is little to save (with many threads the slices of the bands
+    add up), and where several images with narrow outputs are multiplied side by side (Solution A), which bands
+    can't.  ``im2col_blocked`` gets by with a single pixel's patch and ``direct`` with nothing at all, so that
+    there is always an answer.
     """
     side_by_side = shape.i_n > 1 and choose_solution(shape, T_CUT) == "A"
-    if shape.is_pointwise or side_by_side or shape.mec_size * shape.itemsize <= SMALL_WORKSPACE:
+    banded = registry.get("mec_banded").schedule(shape, n_threads, None).size
+    little_to_save = shape.mec_size <= max(2 * banded, SMALL_WORKSPACE // shape.itemsize)
+    if shape.is_pointwise or side_by_side or little_to_save:
         return "mec", "mec_banded", "im2col_blocked", "direct"
     return "mec_banded", "im2col_blocked", "direct"
 
 
-def _recipe_of(row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int | None) -> Recipe:
-    threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
+def _recipe_of(row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int) -> Recipe:
     conversion = layouts.conversion_size(shape)
     room = None if limit is None else max(0, limit // shape.itemsize - conversion)
-    return Recipe(shape, row, threads_used, row.schedule(shape, threads_used, room))
+    return Recipe(shape, row, n_threads, row.schedule(shape, n_threads, room))
 
 
 def _check_supported(row: registry.Algorithm, shape: ConvShape) -> None:
@@ -83,7 +97,7 @@ def _check_supported(row: registry.Algorithm, shape: ConvShape) -> None:
         raise UnsupportedShape(f"{row.name} can't do this shape: {reason}; {', '.join(able)} can")
 
 
-def _smallest_hint(shape: ConvShape, n_threads: int | None) -> str:
+def _smallest_hint(shape: ConvShape, n_threads: int) -> str:
     needs = {
         row.name: _recipe_of(row, shape, 0, n_threads).workspace_nbytes
         for row in registry.ALGORITHMS.values()
@@ -98,15 +112,17 @@ def parse_bytes(argument: str, value: int | str | None) -> int | None:
     if value is None:
         return None
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B?)\s*", value, re.IGNORECASE)
+        match = re.fullmatch(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([KMG]?i?B?)\s*", value, re.IGNORECASE)
         unit = match and match[2].upper()
         if unit and unit in "KMG":
             unit += "B"
         if match and unit in _UNITS:
-            return math.floor(float(match[1]) * _UNITS[unit])
-    elif not isinstance(value, bool) and hasattr(value, "__index__") and value >= 0:
+            return math.floor(Fraction(match[1]) * _UNITS[unit])
+    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
         return int(value)
-    raise ValueError(f"{argument} must be a number of bytes or a text like '64MiB', got {value!r}")
+    raise ValueError(
+        f"{argument} must be a number of bytes or a text like '64MiB' (B, KB, MB, GB, KiB, MiB, GiB), got {value!r}"
+    )
 
 
 # Asking -------------------------------------------------------------------------------------------------
@@ -137,7 +153,8 @@ def workspace_size(
     workspace_limit : int or str, optional
         Bounded algorithms (``im2col_blocked``, ``mec_banded``) size their tiles by it.
     n_threads : int, optional
-        Bounded algorithms take a slice per thread.
+        Bounded algorithms take a slice per thread.  One by default; None asks for what :func:`pymec.conv2d`
+        takes by default.
 
     Returns
     -------
@@ -255,7 +272,7 @@ def explain(
     for row in registry.ALGORITHMS.values():
         reason, nbytes = row.unsupported(shape), None
         if reason is None:
-            nbytes = _recipe_of(row, shape, limit, n_threads).workspace_nbytes
+            nbytes = _recipe_of(row, shape, limit, chosen.n_threads).workspace_nbytes
             if limit is not None and nbytes > limit:
                 reason, nbytes = f"needs {nbytes:,} bytes, more than the limit", None
         ratio = None if nbytes is None or not whole else nbytes / whole
@@ -334,7 +351,7 @@ def plan(
     algorithm, accuracy, workspace_limit, n_threads
         As in :func:`pymec.conv2d`.
     tune : bool
-        Time the algorithms on this machine and take the fastest, where ``algorithm="auto"``.
+        Time the algorithms on this machine and take the fastest; only with ``algorithm="auto"``.
 
     Returns
     -------
@@ -350,13 +367,15 @@ def plan(
         dtype=dtype, layout=layout,
     )  # fmt: skip
     limit = parse_bytes("workspace_limit", workspace_limit)
+    if tune and algorithm != "auto":
+        raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {algorithm!r}")
     made = recipe(shape, algorithm, accuracy, limit, n_threads)
-    if tune and algorithm == "auto":
-        made = _fastest(shape, accuracy, limit, n_threads) or made
+    if tune:
+        made = _fastest(shape, limit, made.n_threads) or made
     return ConvPlan(made)
 
 
-def _fastest(shape: ConvShape, accuracy: str, limit: int | None, n_threads: int | None) -> Recipe | None:
+def _fastest(shape: ConvShape, limit: int | None, n_threads: int) -> Recipe | None:
     """Time every algorithm that fits on random data: the best of three runs after a warm-up."""
     rng = np.random.default_rng(0)
     nchw = shape.layout == "NCHW"

@@ -102,6 +102,10 @@ def _mec_limit(shape: ConvShape) -> str | None:
     )
 
 
+def _mec_cut_limit(shape: ConvShape) -> str | None:
+    return _mec_a_limit(shape) if mec.choose_solution(shape, mec.T_CUT) == "A" else _mec_limit(shape)
+
+
 def _mec_a_limit(shape: ConvShape) -> str | None:
     return _blas_limit(GEMM_row_count=shape.i_n * shape.o_w) or _mec_limit(shape)
 
@@ -159,7 +163,7 @@ def _im2col_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Sche
     slices = _slices(shape.groups * pixels, n_threads, patch, limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
     # All slices together never hold more pixels than there are: no more than im2col.
-    block = max(1, min(room // patch, pixels * shape.groups // slices, pixels))
+    block = max(1, min(room // patch, pixels * shape.groups // slices, pixels, BLAS_INT_MAX))
     return Schedule(slices * block * patch, {"block": block, "slices": slices})
 
 
@@ -168,12 +172,18 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     slices = _slices(bands, n_threads, shape.band_size(1), limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
     room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
+    room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
     most = min(-(-bands // slices), shape.o_h)  # no band larger than a thread's share
-    # A band of b rows keeps at least (b - 1)·min(s_h, k_h) image rows: start there, come down to what fits.
+    # A band of b rows keeps at least (b - 1)·min(s_h, k_h) image rows: no more than these need be tried.
     strip_rows = room // (shape.o_w * shape.k_w * shape.i_cg)
     band_rows = max(1, min(most, strip_rows // min(shape.s_h, shape.k_h) + 1))
-    while band_rows > 1 and shape.band_size(band_rows) > room:
-        band_rows -= 1
+    low = 1
+    while low < band_rows:
+        middle = (low + band_rows + 1) // 2
+        if shape.band_size(middle) <= room:
+            low = middle
+        else:
+            band_rows = middle - 1
     pieces = small_products(shape, shape.o_w, n_threads) if blas_multiplies_small_products_unpacked() else None
     options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
     return Schedule(slices * shape.band_size(band_rows), options)
@@ -265,7 +275,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             source=f"{_MEC_PAPER}, Algorithm 2",
             formula="i_n·o_w·r_h·k_w·i_c",
             order="k",
-            unsupported=_mec_a_limit,
+            unsupported=_mec_cut_limit,
             schedule=_mec_cut,
             run=mec.run,
         ),

@@ -54,6 +54,18 @@ class ConvShape:
     dtype: str = "float32"
     layout: str = "NHWC"
 
+    def __post_init__(self) -> None:
+        """Kernels trust these sizes, however a shape was made."""
+        positive = (self.i_h, self.i_w, self.i_c, self.k_h, self.k_w, self.k_c, self.s_h, self.s_w)
+        if min(*positive, self.d_h, self.d_w, self.groups) < 1 or self.i_n < 0:
+            raise ValueError(f"sizes must be positive (the batch may be 0), got {self}")
+        if min(self.p_t, self.p_b, self.p_l, self.p_r) < 0:
+            raise ValueError(f"padding must not be negative, got {self}")
+        if self.i_c % self.groups or self.k_c % self.groups:
+            raise ValueError(f"groups must divide i_c and k_c, got {self}")
+        if self.o_h < 1 or self.o_w < 1:
+            raise ValueError(f"the kernel must fit into the padded input, got {self}")
+
     @classmethod
     def from_shapes(
         cls,
@@ -91,13 +103,13 @@ class ConvShape:
             Naming the argument, what came, and what would do.
         """
         arguments = (x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout)
-        if all(type(argument) in _PLAIN for argument in (stride, padding, dilation, groups)) and (
-            type(x_shape) is type(kernel_shape) is tuple
+        if all(type(argument) in _PLAIN for argument in (stride, padding, dilation, groups, layout)) and (
+            type(x_shape) is type(kernel_shape) is tuple and all(type(n) is int for n in x_shape + kernel_shape)
         ):
             # Programs repeat such calls: a look-up in place of 20 microseconds of checks.
             try:
                 return _remembered_shape(*arguments)
-            except TypeError as error:  # a size or dtype that can't be looked up; let the checks name it
+            except TypeError as error:  # a dtype that can't be looked up; let the checks name it
                 if "unhashable" not in str(error):
                     raise
         return _checked_shape(*arguments)
@@ -267,6 +279,9 @@ class ConvShape:
 
 _PLAIN = (int, str)
 
+LARGEST = 2**31 - 1
+"""The largest stride, dilation and padding: with it, no position in an image passes 64 bits."""
+
 
 def _checked_shape(
     x_shape: Sequence[int],
@@ -278,7 +293,7 @@ def _checked_shape(
     dtype: Any,
     layout: str,
 ) -> ConvShape:
-    if layout not in LAYOUTS:
+    if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {layout!r}")
     kernel_layout = LAYOUTS[layout]
     x_sizes = _integers("x_shape", x_shape, 4, f"four sizes, {layout}")
@@ -323,13 +338,15 @@ _remembered_shape = lru_cache(maxsize=256, typed=True)(_checked_shape)
 def dtype_name(argument: str, dtype: Any) -> str:
     """The name of a dtype pymec computes in, or a TypeError that names the argument."""
     try:
-        given = np.dtype(dtype)
+        given = None if dtype is None else np.dtype(dtype)
     except TypeError:
         given = None
     if given is None or given.name not in DTYPES:
         raise TypeError(f"{argument} must be float32 or float64, got {dtype!s}; convert it with astype")
     if not given.isnative:
-        raise TypeError(f"{argument} must be in this machine's byte order, got {dtype!s}; use .newbyteorder('=')")
+        raise TypeError(
+            f"{argument} must be in this machine's byte order, got {dtype!s}; convert it with astype('{given.name}')"
+        )
     return given.name
 
 
@@ -342,14 +359,15 @@ def _integers(argument: str, values: Any, length: int, wanted: str, low: int | N
         raise TypeError(f"{argument} must be {wanted}, got {values!r}") from None
     if len(numbers) != length or any(isinstance(item, (bool, np.bool_)) for item in items):
         raise ValueError(f"{argument} must be {wanted}, got {values!r}")
-    if low is not None and min(numbers) < low:
-        raise ValueError(f"{argument} must be at least {low}, got {values[0] if length == 1 else values!r}")
+    if low is not None and not low <= min(numbers) <= max(numbers) <= LARGEST:
+        got = values[0] if length == 1 else values
+        raise ValueError(f"{argument} must be at least {low} and at most {LARGEST}, got {got!r}")
     return numbers
 
 
 def _pair(argument: str, value: Any, low: int) -> tuple[int, int]:
     wanted = "an integer or a (vertical, horizontal) pair of integers"
-    both = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    both = value if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
     first, second = _integers(argument, both, 2, wanted, low)
     return first, second
 
@@ -368,9 +386,15 @@ def _four_sides(
             return (vertical // 2, vertical - vertical // 2), (horizontal // 2, horizontal - horizontal // 2)
         raise ValueError(f"padding must be numbers, 'valid' or 'same', got {padding!r}")
     wanted = "an integer, (p_h, p_w), ((top, bottom), (left, right)), 'valid' or 'same'"
-    if isinstance(padding, Sequence) and len(padding) == 2 and all(isinstance(p, Sequence) for p in padding):
+    if isinstance(padding, np.ndarray):
+        padding = padding.tolist()
+    if (
+        isinstance(padding, (tuple, list))
+        and len(padding) == 2
+        and all(isinstance(p, (tuple, list)) for p in padding)
+    ):
         (p_t, p_b), (p_l, p_r) = (_integers("padding", sides, 2, wanted, low=0) for sides in padding)
         return (p_t, p_b), (p_l, p_r)
-    both = padding if isinstance(padding, Sequence) else (padding, padding)
+    both = padding if isinstance(padding, (tuple, list)) else (padding, padding)
     p_h, p_w = _integers("padding", both, 2, wanted, low=0)
     return (p_h, p_h), (p_w, p_w)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from pymec import _build_info
@@ -41,17 +40,18 @@ def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None 
     Returns
     -------
     int
-        At least 1, at most :data:`MAX_THREADS`; always 1 in a build without OpenMP.
+        At least 1, at most :data:`MAX_THREADS`.  Always 1 in a build without OpenMP, and in a child that was
+        forked: GNU's OpenMP waits for ever there for the threads of its parent.
     """
     if n_threads is None:
         if multiply_adds is not None and multiply_adds < SMALL_WORK:
             return 1
         n_threads = _default_n_threads()
-    elif isinstance(n_threads, bool) or not hasattr(n_threads, "__index__"):
+    elif isinstance(n_threads, bool) or not isinstance(n_threads, (int, np.integer)):
         raise TypeError(f"n_threads must be a positive integer or None, got {n_threads!r}")
     elif n_threads < 1:
         raise ValueError(f"n_threads must be a positive integer or None, got {n_threads}")
-    return min(int(n_threads), MAX_THREADS) if _build_info.OPENMP else 1
+    return min(int(n_threads), MAX_THREADS) if _build_info.OPENMP and not _forked else 1
 
 
 def _default_n_threads() -> int:
@@ -62,28 +62,37 @@ def _default_n_threads() -> int:
 
 
 class _BlasLimit:
-    """Counts who is inside; talks to the BLAS libraries only when the first comes and the last goes."""
+    """Knows who is inside; talks to the BLAS libraries only when the first comes and the last goes.
+
+    A KeyboardInterrupt may fall between any two lines.  So a member is noted before the limit is lowered and
+    struck off after it is restored, and may leave twice: what an interrupt cut short is done again.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
+        self._lock = threading.RLock()  # a guard may be collected, and leave, while this thread is in here
+        self._members: set[int] = set()
         self._before: list[tuple[Any, int]] = []
 
-    def enter(self) -> None:
+    def enter(self, member: int) -> None:
         with self._lock:
-            if self._inside == 0:
+            self._members.add(member)
+            if len(self._members) == 1:
                 before = [(library, library.get_num_threads()) for library in blas_libraries()]
                 self._before = [(library, n) for library, n in before if n is not None and n > 1]
                 for library, _ in self._before:
                     _set_num_threads(library, 1)
-            self._inside += 1
 
-    def leave(self) -> None:
+    def leave(self, member: int) -> None:
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                for library, n in self._before:
-                    _set_num_threads(library, n)
+            if self._members == {member}:
+                self.restore()
+            self._members.discard(member)
+
+    def restore(self) -> None:
+        """Give the libraries back the threads they had before the first member came."""
+        for library, n in self._before:
+            _set_num_threads(library, n)
+        self._before = []
 
 
 def _set_num_threads(library: Any, n: int) -> None:
@@ -104,14 +113,33 @@ def _set_num_threads(library: Any, n: int) -> None:
 _limit = _BlasLimit()
 
 
-@contextmanager
-def single_threaded_blas() -> Iterator[None]:
+class single_threaded_blas:  # noqa: N801 - a context manager, used like a function
     """BLAS runs on one thread inside this block, however many Python threads are in it."""
-    _limit.enter()
-    try:
-        yield
-    finally:
-        _limit.leave()
+
+    def __enter__(self) -> None:
+        _limit.enter(id(self))
+
+    def __exit__(self, *error: object) -> None:
+        _limit.leave(id(self))
+
+    def __del__(self) -> None:
+        # An interrupt between __enter__ and the block leaves no __exit__ behind.
+        _limit.leave(id(self))
+
+
+_forked = False
+
+
+def _after_fork() -> None:
+    """In a forked child: nobody is inside, and OpenMP's threads stayed behind."""
+    global _limit, _forked
+    _limit.restore()
+    _limit = _BlasLimit()
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @cache

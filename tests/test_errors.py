@@ -25,7 +25,7 @@ BAD = [
     ({"x": X.astype(int)}, TypeError, "x must be float32 or float64, got int64"),
     ({"x": X.astype(object)}, TypeError, "x must be float32 or float64, got object"),
     ({"x": X.astype(complex)}, TypeError, "x must be float32 or float64"),
-    ({"x": X.astype(">f4")}, TypeError, "byte order"),
+    ({"x": X.astype(">f4")}, TypeError, "byte order, got >f4; convert it with astype('float32')"),
     ({"kernel": K.astype(np.float64)}, TypeError, "kernel is float64, but x is float32"),
     ({"x": X[:, ::2]}, ValueError, "x must be C-contiguous"),
     ({"x": np.asfortranarray(X)}, ValueError, "x must be C-contiguous"),
@@ -37,7 +37,7 @@ BAD = [
     ({"kernel": np.ones((7, 3, 4, 8), np.float32)}, ValueError, "kernel spans 7 × 3 pixels"),
     ({"dilation": 4}, ValueError, "kernel spans 9 × 9 pixels (dilation included)"),
     # numbers
-    ({"stride": 0}, ValueError, "stride must be at least 1, got (0, 0)"),
+    ({"stride": 0}, ValueError, "stride must be at least 1 and at most 2147483647, got (0, 0)"),
     ({"stride": (1, 2, 3)}, ValueError, "stride must be an integer or a (vertical, horizontal) pair"),
     ({"stride": 1.5}, TypeError, "stride must be an integer or a"),
     ({"stride": True}, ValueError, "stride must be an integer or a"),
@@ -54,6 +54,16 @@ BAD = [
     ({"n_threads": 0}, ValueError, "n_threads must be a positive integer or None, got 0"),
     ({"n_threads": 1.0}, TypeError, "n_threads must be a positive integer or None, got 1.0"),
     ({"n_threads": True}, TypeError, "n_threads must be"),
+    ({"dilation": 2**63 - 1, "padding": 1}, ValueError, "dilation must be at least 1 and at most"),
+    ({"padding": 10**30}, ValueError, "padding must be at least 0 and at most"),
+    ({"stride": b"ab"}, TypeError, "stride must be an integer or a"),
+    ({"x": np.ma.masked_array(X, X > 0)}, TypeError, "x is a masked array"),
+    ({"n_threads": [2]}, TypeError, "n_threads must be a positive integer or None, got [2]"),
+    ({"algorithm": ["mec"]}, ValueError, "algorithm must be 'auto' or one of"),
+    ({"accuracy": ["exact"]}, ValueError, "accuracy must be"),
+    ({"layout": ["NHWC"]}, ValueError, "layout must be"),
+    ({"workspace_limit": np.array([10])}, ValueError, "workspace_limit must be a number of bytes"),
+    ({"workspace_limit": "9" * 400}, ValueError, "workspace_limit must be a number of bytes"),
     # words
     ({"layout": "NHCW"}, ValueError, "layout must be 'NHWC' or 'NCHW', got 'NHCW'"),
     ({"algorithm": "mecc"}, ValueError, "algorithm must be 'auto' or one of direct, im2col"),
@@ -102,6 +112,24 @@ def test_the_message_names_the_argument_and_out_is_untouched(wrong, error, messa
         pymec.conv2d(**arguments)
     assert message in str(raised.value)
     assert (out == 7).all()
+
+
+def test_checks_do_not_depend_on_what_was_called_before():
+    """1 == 1.0 == True for a look-up, but not for a check."""
+    pymec.conv2d(X, K, n_threads=1, stride=1)
+    for slip in ({"n_threads": True}, {"n_threads": 1.0}, {"stride": True}, {"stride": 1.0}, {"groups": 1.0}):
+        with pytest.raises((TypeError, ValueError), match=next(iter(slip))):
+            pymec.conv2d(X, K, **slip)
+    pymec.workspace_size((1, 9, 9, 4), K.shape, algorithm="mec")
+    for shape in ((True, 9, 9, 4), (1.0, 9, 9, 4)):
+        with pytest.raises((TypeError, ValueError), match="x_shape"):
+            pymec.workspace_size(shape, K.shape, algorithm="mec")
+
+
+def test_an_overflowing_bias_is_a_result_and_no_error():
+    bias = np.full(8, np.finfo(np.float32).max, np.float32)
+    with np.errstate(all="raise"):
+        assert np.isinf(pymec.conv2d(X * np.float32(1e38), K, bias)).all()
 
 
 def test_overlaps_are_refused():
@@ -168,6 +196,8 @@ def test_no_room_is_said_in_words(monkeypatch):
     def refuse(nbytes):
         raise MemoryError
 
+    with pytest.raises(MemoryError, match=r"no room for \d+ bytes of output for"):
+        pymec.conv2d(X, K, padding=10**9)
     monkeypatch.setattr(execution, "allocate_workspace", refuse)
     with pytest.raises(MemoryError, match=r"no room for \d+ bytes of workspace for mec; pass workspace_limit="):
         pymec.conv2d(X, K, algorithm="mec")
@@ -184,6 +214,10 @@ STAGES = [
     ),
     lambda mec, s: mec.repair(np.empty(s.output_shape, np.float32), np.empty(3, np.float32), s),
     lambda mec, s: mec.lower(X, np.empty(s.mec_size, np.float32), s, 0),
+    lambda mec, s: mec.lower(X, np.empty(s.mec_size, np.float32), s, 10**6),
+    lambda mec, s: mec.lower(X, np.empty(8, np.float32), pymec.ConvShape(2, 6, 7, 4, 3, 3, 8, p_r=2**61 - 4)),
+    lambda mec, s: mec.lower(X, np.empty(s.mec_size, np.float32), pymec.ConvShape(2, 6, 7, 4, 3, 3, 8, d_h=0)),
+    lambda mec, s: pymec.ConvShape(2, 6, 7, 4, 3, 3, 8, groups=3),
 ]
 
 
@@ -191,5 +225,7 @@ STAGES = [
 def test_stages_check_what_they_would_write_over(call):
     from pymec.kernels import mec
 
-    with pytest.raises(ValueError, match=r"elements|has shape|solution|pieces|n_threads"):
+    with pytest.raises(
+        (ValueError, OverflowError), match=r"elements|has shape|solution|pieces|n_threads|must|large"
+    ):
         call(mec, pymec.ConvShape.from_shapes(X.shape, K.shape))

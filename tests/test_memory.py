@@ -136,6 +136,10 @@ def test_the_record_can_be_kept(tmp_path):
 def test_mistakes_surface_here_and_not_in_the_other_process():
     with pytest.raises(ValueError, match="algorithm must be"):
         memory.measure_shape(pymec.layers.get("cv12").shape(), "mecc")
+    with pytest.raises(ValueError, match="lies in a folder that does not exist"):
+        memory.measure_shape(pymec.layers.get("cv12").shape(), "mec", record="/no/such/folder/record.bin")
+    with pytest.raises(TypeError, match="kernel is float64"):
+        memory.measure(np.ones((1, 5, 5, 2), np.float32), np.ones((3, 3, 2, 2)))
     with pytest.raises(ValueError, match="too small"):
         memory.measure_shape(pymec.layers.get("cv12").shape(), "mec", workspace_limit=10)
 

@@ -5,7 +5,7 @@ import pytest
 from cases import CASES, PAPER, operands
 
 import pymec
-from pymec import planning, registry
+from pymec import ConvShape, planning, registry
 
 X, K = (2, 20, 21, 6), (3, 3, 6, 8)
 
@@ -14,14 +14,14 @@ X, K = (2, 20, 21, 6), (3, 3, 6, 8)
     ("text", "nbytes"),
     [
         ("64MiB", 64 * 2**20), ("64 mib", 64 * 2**20), ("1GiB", 2**30), ("10KB", 10_000), ("2MB", 2_000_000),
-        ("1.5KiB", 1536), ("7", 7), ("7B", 7), ("3G", 3 * 10**9), (0, 0), (np.int64(5), 5), (None, None),
+        ("1.5KiB", 1536), ("9007199254740995", 9007199254740995), ("7", 7), ("7B", 7), ("3G", 3 * 10**9), (0, 0), (np.int64(5), 5), (None, None),
     ],
 )  # fmt: skip
 def test_parse_bytes(text, nbytes):
     assert planning.parse_bytes("limit", text) == nbytes
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "1 2", "-3", "1TiB!", "1e3", True, 2.0, [1]])
+@pytest.mark.parametrize("text", ["", "\u0661", "9" * 400, "MiB", "1 2", "-3", "1TiB!", "1e3", True, 2.0, [1]])
 def test_parse_bytes_refuses(text):
     with pytest.raises(ValueError, match="limit must be a number of bytes"):
         planning.parse_bytes("limit", text)
@@ -159,12 +159,35 @@ def test_a_plan_refuses_what_it_was_not_made_for():
     plan.prepare(np.ones((3, 3, 3, 4), np.float32))
     with pytest.raises(ValueError, match=r"x must have shape \(1, 6, 6, 3\)"):
         plan(np.ones((2, 6, 6, 3), np.float32))
-    with pytest.raises(TypeError, match="x is float64"):
+    with pytest.raises(TypeError, match="x is float64, but the plan was made for float32"):
         plan(x.astype(np.float64))
     assert "mec" in repr(plan) or "direct" in repr(plan)
 
 
+@pytest.mark.parametrize("name", pymec.layers.PAPER)
+@pytest.mark.parametrize("n_threads", [1, 2, 16, 64])
+def test_auto_never_takes_more_than_mec(name, n_threads):
+    """With many threads the slices of mec_banded add up; then auto is not to prefer it."""
+    shape = pymec.layers.get(name).shape()
+    options = {"stride": (shape.s_h, shape.s_w), "n_threads": n_threads}
+    auto = pymec.workspace_size(shape.input_shape, shape.kernel_shape, algorithm="auto", **options)
+    assert auto <= shape.mec_size * shape.itemsize
+
+
+def test_large_limits_do_not_lead_past_blas():
+    """Tiles grow with the limit, but no product's row count or leading dimension past BLAS's integer."""
+    from pymec.kernels._blas import BLAS_INT_MAX
+
+    tall = ConvShape.from_shapes((1, 2**20, 2, 2**11), (3, 1, 2**11, 1))
+    rows = planning.recipe(tall, "mec_banded", "exact", 2**40, 1).schedule.options["band_rows"]
+    assert tall.band_rows_kept(rows) * tall.k_w * tall.i_cg <= BLAS_INT_MAX
+    wide = ConvShape.from_shapes((1, 2**16, 2**16, 1), (2, 2, 1, 1), padding="same")
+    assert planning.recipe(wide, "im2col_blocked", "exact", 2**42, 1).schedule.options["block"] <= BLAS_INT_MAX
+
+
 def test_tune_takes_one_that_fits():
+    with pytest.raises(ValueError, match="algorithm must be 'auto'"):
+        pymec.plan((1, 16, 16, 8), (3, 3, 8, 8), tune=True, algorithm="mec")
     plan = pymec.plan((1, 16, 16, 8), (3, 3, 8, 8), tune=True, workspace_limit=5000)
     assert plan.algorithm in pymec.algorithms()
     assert plan.workspace_nbytes <= 5000

@@ -286,9 +286,9 @@ def forgetful_mec_b(monkeypatch):
         out[..., -1] = last
 
     monkeypatch.setitem(registry.ALGORITHMS, "mec_b", replace(row, run=run))
-    planning.recipe.cache_clear()  # it may remember the honest one
+    planning.cached_recipe.cache_clear()  # it may remember the honest one
     yield
-    planning.recipe.cache_clear()
+    planning.cached_recipe.cache_clear()
 
 
 @pytest.mark.usefixtures("forgetful_mec_b")

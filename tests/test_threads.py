@@ -1,5 +1,10 @@
 """Threads: how many, BLAS held to one while pymec runs its own, and several Python threads at once."""
 
+import gc
+import linecache
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -71,16 +76,112 @@ def test_the_last_one_out_restores(two_blas_threads):
     assert set(blas_threads()) == {2}
 
 
-def test_a_limit_of_the_callers_own_survives(two_blas_threads):
-    """threadpoolctl's limit in one thread, pymec in another: neither undoes the other."""
+def test_a_thread_that_does_not_control_blas_can_lower_it(two_blas_threads):
+    """threadpoolctl lets one Python thread set the limit; while it holds that, pymec works in another."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
-        worker = threading.Thread(target=pymec.conv2d, args=(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 2))))
+    seen = []
+
+    def work():
+        with threads.single_threaded_blas():
+            seen.extend(blas_threads())
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        worker = threading.Thread(target=work)
         worker.start()
         worker.join()
+        assert set(seen) == {1}
+        assert set(blas_threads()) == {2}
+
+
+def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_threads):
+    """Ctrl-C at every moment of the guard's life: afterwards BLAS has its threads back, and the guard works."""
+    code = {
+        function.__code__
+        for function in (
+            threads.single_threaded_blas.__enter__, threads.single_threaded_blas.__exit__,
+            threads._BlasLimit.enter, threads._BlasLimit.leave, threads._BlasLimit.restore, threads._set_num_threads,
+        )
+    }  # fmt: skip
+    lines = 0
+
+    def tracer(stop):
+        def trace(frame, event, argument):
+            nonlocal lines
+            if frame.f_code not in code:
+                return None
+            # Python takes an interrupt neither between a lock and its block nor between the block and its end.
+            if event == "line" and "with self._lock" not in linecache.getline(threads.__file__, frame.f_lineno):
+                lines += 1
+                if lines == stop:
+                    raise KeyboardInterrupt
+            return trace
+
+        return trace
+
+    def guarded(stop):
+        nonlocal lines
+        lines = 0
+        guard = threads.single_threaded_blas()  # named, so that it is not collected while we count
+        before = sys.gettrace()
+        sys.settrace(tracer(stop))
+        try:
+            with guard:
+                pass
+        finally:
+            sys.settrace(before)
+
+    guarded(0)
+    total = lines
+    assert total > 15
+    for stop in range(1, total + 1):
+        with pytest.raises(KeyboardInterrupt):
+            guarded(stop)
+        gc.collect()
+        assert set(blas_threads()) == {2}, f"after line {stop} of {total}"
+        assert not threads._limit._members
+    seen = []
+
+    def try_the_lock():
+        seen.append(threads._limit._lock.acquire(timeout=10))
+        threads._limit._lock.release()
+
+    worker = threading.Thread(target=try_the_lock)
+    worker.start()
+    worker.join()
+    assert seen == [True], "the lock is free for others"
+    with threads.single_threaded_blas():
         assert set(blas_threads()) == {1}
-    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_convolves_on_one_thread():
+    """GNU's OpenMP would wait for ever in the child for its parent's threads."""
+    script = """
+import os, threading, time, numpy as np, pymec
+from pymec import threads
+x, kernel = np.ones((1, 30, 30, 8)), np.ones((3, 3, 8, 8))
+expected = pymec.conv2d(x, kernel, n_threads=2)
+inside = threads.single_threaded_blas()
+inside.__enter__()
+threads._limit._lock.acquire()
+pid = os.fork()
+if pid == 0:
+    same = np.allclose(pymec.conv2d(x, kernel, n_threads=2), expected)
+    free = all(library.get_num_threads() == 2 for library in threads.blas_libraries())
+    os._exit(0 if same and free and not threads._limit._members else 1)
+deadline = time.time() + 30
+while time.time() < deadline:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    if done:
+        raise SystemExit(os.waitstatus_to_exitcode(status))
+    time.sleep(0.01)
+os.kill(pid, 9)
+raise SystemExit("the child hangs")
+"""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_blas_call_of_every_algorithm_is_under_the_guard(two_blas_threads, monkeypatch):
@@ -94,12 +195,12 @@ def test_every_blas_call_of_every_algorithm_is_under_the_guard(two_blas_threads,
             run(*args, **options)
 
         monkeypatch.setitem(registry.ALGORITHMS, name, registry.Algorithm(**{**vars(row), "run": spy}))
-        pymec.planning.recipe.cache_clear()
+        pymec.planning.cached_recipe.cache_clear()
         pymec.conv2d(np.ones((1, 5, 5, 2)), np.ones((3, 3, 2, 2)), algorithm=name)
         assert set(seen) == ({1} if row.uses_blas else {2}), name
         assert set(blas_threads()) == {2}
     monkeypatch.undo()
-    pymec.planning.recipe.cache_clear()
+    pymec.planning.cached_recipe.cache_clear()
 
 
 def test_several_python_threads_at_once(two_blas_threads):
@@ -157,6 +258,15 @@ def test_effective_n_threads(monkeypatch):
     assert threads.effective_n_threads(None) >= 1
     assert threads.effective_n_threads(None, multiply_adds=threads.SMALL_WORK - 1) == 1
     assert threads.effective_n_threads(2, multiply_adds=1) == 2
+
+
+@needs_openmp
+def test_the_default_is_asked_for_at_every_call(monkeypatch):
+    """A plan that was made while more threads were on offer must not be remembered for ever."""
+    shapes = (1, 64, 64, 16), (3, 3, 16, 16)
+    for offered in (3, 1, 2):
+        monkeypatch.setattr(threads, "_default_n_threads", lambda offered=offered: offered)
+        assert pymec.plan(*shapes).n_threads == offered
 
 
 def test_more_threads_than_work():

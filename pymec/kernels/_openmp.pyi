@@ -1,1 +1,5 @@
+OPENMP: bool
+DEBUG: bool
+NATIVE: bool
+
 def max_threads() -> int: ...

@@ -1,16 +1,21 @@
-"""What OpenMP says about threads; a build without OpenMP answers for one thread."""
+"""What OpenMP says about threads, and how this copy was built; without OpenMP it answers for one thread."""
 
 cdef extern from *:
     """
     #ifdef _OPENMP
     #include <omp.h>
+    #define PYMEC_OPENMP 1
     #else
+    #define PYMEC_OPENMP 0
     static int omp_get_max_threads(void) { return 1; }
-    static int omp_get_thread_num(void) { return 0; }
     #endif
     """
     int omp_get_max_threads() nogil
-    int omp_get_thread_num() noexcept nogil
+    int PYMEC_OPENMP, PYMEC_DEBUG, PYMEC_NATIVE
+
+OPENMP = bool(PYMEC_OPENMP)
+DEBUG = bool(PYMEC_DEBUG)
+NATIVE = bool(PYMEC_NATIVE)
 
 
 def max_threads():

@@ -10,7 +10,8 @@ cdef struct Pieces:
 cdef inline Pieces pieces_of(object pieces) except *:
     """A :class:`pymec.kernels._pieces.Pieces` as a struct; all of it must be positive."""
     cdef Pieces p
-    p.reduction, p.columns, p.channels, p.output_rows = pieces
+    # No product is larger; and sums of these stay far from the end of 64 bits.
+    p.reduction, p.columns, p.channels, p.output_rows = [min(piece, 2**31 - 1) for piece in pieces]
     if p.reduction < 1 or p.columns < 1 or p.channels < 1 or p.output_rows < 1:
         raise ValueError(f"pieces must be four positive numbers, got {pieces!r}")
     return p

@@ -79,7 +79,7 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     cdef Py_ssize_t unit
     check_threads(n_threads)
     check_operands(&g, x.shape, NULL, NULL)
-    check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_h * g.k_w * g.i_c)
+    check_room("L", L.shape[0], shape.im2col_size)
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
@@ -118,7 +118,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t group, share
     check_threads(n_threads)
-    check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_h * g.k_w * g.i_c)
+    check_room("L", L.shape[0], shape.im2col_size)
     check_operands(&g, NULL, kernel.shape, out.shape)
     if g.i_n == 0:
         return

@@ -22,7 +22,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._blas cimport gemm_rowmajor
-from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.im2col cimport lower_pixels
 
 
@@ -61,10 +61,12 @@ def run(
 ):
     """Convolve in blocks of ``block`` output pixels, on ``slices`` threads with a slice of workspace each."""
     cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t size = block * g.k_h * g.k_w * g.i_cg
-    cdef Py_ssize_t share
-    if block < 1 or slices < 1:
-        raise ValueError(f"block and slices must be positive, got {block} and {slices}")
+    cdef Py_ssize_t size, share
+    check_threads(n_threads)
+    if block < 1 or not 1 <= slices <= 64:
+        raise ValueError(f"block must be positive and slices from 1 to 64, got {block} and {slices}")
+    block = max(1, min(block, g.i_n * g.o_h * g.o_w))
+    size = block * g.k_h * g.k_w * g.i_cg
     check_operands(&g, x.shape, kernel.shape, out.shape)
     check_room("workspace", workspace.shape[0], slices * size)
     if g.i_n == 0:

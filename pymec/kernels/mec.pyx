@@ -22,7 +22,7 @@ Workspace, in elements:  |L| = i_n·o_w·r_h·k_w·i_c
 (``mec_vanilla``, an image at a time: |L|/i_n;  Solution A with i_n > 1: max(|L|, |O|), as L takes a copy of O;
 none for a 1×1 kernel with stride 1 and no padding, where I is its own lowered matrix).
 
-Any stride, padding, dilation and number of groups; it saves memory over im2col where k_h > s_h.
+Any stride, padding, dilation and number of groups; it saves memory over im2col wherever output rows share image rows, so where k_h > s_h.
 """
 
 from cython cimport floating
@@ -32,7 +32,7 @@ from libc.string cimport memcpy
 from pymec.kernels._blas cimport gemm_rowmajor
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport (
-    Band, Partition, RowClass, band_of_rows, image_row, partition, placed_class,
+    Band, Partition, RowClass, band_of_rows, image_row, partition, row_class,
 )
 from pymec.kernels._patch cimport copy_patch_row, zero
 from pymec.kernels._pieces cimport Pieces, pieces_of
@@ -51,11 +51,11 @@ cdef void lower_strip(
     cdef Py_ssize_t j, slot, h
     cdef RowClass kept
     for j in range(band.n_classes):
-        kept = placed_class(j, band, g)
+        kept = row_class(j, band, g)
         for slot in range(kept.first, kept.end):
             h = image_row(slot, &kept, band, g)
-            copy_patch_row(I + (n * g.i_h + h) * g.i_w * g.i_c,
-                           strip + (kept.offset + slot - kept.first) * chunk, x, group, g)
+            copy_patch_row(I + (n * g.i_h + h) * g.i_w * g.i_c, strip, x, group, g)
+            strip += chunk
 
 
 cdef void lower_unit(
@@ -186,7 +186,7 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     cdef Py_ssize_t unit
     check_threads(n_threads)
     check_operands(&g, x.shape, NULL, NULL)
-    check_room("L", L.shape[0], g.i_n * g.o_w * band.rows * g.k_w * g.i_c)
+    check_room("L", L.shape[0], shape.mec_size)
     if g.i_n == 0 or band.rows == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
@@ -216,7 +216,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef Py_ssize_t units = g.groups * channel_blocks * images * row_blocks
     cdef Py_ssize_t unit
     check_threads(n_threads)
-    check_room("L", L.shape[0], g.i_n * g.o_w * band.rows * g.k_w * g.i_c)
+    check_room("L", L.shape[0], shape.mec_size)
     check_operands(&g, NULL, kernel.shape, out.shape)
     if g.i_n == 0:
         return
@@ -234,7 +234,7 @@ def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
     cdef Py_ssize_t row
     check_threads(n_threads)
     check_operands(&g, NULL, NULL, out.shape)
-    check_room("L", L.shape[0], g.i_n * g.o_h * g.o_w * g.k_c)
+    check_room("L", L.shape[0], shape.output_size)
     if g.i_n == 0:
         return
     cdef floating* O = &out[0, 0, 0, 0]

@@ -23,7 +23,7 @@ Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels._geometry cimport Geometry, check_operands, check_room, geometry
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport Band, band_of_rows
 from pymec.kernels._pieces cimport Pieces, pieces_of
 from pymec.kernels.mec cimport lower_strip, multiply_rows
@@ -68,11 +68,14 @@ def run(
 ):
     """Convolve in bands of ``band_rows`` output rows, on ``slices`` threads with a slice of workspace each."""
     cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t size = shape.band_size(band_rows)
+    cdef Py_ssize_t size
     cdef Pieces cut = pieces_of(pieces or whole_products(shape))
     cdef Py_ssize_t share
-    if slices < 1:
-        raise ValueError(f"slices must be positive, got {slices}")
+    check_threads(n_threads)
+    if band_rows < 1 or not 1 <= slices <= 64:
+        raise ValueError(f"band_rows must be positive and slices from 1 to 64, got {band_rows} and {slices}")
+    band_rows = min(band_rows, g.o_h)
+    size = shape.band_size(band_rows)
     check_operands(&g, x.shape, kernel.shape, out.shape)
     check_room("workspace", workspace.shape[0], slices * size)
     if g.i_n == 0:
