@@ -1,4 +1,4 @@
-"""From a shape to an algorithm and its bytes; no arrays are touched here, except where ``tune=True`` times them."""
+"""From a shape to an algorithm and its bytes; no arrays are touched, except where ``tune=True`` times them."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def parse_bytes(argument: str, value: int | str | None) -> int | None:
     elif isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
         return int(value)
     raise ValueError(
-        f"{argument} must be a number of bytes or a text like '64MiB' (B, KB, MB, GB, KiB, MiB, GiB), got {value!r}"
+        f"{argument} must be a number of bytes or a text like '64MiB' (B, K, M or G, or Ki, Mi, Gi), got {value!r}"
     )
 
 

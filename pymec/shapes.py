@@ -345,7 +345,7 @@ def dtype_name(argument: str, dtype: Any) -> str:
         raise TypeError(f"{argument} must be float32 or float64, got {dtype!s}; convert it with astype")
     if not given.isnative:
         raise TypeError(
-            f"{argument} must be in this machine's byte order, got {dtype!s}; convert it with astype('{given.name}')"
+            f"{argument} must be in this machine's byte order, got {dtype!s}; use astype('{given.name}')"
         )
     return given.name
 

@@ -113,7 +113,7 @@ def _set_num_threads(library: Any, n: int) -> None:
 _limit = _BlasLimit()
 
 
-class single_threaded_blas:  # noqa: N801 - a context manager, used like a function
+class single_threaded_blas:
     """BLAS runs on one thread inside this block, however many Python threads are in it."""
 
     def __enter__(self) -> None:

@@ -25,7 +25,7 @@ BAD = [
     ({"x": X.astype(int)}, TypeError, "x must be float32 or float64, got int64"),
     ({"x": X.astype(object)}, TypeError, "x must be float32 or float64, got object"),
     ({"x": X.astype(complex)}, TypeError, "x must be float32 or float64"),
-    ({"x": X.astype(">f4")}, TypeError, "byte order, got >f4; convert it with astype('float32')"),
+    ({"x": X.astype(">f4")}, TypeError, "byte order, got >f4; use astype('float32')"),
     ({"kernel": K.astype(np.float64)}, TypeError, "kernel is float64, but x is float32"),
     ({"x": X[:, ::2]}, ValueError, "x must be C-contiguous"),
     ({"x": np.asfortranarray(X)}, ValueError, "x must be C-contiguous"),

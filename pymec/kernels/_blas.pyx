@@ -25,7 +25,8 @@ cdef void gemm_rowmajor(
     """C (m × n) = A (m × k) · B (k × n) + beta · C, each row-major with its leading dimension.
 
     A and B are only read, so they may overlap other matrices: MEC's partitions are windows of one matrix,
-    each shifted by a few columns, lda a whole row of it.  With beta = 0 BLAS does not read C: it may hold anything, NaN included.
+    each shifted by a few columns, lda a whole row of it.  With beta = 0 BLAS does not read C: it may hold
+    anything, NaN included.
     """
     cdef char no_transpose = b"N"
     cdef blas_int m_ = <blas_int> m, n_ = <blas_int> n, k_ = <blas_int> k
