@@ -51,7 +51,7 @@ lint: $(VENV)/installed-dev ## ruff, cython-lint, codespell, mypy, stubtest
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint pymec
 	$(BIN)/codespell
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest --allowlist tests/stubtest-allowlist.txt $(STUBS)
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt $(STUBS)
 
 STUBS := $(patsubst pymec/kernels/%.pyi,pymec.kernels.%,$(wildcard pymec/kernels/*.pyi))
 
