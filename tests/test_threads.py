@@ -156,7 +156,7 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_convolves_on_one_thread():
+def test_a_forked_child_convolves_on_one_thread(tmp_path):
     """GNU's OpenMP would wait for ever in the child for its parent's threads."""
     script = """
 import os, threading, time, numpy as np, pymec
@@ -181,7 +181,8 @@ os.kill(pid, 9)
 raise SystemExit("the child hangs")
 """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
