@@ -15,7 +15,7 @@
 # A band is a run of output rows lowered together; the whole image is the band of all o_h rows.
 
 from pymec.kernels._geometry cimport Geometry
-from pymec.kernels._patch cimport clip
+from pymec.kernels._patch cimport clip, positions_up_to
 
 
 cdef struct Band:
@@ -42,11 +42,6 @@ cdef inline Py_ssize_t gcd(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     while b:
         a, b = b, a % b
     return a
-
-
-cdef inline Py_ssize_t positions_up_to(Py_ssize_t row, const Geometry* g) noexcept nogil:
-    """The number of tap positions 0, d_h, 2 d_h, ... that lie before image row `row`."""
-    return 0 if row <= 0 else (row + g.d_h - 1) / g.d_h
 
 
 cdef inline Py_ssize_t slots_before(Py_ssize_t position, Py_ssize_t n_slots, const Band* band,
@@ -106,6 +101,13 @@ cdef inline Py_ssize_t image_row(Py_ssize_t slot, const RowClass* c, const Band*
         return c.base + slot * g.d_h
     period = slot / band.step
     return c.base + (period * band.stride + slot - period * band.step) * g.d_h
+
+
+cdef inline Py_ssize_t rows_in_step(Py_ssize_t slot, const Band* band, const Geometry* g) noexcept nogil:
+    """How many stored rows, from a slot on, are each d_h below the one before in the image."""
+    if band.stride <= g.k_h:
+        return g.i_h  # all of them
+    return band.step - slot % band.step
 
 
 cdef inline Partition partition(Py_ssize_t i, const Band* band, const Geometry* g) noexcept nogil:

@@ -3,7 +3,8 @@
 One partition of L times K is a product of o_w × (k_h·k_w·i_c) × k_c.  OpenBLAS, in its builds for AVX-512
 CPUs, multiplies without packing as long as rows·reduction·columns is at most :data:`SMALL_PRODUCT`;
 past that it packs the same K again for each output row.  The rule below keeps every product under that
-limit and reads K as few times as it can.  It is arithmetic on sizes; nothing is measured here.
+limit and reads K as few times as it can.  It is arithmetic on sizes; nothing is measured here.  T, the paper's
+threshold between Solutions A and B, has a value for products cut and one for products left whole.
 """
 
 from __future__ import annotations
@@ -27,6 +28,15 @@ COLUMNS = 32
 
 PANEL_BYTES = 512 * 1024
 """What of K may stay in a core's cache while output rows go by: half of a common 1 MiB level-2 cache."""
+
+UNEVEN = 1.1
+"""How much more than an even share of the output rows a thread may get before channels are shared instead."""
+
+T_WHOLE = 100
+"""T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
+
+T_CUT = 10
+"""T for products cut small: Solution A only won at o_w = 5 and 10 (``profiling/solutions.py``, batch 4 and 32)."""
 
 
 class Pieces(NamedTuple):
@@ -78,14 +88,19 @@ def even_part(whole: int, most: int) -> int:
 def _output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) -> int:
     """Output rows per unit of work: one, where a row has work enough for what it reads of K.
 
-    Where the rows are short and a channel block's part of K is more than a core's cache, rows are taken
-    through each piece of K together, as many as leave every thread its share.
+    Where it hasn't, rows are taken through each piece of K together: a thread's share of all rows.  Threads
+    share channels instead where they would get uneven shares of the rows, or too few pixels for reading all of K.
     """
+    channel_blocks = -(-shape.k_cg // channels)
     panel_nbytes = shape.k_h * shape.k_w * shape.i_cg * channels * shape.itemsize
-    if columns >= COLUMNS or panel_nbytes <= PANEL_BYTES:
+    if channel_blocks == 1 and (columns >= COLUMNS or panel_nbytes <= PANEL_BYTES):
         return 1
-    channel_blocks = shape.groups * -(-shape.k_cg // channels)
+    images = shape.groups * shape.i_n * shape.o_w // max(columns, 1)
+    rows = images * shape.o_h
+    share = -(-rows // n_threads)
+    if share * columns >= COLUMNS and share * n_threads <= UNEVEN * rows:
+        return even_part(shape.o_h, share)
     row_blocks = 1
-    while channel_blocks * row_blocks % n_threads and channel_blocks * row_blocks < 4 * n_threads:
+    while images * channel_blocks * row_blocks % n_threads and images * channel_blocks * row_blocks < 4 * n_threads:
         row_blocks += 1
     return even_part(shape.o_h, -(-shape.o_h // row_blocks))

@@ -27,7 +27,7 @@ from cython.parallel import prange
 
 from pymec.kernels._blas cimport gemm_rowmajor
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels._patch cimport copy_patch_row, zero
+from pymec.kernels._patch cimport clip, copy_patch_rows, positions_up_to, zero
 
 
 cdef void lower_pixel(
@@ -38,13 +38,15 @@ cdef void lower_pixel(
     cdef Py_ssize_t x = pixel % g.o_w
     cdef Py_ssize_t y = pixel / g.o_w % g.o_h
     cdef Py_ssize_t n = pixel / g.o_w / g.o_h
-    cdef Py_ssize_t a, h
-    for a in range(g.k_h):
-        h = y * g.s_h - g.p_t + a * g.d_h
-        if 0 <= h < g.i_h:
-            copy_patch_row(I + (n * g.i_h + h) * g.i_w * g.i_c, target + a * chunk, x, group, g)
-        else:
-            zero(target + a * chunk, chunk)
+    cdef Py_ssize_t row = g.i_w * g.i_c
+    cdef Py_ssize_t top = y * g.s_h - g.p_t  # the image row under kernel row 0
+    # Kernel rows before a0 and from a1 on lie on padding.
+    cdef Py_ssize_t a0 = clip(positions_up_to(-top, g), 0, g.k_h)
+    cdef Py_ssize_t a1 = clip(positions_up_to(g.i_h - top, g), 0, g.k_h)
+    zero(target, a0 * chunk)
+    copy_patch_rows(I + (n * g.i_h + top + a0 * g.d_h) * row, g.d_h * row, a1 - a0,
+                    target + a0 * chunk, x, group, g)
+    zero(target + a1 * chunk, (g.k_h - a1) * chunk)
 
 
 cdef void lower_pixels(

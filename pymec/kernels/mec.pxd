@@ -8,6 +8,7 @@ from pymec.kernels._pieces cimport Pieces
 
 
 cdef void lower_strip(const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group,
+                      Py_ssize_t r0, Py_ssize_t r1,
                       const Band* band, const Geometry* g) noexcept nogil
 
 cdef void multiply_rows(const floating* L, const floating* K, floating* O, Py_ssize_t columns,

@@ -33,40 +33,58 @@ from libc.string cimport memcpy
 from pymec.kernels._blas cimport gemm_rowmajor
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport (
-    Band, Partition, RowClass, band_of_rows, image_row, partition, row_class,
+    Band, Partition, RowClass, band_of_rows, image_row, partition, row_class, rows_in_step,
 )
-from pymec.kernels._patch cimport copy_patch_row, zero
+from pymec.kernels._patch cimport copy_patch_rows, zero
 from pymec.kernels._pieces cimport Pieces, pieces_of
 
-from pymec.kernels._pieces import small_products, whole_products
+from pymec.kernels._pieces import T_CUT, T_WHOLE, small_products, whole_products
 
 # Stage 1: lowering (Algorithm 1, lines 2-6; Algorithm 2, lines 4-7) ------------------------------------
 
 
 cdef void lower_strip(
     const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group,
-    const Band* band, const Geometry* g
+    Py_ssize_t r0, Py_ssize_t r1, const Band* band, const Geometry* g
 ) noexcept nogil:
-    """L[n, x, h, 0:k_w, 0:i_c] = I[n, h, x·s_w : x·s_w + k_w, 0:i_c] for every row h the band keeps."""
-    cdef Py_ssize_t chunk = g.k_w * g.i_cg
-    cdef Py_ssize_t j, slot, h
+    """L[n, x, h, 0:k_w, 0:i_c] = I[n, h, x·s_w : x·s_w + k_w, 0:i_c] for rows r0 .. r1 of those the band keeps."""
+    cdef Py_ssize_t chunk = g.k_w * g.i_cg, row = g.i_w * g.i_c
+    cdef Py_ssize_t before = 0  # rows kept by the classes before this one
+    cdef Py_ssize_t j, r, end, slot, run
     cdef RowClass kept
     for j in range(band.n_classes):
         kept = row_class(j, band, g)
-        for slot in range(kept.first, kept.end):
-            h = image_row(slot, &kept, band, g)
-            copy_patch_row(I + (n * g.i_h + h) * g.i_w * g.i_c, strip, x, group, g)
-            strip += chunk
+        r = max(r0, before)
+        end = min(r1, before + kept.end - kept.first)
+        while r < end:
+            slot = kept.first + r - before
+            run = min(rows_in_step(slot, band, g), end - r)
+            copy_patch_rows(I + (n * g.i_h + image_row(slot, &kept, band, g)) * row, g.d_h * row, run,
+                            strip + r * chunk, x, group, g)
+            r += run
+        before += kept.end - kept.first
 
 
-cdef void lower_unit(
-    const floating* I, floating* L, Py_ssize_t unit, const Band* band, const Geometry* g
+cdef void lower_share(
+    const floating* I, floating* L, Py_ssize_t share, Py_ssize_t shares, const Band* band, const Geometry* g
 ) noexcept nogil:
-    """One strip of L, counted through groups, images and output columns."""
-    cdef Py_ssize_t x = unit % g.o_w
-    cdef Py_ssize_t n = unit / g.o_w % g.i_n
-    cdef Py_ssize_t group = unit / g.o_w / g.i_n
-    lower_strip(I, L + unit * band.rows * g.k_w * g.i_cg, n, x, group, band, g)
+    """One thread's share of L: the rows, in every strip, that its output rows will read in stage 2.
+
+    What stays with one core needn't cross to another: copying over lines that another core has read took up
+    to ten times as long.  Shares begin at different strips, so as not to meet at a line that two have in common.
+    """
+    cdef Py_ssize_t rows = g.groups * g.i_n * band.rows
+    cdef Py_ssize_t first = share * rows / shares, end = (share + 1) * rows / shares
+    cdef Py_ssize_t image, r0, r1, i, x
+    while first < end:
+        image = first / band.rows  # counted through groups and images
+        r0 = first - image * band.rows
+        r1 = min(r0 + end - first, band.rows)
+        for i in range(g.o_w):
+            x = (i + share * g.o_w / shares) % g.o_w
+            lower_strip(I, L + (image * g.o_w + x) * band.rows * g.k_w * g.i_cg,
+                        image % g.i_n, x, image / g.i_n, r0, r1, band, g)
+        first += r1 - r0
 
 
 # Stage 2: the products (Algorithm 1, lines 7-11; Algorithm 2, lines 9-13 and 21-25) ---------------------
@@ -121,14 +139,14 @@ cdef void multiply_unit(
 ) noexcept nogil:
     """One unit of parallel work: a block of output rows of one image, a block of channels of one group.
 
-    Rows count fastest and channels slower, so that a thread's neighbouring units meet the same part of K.
+    Channels count fastest, then rows, images and groups: a thread stays with the rows of L it has lowered.
     """
     cdef Py_ssize_t row_blocks = (band.n_y + pieces.output_rows - 1) / pieces.output_rows
     cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
-    cdef Py_ssize_t i0 = unit % row_blocks * pieces.output_rows
-    cdef Py_ssize_t n = unit / row_blocks % images
-    cdef Py_ssize_t block = unit / row_blocks / images % channel_blocks
-    cdef Py_ssize_t group = unit / row_blocks / images / channel_blocks
+    cdef Py_ssize_t block = unit % channel_blocks
+    cdef Py_ssize_t i0 = unit / channel_blocks % row_blocks * pieces.output_rows
+    cdef Py_ssize_t n = unit / channel_blocks / row_blocks % images
+    cdef Py_ssize_t group = unit / channel_blocks / row_blocks / images
     cdef Py_ssize_t m0 = group * g.k_cg + block * pieces.channels
     multiply_rows(L + (group * images + n) * columns * band.rows * g.k_w * g.i_cg, K,
                   O + n * g.o_h * columns * g.k_c, columns,
@@ -156,13 +174,6 @@ cdef void copy_row(const floating* O, floating* L, Py_ssize_t unit, const Geomet
 
 # What Python calls -------------------------------------------------------------------------------------
 
-T_WHOLE = 100
-"""T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
-
-T_CUT = 10
-"""T for products cut small: Solution A only won at o_w = 5 and 10 (``profiling/solutions.py``, batch 4 and 32)."""
-
-
 def choose_solution(shape, int T):
     """Algorithm 2, line 8: ``"A"`` if o_w <= T and \\|O\\| <= \\|L\\|, otherwise ``"B"``.
 
@@ -184,7 +195,7 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     """
     cdef Geometry g = geometry(shape)
     cdef Band band = band_of_rows(0, g.o_h, &g)
-    cdef Py_ssize_t unit
+    cdef Py_ssize_t share
     check_threads(n_threads)
     check_operands(&g, x.shape, NULL, NULL)
     check_room("L", L.shape[0], shape.mec_size)
@@ -193,8 +204,8 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef floating* to = &L[0]
     with nogil:
-        for unit in prange(g.groups * g.i_n * g.o_w, num_threads=n_threads, schedule="static"):
-            lower_unit(I, to, unit, &band, &g)
+        for share in prange(n_threads, num_threads=n_threads, schedule="static"):
+            lower_share(I, to, share, n_threads, &band, &g)
 
 
 def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,

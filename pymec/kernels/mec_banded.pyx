@@ -43,7 +43,7 @@ cdef void convolve_band(
     cdef Band band = band_of_rows(y0, min(band_rows, g.o_h - y0), g)
     cdef Py_ssize_t x, m, m_end = (group + 1) * g.k_cg
     for x in range(g.o_w):
-        lower_strip(I, L + x * band.rows * g.k_w * g.i_cg, n, x, group, &band, g)
+        lower_strip(I, L + x * band.rows * g.k_w * g.i_cg, n, x, group, 0, band.rows, &band, g)
     m = group * g.k_cg
     while m < m_end:
         multiply_rows(L, K, O + (n * g.o_h + y0) * g.o_w * g.k_c, g.o_w, 0, band.n_y,
