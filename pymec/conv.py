@@ -52,7 +52,8 @@ def conv2d(
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.
     accuracy : {"exact", "fast"}
-        "exact": only algorithms that add up the very products of the definition, in some order.
+        What ``algorithm="auto"`` may take.  "exact": only algorithms that add up the very products of the
+        definition, in some order.  "fast": also Winograd and FFT, with the error bound of their registry row.
     workspace_limit : int or str, optional
         Bytes, or a text like "64MiB".  The call allocates no more scratch than that, or raises.
     workspace : array, optional

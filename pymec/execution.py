@@ -5,6 +5,7 @@ All that can fail comes first, so that after an error ``out`` is as it was.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,6 +34,16 @@ class Recipe:
         """Bytes of one call: the algorithm's formula and the layout's conversions."""
         return (self.schedule.size + layouts.conversion_size(self.shape)) * self.shape.itemsize
 
+    @cached_property
+    def prepared_nbytes(self) -> int:
+        """Those of them that depend on the kernel alone."""
+        return self.schedule.prepared * self.shape.itemsize
+
+    def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
+        """Write what depends on the kernel (h-w-i-o) alone."""
+        assert self.algorithm.prepare is not None
+        self.algorithm.prepare(kernel, prepared, self.shape, self.n_threads, **self.schedule.options)
+
     def checked_kernel(self, kernel: Any) -> NDArray:
         """The kernel as an array of the recipe's shape and dtype, or an error."""
         return checked("kernel", kernel, self.shape, self._outer(self.shape.kernel_shape, (3, 2, 0, 1)))
@@ -45,9 +56,15 @@ class Recipe:
         return inner if self.shape.layout == "NHWC" else tuple(inner[axis] for axis in order)
 
 
-def execute(recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace: Any) -> NDArray:
-    """Check the arrays, allocate what was not given, run the kernel, return ``out``."""
+def execute(
+    recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace: Any, prepared: NDArray | None = None
+) -> NDArray:
+    """Check the arrays, allocate what was not given, run the kernel, return ``out``.
+
+    ``prepared`` is what :meth:`Recipe.prepare` wrote, if the caller kept it.
+    """
     shape, row = recipe.shape, recipe.algorithm
+    needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)
     x = recipe.checked_x(x)
     kernel = recipe.checked_kernel(kernel)
     if bias is not None:
@@ -56,7 +73,7 @@ def execute(recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace:
         _check_written("out", out)
         checked("out", out, shape, shape.outer_output_shape)
     if workspace is not None:
-        workspace = _checked_workspace(workspace, recipe)
+        workspace = _checked_workspace(workspace, recipe, needed)
     _check_apart({"out": out, "workspace": workspace}, {"x": x, "kernel": kernel, "bias": bias})
 
     if out is None:
@@ -64,19 +81,21 @@ def execute(recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace:
     if out.size == 0:
         return out
     if workspace is None:
-        workspace = _allocated(recipe, "workspace", recipe.workspace_nbytes)
+        workspace = _allocated(recipe, "workspace", needed)
     scratch = workspace.view(shape.dtype)
     conversion = layouts.conversion_size(shape)
     inner_out = out
     if conversion:
         x, kernel, inner_out = layouts.enter(x, kernel, scratch, shape)
         scratch = scratch[conversion:]
-    arguments = (x, kernel, inner_out, scratch, shape, recipe.n_threads)
-    if row.uses_blas:
-        with single_threaded_blas():
-            row.run(*arguments, **recipe.schedule.options)
-    else:
-        row.run(*arguments, **recipe.schedule.options)
+    with single_threaded_blas() if row.uses_blas else nullcontext():
+        options = recipe.schedule.options
+        if row.prepare is not None:
+            if prepared is None:
+                prepared, scratch = np.split(scratch, [recipe.schedule.prepared])
+                recipe.prepare(kernel, prepared)
+            options = {**options, "prepared": prepared}
+        row.run(x, kernel, inner_out, scratch, shape, recipe.n_threads, **options)
     if bias is not None:
         with np.errstate(all="ignore"):  # as in the kernels: infinities are results, not errors
             np.add(inner_out, bias, out=inner_out)
@@ -127,10 +146,10 @@ def _check_written(argument: str, value: Any) -> None:
         raise ValueError(f"{argument} is read-only; pass an array that may be written")
 
 
-def _checked_workspace(workspace: Any, recipe: Recipe) -> NDArray[np.uint8]:
+def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[np.uint8]:
     """The caller's workspace as the bytes that will be used."""
     _check_written("workspace", workspace)
-    needed, itemsize = recipe.workspace_nbytes, recipe.shape.itemsize
+    itemsize = recipe.shape.itemsize
     if not workspace.flags.c_contiguous:
         raise ValueError("workspace must be C-contiguous; pass for instance numpy.empty(nbytes, numpy.uint8)")
     if workspace.nbytes < needed:

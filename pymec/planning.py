@@ -294,7 +294,7 @@ class ConvPlan:
     workspace_nbytes : int
         Scratch that each call needs.
     prepared_nbytes : int
-        What :meth:`prepare` keeps beyond the caller's own kernel.
+        What :meth:`prepare` keeps beyond the caller's own kernel (a transformed copy of it, for Winograd).
     shape : ConvShape
     n_threads : int
     """
@@ -302,11 +302,12 @@ class ConvPlan:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self._kernel: NDArray | None = None
+        self._prepared: NDArray | None = None
         self.shape = recipe.shape
         self.algorithm = recipe.algorithm.name
-        self.workspace_nbytes = recipe.workspace_nbytes
+        self.workspace_nbytes = recipe.workspace_nbytes - recipe.prepared_nbytes
         self.n_threads = recipe.n_threads
-        self.prepared_nbytes = 0
+        self.prepared_nbytes = recipe.prepared_nbytes
 
     def __repr__(self) -> str:
         return (
@@ -315,15 +316,25 @@ class ConvPlan:
         )
 
     def prepare(self, kernel: Any) -> ConvPlan:
-        """Keep the kernel for the calls to come (as it is, no copy is made) and return the plan."""
-        self._kernel = self._recipe.checked_kernel(kernel)
+        """Keep the kernel for the calls to come and return the plan.
+
+        The kernel is kept as it is, without a copy; what an algorithm makes of it beforehand takes
+        ``prepared_nbytes`` more.
+        """
+        kernel = self._recipe.checked_kernel(kernel)
+        if self._recipe.algorithm.prepare is not None:
+            inner = kernel if self.shape.layout == "NHWC" else np.ascontiguousarray(kernel.transpose(2, 3, 1, 0))
+            prepared = np.empty(self._recipe.schedule.prepared, self.shape.dtype)
+            self._recipe.prepare(inner, prepared)
+            self._prepared = prepared
+        self._kernel = kernel
         return self
 
     def __call__(self, x: Any, bias: Any = None, *, out: Any = None, workspace: Any = None) -> NDArray:
         """Convolve ``x``, which has the shape and dtype the plan was made for; see :func:`pymec.conv2d`."""
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
-        return execute(self._recipe, x, self._kernel, bias, out, workspace)
+        return execute(self._recipe, x, self._kernel, bias, out, workspace, self._prepared)
 
 
 def plan(
@@ -371,12 +382,12 @@ def plan(
         raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {algorithm!r}")
     made = recipe(shape, algorithm, accuracy, limit, n_threads)
     if tune:
-        made = _fastest(shape, limit, made.n_threads) or made
+        made = _fastest(shape, accuracy, limit, made.n_threads) or made
     return ConvPlan(made)
 
 
-def _fastest(shape: ConvShape, limit: int | None, n_threads: int) -> Recipe | None:
-    """Time every algorithm that fits on random data: the best of three runs after a warm-up."""
+def _fastest(shape: ConvShape, accuracy: str, limit: int | None, n_threads: int) -> Recipe | None:
+    """Time every algorithm that may be taken on random data: the best of three runs after a warm-up."""
     rng = np.random.default_rng(0)
     nchw = shape.layout == "NCHW"
     x = rng.standard_normal(shape.input_shape).astype(shape.dtype)
@@ -385,7 +396,7 @@ def _fastest(shape: ConvShape, limit: int | None, n_threads: int) -> Recipe | No
         x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
     best, best_time = None, math.inf
     for row in registry.ALGORITHMS.values():
-        if row.unsupported(shape) is not None:
+        if row.unsupported(shape) is not None or (row.accuracy == "fast" and accuracy == "exact"):
             continue
         made = _recipe_of(row, shape, limit, n_threads)
         if limit is not None and made.workspace_nbytes > limit:

@@ -36,7 +36,7 @@ T_WHOLE = 100
 """T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
 
 T_CUT = 12
-"""T for products cut small: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``, batch 4)."""
+"""T for products cut small: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``)."""
 
 
 class Pieces(NamedTuple):
@@ -107,7 +107,7 @@ def _output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) 
     share = -(-rows // n_threads)
     if share * columns >= COLUMNS and share * n_threads <= UNEVEN * rows:
         return even_part(shape.o_h, share)
-    row_blocks = 1
-    while images * channel_blocks * row_blocks % n_threads and images * channel_blocks * row_blocks < 4 * n_threads:
+    row_blocks, units = 1, images * channel_blocks
+    while units * row_blocks % n_threads and units * row_blocks < 4 * n_threads:
         row_blocks += 1
     return even_part(shape.o_h, -(-shape.o_h // row_blocks))

@@ -1,0 +1,100 @@
+"""What a row of the registry is, and what several families' rows share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pymec import reference
+from pymec.kernels._blas import BLAS_INT_MAX
+from pymec.shapes import ConvShape
+
+SLICE_BYTES = 512 * 1024
+"""What a thread's slice of a bounded algorithm may take without a limit: half of a 1 MiB level-2 cache."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What one call of an algorithm takes: elements of workspace, and options for its ``run``.
+
+    The first ``prepared`` elements of the workspace depend on the kernel alone: a plan keeps them.
+    """
+
+    size: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prepared: int = 0
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A row of the table.
+
+    Attributes
+    ----------
+    name, idea, source, formula : str
+        What it is called, does, comes from; its workspace in elements, in the paper's symbols.
+    order : {"none", "bounded", "k", "k²"}
+        How the workspace grows: not at all, with a chosen tile, with one or both kernel extents.
+    ours : bool
+        Whether it goes beyond what its source describes.
+    unsupported : callable
+        ``unsupported(shape)`` gives the reason why the algorithm can't do a shape, or None.
+    schedule : callable
+        ``schedule(shape, n_threads, limit)`` gives a :class:`Schedule`.  ``limit`` is in elements, or None;
+        bounded algorithms keep to it if they can and give their smallest schedule if not.
+    run : callable
+        ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous.
+        With ``prepare``, also ``prepared=``; its elements are then not part of ``workspace``.
+    prepare : callable, optional
+        ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
+    uses_blas : bool
+        Whether BLAS must be held to one thread while it runs.
+    accuracy : {"exact", "fast"}
+        "exact" adds up the very products of the definition; "fast" computes with others (Winograd, FFT).
+    bound : str
+        How far rounding may take an output from the exact one, u being the unit roundoff.
+    error_bound : callable
+        ``error_bound(x, kernel, shape)`` is that bound for given arrays, element by element.
+    """
+
+    name: str
+    idea: str
+    source: str
+    formula: str
+    order: str
+    unsupported: Callable[[ConvShape], str | None]
+    schedule: Callable[[ConvShape, int, int | None], Schedule]
+    run: Callable[..., None]
+    prepare: Callable[..., None] | None = None
+    uses_blas: bool = True
+    ours: bool = False
+    accuracy: str = "exact"
+    bound: str = "(k_h·k_w·i_c/G + 1)·u·Σ|I·K|"
+    error_bound: Callable[[NDArray, NDArray, ConvShape], NDArray] = reference.error_bound
+
+
+def blas_limit(**extents: int) -> str | None:
+    """The reason why a product is too large for BLAS's integer, if one of its extents is."""
+    name, largest = max(extents.items(), key=lambda item: item[1])
+    if largest <= BLAS_INT_MAX:
+        return None
+    return f"its {name.replace('_', ' ')} of {largest} is more than BLAS's integer counts ({BLAS_INT_MAX})"
+
+
+def any_shape(shape: ConvShape) -> None:
+    """For ``unsupported``: there is nothing the algorithm can't do."""
+    return None
+
+
+def no_workspace(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """For ``schedule``: zero bytes, whatever the shape."""
+    return Schedule(0)
+
+
+def thread_slices(units: int, n_threads: int, smallest: int, limit: int | None) -> int:
+    """Threads with a slice of workspace each: no more than there is work for, or room."""
+    slices = max(1, min(n_threads, units))
+    return slices if limit is None else max(1, min(slices, limit // max(smallest, 1)))

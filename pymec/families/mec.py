@@ -1,0 +1,131 @@
+"""The paper's algorithms, and MEC in bands."""
+
+from __future__ import annotations
+
+from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, thread_slices
+from pymec.kernels import mec, mec_banded
+from pymec.kernels._blas import BLAS_INT_MAX
+from pymec.kernels._pieces import small_products
+from pymec.shapes import ConvShape
+from pymec.threads import blas_multiplies_small_products_unpacked
+
+_PAPER = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
+
+
+def _mec_limit(shape: ConvShape) -> str | None:
+    return blas_limit(
+        GEMM_row_count=shape.o_w,
+        GEMM_leading_dimension=max(shape.lowered_rows(), shape.k_h) * shape.k_w * shape.i_cg,
+        GEMM_column_count=shape.k_c,
+    )
+
+
+def _mec_cut_limit(shape: ConvShape) -> str | None:
+    return _mec_a_limit(shape) if mec.choose_solution(shape, mec.T_CUT) == "A" else _mec_limit(shape)
+
+
+def _mec_a_limit(shape: ConvShape) -> str | None:
+    return blas_limit(GEMM_row_count=shape.i_n * shape.o_w) or _mec_limit(shape)
+
+
+def _banded_limit(shape: ConvShape) -> str | None:
+    return blas_limit(
+        GEMM_row_count=shape.o_w,
+        GEMM_leading_dimension=shape.k_h * shape.k_w * shape.i_cg,
+        GEMM_column_count=shape.k_c,
+    )
+
+
+def _mec(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(0 if shape.is_pointwise else shape.mec_size)
+
+
+def _mec_vanilla(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return _mec(shape.single_image(), n_threads, limit)
+
+
+def _mec_a(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    if shape.is_pointwise or shape.i_n <= 1:
+        return _mec(shape, n_threads, limit)
+    return Schedule(max(shape.mec_size, shape.output_size))
+
+
+def _mec_cut(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(_mec(shape, n_threads, limit).size, {"cut": blas_multiplies_small_products_unpacked()})
+
+
+def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    bands = shape.groups * max(1, shape.i_n) * shape.o_h
+    slices = thread_slices(bands, n_threads, shape.band_size(1), limit)
+    room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
+    room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
+    room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
+    most = min(-(-bands // slices), shape.o_h)  # no band larger than a thread's share
+    # A band of b rows keeps at least (b - 1)·min(s_h, k_h) image rows: no more than these need be tried.
+    strip_rows = room // (shape.o_w * shape.k_w * shape.i_cg)
+    band_rows = max(1, min(most, strip_rows // min(shape.s_h, shape.k_h) + 1))
+    low = 1
+    while low < band_rows:
+        middle = (low + band_rows + 1) // 2
+        if shape.band_size(middle) <= room:
+            low = middle
+        else:
+            band_rows = middle - 1
+    pieces = small_products(shape, shape.o_w, n_threads) if blas_multiplies_small_products_unpacked() else None
+    options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
+    return Schedule(slices * shape.band_size(band_rows), options)
+
+
+ROWS = (
+    Algorithm(
+        name="mec_vanilla",
+        idea="Algorithm 1, one image at a time",
+        source=f"{_PAPER}, Algorithm 1",
+        formula="o_w·r_h·k_w·i_c",
+        order="k",
+        unsupported=_mec_limit,
+        schedule=_mec_vanilla,
+        run=mec.run_vanilla,
+    ),
+    Algorithm(
+        name="mec_a",
+        idea="Algorithm 2, Solution A: o_h products of i_n·o_w rows, then the repair",
+        source=f"{_PAPER}, Algorithm 2, lines 9-19",
+        formula="i_n·o_w·r_h·k_w·i_c, with i_n > 1 at least i_n·o_h·o_w·k_c",
+        order="k",
+        unsupported=_mec_a_limit,
+        schedule=_mec_a,
+        run=mec.run_a,
+    ),
+    Algorithm(
+        name="mec_b",
+        idea="Algorithm 2, Solution B: i_n·o_h products of o_w rows",
+        source=f"{_PAPER}, Algorithm 2, lines 21-25",
+        formula="i_n·o_w·r_h·k_w·i_c",
+        order="k",
+        unsupported=_mec_limit,
+        schedule=_mec,
+        run=mec.run_b,
+    ),
+    Algorithm(
+        name="mec",
+        idea="Algorithm 2 with line 8's choice, its products cut to the size BLAS runs fastest",
+        source=f"{_PAPER}, Algorithm 2",
+        formula="i_n·o_w·r_h·k_w·i_c",
+        order="k",
+        unsupported=_mec_cut_limit,
+        schedule=_mec_cut,
+        run=mec.run,
+    ),
+    Algorithm(
+        name="mec_banded",
+        idea="MEC on a band of b output rows at a time",
+        source=f"ours, after {_PAPER}",
+        formula="slices·o_w·r_b·k_w·i_c/G",
+        order="bounded",
+        unsupported=_banded_limit,
+        schedule=_mec_banded,
+        run=mec_banded.run,
+        ours=True,
+    ),
+)
