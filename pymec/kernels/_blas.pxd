@@ -8,3 +8,10 @@ cdef void gemm_rowmajor(
     const floating* B, Py_ssize_t ldb,
     floating beta, floating* C, Py_ssize_t ldc,
 ) noexcept nogil
+
+cdef void gemm_rowmajor_transposed(
+    bint transpose_A, bint transpose_B, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+    const floating* A, Py_ssize_t lda,
+    const floating* B, Py_ssize_t ldb,
+    floating beta, floating* C, Py_ssize_t ldc,
+) noexcept nogil

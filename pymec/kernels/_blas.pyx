@@ -28,20 +28,31 @@ cdef void gemm_rowmajor(
     each shifted by a few columns, lda a whole row of it.  With beta = 0 BLAS does not read C: it may hold
     anything, NaN included.
     """
-    cdef char no_transpose = b"N"
+    gemm_rowmajor_transposed(False, False, m, n, k, A, lda, B, ldb, beta, C, ldc)
+
+
+cdef void gemm_rowmajor_transposed(
+    bint transpose_A, bint transpose_B, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+    const floating* A, Py_ssize_t lda,
+    const floating* B, Py_ssize_t ldb,
+    floating beta, floating* C, Py_ssize_t ldc,
+) noexcept nogil:
+    """:c:func:`gemm_rowmajor`, with A stored as k × m, or B as n × k, where it is to be transposed."""
+    cdef char* flags = b"NT"
     cdef blas_int m_ = <blas_int> m, n_ = <blas_int> n, k_ = <blas_int> k
     cdef blas_int lda_ = <blas_int> lda, ldb_ = <blas_int> ldb, ldc_ = <blas_int> ldc
     cdef floating one = 1
     # BLAS declares no const; it does not write A and B, so the casts take nothing away.
     if floating is float:
-        sgemm(&no_transpose, &no_transpose, &n_, &m_, &k_, &one, <float*> B, &ldb_, <float*> A, &lda_,
+        sgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, <float*> B, &ldb_, <float*> A, &lda_,
               &beta, C, &ldc_)
     else:
-        dgemm(&no_transpose, &no_transpose, &n_, &m_, &k_, &one, <double*> B, &ldb_, <double*> A, &lda_,
+        dgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, <double*> B, &ldb_, <double*> A, &lda_,
               &beta, C, &ldc_)
 
 
-def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, floating beta=0):
+def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, floating beta=0,
+         bint transpose_A=False, bint transpose_B=False):
     """C = A·B + beta·C for row-major matrices (tests and lessons call this; kernels use the C function).
 
     Parameters
@@ -51,29 +62,33 @@ def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, float
         least their length, and the rows of A and B may overlap those of another matrix.
     beta : float
         What C is multiplied with before the product is added.
+    transpose_A, transpose_B : bool
+        A of shape (k, m), or B of shape (n, k), is multiplied as its transpose, without a copy.
 
     Raises
     ------
     ValueError
         If the shapes do not fit each other, or a row's elements are not adjacent, or rows run into each other.
     """
-    cdef Py_ssize_t m = A.shape[0], k = A.shape[1], n = B.shape[1]
+    cdef Py_ssize_t m = A.shape[transpose_A], k = A.shape[not transpose_A], n = B.shape[not transpose_B]
     cdef Py_ssize_t size = sizeof(floating)
-    if B.shape[0] != k or C.shape[0] != m or C.shape[1] != n:
-        raise ValueError(f"A {(m, k)} times B {(B.shape[0], n)} does not give C {(C.shape[0], C.shape[1])}")
+    if B.shape[transpose_B] != k or C.shape[0] != m or C.shape[1] != n:
+        raise ValueError(f"A {(m, k)} times B {(B.shape[transpose_B], n)} does not give C {(C.shape[0], C.shape[1])}")
     if m == 0 or n == 0 or k == 0:
         raise ValueError("an empty product is no work for BLAS")
     for name, rows, columns, row_stride, stride in (
-        ("A", m, k, A.strides[0], A.strides[1]),
-        ("B", k, n, B.strides[0], B.strides[1]),
+        ("A", A.shape[0], A.shape[1], A.strides[0], A.strides[1]),
+        ("B", B.shape[0], B.shape[1], B.strides[0], B.strides[1]),
         ("C", m, n, C.strides[0], C.strides[1]),
     ):
         if (columns > 1 and stride != size) or (rows > 1 and row_stride < columns * size) or row_stride % size:
             raise ValueError(f"{name} is not row-major: strides {(row_stride, stride)} for {columns} columns")
-    cdef Py_ssize_t lda = max(A.strides[0] // size, k)
-    cdef Py_ssize_t ldb = max(B.strides[0] // size, n)
+    cdef Py_ssize_t lda = max(A.strides[0] // size, A.shape[1])
+    cdef Py_ssize_t ldb = max(B.strides[0] // size, B.shape[1])
     cdef Py_ssize_t ldc = max(C.strides[0] // size, n)
     if max(m, n, k, lda, ldb, ldc) > BLAS_INT_MAX:
         raise ValueError(f"a dimension passes BLAS's integer ({BLAS_INT_MAX})")
     with nogil:
-        gemm_rowmajor(m, n, k, &A[0, 0], lda, &B[0, 0], ldb, beta, &C[0, 0], ldc)
+        gemm_rowmajor_transposed(
+            transpose_A, transpose_B, m, n, k, &A[0, 0], lda, &B[0, 0], ldb, beta, &C[0, 0], ldc
+        )

@@ -103,6 +103,18 @@ cdef inline Py_ssize_t image_row(Py_ssize_t slot, const RowClass* c, const Band*
     return c.base + (period * band.stride + slot - period * band.step) * g.d_h
 
 
+cdef inline Py_ssize_t stored_image_row(Py_ssize_t r, const Band* band, const Geometry* g) noexcept nogil:
+    """The image row that a strip keeps as its row r; no two of them are the same."""
+    cdef Py_ssize_t j
+    cdef RowClass kept
+    for j in range(band.n_classes):
+        kept = row_class(j, band, g)
+        if r < kept.end - kept.first:
+            return image_row(kept.first + r, &kept, band, g)
+        r -= kept.end - kept.first
+    return -1  # there are not so many rows
+
+
 cdef inline Py_ssize_t rows_in_step(Py_ssize_t slot, const Band* band, const Geometry* g) noexcept nogil:
     """How many stored rows, from a slot on, are each d_h below the one before in the image."""
     if band.stride <= g.k_h:

@@ -83,3 +83,24 @@ cdef inline void copy_patch_rows(
         return
     for r in range(rows):
         copy_patch_row(image_row + r * row_step, target + r * chunk, x, group, g)
+
+
+cdef inline void add_patch_row(
+    const floating* patch_row, floating* image_row, Py_ssize_t x, Py_ssize_t group, const Geometry* g
+) noexcept nogil:
+    """The adjoint of copy_patch_row: image_row[x*s_w - p_l + b*d_w, group*i_cg + c] += patch_row[b, c]."""
+    cdef Py_ssize_t first = x * g.s_w - g.p_l
+    cdef Py_ssize_t b, c, column, before, inside
+    if g.d_w == 1 and g.groups == 1:
+        before = clip(-first, 0, g.k_w)
+        inside = clip(g.i_w - first, before, g.k_w) - before
+        image_row += (first + before) * g.i_c
+        patch_row += before * g.i_c
+        for c in range(inside * g.i_c):
+            image_row[c] += patch_row[c]
+        return
+    for b in range(g.k_w):
+        column = first + b * g.d_w
+        if 0 <= column < g.i_w:
+            for c in range(g.i_cg):
+                image_row[column * g.i_c + group * g.i_cg + c] += patch_row[b * g.i_cg + c]

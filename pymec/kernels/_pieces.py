@@ -70,6 +70,7 @@ def small_products(shape: ConvShape, columns: int, n_threads: int) -> Pieces:
     """
     patch = shape.k_h * shape.k_w * shape.i_cg
     channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
+    columns = max(columns, 1)  # there are none without an image
     most = min(SMALL_PRODUCT // min(columns, COLUMNS), PANEL_BYTES // shape.itemsize) // channels
     reduction = even_part(patch, most)
     most = SMALL_PRODUCT // (channels * reduction)
@@ -79,6 +80,53 @@ def small_products(shape: ConvShape, columns: int, n_threads: int) -> Pieces:
         channels,
         _output_rows(shape, columns, channels, n_threads),
     )
+
+
+class GradPieces(NamedTuple):
+    """A block of dK, reduction by channels, and the output pixels that go into it at once."""
+
+    reduction: int
+    columns: int
+    channels: int
+
+
+def grad_pieces(shape: ConvShape, rows: int, taps: int, n_threads: int) -> GradPieces:
+    """Cut the products of the kernel's gradient: blocks of dK that stay in cache, some for every thread.
+
+    Parameters
+    ----------
+    shape : ConvShape
+    rows : int
+        Rows of dK in the whole product: a patch, or the input channels of one tap.
+    taps : int
+        How many such products there are.
+    n_threads : int
+
+    Returns
+    -------
+    GradPieces
+    """
+    channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
+    blocks = shape.groups * taps * -(-shape.k_cg // channels)
+    row_blocks = max(-(-rows // CHANNELS), 1)
+    while blocks * row_blocks % n_threads and blocks * row_blocks < 4 * n_threads:
+        row_blocks += 1
+    reduction = -(-rows // row_blocks)
+    return GradPieces(reduction, even_part(shape.o_w, SMALL_PRODUCT // (channels * reduction)), channels)
+
+
+class InputGradPieces(NamedTuple):
+    """The largest piece of a product dO·Kᵀ: columns of it, and output pixels.  Its reduction is k_c/G."""
+
+    columns: int
+    pixels: int
+
+
+def input_grad_pieces(shape: ConvShape, columns: int) -> InputGradPieces:
+    """Cut products of o_w output pixels by ``columns`` elements of dI or dL into small ones."""
+    pixels = min(shape.o_w, COLUMNS)
+    columns = even_part(columns, SMALL_PRODUCT // (pixels * shape.k_cg))
+    return InputGradPieces(columns, even_part(shape.o_w, SMALL_PRODUCT // (columns * shape.k_cg)))
 
 
 def even_part(whole: int, most: int) -> int:
