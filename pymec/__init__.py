@@ -9,7 +9,8 @@ A call goes down one street, and nothing points back up::
                                                          │
                                      memory: predicted bytes  ⟷  memray's measured bytes
 
-``registry.ALGORITHMS`` is the one table that names every algorithm.  The kernels allocate nothing: all
+``registry.ALGORITHMS`` is the one table that names every algorithm, and ``registry.TABLES`` has it beside the
+gradients'; the rows are in ``families``, a module each.  The kernels allocate nothing: all
 scratch is one block made by :mod:`pymec.workspace`, so memray finds it on one line, and what a formula
 predicts is what is measured, to the byte.
 
@@ -22,7 +23,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pymec import layers
-from pymec.conv import conv2d
+from pymec.conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
 from pymec.planning import ConvPlan, Explanation, explain, plan, workspace_size
 from pymec.registry import names as algorithms
 from pymec.shapes import ConvShape, UnsupportedShape
@@ -40,6 +41,8 @@ __all__ = [
     "UnsupportedShape",
     "algorithms",
     "conv2d",
+    "conv2d_input_grad",
+    "conv2d_kernel_grad",
     "explain",
     "layers",
     "memory",

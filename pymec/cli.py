@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from pymec import ConvShape, layers, planning, registry
+from pymec.operations import OPERATIONS
 from pymec.show_versions import show_versions, versions
 
 OK, CHECK_FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -66,7 +67,12 @@ def _report(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     x_shape, kernel_shape, options = _convolution(arguments)
     explanation = planning.explain(
-        x_shape, kernel_shape, **options, workspace_limit=arguments.limit, n_threads=arguments.threads
+        x_shape,
+        kernel_shape,
+        **options,
+        operation=arguments.operation,
+        workspace_limit=arguments.limit,
+        n_threads=arguments.threads,
     )
     if arguments.json:
         _print_json(asdict(explanation))
@@ -83,6 +89,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     found = memory.measure_shape(
         ConvShape.from_shapes(x_shape, kernel_shape, **options),
         arguments.algorithm,
+        operation=arguments.operation,
         workspace_limit=arguments.limit,
         n_threads=arguments.threads,
         record=arguments.record,
@@ -238,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         "What every algorithm would need for a convolution, and which one 'auto' takes.",
         "pymec explain cv4 --batch 4 --limit 1MiB",
         "pymec explain --input 1,227,227,3 --kernel 11,11,3,96 --stride 4 --padding same",
+        "pymec explain cv4 --operation conv2d_kernel_grad",
     )  # fmt: skip
     _add_convolution(explain)
 
@@ -293,6 +301,9 @@ def _examples(*lines: str) -> str:
 
 def _add_convolution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("layer", nargs="?", help="a named layer, such as cv4 (see pymec layers)")
+    parser.add_argument(
+        "--operation", choices=tuple(OPERATIONS), default="conv2d", help="forward, or a gradient; default: conv2d"
+    )
     parser.add_argument("--batch", type=int, metavar="N", help="images per call of a named layer; default: 1")
     spelled = parser.add_argument_group("a convolution without a name")
     spelled.add_argument("--input", type=_integers, metavar="N,H,W,C", help="shape of the input")

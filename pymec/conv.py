@@ -1,13 +1,15 @@
-"""The public door: check, plan, allocate, run."""
+"""The public door: check, plan, allocate, run; for a convolution and for both of its gradients."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from pymec import planning
 from pymec.execution import as_array, execute
+from pymec.operations import INPUT_GRAD, KERNEL_GRAD
 from pymec.shapes import ConvShape, Padding, Pair, dtype_name
 
 
@@ -89,9 +91,7 @@ def conv2d(
     """
     x = as_array("x", x)
     kernel = as_array("kernel", kernel)
-    if x.ndim != 4 or kernel.ndim != 4:
-        name, array = ("x", x) if x.ndim != 4 else ("kernel", kernel)
-        raise ValueError(f"{name} must have four dimensions, got shape {array.shape}; add the missing axis")
+    _check_four_dimensions(x=x, kernel=kernel)
     shape = ConvShape.from_shapes(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout,
@@ -99,3 +99,129 @@ def conv2d(
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
     recipe = planning.recipe(shape, algorithm, accuracy, limit, n_threads)
     return execute(recipe, x, kernel, bias, out, workspace)
+
+
+def conv2d_input_grad(
+    grad_out: Any,
+    kernel: Any,
+    input_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    layout: str = "NHWC",
+    algorithm: str = "auto",
+    workspace_limit: int | str | None = None,
+    workspace: Any = None,
+    out: Any = None,
+    n_threads: int | None = None,
+) -> NDArray:
+    """The gradient of :func:`conv2d` with respect to its input, also called transposed convolution.
+
+    With out = conv2d(x, kernel) and a scalar function of ``out`` whose gradient is ``grad_out``, this is that
+    function's gradient with respect to ``x``.
+
+    Parameters
+    ----------
+    grad_out : array (i_n, o_h, o_w, k_c)
+        Gradient of the output, float32 or float64.  With ``layout="NCHW"``: (i_n, k_c, o_h, o_w).
+    kernel : array (k_h, k_w, i_c/groups, k_c)
+        Of the same dtype, as in the forward pass.
+    input_shape : four ints
+        Shape of the forward pass's ``x``, which ``grad_out`` alone does not tell when a stride is not 1.
+    stride, padding, dilation, groups, layout
+        Of the forward pass, as in :func:`conv2d`.
+    algorithm : str
+        "auto", or one of ``pymec.algorithms("conv2d_input_grad")``.
+    workspace_limit, workspace, n_threads
+        As in :func:`conv2d`; :func:`workspace_size` tells the bytes with ``operation="conv2d_input_grad"``.
+    out : array, optional
+        Where to write the result: C-contiguous, of ``input_shape``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of ``input_shape``.  Elements that no output has read are zero.
+
+    Raises
+    ------
+    ValueError, TypeError, pymec.UnsupportedShape
+        As :func:`conv2d`.
+    """
+    grad_out, kernel = as_array("grad_out", grad_out), as_array("kernel", kernel)
+    _check_four_dimensions(grad_out=grad_out, kernel=kernel)
+    shape = ConvShape.from_shapes(
+        input_shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        dtype=dtype_name("grad_out", grad_out.dtype), layout=layout,
+    )  # fmt: skip
+    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, INPUT_GRAD)
+    return execute(recipe, grad_out, kernel, None, out, workspace)
+
+
+def conv2d_kernel_grad(
+    x: Any,
+    grad_out: Any,
+    kernel_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    layout: str = "NHWC",
+    algorithm: str = "auto",
+    workspace_limit: int | str | None = None,
+    workspace: Any = None,
+    out: Any = None,
+    n_threads: int | None = None,
+) -> NDArray:
+    """The gradient of :func:`conv2d` with respect to its kernel, summed over the batch.
+
+    Parameters
+    ----------
+    x : array (i_n, i_h, i_w, i_c)
+        The forward pass's input, float32 or float64.  With ``layout="NCHW"``: (i_n, i_c, i_h, i_w).
+    grad_out : array (i_n, o_h, o_w, k_c)
+        Gradient of the output, of the same dtype.  With ``layout="NCHW"``: (i_n, k_c, o_h, o_w).
+    kernel_shape : four ints
+        Shape of the forward pass's ``kernel``.
+    stride, padding, dilation, groups, layout
+        Of the forward pass, as in :func:`conv2d`.
+    algorithm : str
+        "auto", or one of ``pymec.algorithms("conv2d_kernel_grad")``.
+    workspace_limit, workspace, n_threads
+        As in :func:`conv2d`; :func:`workspace_size` tells the bytes with ``operation="conv2d_kernel_grad"``.
+    out : array, optional
+        Where to write the result: C-contiguous, of ``kernel_shape``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of ``kernel_shape``; zeros if there is no image.  The bias's gradient is ``grad_out`` summed over all
+        axes but the channels'.
+
+    Raises
+    ------
+    ValueError, TypeError, pymec.UnsupportedShape
+        As :func:`conv2d`.
+
+    See Also
+    --------
+    pymec.ConvPlan.forward_saved : keeps MEC's lowered matrix from the forward pass for this.
+    """
+    x, grad_out = as_array("x", x), as_array("grad_out", grad_out)
+    _check_four_dimensions(x=x, grad_out=grad_out)
+    shape = ConvShape.from_shapes(
+        x.shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        dtype=dtype_name("x", x.dtype), layout=layout,
+    )  # fmt: skip
+    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, KERNEL_GRAD)
+    return execute(recipe, x, grad_out, None, out, workspace)
+
+
+def _check_four_dimensions(**arrays: NDArray) -> None:
+    for name, array in arrays.items():
+        if array.ndim != 4:
+            raise ValueError(f"{name} must have four dimensions, got shape {array.shape}; add the missing axis")

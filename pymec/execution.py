@@ -5,6 +5,7 @@ All that can fail comes first, so that after an error ``out`` is as it was.
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymec import layouts
+from pymec.operations import CONV2D, Operation
 from pymec.registry import Algorithm, Schedule
 from pymec.shapes import ConvShape, dtype_name
 from pymec.threads import single_threaded_blas
@@ -28,6 +30,7 @@ class Recipe:
     algorithm: Algorithm
     n_threads: int
     schedule: Schedule
+    operation: Operation = CONV2D
 
     @cached_property
     def workspace_nbytes(self) -> int:
@@ -44,40 +47,43 @@ class Recipe:
         assert self.algorithm.prepare is not None
         self.algorithm.prepare(kernel, prepared, self.shape, self.n_threads, **self.schedule.options)
 
-    def checked_kernel(self, kernel: Any) -> NDArray:
-        """The kernel as an array of the recipe's shape and dtype, or an error."""
-        return checked("kernel", kernel, self.shape, self._outer(self.shape.kernel_shape, (3, 2, 0, 1)))
+    @cached_property
+    def extents(self) -> dict[str, tuple[int, ...]]:
+        """The extents of the layer's three arrays, by role, in the layout of the call."""
+        return {role: layouts.outer_extents(role, self.shape) for role in layouts.INNER_AXES}
 
-    def checked_x(self, x: Any) -> NDArray:
-        """The input as an array of the recipe's shape and dtype, or an error."""
-        return checked("x", x, self.shape, self._outer(self.shape.input_shape, (0, 3, 1, 2)))
-
-    def _outer(self, inner: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
-        return inner if self.shape.layout == "NHWC" else tuple(inner[axis] for axis in order)
+    def checked(self, which: int, value: Any) -> NDArray:
+        """The first or second operand as an array of the recipe's extents and dtype, or an error."""
+        operand = self.operation.operands[which]
+        partner = f"{self.operation.operands[0].name} is" if which else "the plan was made for"
+        return checked(operand.name, value, self.shape, self.extents[operand.role], partner)
 
 
 def execute(
-    recipe: Recipe, x: Any, kernel: Any, bias: Any, out: Any, workspace: Any, prepared: NDArray | None = None
+    recipe: Recipe, first: Any, second: Any, bias: Any, out: Any, workspace: Any, prepared: NDArray | None = None
 ) -> NDArray:
     """Check the arrays, allocate what was not given, run the kernel, return ``out``.
 
-    ``prepared`` is what :meth:`Recipe.prepare` wrote, if the caller kept it.
+    ``first`` and ``second`` are the operands that ``recipe.operation`` names; ``prepared`` is what
+    :meth:`Recipe.prepare` wrote, if the caller kept it.
     """
-    shape, row = recipe.shape, recipe.algorithm
+    shape, row, operation = recipe.shape, recipe.algorithm, recipe.operation
     needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)
-    x = recipe.checked_x(x)
-    kernel = recipe.checked_kernel(kernel)
+    first, second = recipe.checked(0, first), recipe.checked(1, second)
     if bias is not None:
         bias = checked("bias", bias, shape, (shape.k_c,))
     if out is not None:
-        _check_written("out", out)
-        checked("out", out, shape, shape.outer_output_shape)
+        check_written("out", out)
+        checked("out", out, shape, recipe.extents[operation.result], f"{operation.operands[0].name} is")
     if workspace is not None:
         workspace = _checked_workspace(workspace, recipe, needed)
-    _check_apart({"out": out, "workspace": workspace}, {"x": x, "kernel": kernel, "bias": bias})
+    names = [operand.name for operand in operation.operands]
+    check_apart(
+        {"out": out, "workspace": workspace}, dict(zip([*names, "bias"], [first, second, bias], strict=True))
+    )
 
     if out is None:
-        out = _allocated(recipe, "output", shape.output_nbytes)
+        out = _allocated(recipe, "output", math.prod(recipe.extents[operation.result]) * shape.itemsize)
     if out.size == 0:
         return out
     if workspace is None:
@@ -86,21 +92,23 @@ def execute(
     conversion = layouts.conversion_size(shape)
     inner_out = out
     if conversion:
-        x, kernel, inner_out = layouts.enter(x, kernel, scratch, shape)
+        roles = [operand.role for operand in operation.operands]
+        inner = layouts.enter(dict(zip(roles, (first, second), strict=True)), scratch, shape)
+        first, second, inner_out = inner[roles[0]], inner[roles[1]], inner[operation.result]
         scratch = scratch[conversion:]
     with single_threaded_blas() if row.uses_blas else nullcontext():
         options = recipe.schedule.options
         if row.prepare is not None:
             if prepared is None:
                 prepared, scratch = np.split(scratch, [recipe.schedule.prepared])
-                recipe.prepare(kernel, prepared)
+                recipe.prepare(second, prepared)
             options = {**options, "prepared": prepared}
-        row.run(x, kernel, inner_out, scratch, shape, recipe.n_threads, **options)
+        row.run(first, second, inner_out, scratch, shape, recipe.n_threads, **options)
     if bias is not None:
         with np.errstate(all="ignore"):  # as in the kernels: infinities are results, not errors
             np.add(inner_out, bias, out=inner_out)
     if inner_out is not out:
-        layouts.leave(inner_out, out)
+        layouts.leave(inner_out, out, operation.result)
     return out
 
 
@@ -118,20 +126,24 @@ def as_array(argument: str, value: Any) -> NDArray:
         raise TypeError(f"{argument} can't be read as a NumPy array: {error}") from error
 
 
-def checked(argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...]) -> NDArray:
-    """``value`` as an array that a kernel can walk: extents, dtype, alignment and C order as they must be."""
+def checked(
+    argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...], partner: str = "x is"
+) -> NDArray:
+    """``value`` as an array that a kernel can walk: extents, dtype, alignment and C order as they must be.
+
+    ``partner`` is who gives the dtype, for the error.
+    """
     array = as_array(argument, value)
     if array.shape != extents:
         raise ValueError(f"{argument} must have shape {extents}, got {array.shape}")
     if array.dtype != shape.dtype:
         name = dtype_name(argument, array.dtype)
-        partner = "the plan was made for" if argument == "x" else "x is"
         raise TypeError(f"{argument} is {name}, but {partner} {shape.dtype}; convert one of them with astype")
     flags = array.flags
     if not flags.aligned:
         raise ValueError(f"{argument} is not aligned to its element size; pass a copy")
-    # With NCHW the input and kernel are copied anyway, from wherever their elements lie.
-    if not flags.c_contiguous and (shape.layout == "NHWC" or argument not in ("x", "kernel")):
+    # With NCHW the operands are copied anyway, from wherever their elements lie.
+    if not flags.c_contiguous and (shape.layout == "NHWC" or argument in ("out", "bias")):
         raise ValueError(
             f"{argument} must be C-contiguous, got strides {array.strides} for shape {array.shape}; "
             "pass numpy.ascontiguousarray of it (pymec makes no silent copies)"
@@ -139,7 +151,8 @@ def checked(argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...
     return array
 
 
-def _check_written(argument: str, value: Any) -> None:
+def check_written(argument: str, value: Any) -> None:
+    """Refuse what can't be written: no array, or a read-only one."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{argument} must be a numpy.ndarray, got {type(value).__name__}")
     if not value.flags.writeable:
@@ -148,7 +161,7 @@ def _check_written(argument: str, value: Any) -> None:
 
 def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[np.uint8]:
     """The caller's workspace as the bytes that will be used."""
-    _check_written("workspace", workspace)
+    check_written("workspace", workspace)
     itemsize = recipe.shape.itemsize
     if not workspace.flags.c_contiguous:
         raise ValueError("workspace must be C-contiguous; pass for instance numpy.empty(nbytes, numpy.uint8)")
@@ -166,7 +179,7 @@ def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[n
     return workspace.reshape(-1).view(np.uint8)[:needed]
 
 
-def _check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | None]) -> None:
+def check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | None]) -> None:
     """No array that is written may share memory with another one."""
     if all(array is None for array in written.values()):
         return
@@ -179,7 +192,7 @@ def _check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | N
 def _allocated(recipe: Recipe, what: str, nbytes: int) -> NDArray:
     try:
         if what == "output":
-            return allocate_output(recipe.shape.outer_output_shape, recipe.shape.dtype)
+            return allocate_output(recipe.extents[recipe.operation.result], recipe.shape.dtype)
         return allocate_workspace(nbytes)
     except (MemoryError, ValueError):  # NumPy's ValueError: more than its integers count
         hint = "; pass workspace_limit= for an algorithm that needs less" if what == "workspace" else ""

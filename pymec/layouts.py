@@ -1,15 +1,29 @@
 """NCHW in and out: the single place that may copy an array of the caller's.
 
-Kernels see NHWC and HWIO alone.  A call with ``layout="NCHW"`` gets its input, kernel and output converted
+Kernels see NHWC and HWIO alone.  A call with ``layout="NCHW"`` gets its operands and its result converted
 in the workspace, so these copies are part of the predicted bytes.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pymec.shapes import ConvShape
+
+INNER_AXES = {"input": (0, 2, 3, 1), "kernel": (2, 3, 1, 0), "output": (0, 2, 3, 1)}
+"""From the outside in: n-c-h-w to n-h-w-c, o-i-h-w to h-w-i-o."""
+
+OUTER_AXES = {"input": (0, 3, 1, 2), "kernel": (3, 2, 0, 1), "output": (0, 3, 1, 2)}
+"""And back."""
+
+
+def outer_extents(role: str, shape: ConvShape) -> tuple[int, ...]:
+    """The extents of an array as the caller sees it, in the layout of the call."""
+    inner = shape.extents(role)
+    return inner if shape.layout == "NHWC" else tuple(inner[axis] for axis in OUTER_AXES[role])
 
 
 def conversion_size(shape: ConvShape) -> int:
@@ -19,18 +33,19 @@ def conversion_size(shape: ConvShape) -> int:
     return shape.input_size + shape.kernel_size + shape.output_size
 
 
-def enter(x: NDArray, kernel: NDArray, room: NDArray, shape: ConvShape) -> tuple[NDArray, NDArray, NDArray]:
-    """Copy NCHW operands into ``room`` as NHWC and HWIO; return them and a place for the output."""
-    end_x = shape.input_size
-    end_kernel = end_x + shape.kernel_size
-    inner_x = room[:end_x].reshape(shape.input_shape)
-    inner_kernel = room[end_x:end_kernel].reshape(shape.kernel_shape)
-    inner_out = room[end_kernel : end_kernel + shape.output_size].reshape(shape.output_shape)
-    np.copyto(inner_x, x.transpose(0, 2, 3, 1))
-    np.copyto(inner_kernel, kernel.transpose(2, 3, 1, 0))
-    return inner_x, inner_kernel, inner_out
+def enter(operands: dict[str, NDArray], room: NDArray, shape: ConvShape) -> dict[str, NDArray]:
+    """Copy NCHW operands, by role, into ``room`` as NHWC and HWIO; return them and a place for the result."""
+    inner, start = {}, 0
+    for role, axes in INNER_AXES.items():
+        extents = shape.extents(role)
+        end = start + math.prod(extents)
+        inner[role] = room[start:end].reshape(extents)
+        if role in operands:
+            np.copyto(inner[role], operands[role].transpose(axes))
+        start = end
+    return inner
 
 
-def leave(inner_out: NDArray, out: NDArray) -> None:
-    """Copy an NHWC result into the caller's NCHW array."""
-    np.copyto(out, inner_out.transpose(0, 3, 1, 2))
+def leave(inner: NDArray, out: NDArray, role: str) -> None:
+    """Copy an NHWC or HWIO result into the caller's array."""
+    np.copyto(out, inner.transpose(OUTER_AXES[role]))

@@ -22,20 +22,21 @@ import contextlib
 import ctypes
 import gc
 import json
+import math
 import resource
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pymec import planning
-from pymec.conv import conv2d
+from pymec import conv, planning
 from pymec.execution import as_array
+from pymec.operations import CONV2D, operation_named
 from pymec.shapes import ConvShape, Padding, Pair, dtype_name
 
 _ALLOCATORS = {"allocate_workspace": "workspace", "allocate_output": "output"}
@@ -95,11 +96,12 @@ def measure(
     dilation: Pair = 1,
     groups: int = 1,
     layout: str = "NHWC",
+    operation: str = "conv2d",
     workspace_limit: int | str | None = None,
     n_threads: int | None = None,
     record: str | Path | None = None,
 ) -> MemoryReport:
-    """Measure the memory of one :func:`pymec.conv2d` call.
+    """Measure the memory of one :func:`pymec.conv2d` call, or of one call of a gradient.
 
     The call is made in a fresh process on arrays of the same shapes and dtype: bytes do not depend on values.
 
@@ -107,6 +109,8 @@ def measure(
     ----------
     x, kernel, algorithm, stride, padding, dilation, groups, layout, workspace_limit, n_threads
         As in :func:`pymec.conv2d`.
+    operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
+        For a gradient, the other operand is made in the other process, of the shape that fits.
     record : path, optional
         Keep memray's record here, for ``memray flamegraph`` and its other reporters.
 
@@ -125,14 +129,17 @@ def measure(
         dtype=dtype_name("x", x.dtype), layout=layout,
     )  # fmt: skip
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
-    planning.recipe(shape, algorithm, "fast", limit, n_threads).checked_kernel(kernel)
-    return measure_shape(shape, algorithm, workspace_limit=workspace_limit, n_threads=n_threads, record=record)
+    planning.recipe(shape, "auto", "fast", None, n_threads).checked(1, kernel)
+    return measure_shape(
+        shape, algorithm, operation=operation, workspace_limit=limit, n_threads=n_threads, record=record
+    )
 
 
 def measure_shape(
     shape: ConvShape,
     algorithm: str = "auto",
     *,
+    operation: str = "conv2d",
     workspace_limit: int | str | None = None,
     n_threads: int | None = None,
     record: str | Path | None = None,
@@ -140,7 +147,7 @@ def measure_shape(
     """As :func:`measure`, for a shape of which there are no arrays."""
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
     # Errors of the caller's surface here, not in the other process.
-    recipe = planning.recipe(shape, algorithm, "fast", limit, n_threads)
+    recipe = planning.recipe(shape, algorithm, "fast", limit, n_threads, operation_named(operation))
     if record is not None and not Path(record).absolute().parent.is_dir():
         raise ValueError(f"record {str(record)!r} lies in a folder that does not exist")
     with tempfile.TemporaryDirectory(prefix="pymec-") as folder:
@@ -151,6 +158,7 @@ def measure_shape(
             "path": sys.path,
             "shape": asdict(shape),
             "algorithm": recipe.algorithm.name,
+            "operation": operation,
             "limit": limit,
             "n_threads": recipe.n_threads,
             "record": str(path),
@@ -179,35 +187,36 @@ def _serve(job: dict[str, Any]) -> None:
         sys.exit("memray is not installed (it exists for Linux and macOS): pip install 'pymec[profile]'")
 
     shape = ConvShape(**job["shape"])
-    recipe = planning.recipe(shape, job["algorithm"], "fast", job["limit"], job["n_threads"])
-    inner = replace(shape, layout="NHWC")
-    x = np.ones(inner.input_shape, shape.dtype)
-    kernel = np.ones(inner.kernel_shape, shape.dtype)
-    if shape.layout == "NCHW":
-        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-        kernel = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+    operation = operation_named(job["operation"])
+    recipe = planning.recipe(shape, job["algorithm"], "fast", job["limit"], job["n_threads"], operation)
+    function = getattr(conv, operation.name)
+    arguments: list[Any] = [np.ones(recipe.extents[operand.role], shape.dtype) for operand in operation.operands]
+    choice = {"accuracy": "fast"}
+    if operation is not CONV2D:  # a gradient is told the shape of its result
+        arguments.append(recipe.extents[operation.result])
+        choice = {}
 
     def call() -> None:
-        conv2d(
-            x,
-            kernel,
+        function(
+            *arguments,
             stride=(shape.s_h, shape.s_w),
             padding=((shape.p_t, shape.p_b), (shape.p_l, shape.p_r)),
             dilation=(shape.d_h, shape.d_w),
             groups=shape.groups,
             layout=shape.layout,
             algorithm=job["algorithm"],
-            accuracy="fast",
             workspace_limit=job["limit"],
             n_threads=job["n_threads"],
+            **choice,
         )
 
     call()  # the warm-up
     resident = _resident_growth(call)
+    result_nbytes = math.prod(recipe.extents[operation.result]) * shape.itemsize
     # With NumPy's cache of this size emptied into our hands, it must ask malloc again.
     held = [
         np.empty(nbytes, np.uint8)
-        for nbytes in (recipe.workspace_nbytes, shape.output_nbytes)
+        for nbytes in (recipe.workspace_nbytes, result_nbytes)
         if nbytes <= NUMPY_CACHE_BYTES
         for _ in range(8)
     ]

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 
 from pymec import layouts, registry, threads
 from pymec.execution import Recipe, execute
+from pymec.kernels._pieces import small_products
 from pymec.kernels.mec import T_CUT, choose_solution
+from pymec.operations import CONV2D, Operation, operation_named
 from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
+from pymec.training import SavedLowering
+from pymec.workspace import allocate_workspace
 
 ACCURACIES = ("exact", "fast")
+
+MANY_CHANNELS = 32
+"""Input channels of a tap from which on the kernel's gradient needs no lowering to be fast."""
 
 SMALL_WORKSPACE = 2**20
 """Bytes of lowered matrix that are not worth saving: full MEC is taken without a second thought."""
@@ -30,35 +37,45 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 # Choosing -----------------------------------------------------------------------------------------------
 
 
-def recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int | None) -> Recipe:
+def recipe(
+    shape: ConvShape,
+    algorithm: str,
+    accuracy: str,
+    limit: int | None,
+    n_threads: int | None,
+    operation: Operation = CONV2D,
+) -> Recipe:
     """Choose the algorithm, its threads and its workspace; raise if it can't be done within ``limit`` bytes."""
     # The number of threads on offer may change between two calls, and a look-up takes True for 1.
     threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
     if not isinstance(algorithm, str):
-        registry.get(algorithm)
+        registry.get(algorithm, operation.name)
     if not isinstance(accuracy, str):
         raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
-    return cached_recipe(shape, algorithm, accuracy, limit, threads_used)
+    return cached_recipe(shape, algorithm, accuracy, limit, threads_used, operation)
 
 
 @lru_cache(maxsize=256)
-def cached_recipe(shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int) -> Recipe:
+def cached_recipe(
+    shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int, operation: Operation
+) -> Recipe:
     """:func:`recipe` for arguments that are checked."""
     if accuracy not in ACCURACIES:
         raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
     if algorithm != "auto":
-        made = _recipe_of(registry.get(algorithm), shape, limit, n_threads)
-        _check_supported(made.algorithm, shape)
+        row = registry.get(algorithm, operation.name)
+        _check_supported(row, shape, operation)
+        made = _recipe_of(row, shape, limit, n_threads, operation)
         if limit is not None and made.workspace_nbytes > limit:
             raise ValueError(
                 f"workspace_limit of {limit} bytes is too small: {algorithm} needs at least "
-                f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads)}"
+                f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads, operation)}"
             )
         return made
-    for name in _auto_order(shape, n_threads):
-        row = registry.get(name)
+    for name in _AUTO_ORDERS[operation.name](shape, n_threads):
+        row = registry.get(name, operation.name)
         if row.unsupported(shape) is None:
-            made = _recipe_of(row, shape, limit, n_threads)
+            made = _recipe_of(row, shape, limit, n_threads, operation)
             if limit is None or made.workspace_nbytes <= limit:
                 return made
     raise ValueError(
@@ -84,23 +101,45 @@ def _auto_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     return "mec_banded", "im2col_blocked", "direct"
 
 
-def _recipe_of(row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int) -> Recipe:
+def _input_grad_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
+    """MEC through L, which was the fastest of them almost everywhere; without room, no workspace at all."""
+    return "mec", "pixel_gemm", "direct"
+
+
+def _kernel_grad_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
+    """No workspace where a tap has channels enough for a good product; MEC where it hasn't."""
+    if shape.i_cg >= MANY_CHANNELS:
+        return "pixel_gemm", "direct"
+    return "mec", "pixel_gemm", "direct"
+
+
+_AUTO_ORDERS = {
+    "conv2d": _auto_order,
+    "conv2d_input_grad": _input_grad_order,
+    "conv2d_kernel_grad": _kernel_grad_order,
+}
+
+
+def _recipe_of(
+    row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int, operation: Operation = CONV2D
+) -> Recipe:
     conversion = layouts.conversion_size(shape)
     room = None if limit is None else max(0, limit // shape.itemsize - conversion)
-    return Recipe(shape, row, n_threads, row.schedule(shape, n_threads, room))
+    return Recipe(shape, row, n_threads, row.schedule(shape, n_threads, room), operation)
 
 
-def _check_supported(row: registry.Algorithm, shape: ConvShape) -> None:
+def _check_supported(row: registry.Algorithm, shape: ConvShape, operation: Operation) -> None:
     reason = row.unsupported(shape)
     if reason is not None:
-        able = [other.name for other in registry.ALGORITHMS.values() if other.unsupported(shape) is None]
+        rows = registry.TABLES[operation.name].values()
+        able = [other.name for other in rows if other.unsupported(shape) is None]
         raise UnsupportedShape(f"{row.name} can't do this shape: {reason}; {', '.join(able)} can")
 
 
-def _smallest_hint(shape: ConvShape, n_threads: int) -> str:
+def _smallest_hint(shape: ConvShape, n_threads: int, operation: Operation) -> str:
     needs = {
-        row.name: _recipe_of(row, shape, 0, n_threads).workspace_nbytes
-        for row in registry.ALGORITHMS.values()
+        row.name: _recipe_of(row, shape, 0, n_threads, operation).workspace_nbytes
+        for row in registry.TABLES[operation.name].values()
         if row.unsupported(shape) is None
     }
     name = min(needs, key=lambda key: needs[key])
@@ -139,6 +178,7 @@ def workspace_size(
     groups: int = 1,
     dtype: Any = "float32",
     layout: str = "NHWC",
+    operation: str = "conv2d",
     workspace_limit: int | str | None = None,
     n_threads: int | None = 1,
 ) -> int:
@@ -152,6 +192,8 @@ def workspace_size(
         One of :func:`pymec.algorithms`, or "auto".
     workspace_limit : int or str, optional
         Bounded algorithms (``im2col_blocked``, ``mec_banded``) size their tiles by it.
+    operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
+        What is computed; each has algorithms of its own.
     n_threads : int, optional
         Bounded algorithms take a slice per thread.  One by default; None asks for what :func:`pymec.conv2d`
         takes by default.
@@ -173,7 +215,7 @@ def workspace_size(
         dtype=dtype, layout=layout,
     )  # fmt: skip
     limit = parse_bytes("workspace_limit", workspace_limit)
-    return recipe(shape, algorithm, "fast", limit, n_threads).workspace_nbytes
+    return recipe(shape, algorithm, "fast", limit, n_threads, operation_named(operation)).workspace_nbytes
 
 
 @dataclass(frozen=True)
@@ -242,6 +284,7 @@ def explain(
     groups: int = 1,
     dtype: Any = "float32",
     layout: str = "NHWC",
+    operation: str = "conv2d",
     accuracy: str = "exact",
     workspace_limit: int | str | None = None,
     n_threads: int | None = None,
@@ -252,6 +295,8 @@ def explain(
     ----------
     x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout
         As in :meth:`pymec.ConvShape.from_shapes`.
+    operation
+        As in :func:`workspace_size`.
     accuracy, workspace_limit, n_threads
         As in :func:`pymec.conv2d`.
 
@@ -266,13 +311,14 @@ def explain(
         dtype=dtype, layout=layout,
     )  # fmt: skip
     limit = parse_bytes("workspace_limit", workspace_limit)
-    chosen = recipe(shape, "auto", accuracy, limit, n_threads)
+    wanted = operation_named(operation)
+    chosen = recipe(shape, "auto", accuracy, limit, n_threads, wanted)
     whole = (shape.im2col_size + layouts.conversion_size(shape)) * shape.itemsize
     rows = []
-    for row in registry.ALGORITHMS.values():
+    for row in registry.TABLES[operation].values():
         reason, nbytes = row.unsupported(shape), None
         if reason is None:
-            nbytes = _recipe_of(row, shape, limit, chosen.n_threads).workspace_nbytes
+            nbytes = _recipe_of(row, shape, limit, chosen.n_threads, wanted).workspace_nbytes
             if limit is not None and nbytes > limit:
                 reason, nbytes = f"needs {nbytes:,} bytes, more than the limit", None
         ratio = None if nbytes is None or not whole else nbytes / whole
@@ -321,7 +367,7 @@ class ConvPlan:
         The kernel is kept as it is, without a copy; what an algorithm makes of it beforehand takes
         ``prepared_nbytes`` more.
         """
-        kernel = self._recipe.checked_kernel(kernel)
+        kernel = self._recipe.checked(1, kernel)
         if self._recipe.algorithm.prepare is not None:
             inner = kernel if self.shape.layout == "NHWC" else np.ascontiguousarray(kernel.transpose(2, 3, 1, 0))
             prepared = np.empty(self._recipe.schedule.prepared, self.shape.dtype)
@@ -335,6 +381,42 @@ class ConvPlan:
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
         return execute(self._recipe, x, self._kernel, bias, out, workspace, self._prepared)
+
+    def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
+        """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
+
+        Only for plans with ``algorithm="mec"`` or ``"mec_b"`` and NHWC arrays; the products are Solution B's,
+        since Solution A writes over L in the end.
+
+        Returns
+        -------
+        out : numpy.ndarray
+            As from calling the plan.
+        saved : SavedLowering
+            ``saved.kernel_grad(grad_out)`` is the kernel's gradient, ``saved.nbytes`` what is kept.
+
+        Examples
+        --------
+        >>> plan = pymec.plan(x.shape, kernel.shape, algorithm="mec").prepare(kernel)
+        >>> out, saved = plan.forward_saved(x)
+        >>> grad_kernel = saved.kernel_grad(grad_out)
+        """
+        shape = self.shape
+        if self.algorithm not in ("mec", "mec_b") or shape.layout != "NHWC":
+            raise ValueError(
+                f"forward_saved keeps the lowered matrix of algorithm='mec' or 'mec_b' with layout='NHWC'; "
+                f"this plan has {self.algorithm!r} and {shape.layout!r}"
+            )
+        if self._kernel is None:
+            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        pieces = small_products(shape, shape.o_w, self.n_threads) if self.algorithm == "mec" else None
+        schedule = replace(self._recipe.schedule, options={"pieces": pieces})
+        made = replace(self._recipe, algorithm=registry.get("mec_b"), schedule=schedule)
+        x = made.checked(0, x)
+        lowered = allocate_workspace(self.workspace_nbytes)
+        out = execute(made, x, self._kernel, bias, out, lowered)
+        kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
+        return out, SavedLowering(shape, kept, self.workspace_nbytes, self.n_threads)
 
 
 def plan(

@@ -6,22 +6,36 @@ tests, the memory measurements and the report find it by themselves.
 
 from __future__ import annotations
 
-from pymec.families import FAMILIES
+from pymec.families import FAMILIES, grads
 from pymec.families._row import Algorithm, Schedule
+from pymec.operations import operation_named
 
-__all__ = ["ALGORITHMS", "Algorithm", "Schedule", "get", "names"]
+__all__ = ["ALGORITHMS", "TABLES", "Algorithm", "Schedule", "get", "names"]
 
 ALGORITHMS: dict[str, Algorithm] = {row.name: row for family in FAMILIES for row in family.ROWS}
 
+TABLES: dict[str, dict[str, Algorithm]] = {
+    "conv2d": ALGORITHMS,
+    "conv2d_input_grad": {row.name: row for row in grads.INPUT_GRAD_ROWS},
+    "conv2d_kernel_grad": {row.name: row for row in grads.KERNEL_GRAD_ROWS},
+}
+"""An algorithm table for each operation of a layer."""
 
-def names() -> tuple[str, ...]:
-    """The names of all algorithms, in the table's order."""
-    return tuple(ALGORITHMS)
+
+def names(operation: str = "conv2d") -> tuple[str, ...]:
+    """The names of all algorithms, in the table's order.
+
+    Parameters
+    ----------
+    operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
+    """
+    return tuple(TABLES[operation_named(operation).name])
 
 
-def get(name: str) -> Algorithm:
+def get(name: str, operation: str = "conv2d") -> Algorithm:
     """The row of that name, or a ValueError that lists the names."""
+    table = TABLES[operation]
     try:
-        return ALGORITHMS[name]
+        return table[name]
     except (KeyError, TypeError):
-        raise ValueError(f"algorithm must be 'auto' or one of {', '.join(ALGORITHMS)}; got {name!r}") from None
+        raise ValueError(f"algorithm must be 'auto' or one of {', '.join(table)}; got {name!r}") from None

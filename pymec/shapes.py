@@ -165,12 +165,9 @@ class ConvShape:
         """Shape of the output in n-h-w-c, whatever the layout outside."""
         return self.i_n, self.o_h, self.o_w, self.k_c
 
-    @cached_property
-    def outer_output_shape(self) -> tuple[int, int, int, int]:
-        """Shape of the output as the caller sees it, in the layout of the call."""
-        if self.layout == "NCHW":
-            return self.i_n, self.k_c, self.o_h, self.o_w
-        return self.output_shape
+    def extents(self, role: str) -> tuple[int, int, int, int]:
+        """Shape of the "input", "kernel" or "output", as kernels see it: n-h-w-c and h-w-i-o."""
+        return {"input": self.input_shape, "kernel": self.kernel_shape, "output": self.output_shape}[role]
 
     @cached_property
     def itemsize(self) -> int:

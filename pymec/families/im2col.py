@@ -7,7 +7,7 @@ from pymec.kernels import im2col, im2col_blocked
 from pymec.kernels._blas import BLAS_INT_MAX
 from pymec.shapes import ConvShape
 
-_PAPER = (
+PAPER = (
     "Chellapilla, Puri & Simard, High Performance Convolutional Neural Networks for Document Processing, "
     "IWFHR 2006"
 )
@@ -51,7 +51,7 @@ ROWS = (
     Algorithm(
         name="im2col",
         idea="a row of the lowered matrix per output pixel, whole batch, one product",
-        source=_PAPER,
+        source=PAPER,
         formula="i_n·o_h·o_w·k_h·k_w·i_c",
         order="k²",
         unsupported=_im2col_limit,

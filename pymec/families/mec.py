@@ -9,10 +9,10 @@ from pymec.kernels._pieces import small_products
 from pymec.shapes import ConvShape
 from pymec.threads import blas_multiplies_small_products_unpacked
 
-_PAPER = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
+PAPER = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
 
 
-def _mec_limit(shape: ConvShape) -> str | None:
+def mec_limit(shape: ConvShape) -> str | None:
     return blas_limit(
         GEMM_row_count=shape.o_w,
         GEMM_leading_dimension=max(shape.lowered_rows(), shape.k_h) * shape.k_w * shape.i_cg,
@@ -21,11 +21,11 @@ def _mec_limit(shape: ConvShape) -> str | None:
 
 
 def _mec_cut_limit(shape: ConvShape) -> str | None:
-    return _mec_a_limit(shape) if mec.choose_solution(shape, mec.T_CUT) == "A" else _mec_limit(shape)
+    return _mec_a_limit(shape) if mec.choose_solution(shape, mec.T_CUT) == "A" else mec_limit(shape)
 
 
 def _mec_a_limit(shape: ConvShape) -> str | None:
-    return blas_limit(GEMM_row_count=shape.i_n * shape.o_w) or _mec_limit(shape)
+    return blas_limit(GEMM_row_count=shape.i_n * shape.o_w) or mec_limit(shape)
 
 
 def _banded_limit(shape: ConvShape) -> str | None:
@@ -80,17 +80,17 @@ ROWS = (
     Algorithm(
         name="mec_vanilla",
         idea="Algorithm 1, one image at a time",
-        source=f"{_PAPER}, Algorithm 1",
+        source=f"{PAPER}, Algorithm 1",
         formula="o_w·r_h·k_w·i_c",
         order="k",
-        unsupported=_mec_limit,
+        unsupported=mec_limit,
         schedule=_mec_vanilla,
         run=mec.run_vanilla,
     ),
     Algorithm(
         name="mec_a",
         idea="Algorithm 2, Solution A: o_h products of i_n·o_w rows, then the repair",
-        source=f"{_PAPER}, Algorithm 2, lines 9-19",
+        source=f"{PAPER}, Algorithm 2, lines 9-19",
         formula="i_n·o_w·r_h·k_w·i_c, with i_n > 1 at least i_n·o_h·o_w·k_c",
         order="k",
         unsupported=_mec_a_limit,
@@ -100,17 +100,17 @@ ROWS = (
     Algorithm(
         name="mec_b",
         idea="Algorithm 2, Solution B: i_n·o_h products of o_w rows",
-        source=f"{_PAPER}, Algorithm 2, lines 21-25",
+        source=f"{PAPER}, Algorithm 2, lines 21-25",
         formula="i_n·o_w·r_h·k_w·i_c",
         order="k",
-        unsupported=_mec_limit,
+        unsupported=mec_limit,
         schedule=_mec,
         run=mec.run_b,
     ),
     Algorithm(
         name="mec",
         idea="Algorithm 2 with line 8's choice, its products cut to the size BLAS runs fastest",
-        source=f"{_PAPER}, Algorithm 2",
+        source=f"{PAPER}, Algorithm 2",
         formula="i_n·o_w·r_h·k_w·i_c",
         order="k",
         unsupported=_mec_cut_limit,
@@ -120,7 +120,7 @@ ROWS = (
     Algorithm(
         name="mec_banded",
         idea="MEC on a band of b output rows at a time",
-        source=f"ours, after {_PAPER}",
+        source=f"ours, after {PAPER}",
         formula="slices·o_w·r_b·k_w·i_c/G",
         order="bounded",
         unsupported=_banded_limit,

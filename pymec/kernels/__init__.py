@@ -13,6 +13,11 @@ Files without an underscore are algorithms; files with one are plumbing.
 ``im2col_blocked``  the same, a block of output pixels at a time
 ``mec``             Algorithms 1 and 2 of the MEC paper
 ``mec_banded``      MEC on a band of output rows at a time (ours)
+``direct_grad``     both gradients by their definition
+``im2col_grad``     both gradients through im2col's lowered matrix
+``mec_grad``        both gradients through MEC's
+``mec_conv_grad``   the input's gradient as a forward convolution, by MEC
+``pixel_gemm_grad`` both gradients without workspace
 ==================  ==============================================================================
 
 Every ``def`` in them is a stage that can be called from Python on its own: lessons stop between two

@@ -1,0 +1,257 @@
+"""Both gradients: every algorithm x every case against the oracle, and the oracle against calculus."""
+
+import numpy as np
+import pytest
+from cases import CASES, PAPER
+
+import pymec
+from pymec import reference, registry
+from pymec.kernels import im2col, im2col_grad, mec, mec_conv_grad, mec_grad
+
+INPUT, KERNEL = "conv2d_input_grad", "conv2d_kernel_grad"
+ROWS = [(operation, name) for operation in (INPUT, KERNEL) for name in registry.TABLES[operation]]
+
+
+def arrays(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    extents = shape.input_shape, shape.kernel_shape, shape.output_shape
+    return [rng.standard_normal(extent).astype(shape.dtype) for extent in extents]
+
+
+def call(operation, x, kernel, grad_out, **options):
+    if operation == INPUT:
+        return pymec.conv2d_input_grad(grad_out, kernel, x.shape, **options)
+    return pymec.conv2d_kernel_grad(x, grad_out, kernel.shape, **options)
+
+
+def expected(operation, x, kernel, grad_out, shape):
+    if operation == INPUT:
+        return reference.input_grad(grad_out, kernel, shape), (grad_out, kernel)
+    return reference.kernel_grad(x, grad_out, shape), (x, grad_out)
+
+
+def check(case, operation, algorithm, dtype, n_threads):
+    shape = case.shape(dtype)
+    x, kernel, grad_out = arrays(shape)
+    row = registry.get(algorithm, operation)
+    out = np.full(shape.input_shape if operation == INPUT else shape.kernel_shape, np.nan, dtype)
+    if row.unsupported(shape) is not None:
+        with pytest.raises(pymec.UnsupportedShape, match="can't do this shape: its padding"):
+            call(operation, x, kernel, grad_out, algorithm=algorithm, out=out, **case.options)
+        assert np.isnan(out).all()
+        return
+    nbytes = pymec.workspace_size(
+        case.x,
+        case.kernel,
+        dtype=dtype,
+        algorithm=algorithm,
+        operation=operation,
+        n_threads=n_threads,
+        **case.options,
+    )
+    guarded = np.full(nbytes // shape.itemsize + 5, np.nan, dtype)
+    options = {"algorithm": algorithm, "n_threads": n_threads, **case.options}
+    returned = call(operation, x, kernel, grad_out, out=out, workspace=guarded[:-5], **options)
+    assert returned is out
+    assert np.isnan(guarded[-5:]).all()
+    exact, operands = expected(operation, x, kernel, grad_out, shape)
+    assert (np.abs(out - exact) <= row.error_bound(*operands, shape)).all()  # NaN left in out fails as well
+    again = call(operation, x, kernel, grad_out, **options)
+    np.testing.assert_array_equal(again, out)  # to the bit, for the same number of threads
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize(("operation", "algorithm"), ROWS)
+def test_against_the_oracle(operation, algorithm, case, dtype, n_threads):
+    check(case, operation, algorithm, dtype, n_threads)
+
+
+@pytest.mark.parametrize("case", PAPER, ids=lambda case: case.motive)
+@pytest.mark.parametrize(("operation", "algorithm"), [row for row in ROWS if row[1] != "direct"])
+def test_on_the_papers_layers(operation, algorithm, case):
+    shape = case.shape()
+    if algorithm == "mec_conv" and shape.multiply_adds * shape.s_h * shape.s_w > 1e9:
+        pytest.skip("the zeros that the stride puts in make it too slow for a test")
+    check(case, operation, algorithm, "float32", 2)
+
+
+# The oracle -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+def test_the_adjoint_identity(case):
+    """<conv(x), g> = <x, input_grad(g)> = <kernel, kernel_grad(x, g)>: what makes them gradients."""
+    shape = case.shape("float64")
+    x, kernel, grad_out = arrays(shape, 1)
+    forward = np.vdot(reference.conv2d(x, kernel, shape), grad_out)
+    scale = np.vdot(reference.conv2d(abs(x), abs(kernel), shape), abs(grad_out)) * 1e-14
+    assert np.vdot(x, reference.input_grad(grad_out, kernel, shape)) == pytest.approx(forward, abs=scale)
+    assert np.vdot(kernel, reference.kernel_grad(x, grad_out, shape)) == pytest.approx(forward, abs=scale)
+
+
+@pytest.mark.parametrize(("operation", "algorithm"), ROWS)
+def test_finite_differences(operation, algorithm):
+    """A step in one element, in float64: a convolution is linear, so only rounding is between them."""
+    options = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}
+    shape = pymec.ConvShape.from_shapes((2, 6, 7, 4), (3, 2, 2, 6), dtype="float64", **options)
+    x, kernel, grad_out = arrays(shape, 2)
+    gradient = call(operation, x, kernel, grad_out, algorithm=algorithm, **options)
+    moved = x if operation == INPUT else kernel
+    for index in np.ndindex(*moved.shape):
+        values = []
+        start = moved[index]
+        for step in (0.5, -0.5):
+            moved[index] = start + step
+            values.append(np.vdot(pymec.conv2d(x, kernel, **options), grad_out))
+        moved[index] = start
+        assert gradient[index] == pytest.approx(values[0] - values[1], abs=1e-11)
+
+
+# What surrounds them ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize(("operation", "axes"), [(INPUT, (0, 3, 1, 2)), (KERNEL, (3, 2, 0, 1))])
+def test_nchw_is_nhwc_in_other_clothes(operation, axes, case):
+    x, kernel, grad_out = arrays(case.shape())
+    inside = call(operation, x, kernel, grad_out, algorithm="mec", **case.options)
+    x, grad_out = x.transpose(0, 3, 1, 2), grad_out.transpose(0, 3, 1, 2)
+    outside = call(
+        operation, x, kernel.transpose(3, 2, 0, 1), grad_out, algorithm="mec", layout="NCHW", **case.options
+    )
+    assert outside.flags.c_contiguous
+    np.testing.assert_array_equal(outside, inside.transpose(axes))
+
+
+@pytest.mark.parametrize("operation", [INPUT, KERNEL])
+def test_auto_keeps_to_any_limit(operation):
+    shape = pymec.ConvShape.from_shapes((2, 12, 12, 3), (3, 3, 3, 8))
+    x, kernel, grad_out = arrays(shape)
+    for limit in (0, 100, 10_000, "1MiB", None):
+        needed = pymec.workspace_size(
+            shape.input_shape, shape.kernel_shape, algorithm="auto", operation=operation, workspace_limit=limit
+        )
+        assert limit is None or limit == "1MiB" or needed <= limit
+        out = call(operation, x, kernel, grad_out, workspace_limit=limit, n_threads=1)
+        exact, _ = expected(operation, x, kernel, grad_out, shape)
+        np.testing.assert_allclose(out, exact, atol=1e-3)
+
+
+def test_no_image_gives_no_gradient_and_zero():
+    kernel = np.ones((3, 3, 2, 4))
+    assert pymec.conv2d_input_grad(np.ones((0, 4, 4, 4)), kernel, (0, 6, 6, 2)).shape == (0, 6, 6, 2)
+    for algorithm in pymec.algorithms(KERNEL):
+        gradient = pymec.conv2d_kernel_grad(
+            np.ones((0, 6, 6, 2)),
+            np.ones((0, 4, 4, 4)),
+            kernel.shape,
+            algorithm=algorithm,
+            out=np.full_like(kernel, 7),
+        )
+        assert (gradient == 0).all()
+
+
+X, K, G = np.ones((1, 6, 6, 2), np.float32), np.ones((3, 3, 2, 4), np.float32), np.ones((1, 4, 4, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "error", "message"),
+    [
+        ("conv2d_input_grad", (G, K, (1, 7, 6, 2)), ValueError, r"grad_out must have shape \(1, 5, 4, 4\)"),
+        (
+            "conv2d_input_grad",
+            (G, K.astype("f8"), X.shape),
+            TypeError,
+            "kernel is float64, but grad_out is float32",
+        ),
+        ("conv2d_input_grad", (G[0], K, X.shape), ValueError, "grad_out must have four dimensions"),
+        ("conv2d_input_grad", (G, K, (1, 6, 6)), ValueError, "x_shape"),
+        ("conv2d_kernel_grad", (X, G[:, 1:], K.shape), ValueError, r"grad_out must have shape \(1, 4, 4, 4\)"),
+        ("conv2d_kernel_grad", (X, G.astype("f8"), K.shape), TypeError, "grad_out is float64, but x is float32"),
+        ("conv2d_kernel_grad", (X, G[:, ::-1], K.shape), ValueError, "grad_out must be C-contiguous"),
+        ("conv2d_kernel_grad", (X, list(G), K.shape), TypeError, "grad_out must be an array"),
+    ],
+)
+def test_errors_name_the_argument(function, arguments, error, message):
+    with pytest.raises(error, match=message):
+        getattr(pymec, function)(*arguments)
+
+
+def test_an_unknown_algorithm_is_answered_with_those_of_the_operation():
+    with pytest.raises(ValueError, match="mec_conv, pixel_gemm; got 'mec_banded'"):
+        pymec.conv2d_input_grad(G, K, X.shape, algorithm="mec_banded")
+    with pytest.raises(ValueError, match="operation must be one of conv2d, conv2d_input_grad"):
+        pymec.workspace_size(X.shape, K.shape, algorithm="mec", operation="backward")
+    assert [row.algorithm for row in pymec.explain(X.shape, K.shape, operation=KERNEL)] == list(
+        pymec.algorithms(KERNEL)
+    )
+
+
+# Stages ----------------------------------------------------------------------------------------------------
+
+
+def test_lowering_and_adding_up_are_adjoint():
+    """<lower(x), L> = <x, add_up(L)>, for im2col and MEC: what is copied forward is collected backward."""
+    rng = np.random.default_rng(4)
+    for case in CASES:
+        shape = case.shape("float64")
+        x = rng.standard_normal(shape.input_shape)
+        for lower, add_up, size in (
+            (im2col.lower, im2col_grad.col2im, shape.im2col_size),
+            (mec.lower, mec_grad.mec2im, shape.mec_size),
+        ):
+            lowered, weights, back = np.zeros(size), rng.standard_normal(size), np.full(x.shape, np.nan)
+            lower(x, lowered, shape, 2)
+            add_up(weights, back, shape, 2)
+            assert np.vdot(lowered, weights) == pytest.approx(np.vdot(x, back), abs=1e-9)
+
+
+def test_the_turned_kernel_of_a_plain_layer_is_the_kernel_by_180_degrees():
+    kernel = np.arange(2 * 3 * 4 * 5, dtype=np.float64).reshape(2, 3, 4, 5)
+    shape = pymec.ConvShape.from_shapes((1, 6, 6, 4), kernel.shape, dtype="float64")
+    turned = np.empty(kernel.size)
+    mec_conv_grad.turn_kernel(kernel, turned, shape)
+    np.testing.assert_array_equal(turned.reshape(2, 3, 5, 4), np.rot90(kernel, 2).transpose(0, 1, 3, 2))
+
+
+# L kept from the forward pass --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize("algorithm", ["mec", "mec_b"])
+def test_forward_saved(algorithm, case):
+    shape = case.shape()
+    x, kernel, grad_out = arrays(shape)
+    plan = pymec.plan(case.x, case.kernel, algorithm=algorithm, n_threads=2, **case.options).prepare(kernel)
+    out, saved = plan.forward_saved(x)
+    assert (abs(out - reference.conv2d(x, kernel, shape)) <= reference.error_bound(x, kernel, shape)).all()
+    assert saved.nbytes == plan.workspace_nbytes == (0 if shape.is_pointwise else shape.mec_size * 4)
+    again = pymec.conv2d_kernel_grad(x, grad_out, kernel.shape, algorithm="mec", n_threads=2, **case.options)
+    np.testing.assert_array_equal(saved.kernel_grad(grad_out), again)
+
+
+def test_forward_saved_says_what_it_needs():
+    plan = pymec.plan(X.shape, K.shape, algorithm="mec")
+    with pytest.raises(ValueError, match="no kernel yet"):
+        plan.forward_saved(X)
+    with pytest.raises(ValueError, match="this plan has 'im2col'"):
+        pymec.plan(X.shape, K.shape, algorithm="im2col").prepare(K).forward_saved(X)
+    saved = plan.prepare(K).forward_saved(X)[1]
+    with pytest.raises(ValueError, match="grad_out must have shape"):
+        saved.kernel_grad(G[:, 1:])
+    frozen = np.zeros(K.shape, np.float32)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="out is read-only"):
+        saved.kernel_grad(G, out=frozen)
+
+
+@pytest.mark.memory
+@pytest.mark.parametrize(("operation", "algorithm"), ROWS)
+def test_predicted_bytes_are_measured_bytes(operation, algorithm):
+    shape = pymec.layers.get("cv9").shape()
+    report = pymec.memory.measure_shape(shape, algorithm, operation=operation, n_threads=2)
+    assert report.predicted == report.workspace
+    assert report.output == 4 * (shape.input_size if operation == INPUT else shape.kernel_size)
+    assert report.other < 65536
