@@ -244,6 +244,11 @@ def test_interrupt_ends_without_traceback(monkeypatch, capsys):
     assert error_line(capsys, ["explain", "cv1"], code=130) == "pymec: interrupted"
 
 
+def test_explain_a_gradient(capsys):
+    assert main(["explain", "cv12", "--operation", "conv2d_input_grad"]) == 0
+    assert "mec_conv" in capsys.readouterr().out
+
+
 def test_closed_pipe_is_no_error(tmp_path):
     # The reader is gone before anything is written.
     program = "import sys; from pymec.cli import main; sys.stdin.read(); sys.exit(main(['layers']))"

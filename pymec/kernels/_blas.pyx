@@ -44,11 +44,11 @@ cdef void gemm_rowmajor_transposed(
     cdef floating one = 1
     # BLAS declares no const; it does not write A and B, so the casts take nothing away.
     if floating is float:
-        sgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, <float*> B, &ldb_, <float*> A, &lda_,
-              &beta, C, &ldc_)
+        sgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, <float*> B, &ldb_,
+              <float*> A, &lda_, &beta, C, &ldc_)
     else:
-        dgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, <double*> B, &ldb_, <double*> A, &lda_,
-              &beta, C, &ldc_)
+        dgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, <double*> B, &ldb_,
+              <double*> A, &lda_, &beta, C, &ldc_)
 
 
 def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, floating beta=0,
@@ -73,7 +73,8 @@ def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, float
     cdef Py_ssize_t m = A.shape[transpose_A], k = A.shape[not transpose_A], n = B.shape[not transpose_B]
     cdef Py_ssize_t size = sizeof(floating)
     if B.shape[transpose_B] != k or C.shape[0] != m or C.shape[1] != n:
-        raise ValueError(f"A {(m, k)} times B {(B.shape[transpose_B], n)} does not give C {(C.shape[0], C.shape[1])}")
+        extents = (B.shape[transpose_B], n), (C.shape[0], C.shape[1])
+        raise ValueError(f"A {(m, k)} times B {extents[0]} does not give C {extents[1]}")
     if m == 0 or n == 0 or k == 0:
         raise ValueError("an empty product is no work for BLAS")
     for name, rows, columns, row_stride, stride in (

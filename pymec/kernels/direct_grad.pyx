@@ -78,7 +78,8 @@ def run_kernel_grad(
 
 
 cdef void input_grad_pixel(
-    const floating* dO, const floating* K, floating* dI, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w, const Geometry* g
+    const floating* dO, const floating* K, floating* dI, Py_ssize_t n, Py_ssize_t h, Py_ssize_t w,
+    const Geometry* g
 ) noexcept nogil:
     """One input pixel: all its channels."""
     cdef double total

@@ -102,8 +102,8 @@ cdef void lowered_grad_share(
                              <floating> 0, dL + (group * pixels + row) * patch, patch)
 
 
-def lowered_grad(const floating[:, :, :, ::1] grad_out, const floating[:, :, :, ::1] kernel, floating[::1] L, shape,
-                 int n_threads=1):
+def lowered_grad(const floating[:, :, :, ::1] grad_out, const floating[:, :, :, ::1] kernel, floating[::1] L,
+                 shape, int n_threads=1):
     """dL = dO·Kᵀ: a gradient for every element of the lowered matrix."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t group, share
