@@ -231,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="named layers; default: the paper's twelve",
     )
-    report.add_argument("--algorithms", type=_names, metavar="A,B", help="default: all")
+    report.add_argument("--algorithms", type=_names, metavar="A,B", help="all, or some; default: a telling choice")
     report.add_argument("--batch", type=int, default=1, metavar="N", help="images per call; default: 1")
     _add_threads(report)
     report.add_argument(

@@ -1,7 +1,7 @@
 """Runs the cells: check, then time, then measure, one layer after the other.
 
 Nothing is timed while anything is measured: memray slows what it watches, and a second process would take
-a CPU from the first.
+a CPU from the first.  Measurements themselves run side by side: bytes don't mind.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,9 @@ Progress = Callable[[str, str, int, int], None]
 BUDGET_SECONDS = 0.4
 """What the repeats of one cell's timing may take together."""
 
+MEASURED_AT_ONCE = 2
+"""Processes that measure memory at the same time; the largest cells take a gigabyte each."""
+
 FEWEST_REPEATS, MOST_REPEATS = 3, 100
 
 
@@ -54,6 +58,8 @@ def collect(
     steps = len(algorithms) + 2  # the layer's input, its timings, and a measurement per algorithm
     total = steps * len(layers)
     runs = []
+    # Bytes do not depend on how busy the machine is, so processes may be measured side by side.
+    workers = ThreadPoolExecutor(max_workers=MEASURED_AT_ONCE)
     for i, layer in enumerate(layers):
         done = partial(_tell, progress, layer.name, total)
         done("input and oracle", i * steps)
@@ -64,16 +70,26 @@ def collect(
         checks = _check(shape, x, kernel, call, able)
         done("timing", i * steps + 1)
         timings = time_in_turns({name: partial(call, name) for name in able})
+        kept = flame_graphs if layer is largest else ()
+        memories = {
+            name: workers.submit(
+                measure_shape,
+                shape,
+                name,
+                n_threads=n_threads,
+                record=records / f"{name}_{layer.name}.bin" if name in kept else None,
+            )
+            for name in able
+        }
         cells = []
         for j, name in enumerate(algorithms):
             done(f"memory of {name}", i * steps + 2 + j)
-            if name not in able:
+            if name in able:
+                cells.append(Cell(name, None, checks[name], timings[name], memories[name].result()))
+            else:
                 cells.append(Cell(name, reason=registry.get(name).unsupported(shape)))
-                continue
-            keep = records / f"{name}_{layer.name}.bin" if layer is largest and name in flame_graphs else None
-            memory = measure_shape(shape, name, n_threads=n_threads, record=keep)
-            cells.append(Cell(name, None, checks[name], timings[name], memory))
         runs.append(LayerRun(layer, shape, tuple(cells)))
+    workers.shutdown()
     _tell(progress, "all layers", total, "done", total)
     return Run(
         algorithms=tuple(algorithms),
@@ -116,13 +132,17 @@ def _check(
     shape: ConvShape, x: NDArray, kernel: NDArray, call: Callable[..., NDArray], algorithms: Sequence[str]
 ) -> dict[str, Check]:
     """Every algorithm's result beside the oracle's."""
-    exact, bound = reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
+    exact = reference.conv2d(x, kernel, shape)
+    bounds: dict[Callable[..., NDArray], NDArray] = {}
     checks = {}
     for name in algorithms:
+        bound_of = registry.get(name).error_bound
+        if bound_of not in bounds:
+            bounds[bound_of] = bound_of(x, kernel, shape)
         # Filled with what is not a number, so that an output nobody wrote can't pass for a small error.
         out = np.full(shape.output_shape, np.nan, shape.dtype)
         call(name, out=out)
-        checks[name] = check(out, exact, bound)
+        checks[name] = check(out, exact, bounds[bound_of])
     return checks
 
 

@@ -24,12 +24,19 @@ def times(value: float | None) -> str:
     return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
-def mib(nbytes: int) -> str:
+def mib(nbytes: int | None) -> str:
     """Bytes in MiB to three digits, and 0 as it is."""
+    if nbytes is None:
+        return ABSENT
     if nbytes == 0:
         return "0"
     size = nbytes / MIB
     return f"{size:,.0f} MiB" if size >= 100 else f"{size:#.3g} MiB"
+
+
+def bare_mib(nbytes: int | None) -> str:
+    """As :func:`mib`, without the unit, for a table whose heading has it."""
+    return mib(nbytes).removesuffix(" MiB")
 
 
 def milliseconds(seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""The page: ``page.html`` filled with a run.  All that it shows is in the one file, no network is needed."""
+"""The pages: ``page.html`` filled with a run, ``algorithm.html`` with one algorithm of it.
+
+All that a page shows is in the one file, no network is needed.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +30,7 @@ def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> 
     flame_graphs : dict
         Names of files beside the page, by what they show.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,  # a slip in the template is an error, not a gap in the page
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        factor=figures.factor, times=figures.times, mib=figures.mib, ms=figures.milliseconds, shade=shade
-    )
+    environment = _environment()
     over_all = {
         "memory": _plot(plots.memory_overview(run), "memory", "Workspace of every algorithm on every layer"),
         "time": _plot(plots.time_overview(run), "time", "Time of every algorithm on every layer"),
@@ -45,18 +39,55 @@ def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> 
         layer.name: _plot(plots.memory_of_layer(layer, run), layer.name, f"Workspace on {layer.name}")
         for layer in run.layers
     }
+    fronts = {
+        layer.name: _plot(
+            plots.pareto_of_layer(layer, run), f"front-{layer.name}", f"Time against bytes on {layer.name}"
+        )
+        for layer in run.layers
+    }
     return environment.get_template("page.html").render(
         run=run,
         rows=[registry.get(name) for name in run.algorithms],
-        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        css=_css(),
         over_all=over_all,
         of_layer=of_layer,
+        fronts=fronts,
+        most_marks=plots.MOST_MARKS,
         inputs={layer.name: activation_jpeg(activations.input_of(layer.layer)[0], 112) for layer in run.layers},
         photograph=photograph_jpeg(220),
         credit=CREDIT,
         flame_graphs=flame_graphs,
         best=_best_saving(run, "mec"),
     )
+
+
+def render_algorithm(run: Run, algorithm: str) -> str:
+    """The page of one algorithm: what it is, and its numbers on every layer of the run."""
+    row = registry.get(algorithm)
+    return _environment().get_template("algorithm.html").render(run=run, row=row, css=_css())
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,  # a slip in the template is an error, not a gap in the page
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        factor=figures.factor,
+        times=figures.times,
+        mib=figures.mib,
+        bare_mib=figures.bare_mib,
+        ms=figures.milliseconds,
+        shade=shade,
+    )
+    return environment
+
+
+def _css() -> Markup:
+    return Markup((HERE / "page.css").read_text(encoding="utf-8"))
 
 
 def shade(value: float | None, doubling: float) -> int:

@@ -1,4 +1,4 @@
-"""The plots, as SVG: one of memory per layer, one of memory and one of time over all layers.
+"""The plots, as SVG: of each layer its memory and its Pareto front, and memory and time over all layers.
 
 Colours are those of Okabe & Ito, told apart with any kind of colour vision; an algorithm keeps its colour
 in every plot.  Text and axes are drawn in the colour of the text around them, so a plot follows the page
@@ -42,6 +42,8 @@ OTHERS = (
     ("#e377c2", "8"),
 )
 
+MOST_MARKS = len(LOOKS) + len(OTHERS)
+
 INK = "#010203"
 """Stands for the colour of the text around a plot: no algorithm has it, and it is found again in the SVG."""
 
@@ -77,12 +79,12 @@ def look(algorithm: str, algorithms: tuple[str, ...]) -> tuple[str, str]:
 
 
 def memory_overview(run: Run) -> Figure:
-    """Workspace of every algorithm on every layer, and how far MEC is from im2col."""
+    """Workspace on every layer, and how far MEC is from im2col; of many algorithms only those of :data:`LOOKS`."""
     with mpl.rc_context(_STYLE):
         figure, axes = _rows(run, extra=1.1)
         for row, layer in enumerate(run.layers):
             _span(axes, row, layer)
-        series = _same_bytes(run)
+        series = _same_bytes(run, _drawn(run))
         # MEC and im2col stand on the line between them, the others a little off it so as not to hide them.
         aside = [names for names in series if names[0] not in ("im2col", "mec", "direct")]
         for names in series:
@@ -109,9 +111,10 @@ def time_overview(run: Run) -> Figure:
     with mpl.rc_context(_STYLE):
         figure, axes = _rows(run, extra=1.5)
         axes.axvline(1, color=look("im2col", run.algorithms)[0], linewidth=1.5, label="im2col")
-        for i, name in enumerate(run.algorithms):
+        drawn = _drawn(run)
+        for i, name in enumerate(drawn):
             points = [
-                (slowdown, row + _shift(i, len(run.algorithms)))
+                (slowdown, row + _shift(i, len(drawn)))
                 for row, layer in enumerate(run.layers)
                 if name != "im2col" and (slowdown := layer.slowdown(name)) is not None
             ]
@@ -146,6 +149,39 @@ def memory_of_layer(layer: LayerRun, run: Run) -> Figure:
         axes.set_xlim(left=0)
         axes.margins(x=0.18)
         axes.grid(axis="x")
+    return figure
+
+
+def pareto_of_layer(layer: LayerRun, run: Run) -> Figure:
+    """Time against bytes on one layer: whoever is on the line is beaten by nobody in both."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+        axes = figure.add_subplot()
+        found = {
+            c.algorithm: (c.memory.workspace / MIB, c.timing.fastest * 1e3)
+            for c in layer.cells
+            if c.memory and c.timing
+        }
+        smallest = min((size for size, _ in found.values() if size), default=1.0)
+        axes.set_xscale("symlog", linthresh=smallest, linscale=0.5)
+        axes.set_yscale("log")
+        for name, point in found.items():
+            colour, mark = look(name, run.algorithms)
+            on_front = name in layer.front
+            axes.plot(*point, mark, color=colour, alpha=1 if on_front else 0.35, markersize=7 if on_front else 5)
+            if on_front:
+                axes.annotate(name, point, (7, 4), textcoords="offset points", fontsize=9)
+        front = [found[name] for name in layer.front]
+        if front:
+            axes.step(*zip(*front, strict=True), where="post", color=INK, alpha=0.4, zorder=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(left=-smallest / 3)
+        axes.set_xlabel("workspace, MiB (measured; 0, then a logarithmic axis)")
+        axes.set_ylabel("time, ms")
+        axes.margins(x=0.12, y=0.12)
+        axes.grid()
     return figure
 
 
@@ -187,10 +223,17 @@ def _dots(axes: Axes, points: list[tuple[float, float]], names: tuple[str, ...],
     )
 
 
-def _same_bytes(run: Run) -> list[tuple[str, ...]]:
+def _drawn(run: Run) -> tuple[str, ...]:
+    """What the plots over all layers show: more marks than these could not be told apart."""
+    if len(run.algorithms) <= MOST_MARKS:
+        return run.algorithms
+    return tuple(name for name in run.algorithms if name in LOOKS)
+
+
+def _same_bytes(run: Run, names_drawn: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Algorithms whose bytes are the same on every layer share their dots: ("mec", "mec_a", ...)."""
     together: dict[tuple[int | None, ...], list[str]] = {}
-    for name in run.algorithms:
+    for name in names_drawn:
         cells = [layer.cell(name) for layer in run.layers]
         nbytes = tuple(cell.memory.workspace if cell and cell.memory else None for cell in cells)
         together.setdefault(nbytes, []).append(name)

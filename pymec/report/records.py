@@ -106,6 +106,22 @@ class LayerRun:
             return None
         return cell.timing.fastest / im2col.timing.fastest
 
+    def nbytes(self, algorithm: str) -> int | None:
+        """The algorithm's measured workspace."""
+        cell = self.cell(algorithm)
+        return None if cell is None or cell.memory is None else cell.memory.workspace
+
+    @property
+    def front(self) -> tuple[str, ...]:
+        """The Pareto front: algorithms that none beats in bytes and in time, from the fewest bytes upwards."""
+        found, fastest = [], math.inf
+        able = [(c.memory.workspace, c.timing.fastest, c.algorithm) for c in self.cells if c.memory and c.timing]
+        for _, seconds, name in sorted(able):
+            if seconds < fastest:
+                found.append(name)
+                fastest = seconds
+        return tuple(found)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -168,6 +184,7 @@ class Run:
         """Everything found and the ratios that follow, for JSON (where infinity is null)."""
         document = asdict(self)
         for layer, entry in zip(self.layers, document["layers"], strict=True):
+            entry["pareto_front"] = layer.front
             for cell in entry["cells"]:
                 saving = layer.saving(cell["algorithm"])
                 cell["im2col_over_workspace"] = None if saving == math.inf else saving
