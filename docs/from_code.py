@@ -2,7 +2,7 @@
 
 * the annotated HTML of every kernel, in ``_static/annotated``
 * ``.. executed::``          Python code, shown with what it prints
-* ``.. algorithm-table::``   the rows of ``pymec.registry.ALGORITHMS``
+* ``.. algorithm-table::``   the rows of ``pymec.registry.ALGORITHMS``, or of another operation's table
 * the signatures of compiled stages that take float32 and float64, which Python can't see
 * formulas, drawn by matplotlib: the pages need no network to be read
 """
@@ -26,7 +26,7 @@ from docutils.statemachine import StringList
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 
-from pymec.registry import ALGORITHMS
+from pymec.registry import TABLES
 
 ROOT = Path(__file__).parent.parent
 ANNOTATED = Path(__file__).parent / "_static" / "annotated"
@@ -101,9 +101,12 @@ class Executed(Directive):
 
 
 class AlgorithmTable(Directive):
-    """Every row of the registry."""
+    """Every row of the registry; with an operation's name, of that operation's table."""
+
+    optional_arguments = 1
 
     def run(self):
+        rows = TABLES[self.arguments[0] if self.arguments else "conv2d"]
         lines = [".. list-table::", "   :header-rows: 1", "   :widths: 14 46 30 10", "   :class: algorithms", ""]
         lines += [
             "   * - algorithm",
@@ -111,22 +114,27 @@ class AlgorithmTable(Directive):
             "     - workspace, in elements",
             "     - grows with",
         ]
-        for row in ALGORITHMS.values():
+        for row in rows.values():
             page = row.run.__module__.rpartition(".")[2]
             lines += [
                 f"   * - :doc:`{row.name} </reference/kernels/{page}>`",
-                f"     - {row.idea}",
+                f"     - {escaped(row.idea)}",
                 "",
                 "       .. container:: source",
                 "",
                 f"          {row.source}",
                 "",
-                f"     - {row.formula}",
+                f"     - {escaped(row.formula)}",
                 f"     - {row.order}",
             ]
         table = nodes.container()
         self.state.nested_parse(StringList(lines, source="pymec.registry"), self.content_offset, table)
         return table.children
+
+
+def escaped(text):
+    """Text in which a bar is a bar: between two of them reStructuredText looks for a name."""
+    return text.replace("|", "\\|")
 
 
 def signature_from_source(app, what, name, obj, options, signature, return_annotation):

@@ -26,7 +26,7 @@ from pymec.kernels._blas cimport gemm_rowmajor_transposed
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._patch cimport add_patch_row, zero
 
-from pymec.kernels.im2col import lower
+from pymec.kernels import im2col
 
 # The kernel's gradient ---------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ def run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads=1):
     """The kernel's gradient: lower the input as the forward pass does, then one product."""
     if shape.is_pointwise:
         return kernel_grad(x.reshape(-1), grad_out, grad_kernel, shape, n_threads)
-    lower(x, workspace, shape, n_threads)
+    im2col.lower(x, workspace, shape, n_threads)
     kernel_grad(workspace, grad_out, grad_kernel, shape, n_threads)
 
 

@@ -15,7 +15,8 @@ spread      (i_n, (o_h-1)·s_h + 1, (o_w-1)·s_w + 1, k_c)    dO with zeros betw
 grad_x      (i_n, i_h, i_w, i_c)                            the input's gradient dI
 ==========  ==============================================  ==================================================
 
-Workspace, in elements:  |K| + (|spread| if a stride is not 1) + MEC's |L| for that convolution; a plan keeps K'.
+Workspace, in elements:  |K|, which a plan keeps as K', and MEC's |L| for that convolution; if a stride is not 1
+also the spread gradient's i_n·((o_h-1)·s_h + 1)·((o_w-1)·s_w + 1)·k_c.
 
 Any stride, dilation and number of groups; padding at the top and left up to d·(k - 1), and the same at the
 other sides: more would mean cutting dO, and rows of dI that nothing was read from.

@@ -30,7 +30,7 @@ from pymec.kernels._lowered_rows cimport Band, Partition, band_of_rows, partitio
 from pymec.kernels._patch cimport add_patch_row, zero
 
 from pymec.kernels._pieces import grad_pieces, input_grad_pieces
-from pymec.kernels.mec import lower
+from pymec.kernels import mec
 
 # The kernel's gradient ---------------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ def run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads=1):
         shape = shape.rows_as_images()
         workspace, grad_out = x.reshape(-1), grad_out.reshape(shape.output_shape)
     else:
-        lower(x, workspace, shape, n_threads)
+        mec.lower(x, workspace, shape, n_threads)
     kernel_grad(workspace, grad_out, grad_kernel, shape, n_threads)
 
 
