@@ -260,9 +260,13 @@ class ConvShape:
 
     def band_size(self, band_rows: int) -> int:
         """Elements of one band's strips in ``mec_banded``: o_w·r_b·k_w·i_c/G."""
+        return self.tile_size(band_rows, self.o_w)
+
+    def tile_size(self, band_rows: int, columns: int, channels: int | None = None) -> int:
+        """Elements of the strips of a band's columns: w_b·r_b·k_w·c_b, by default with all i_c/G channels."""
         if band_rows < 1:
             raise ValueError(f"band_rows must be positive, got {band_rows}")
-        return self.o_w * self.band_rows_kept(band_rows) * self.k_w * self.i_cg
+        return columns * self.band_rows_kept(band_rows) * self.k_w * (channels or self.i_cg)
 
     def lowered_columns(self) -> int:
         """The image columns that some output reads: r_w, the length of a strip of MEC-w's L."""

@@ -6,7 +6,7 @@ from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import mec, mec_w
+from pymec.kernels import mec, mec_split, mec_w
 from pymec.kernels._pieces import whole_products
 
 
@@ -73,3 +73,63 @@ def test_a_row_of_taps_needs_no_workspace():
         assert close(pymec.conv2d(x, kernel, algorithm="mec_w", **options), x, kernel, other)
     x, kernel = operands(flat)
     assert close(pymec.conv2d(x, kernel, algorithm="mec_w", stride=(1, 2), padding=(0, 1)), x, kernel, flat)
+
+
+# Tiles ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["mec_column_split", "mec_channel_split"])
+@pytest.mark.parametrize("n_threads", [1, 2, 7, 64])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+def test_every_limit_down_to_the_smallest_is_kept(algorithm, n_threads, case):
+    row, shape = registry.get(algorithm), case.shape()
+    smallest = row.schedule(shape, n_threads, 0).size
+    assert smallest <= shape.k_h * shape.k_w * (shape.i_cg if algorithm == "mec_column_split" else 1)
+    for more in (0, 1, 2, 5, 30, 200, 1000, 10_000):
+        assert row.schedule(shape, n_threads, smallest + more).size <= smallest + more
+
+
+def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels():
+    """Bands end at a whole output row; tiles at a pixel; channels at k_h·k_w elements: 36 bytes for a 3×3 kernel."""
+    x, kernel = (1, 20, 300, 64), (3, 3, 64, 32)
+
+    def smallest(algorithm):
+        return registry.get(algorithm).schedule(ConvShape.from_shapes(x, kernel), 1, 0).size
+
+    assert smallest("mec_banded") == 298 * 9 * 64
+    assert smallest("mec_column_split") == 9 * 64
+    assert smallest("mec_channel_split") == 9
+    assert pymec.plan(x, kernel, workspace_limit="16KiB", n_threads=1).algorithm == "mec_column_split"
+    assert pymec.plan(x, kernel, workspace_limit=36, n_threads=1).algorithm == "mec_channel_split"
+    assert pymec.plan(x, kernel, workspace_limit=35, n_threads=1).algorithm == "direct"
+
+
+def test_wide_images_stay_in_the_cache():
+    wide = ConvShape.from_shapes((1, 1080, 1920, 16), (3, 3, 16, 16))
+    assert registry.get("mec_banded").schedule(wide, 1, None).size * wide.itemsize > 512 * 1024
+    tiles = registry.get("mec_column_split").schedule(wide, 1, None)
+    assert 500 * 1024 < tiles.size * wide.itemsize <= 512 * 1024
+    assert tiles.options["band_rows"] > 20  # a tenth of the rows is copied twice at most
+    assert registry.get("mec_column_split").schedule(wide, 2, None).size == 2 * tiles.size
+
+
+@pytest.mark.parametrize(
+    "tile", [(1, 1, 0), (3, 4, 0), (9, 7, 0), (1, 1, 1), (2, 5, 3), (9, 7, 6), (99, 99, 99)], ids=str
+)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_tiles_that_end_anywhere(tile, groups):
+    rows, columns, channels = tile
+    shape = ConvShape.from_shapes((2, 10, 9, 8), (3, 2, 8 // groups, 6), padding=1, dilation=(2, 1), groups=groups)
+    x, kernel = operands(shape)
+    size = shape.tile_size(min(rows, shape.o_h), min(columns, shape.o_w), min(channels, shape.i_cg) or None)
+    workspace = np.full(3 * size + 1, np.nan, "f")
+    out = np.full(shape.output_shape, np.nan, "f")
+    mec_split.run(
+        x, kernel, out, workspace, shape, 3, band_rows=rows, columns=columns, channels=channels, slices=3
+    )
+    assert close(out, x, kernel, shape)
+    assert np.isnan(workspace[-1])
+    with pytest.raises(
+        ValueError, match=f"workspace has {3 * size - 1} elements, but this stage writes {3 * size}"
+    ):
+        mec_split.run(x, kernel, out, workspace[:-2], shape, 3, rows, columns, channels, slices=3)

@@ -234,6 +234,7 @@ def test_bounded_algorithms_take_no_more_than_their_unbounded_twins(case, n_thre
         ((1, 500, 500, 64), (1, 1, 64, 64), "mec"),  # none at all
         ((32, 7, 7, 512), (3, 3, 512, 512), "mec"),  # narrow outputs, many images: Solution A
         ((32, 28, 28, 128), (3, 3, 128, 128), "mec_banded"),
+        ((1, 1080, 1920, 16), (3, 3, 16, 16), "mec_column_split"),  # a row too wide for the cache
         ((1, 2**22, 8, 512), (3, 3, 512, 8), "mec_banded"),  # mec's leading dimension is past BLAS's integer
         ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct"),  # and here every product's reduction is
     ],
