@@ -72,7 +72,7 @@ def _auto_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
 
     ``mec_banded`` is as fast as ``mec`` almost everywhere (``profiling/README.md``) in a fraction of the
-    memory.  Where even a band of one output row is wider than a core's cache, ``mec_column_split`` comes before it,
+    memory.  Where a band of a single output row is too wide for the cache, ``mec_column_split`` comes before it,
     and after it for limits that no such band fits.  Full ``mec`` comes first where there is little to save
     (with many threads the slices of the bands add up), and where several images with narrow outputs are multiplied
     side by side (Solution A), which bands can't.  ``im2col_blocked`` and ``mec_column_split`` get by with a single

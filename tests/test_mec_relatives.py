@@ -90,7 +90,7 @@ def test_every_limit_down_to_the_smallest_is_kept(algorithm, n_threads, case):
 
 
 def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels():
-    """Bands end at a whole output row; tiles at a pixel; channels at k_h·k_w elements: 36 bytes for a 3×3 kernel."""
+    """Bands end at an output row, tiles at a pixel, channels at k_h·k_w elements: 36 bytes for 3×3."""
     x, kernel = (1, 20, 300, 64), (3, 3, 64, 32)
 
     def smallest(algorithm):

@@ -1,4 +1,4 @@
-"""MEC on tiles: bands cut into blocks of columns, or lowered a few channels at a time (ours, after Cho & Brand 2017).
+"""MEC on tiles: bands cut into blocks of columns, or lowered by a few channels (ours, after Cho & Brand 2017).
 
 A product needs the strips of its own pixels only, so a band of b output rows can be cut into blocks of w_b
 columns: nothing is copied twice for it, as strips belong to one column each.  What w_b saves in width, a higher
@@ -38,7 +38,7 @@ from pymec.kernels._pieces import whole_products
 cdef struct Tile:
     Py_ssize_t rows             # b, output rows
     Py_ssize_t columns          # w_b, output columns
-    Py_ssize_t channels         # c_b, input channels lowered together but multiplied one by one; 0 for no such split
+    Py_ssize_t channels         # c_b, lowered together but multiplied one by one; 0 for no such split
 
 
 cdef void convolve_tile(
