@@ -6,7 +6,7 @@ from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import mec, mec_split, mec_w
+from pymec.kernels import im2win, mec, mec_split, mec_w
 from pymec.kernels._pieces import whole_products
 
 
@@ -133,3 +133,35 @@ def test_tiles_that_end_anywhere(tile, groups):
         ValueError, match=f"workspace has {3 * size - 1} elements, but this stage writes {3 * size}"
     ):
         mec_split.run(x, kernel, out, workspace[:-2], shape, 3, rows, columns, channels, slices=3)
+
+
+# im2win ---------------------------------------------------------------------------------------------------
+
+
+def test_a_window_is_one_run_of_the_lowered_matrix():
+    """The paper's point: k_w·k_h·i_c elements from x·s_w·k_h·i_c on, and K in the same order."""
+    shape = ConvShape.from_shapes((2, 9, 8, 3), (3, 2, 3, 4), stride=(1, 2), dtype="float64")
+    x, kernel = operands(shape)
+    L, permuted = np.empty(shape.mec_w_size), np.empty(shape.permuted_kernel_size)
+    mec_w.lower(x, L, shape)
+    mec_w.prepare(kernel, permuted, shape)
+    window = 2 * 3 * 3
+    strips = L.reshape(2, shape.o_h, -1)
+    by_hand = np.stack(
+        [strips[:, :, c * 18 : c * 18 + window] @ permuted.reshape(window, 4) for c in range(shape.o_w)], axis=2
+    )
+    np.testing.assert_allclose(by_hand, reference.conv2d(x, kernel, shape))
+    out = np.full(shape.output_shape, np.nan)
+    im2win.multiply(L, permuted, out, shape, 3)
+    np.testing.assert_allclose(out, by_hand)
+
+
+@pytest.mark.parametrize("i_h", [1, 3, 4, 5])
+@pytest.mark.parametrize("k_c", [1, 63, 64, 65, 130])
+def test_im2win_at_the_edges_of_its_tiles(i_h, k_c):
+    """Four strips by 64 channels by 512 steps of the sum."""
+    for i_c in (1, 170, 171, 342):
+        shape = ConvShape.from_shapes((1, i_h, 4, i_c), (1, 3, i_c, k_c), padding=(0, 1))
+        x, kernel = operands(shape)
+        out = pymec.conv2d(x, kernel, padding=(0, 1), algorithm="im2win", n_threads=2)
+        assert close(out, x, kernel, shape)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, thread_slices
+from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, blas_limit, thread_slices
 from pymec.families.mec import largest_band
-from pymec.kernels import mec_split, mec_w
+from pymec.kernels import im2win, mec_split, mec_w
 from pymec.kernels._blas import BLAS_INT_MAX
 from pymec.kernels._pieces import even_part, small_products
 from pymec.shapes import ConvShape
@@ -31,6 +31,11 @@ def _mec_w(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     lowered = 0 if shape.is_row_of_taps else shape.mec_w_size
     permuted = shape.permuted_kernel_size
     return Schedule(permuted + lowered, {"cut": blas_multiplies_small_products_unpacked()}, permuted)
+
+
+def _im2win(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    same = _mec_w(shape, n_threads, limit)
+    return Schedule(same.size, prepared=same.prepared)
 
 
 # Tiles --------------------------------------------------------------------------------------------------
@@ -128,5 +133,17 @@ ROWS = (
         schedule=_mec_channel_split,
         run=mec_split.run,
         ours=True,
+    ),
+    Algorithm(
+        name="im2win",
+        idea="MEC-w's lowered matrix, its windows multiplied without BLAS",
+        source="Lu, Chu & Liu, Im2win: Memory Efficient Convolution On SIMD Architectures, 2022",
+        formula="i_n·o_h·r_w·k_h·i_c + k_h·k_w·i_c/G·k_c, the latter kept by a plan",
+        order="k",
+        unsupported=any_shape,
+        schedule=_im2win,
+        run=im2win.run,
+        prepare=mec_w.prepare,
+        uses_blas=False,
     ),
 )
