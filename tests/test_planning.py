@@ -80,6 +80,9 @@ def test_formulas_by_hand():
         "mec_a": 3 * 6 * 15 * 2 * 4,
         "mec_b": 3 * 6 * 15 * 2 * 4,
         "mec": 3 * 6 * 15 * 2 * 4,
+        # columns read: 3x - 2 and 3x for x < 6, those inside the image: 10 of 14; and K once more
+        "mec_w": 3 * 8 * 10 * 3 * 4 + 3 * 2 * 2 * 6,
+        "im2win": 3 * 8 * 10 * 3 * 4 + 3 * 2 * 2 * 6,
     }
     for algorithm, elements in expected.items():
         assert pymec.workspace_size(x, kernel, algorithm=algorithm, **options) == 8 * elements, algorithm

@@ -40,7 +40,7 @@ def _implicit_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 
 def _within(limit: int, slices: int, rows: int, depth: int, columns: int) -> tuple[int, int, int]:
-    """Blocks that fit, of one element if need be: first narrower, then lower, to a tile of each; then shallower."""
+    """Blocks that fit, of one element if need be: first narrower, then lower, to a tile; then shallower."""
     columns = max(min(columns, TILE[1]), min(columns, limit // depth - slices * rows))
     rows = max(min(rows, TILE[0]), min(rows, (limit // depth - columns) // slices))
     depth = max(1, min(depth, limit // (columns + slices * rows)))

@@ -41,7 +41,9 @@ cdef struct Block:
 # Stage 1: a block of K, in panels of the columns of one register tile ----------------------------------------
 
 
-cdef void pack_row(const floating* K, floating* B, Py_ssize_t q, const Block* block, const Geometry* g) noexcept nogil:
+cdef void pack_row(
+    const floating* K, floating* B, Py_ssize_t q, const Block* block, const Geometry* g
+) noexcept nogil:
     """Row q of the block into each panel."""
     cdef const floating* row = K + (block.q0 + q) * g.k_c + block.group * g.k_cg + block.m0
     cdef Py_ssize_t m = 0, width
@@ -66,8 +68,8 @@ cdef void pack_pixels(
     cdef Py_ssize_t b0 = block.q0 / g.i_cg % g.k_w
     cdef Py_ssize_t c0 = block.q0 % g.i_cg
     cdef bint adjacent = g.d_w == 1 and g.groups == 1  # taps of a kernel row are adjacent in the image
-    cdef Py_ssize_t pixel, a, b, c, h, w, left, taps, run
-    for pixel in range(first, end):
+    cdef Py_ssize_t _pixel, a, b, c, h, w, left, taps, run
+    for _pixel in range(first, end):
         a, b, c, left = a0, b0, c0, block.depth
         while left > 0:
             h = y * g.s_h - g.p_t + a * g.d_h
