@@ -44,7 +44,7 @@ TILE_COLUMNS = 64
 """Columns of a tile where there is room: more would lower the band for no better products."""
 
 BLAS_PIXELS = 4
-"""Fewer columns than this leave BLAS no tile to fill: threads do without a slice of their own first."""
+"""Pixels that BLAS takes at a time: threads do without a slice of their own before a tile has fewer columns."""
 
 LINE_BYTES = 64
 """Input channels lowered together, in bytes: those of a line of cache are read at once."""
@@ -62,13 +62,14 @@ def _channel_split_limit(shape: ConvShape) -> str | None:
 
 
 def _tiles(shape: ConvShape, n_threads: int, limit: int | None, channels: int) -> tuple[int, int, int, int]:
-    """Slices, and a tile's rows, columns and channels: columns first give way to a limit, after rows."""
+    """Slices, and a tile's rows, columns and channels: rows give way to a limit first, then columns."""
     pixel = shape.tile_size(1, 1, 1)
     pixels = shape.groups * max(1, shape.i_n) * shape.o_h * shape.o_w
     slices = thread_slices(-(-pixels // BLAS_PIXELS), n_threads, BLAS_PIXELS * pixel * channels, limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
     room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
-    columns = even_part(shape.o_w, min(TILE_COLUMNS, max(1, room // max(1, pixel * channels))))
+    most = min(TILE_COLUMNS, shape.o_w, max(1, room // max(1, pixel * channels)))
+    columns = min(most, -(-even_part(shape.o_w, most) // BLAS_PIXELS) * BLAS_PIXELS)
     room = min(room, columns * BLAS_INT_MAX)  # a strip of a tile is the products' leading dimension
     across = -(-shape.o_w // columns)
     share = -(-shape.groups * max(1, shape.i_n) * shape.o_h * across // slices)
