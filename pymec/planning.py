@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pymec import layouts, registry, threads
 from pymec.execution import Recipe, execute
+from pymec.families._row import SLICE_BYTES
 from pymec.kernels._pieces import small_products
 from pymec.kernels.mec import T_CUT, choose_solution
 from pymec.operations import CONV2D, Operation, operation_named
@@ -88,17 +89,24 @@ def _auto_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
 
     ``mec_banded`` is as fast as ``mec`` almost everywhere (``profiling/README.md``) in a fraction of the
-    memory.  Full ``mec`` comes first where there is little to save (with many threads the slices of the bands
-    add up), and where several images with narrow outputs are multiplied side by side (Solution A), which bands
-    can't.  ``im2col_blocked`` gets by with a single pixel's patch and ``direct`` with nothing at all, so that
-    there is always an answer.
+    memory.  Where a band of a single output row is too wide for the cache, ``mec_column_split`` comes before it,
+    and after it for limits that no such band fits.  Full ``mec`` comes first where there is little to save
+    (with many threads the slices of the bands add up), and where several images with narrow outputs are multiplied
+    side by side (Solution A), which bands can't.  ``im2col_blocked`` and ``mec_column_split`` get by with a single
+    pixel's patch, ``mec_channel_split`` with one channel of it and ``direct`` with nothing at all, so that there
+    is always an answer.
     """
+    tiles = "mec_banded", "mec_column_split"
+    banded = registry.get("mec_banded").schedule(shape, n_threads, None)
+    if banded.size * shape.itemsize > banded.options["slices"] * SLICE_BYTES:
+        tiles = "mec_column_split", "mec_banded"
     side_by_side = shape.i_n > 1 and choose_solution(shape, T_CUT) == "A"
-    banded = registry.get("mec_banded").schedule(shape, n_threads, None).size
-    little_to_save = shape.mec_size <= max(2 * banded, SMALL_WORKSPACE // shape.itemsize)
+    tiled = registry.get(tiles[0]).schedule(shape, n_threads, None).size
+    little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
+    smaller = *tiles, "im2col_blocked", "mec_channel_split", "direct"
     if shape.is_pointwise or side_by_side or little_to_save:
-        return "mec", "mec_banded", "im2col_blocked", "direct"
-    return "mec_banded", "im2col_blocked", "direct"
+        return "mec", *smaller
+    return smaller
 
 
 def _input_grad_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
@@ -191,7 +199,7 @@ def workspace_size(
     algorithm : str
         One of :func:`pymec.algorithms`, or "auto".
     workspace_limit : int or str, optional
-        Bounded algorithms (``im2col_blocked``, ``mec_banded``) size their tiles by it.
+        Bounded algorithms (``im2col_blocked``, ``mec_banded`` and its splits) size their tiles by it.
     operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
         What is computed; each has algorithms of its own.
     n_threads : int, optional

@@ -257,15 +257,46 @@ class ConvShape:
 
     def band_size(self, band_rows: int) -> int:
         """Elements of one band's strips in ``mec_banded``: o_w·r_b·k_w·i_c/G."""
+        return self.tile_size(band_rows, self.o_w)
+
+    def tile_size(self, band_rows: int, columns: int, channels: int | None = None) -> int:
+        """Elements of the strips of a band's columns: w_b·r_b·k_w·c_b, by default with all i_c/G channels."""
         if band_rows < 1:
             raise ValueError(f"band_rows must be positive, got {band_rows}")
-        return self.o_w * self.band_rows_kept(band_rows) * self.k_w * self.i_cg
+        return columns * self.band_rows_kept(band_rows) * self.k_w * (channels or self.i_cg)
+
+    def lowered_columns(self) -> int:
+        """The image columns that some output reads: r_w, the length of a strip of MEC-w's L."""
+        return self.transposed().lowered_rows()
+
+    @cached_property
+    def mec_w_size(self) -> int:
+        """Elements of MEC-w's lowered matrix L: i_n·o_h·r_w·k_h·i_c with r_w = ``lowered_columns()``."""
+        return self.transposed().mec_size
+
+    @cached_property
+    def is_row_of_taps(self) -> bool:
+        """Whether the input is MEC-w's lowered matrix: 1×k, all columns read, vertical stride 1, one group."""
+        plain = self.k_h == self.s_h == self.d_w == self.groups == 1 and self.p_t == self.p_b == 0
+        return plain and self.lowered_columns() == self.i_w
+
+    @cached_property
+    def permuted_kernel_size(self) -> int:
+        """Elements of the kernel in MEC-w's order, k_w before k_h: \\|K\\|, or 0 where the orders are the same."""
+        return 0 if 1 in (self.k_h, self.k_w) else self.kernel_size
 
     # Relatives ------------------------------------------------------------------------------------------
 
     def single_image(self) -> ConvShape:
         """The same convolution of one image."""
         return replace(self, i_n=1)
+
+    def transposed(self) -> ConvShape:
+        """The convolution of the images' and the kernel's transposes: rows and columns change places."""
+        return replace(
+            self, i_h=self.i_w, i_w=self.i_h, k_h=self.k_w, k_w=self.k_h, s_h=self.s_w, s_w=self.s_h,
+            p_t=self.p_l, p_l=self.p_t, p_b=self.p_r, p_r=self.p_b, d_h=self.d_w, d_w=self.d_h,
+        )  # fmt: skip
 
     def rows_as_images(self) -> ConvShape:
         """A pointwise convolution again, every image row an image of its own."""

@@ -45,7 +45,9 @@ def test_on_the_papers_layers(algorithm, case):
 
 @pytest.mark.parametrize("limit", [1, 7, 50, 400, 3000])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
-@pytest.mark.parametrize("algorithm", ["im2col_blocked", "mec_banded"])
+@pytest.mark.parametrize(
+    "algorithm", ["im2col_blocked", "mec_banded", "mec_column_split", "mec_channel_split", "implicit_gemm"]
+)
 def test_bounded_algorithms_at_every_tile_size(algorithm, case, limit):
     """From the smallest workspace upwards, so that bands and blocks end anywhere in the image."""
     shape = case.shape()

@@ -80,6 +80,9 @@ def test_formulas_by_hand():
         "mec_a": 3 * 6 * 15 * 2 * 4,
         "mec_b": 3 * 6 * 15 * 2 * 4,
         "mec": 3 * 6 * 15 * 2 * 4,
+        # columns read: 3x - 2 and 3x for x < 6, those inside the image: 10 of 14; and K once more
+        "mec_w": 3 * 8 * 10 * 3 * 4 + 3 * 2 * 2 * 6,
+        "im2win": 3 * 8 * 10 * 3 * 4 + 3 * 2 * 2 * 6,
     }
     for algorithm, elements in expected.items():
         assert pymec.workspace_size(x, kernel, algorithm=algorithm, **options) == 8 * elements, algorithm
@@ -144,7 +147,7 @@ def test_a_plan_is_conv2d_checked_once(algorithm, layout):
     out, workspace = np.empty_like(expected), np.empty(plan.workspace_nbytes, np.uint8)
     assert plan(x, out=out, workspace=workspace) is out
     np.testing.assert_array_equal(out, expected)
-    assert plan.prepared_nbytes == 0
+    assert (plan.prepared_nbytes > 0) == (registry.get(plan.algorithm).prepare is not None)
     bias = np.ones(shape.k_c, np.float32)
     axis = (slice(None),) + (None,) * 2 if layout == "NCHW" else ()
     np.testing.assert_array_equal(plan(x, bias), expected + bias[axis] if axis else expected + bias)
@@ -234,6 +237,7 @@ def test_bounded_algorithms_take_no_more_than_their_unbounded_twins(case, n_thre
         ((1, 500, 500, 64), (1, 1, 64, 64), "mec"),  # none at all
         ((32, 7, 7, 512), (3, 3, 512, 512), "mec"),  # narrow outputs, many images: Solution A
         ((32, 28, 28, 128), (3, 3, 128, 128), "mec_banded"),
+        ((1, 1080, 1920, 16), (3, 3, 16, 16), "mec_column_split"),  # a row too wide for the cache
         ((1, 2**22, 8, 512), (3, 3, 512, 8), "mec_banded"),  # mec's leading dimension is past BLAS's integer
         ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct"),  # and here every product's reduction is
     ],

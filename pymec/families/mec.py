@@ -54,6 +54,20 @@ def _mec_cut(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(_mec(shape, n_threads, limit).size, {"cut": blas_multiplies_small_products_unpacked()})
 
 
+def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
+    """The most output rows, up to ``most``, whose image rows of ``row_size`` elements in L fit into ``room``."""
+    # A band of b rows keeps at least (b - 1)·min(s_h, k_h) image rows: no more than these need be tried.
+    high = max(1, min(most, room // row_size // min(shape.s_h, shape.k_h) + 1))
+    low = 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if shape.band_rows_kept(middle) * row_size <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
 def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     bands = shape.groups * max(1, shape.i_n) * shape.o_h
     slices = thread_slices(bands, n_threads, shape.band_size(1), limit)
@@ -61,16 +75,7 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
     most = min(-(-bands // slices), shape.o_h)  # no band larger than a thread's share
-    # A band of b rows keeps at least (b - 1)·min(s_h, k_h) image rows: no more than these need be tried.
-    strip_rows = room // (shape.o_w * shape.k_w * shape.i_cg)
-    band_rows = max(1, min(most, strip_rows // min(shape.s_h, shape.k_h) + 1))
-    low = 1
-    while low < band_rows:
-        middle = (low + band_rows + 1) // 2
-        if shape.band_size(middle) <= room:
-            low = middle
-        else:
-            band_rows = middle - 1
+    band_rows = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, most, room)
     pieces = small_products(shape, shape.o_w, n_threads) if blas_multiplies_small_products_unpacked() else None
     options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
     return Schedule(slices * shape.band_size(band_rows), options)

@@ -37,6 +37,9 @@ cdef inline void copy(floating* target, const floating* source, Py_ssize_t count
     cdef const char* of = <const char*> source
     cdef Py_ssize_t size = count * sizeof(floating)
     cdef Py_ssize_t i = 0
+    if count == 1:  # a channel of its own: depthwise, or lowered by itself
+        target[0] = source[0]
+        return
     if size < MOVE or size > SMALL_COPY:
         memcpy(to, of, size)
         return

@@ -1,4 +1,4 @@
-# The units of work of mec.pyx that mec_banded.pyx runs on a band of rows.
+# The units of work of mec.pyx that its relatives run: on a band of rows, a block of columns, a channel, the other axis.
 
 from cython cimport floating
 
@@ -7,10 +7,30 @@ from pymec.kernels._lowered_rows cimport Band
 from pymec.kernels._pieces cimport Pieces
 
 
+cdef struct Places:
+    Py_ssize_t columns          # output pixels of a product: the strips of L that it reads
+    Py_ssize_t row_step         # elements of O from one output row to the next
+    Py_ssize_t ldo              # elements of O from one pixel of a product to the next
+    Py_ssize_t ldk              # elements of K from one row to the next
+    bint add                    # whether the products are added to what O holds
+
+
+cdef inline Places adjacent_pixels(Py_ssize_t columns, const Geometry* g) noexcept nogil:
+    """Products of all pixels of an output row, the rows one after another: the paper's own."""
+    cdef Places at
+    at.columns, at.row_step = columns, columns * g.k_c
+    at.ldo = at.ldk = g.k_c
+    at.add = False
+    return at
+
+
 cdef void lower_strip(const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group,
                       Py_ssize_t r0, Py_ssize_t r1,
                       const Band* band, const Geometry* g) noexcept nogil
 
-cdef void multiply_rows(const floating* L, const floating* K, floating* O, Py_ssize_t columns,
+cdef void multiply_rows(const floating* L, const floating* K, floating* O,
                         Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
-                        const Band* band, const Pieces* pieces, const Geometry* g) noexcept nogil
+                        const Places* at, const Band* band, const Pieces* pieces, const Geometry* g) noexcept nogil
+
+cdef void multiply_unit(const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images,
+                        const Places* at, const Band* band, const Pieces* pieces, const Geometry* g) noexcept nogil

@@ -91,14 +91,13 @@ cdef void lower_share(
 
 
 cdef void multiply_rows(
-    const floating* L, const floating* K, floating* O, Py_ssize_t columns,
-    Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
-    const Band* band, const Pieces* pieces, const Geometry* g
+    const floating* L, const floating* K, floating* O, Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
+    const Places* at, const Band* band, const Pieces* pieces, const Geometry* g
 ) noexcept nogil:
     """Output rows i0 .. i1 of a band, output channels m0 .. m1 of one group.
 
     L and O point at the group's first strip and at the band's first output row.  Solution B has
-    columns = o_w; Solution A has columns = i_n·o_w, the images side by side.
+    at.columns = o_w; Solution A has at.columns = i_n·o_w, the images side by side.
     """
     cdef Py_ssize_t chunk = g.k_w * g.i_cg
     cdef Py_ssize_t ldl = band.rows * chunk
@@ -110,32 +109,31 @@ cdef void multiply_rows(
     while q < g.k_h * chunk:
         for i in range(i0, i1):
             p = partition(i, band, g)
-            target = O + i * columns * g.k_c + m0
+            target = O + i * at.row_step + m0
             if p.a1 <= p.a0:  # the whole patch row lies on padding
-                for pixel in range(columns):
-                    zero(target + pixel * g.k_c, m1 - m0)
+                for pixel in range(0 if at.add else at.columns):
+                    zero(target + pixel * at.ldo, m1 - m0)
                 continue
             lo, hi = max(q, p.a0 * chunk), min(q + pieces.reduction, p.a1 * chunk)
             if lo >= hi:
                 continue
-            beta = 0 if lo == p.a0 * chunk else 1
+            beta = 0 if lo == p.a0 * chunk and not at.add else 1
             x = 0
-            while x < columns:
-                n_x = min(pieces.columns, columns - x)
+            while x < at.columns:
+                n_x = min(pieces.columns, at.columns - x)
                 # O_y (columns × k_c) = P_y (columns × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c),
                 # P_y = L from row y·s_h of every strip on, its leading dimension a whole strip;
                 # in pieces: some pixels, some channels and a part of the sum, which beta = 1 adds up.
                 gemm_rowmajor(n_x, m1 - m0, hi - lo,
                               L + x * ldl + (p.start - p.a0) * chunk + lo, ldl,
-                              K + lo * g.k_c + m0, g.k_c,
-                              beta, target + x * g.k_c, g.k_c)
+                              K + lo * at.ldk + m0, at.ldk, beta, target + x * at.ldo, at.ldo)
                 x += n_x
         q += pieces.reduction
 
 
 cdef void multiply_unit(
-    const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images, Py_ssize_t columns,
-    const Band* band, const Pieces* pieces, const Geometry* g
+    const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images,
+    const Places* at, const Band* band, const Pieces* pieces, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work: a block of output rows of one image, a block of channels of one group.
 
@@ -148,11 +146,11 @@ cdef void multiply_unit(
     cdef Py_ssize_t n = unit / channel_blocks / row_blocks % images
     cdef Py_ssize_t group = unit / channel_blocks / row_blocks / images
     cdef Py_ssize_t m0 = group * g.k_cg + block * pieces.channels
-    multiply_rows(L + (group * images + n) * columns * band.rows * g.k_w * g.i_cg, K,
-                  O + n * g.o_h * columns * g.k_c, columns,
+    multiply_rows(L + (group * images + n) * at.columns * band.rows * g.k_w * g.i_cg, K,
+                  O + n * g.o_h * at.row_step,
                   i0, min(i0 + pieces.output_rows, band.n_y),
                   m0, min(m0 + pieces.channels, (group + 1) * g.k_cg),
-                  band, pieces, g)
+                  at, band, pieces, g)
 
 
 # Stage 3: Solution A's repair, h-n-w-c to n-h-w-c through L (Algorithm 2, lines 14-19) ------------------
@@ -222,7 +220,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
         raise ValueError(f"solution must be 'A' or 'B', got {solution!r}")
     # Solution A sees the strips of all images as those of one, wide image.
     cdef Py_ssize_t images = 1 if solution == "A" else g.i_n
-    cdef Py_ssize_t columns = g.i_n * g.o_w if solution == "A" else g.o_w
+    cdef Places at = adjacent_pixels(g.i_n * g.o_w if solution == "A" else g.o_w, &g)
     cdef Py_ssize_t row_blocks = (g.o_h + cut.output_rows - 1) / cut.output_rows
     cdef Py_ssize_t channel_blocks = (g.k_cg + cut.channels - 1) / cut.channels
     cdef Py_ssize_t units = g.groups * channel_blocks * images * row_blocks
@@ -237,7 +235,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            multiply_unit(lowered, K, O, unit, images, columns, &band, &cut, &g)
+            multiply_unit(lowered, K, O, unit, images, &at, &band, &cut, &g)
 
 
 def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):

@@ -26,7 +26,7 @@ from cython.parallel import prange
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport Band, band_of_rows
 from pymec.kernels._pieces cimport Pieces, pieces_of
-from pymec.kernels.mec cimport lower_strip, multiply_rows
+from pymec.kernels.mec cimport Places, adjacent_pixels, lower_strip, multiply_rows
 
 from pymec.kernels._pieces import whole_products
 
@@ -41,13 +41,14 @@ cdef void convolve_band(
     cdef Py_ssize_t n = unit / bands % g.i_n
     cdef Py_ssize_t group = unit / bands / g.i_n
     cdef Band band = band_of_rows(y0, min(band_rows, g.o_h - y0), g)
+    cdef Places at = adjacent_pixels(g.o_w, g)
     cdef Py_ssize_t x, m, m_end = (group + 1) * g.k_cg
     for x in range(g.o_w):
         lower_strip(I, L + x * band.rows * g.k_w * g.i_cg, n, x, group, 0, band.rows, &band, g)
     m = group * g.k_cg
     while m < m_end:
-        multiply_rows(L, K, O + (n * g.o_h + y0) * g.o_w * g.k_c, g.o_w, 0, band.n_y,
-                      m, min(m + pieces.channels, m_end), &band, pieces, g)
+        multiply_rows(L, K, O + (n * g.o_h + y0) * at.row_step, 0, band.n_y,
+                      m, min(m + pieces.channels, m_end), &at, &band, pieces, g)
         m += pieces.channels
 
 

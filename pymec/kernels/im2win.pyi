@@ -1,0 +1,21 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec.shapes import ConvShape
+
+def multiply(
+    L: NDArray[np.floating],
+    prepared: NDArray[np.floating],
+    out: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+) -> None: ...
+def run(
+    x: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    workspace: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+    prepared: NDArray[np.floating] | None = None,
+) -> None: ...

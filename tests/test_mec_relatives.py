@@ -1,0 +1,167 @@
+"""MEC's relatives, stage by stage: what each lays out, and what each says it saves."""
+
+import numpy as np
+import pytest
+from cases import CASES, operands
+
+import pymec
+from pymec import ConvShape, reference, registry
+from pymec.kernels import im2win, mec, mec_split, mec_w
+from pymec.kernels._pieces import whole_products
+
+
+def close(out, x, kernel, shape):
+    error = np.abs(out - reference.conv2d(x, kernel, shape))
+    return (error <= reference.error_bound(x, kernel, shape)).all()
+
+
+# MEC-w ----------------------------------------------------------------------------------------------------
+
+
+def test_mec_w_lowers_the_transpose_of_what_mec_lowers():
+    shape = ConvShape.from_shapes((2, 9, 7, 3), (3, 2, 3, 4), stride=(2, 1), padding=1)
+    x, _ = operands(shape)
+    horizontal = np.empty(shape.mec_w_size, shape.dtype)
+    mec_w.lower(x, horizontal, shape)
+    turned = shape.transposed()
+    vertical = np.empty(turned.mec_size, shape.dtype)
+    mec.lower(np.ascontiguousarray(x.transpose(0, 2, 1, 3)), vertical, turned)
+    np.testing.assert_array_equal(horizontal, vertical)
+    L = horizontal.reshape(2, shape.o_h, shape.lowered_columns(), 3, 3)
+    np.testing.assert_array_equal(L[1, 2, 4], x[1, 3:6, 4])  # y = 2 reads rows 3, 4 and 5
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+def test_mec_w_never_exceeds_im2col(case):
+    assert case.shape().mec_w_size <= case.shape().im2col_size
+
+
+def test_mec_w_stores_no_horizontal_padding():
+    narrow = ConvShape.from_shapes((1, 8, 8, 2), (3, 3, 2, 4))
+    padded = ConvShape.from_shapes((1, 8, 8, 2), (3, 3, 2, 4), padding=(0, 2))
+    assert padded.mec_w_size == narrow.mec_w_size
+    assert padded.mec_size > narrow.mec_size
+
+
+@pytest.mark.parametrize("pieces", ["whole", (7, 3, 2, 2)])
+def test_mec_w_writes_n_h_w_c_for_a_batch_without_repair(pieces):
+    shape = ConvShape.from_shapes((3, 8, 9, 4), (3, 2, 4, 5), padding=(1, 2))
+    x, kernel = operands(shape)
+    L, permuted = np.empty(shape.mec_w_size, "f"), np.empty(shape.permuted_kernel_size, "f")
+    out = np.full(shape.output_shape, np.nan, "f")
+    mec_w.prepare(kernel, permuted, shape, 2)
+    np.testing.assert_array_equal(permuted.reshape(2, 3, 4, 5), kernel.transpose(1, 0, 2, 3))
+    mec_w.lower(x, L, shape, 2)
+    cut = whole_products(shape.transposed()) if pieces == "whole" else pieces
+    mec_w.multiply(L, permuted, out, shape, cut, 2)
+    assert close(out, x, kernel, shape)
+
+
+def test_a_row_of_taps_needs_no_workspace():
+    row = registry.get("mec_w")
+    flat = ConvShape.from_shapes((2, 6, 9, 4), (1, 3, 4, 5), stride=(1, 2), padding=(0, 1))
+    assert flat.is_row_of_taps
+    assert row.schedule(flat, 2, None).size == 0
+    for other in (
+        ConvShape.from_shapes((2, 6, 9, 4), (1, 3, 4, 5), stride=2),  # rows that nobody reads
+        ConvShape.from_shapes((2, 6, 10, 4), (1, 3, 4, 5), stride=(1, 2)),  # a column that nobody reads
+        ConvShape.from_shapes((2, 6, 9, 4), (1, 3, 4, 5), padding=1),  # rows of zeros
+    ):
+        assert row.schedule(other, 2, None).size == other.mec_w_size > 0
+        x, kernel = operands(other)
+        options = {"stride": (other.s_h, other.s_w), "padding": (other.p_t, other.p_l)}
+        assert close(pymec.conv2d(x, kernel, algorithm="mec_w", **options), x, kernel, other)
+    x, kernel = operands(flat)
+    assert close(pymec.conv2d(x, kernel, algorithm="mec_w", stride=(1, 2), padding=(0, 1)), x, kernel, flat)
+
+
+# Tiles ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["mec_column_split", "mec_channel_split"])
+@pytest.mark.parametrize("n_threads", [1, 2, 7, 64])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+def test_every_limit_down_to_the_smallest_is_kept(algorithm, n_threads, case):
+    row, shape = registry.get(algorithm), case.shape()
+    smallest = row.schedule(shape, n_threads, 0).size
+    assert smallest <= shape.k_h * shape.k_w * (shape.i_cg if algorithm == "mec_column_split" else 1)
+    for more in (0, 1, 2, 5, 30, 200, 1000, 10_000):
+        assert row.schedule(shape, n_threads, smallest + more).size <= smallest + more
+
+
+def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels():
+    """Bands end at an output row, tiles at a pixel, channels at k_h·k_w elements: 36 bytes for 3×3."""
+    x, kernel = (1, 20, 300, 64), (3, 3, 64, 32)
+
+    def smallest(algorithm):
+        return registry.get(algorithm).schedule(ConvShape.from_shapes(x, kernel), 1, 0).size
+
+    assert smallest("mec_banded") == 298 * 9 * 64
+    assert smallest("mec_column_split") == 9 * 64
+    assert smallest("mec_channel_split") == 9
+    assert pymec.plan(x, kernel, workspace_limit="16KiB", n_threads=1).algorithm == "mec_column_split"
+    assert pymec.plan(x, kernel, workspace_limit=36, n_threads=1).algorithm == "mec_channel_split"
+    assert pymec.plan(x, kernel, workspace_limit=35, n_threads=1).algorithm == "direct"
+
+
+def test_wide_images_stay_in_the_cache():
+    wide = ConvShape.from_shapes((1, 1080, 1920, 16), (3, 3, 16, 16))
+    assert registry.get("mec_banded").schedule(wide, 1, None).size * wide.itemsize > 512 * 1024
+    tiles = registry.get("mec_column_split").schedule(wide, 1, None)
+    assert 500 * 1024 < tiles.size * wide.itemsize <= 512 * 1024
+    assert tiles.options["band_rows"] > 20  # a tenth of the rows is copied twice at most
+    assert registry.get("mec_column_split").schedule(wide, 2, None).size == 2 * tiles.size
+
+
+@pytest.mark.parametrize(
+    "tile", [(1, 1, 0), (3, 4, 0), (9, 7, 0), (1, 1, 1), (2, 5, 3), (9, 7, 6), (99, 99, 99)], ids=str
+)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_tiles_that_end_anywhere(tile, groups):
+    rows, columns, channels = tile
+    shape = ConvShape.from_shapes((2, 10, 9, 8), (3, 2, 8 // groups, 6), padding=1, dilation=(2, 1), groups=groups)
+    x, kernel = operands(shape)
+    size = shape.tile_size(min(rows, shape.o_h), min(columns, shape.o_w), min(channels, shape.i_cg) or None)
+    workspace = np.full(3 * size + 1, np.nan, "f")
+    out = np.full(shape.output_shape, np.nan, "f")
+    mec_split.run(
+        x, kernel, out, workspace, shape, 3, band_rows=rows, columns=columns, channels=channels, slices=3
+    )
+    assert close(out, x, kernel, shape)
+    assert np.isnan(workspace[-1])
+    with pytest.raises(
+        ValueError, match=f"workspace has {3 * size - 1} elements, but this stage writes {3 * size}"
+    ):
+        mec_split.run(x, kernel, out, workspace[:-2], shape, 3, rows, columns, channels, slices=3)
+
+
+# im2win ---------------------------------------------------------------------------------------------------
+
+
+def test_a_window_is_one_run_of_the_lowered_matrix():
+    """The paper's point: k_w·k_h·i_c elements from x·s_w·k_h·i_c on, and K in the same order."""
+    shape = ConvShape.from_shapes((2, 9, 8, 3), (3, 2, 3, 4), stride=(1, 2), dtype="float64")
+    x, kernel = operands(shape)
+    L, permuted = np.empty(shape.mec_w_size), np.empty(shape.permuted_kernel_size)
+    mec_w.lower(x, L, shape)
+    mec_w.prepare(kernel, permuted, shape)
+    window = 2 * 3 * 3
+    strips = L.reshape(2, shape.o_h, -1)
+    by_hand = np.stack(
+        [strips[:, :, c * 18 : c * 18 + window] @ permuted.reshape(window, 4) for c in range(shape.o_w)], axis=2
+    )
+    np.testing.assert_allclose(by_hand, reference.conv2d(x, kernel, shape))
+    out = np.full(shape.output_shape, np.nan)
+    im2win.multiply(L, permuted, out, shape, 3)
+    np.testing.assert_allclose(out, by_hand)
+
+
+@pytest.mark.parametrize("i_h", [1, 3, 4, 5])
+@pytest.mark.parametrize("k_c", [1, 63, 64, 65, 130])
+def test_im2win_at_the_edges_of_its_tiles(i_h, k_c):
+    """Four strips by 64 channels by 512 steps of the sum."""
+    for i_c in (1, 170, 171, 342):
+        shape = ConvShape.from_shapes((1, i_h, 4, i_c), (1, 3, i_c, k_c), padding=(0, 1))
+        x, kernel = operands(shape)
+        out = pymec.conv2d(x, kernel, padding=(0, 1), algorithm="im2win", n_threads=2)
+        assert close(out, x, kernel, shape)
