@@ -54,7 +54,7 @@ def whole_products(shape: ConvShape) -> Pieces:
     return Pieces(shape.k_h * shape.k_w * shape.i_cg, columns, shape.k_cg, 1)
 
 
-def small_products(shape: ConvShape, columns: int, n_threads: int) -> Pieces:
+def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None) -> Pieces:
     """Cut products of ``columns`` output pixels into even pieces of at most :data:`SMALL_PRODUCT`.
 
     Parameters
@@ -63,12 +63,14 @@ def small_products(shape: ConvShape, columns: int, n_threads: int) -> Pieces:
     columns : int
         Output pixels in one product: o_w, or i_n·o_w where the images stand side by side.
     n_threads : int
+    reduction : int, optional
+        Elements of a patch in one product, if not all k_h·k_w·i_c/G of them.
 
     Returns
     -------
     Pieces
     """
-    patch = shape.k_h * shape.k_w * shape.i_cg
+    patch = reduction or shape.k_h * shape.k_w * shape.i_cg
     channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
     most = min(SMALL_PRODUCT // min(columns, COLUMNS), PANEL_BYTES // shape.itemsize) // channels
     reduction = even_part(patch, most)
