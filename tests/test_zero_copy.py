@@ -6,7 +6,7 @@ from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import zero_copy
+from pymec.kernels import depthwise, zero_copy
 from pymec.kernels._pieces import Pieces
 
 NAMES = ("pixel_gemm", "filter_row_gemm", "pointwise")
@@ -61,6 +61,8 @@ REASONS = [
     ("filter_row_gemm", (1, 2**12, 2**12, 1), (1, 1, 1, 1), {"stride": 2**20}, "more than BLAS's integer"),
     ("pixel_gemm", (1, 9, 9, 2), (3, 3, 2, 4), {"stride": 2**30}, "its GEMM leading dimension of 2147483648"),
     ("pixel_gemm", (1, 9, 9, 4), (3, 3, 1, 8), {"groups": 4, "dilation": 2, "stride": 3, "padding": 7}, None),
+    ("depthwise", (1, 9, 9, 4), (3, 3, 2, 4), {"groups": 2}, "each of its groups has 2 input channels"),
+    ("depthwise", (1, 9, 9, 1), (3, 3, 1, 4), {"stride": 2}, None),
     ("pointwise", (1, 9, 9, 2), (1, 3, 2, 4), {}, "its kernel is 1×3, not 1×1"),
     ("pointwise", (1, 9, 9, 2), (1, 1, 1, 4), {"stride": 2, "padding": 1, "groups": 2, "dilation": 3}, None),
 ]
@@ -92,11 +94,17 @@ def test_what_a_stage_refuses():
         zero_copy.run_pixel_gemm(x, kernel, out, nothing, shape, 65)
     with pytest.raises(ValueError, match="out has shape"):
         zero_copy.run_pixel_gemm(x, kernel, out[:, 1:], nothing, shape)
+    with pytest.raises(ValueError, match="one input channel, got 2"):
+        depthwise.run(x, kernel, out, nothing, shape)
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize(
-    ("name", "shape"), [("pointwise", ConvShape.from_shapes((2, 7, 6, 6), (1, 1, 6, 8), stride=2, padding=1))]
+    ("name", "shape"),
+    [
+        ("pointwise", ConvShape.from_shapes((2, 7, 6, 6), (1, 1, 6, 8), stride=2, padding=1)),
+        ("depthwise", ConvShape.from_shapes((2, 7, 6, 6), (3, 2, 1, 12), groups=6, padding=1)),
+    ],
 )
 def test_the_narrow_ones_as_users_call_them(name, shape, layout):
     """Plan, bias, read-only inputs, repeated bit by bit: on shapes that these few can do."""
@@ -118,3 +126,19 @@ def test_the_narrow_ones_as_users_call_them(name, shape, layout):
     bias = np.arange(shape.k_c, dtype=np.float32)
     spread = bias[:, None, None] if layout == "NCHW" else bias
     np.testing.assert_array_equal(plan(x, bias), first + spread)
+
+
+@pytest.mark.parametrize("multiplier", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 15, 16, 17, 31, 32, 33, 64, 70])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_depthwise_at_the_edges_of_its_blocks(channels, multiplier, dtype):
+    shape = ConvShape.from_shapes(
+        (2, 6, 7, channels), (3, 2, 1, channels * multiplier), groups=channels, padding=((0, 2), (3, 1)),
+        stride=(2, 1), dilation=(1, 2), dtype=dtype,
+    )  # fmt: skip
+    x, kernel = operands(shape)
+    for n_threads in (1, 3):
+        out = np.full(shape.output_shape, np.nan, dtype)
+        depthwise.run(x, kernel, out, np.empty(0, dtype), shape, n_threads)
+        error = np.abs(out - reference.conv2d(x, kernel, shape))
+        assert (error <= reference.error_bound(x, kernel, shape)).all()

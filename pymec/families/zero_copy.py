@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pymec.families._row import Algorithm, Schedule, blas_limit
-from pymec.kernels import zero_copy
+from pymec.families._row import Algorithm, Schedule, blas_limit, no_workspace
+from pymec.kernels import depthwise, zero_copy
 from pymec.kernels._pieces import PANEL_BYTES, ROUND, even_part, small_products
 from pymec.shapes import ConvShape
 from pymec.threads import blas_multiplies_small_products_unpacked
@@ -30,6 +30,12 @@ def _pointwise_limit(shape: ConvShape) -> str | None:
     if shape.k_h * shape.k_w > 1:
         return f"its kernel is {shape.k_h}×{shape.k_w}, not 1×1"
     return _pixel_gemm_limit(shape)
+
+
+def _depthwise_limit(shape: ConvShape) -> str | None:
+    if shape.i_cg > 1:
+        return f"each of its groups has {shape.i_cg} input channels and depthwise takes one"
+    return None
 
 
 def _transposed(shape: ConvShape) -> ConvShape:
@@ -107,5 +113,16 @@ ROWS = (
         unsupported=_pointwise_limit,
         schedule=_pointwise,
         run=zero_copy.run_pointwise,
+    ),
+    Algorithm(
+        name="depthwise",
+        idea="one input channel per group: vectors of channels, no product of matrices",
+        source="the definition of a depthwise convolution",
+        formula="0",
+        order="none",
+        unsupported=_depthwise_limit,
+        schedule=no_workspace,
+        run=depthwise.run,
+        uses_blas=False,
     ),
 )
