@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pymec.families._row import Algorithm, Schedule, blas_limit, no_workspace
 from pymec.kernels import depthwise, zero_copy
-from pymec.kernels._pieces import PANEL_BYTES, ROUND, even_part, small_products
+from pymec.kernels._pieces import ROUND, even_part, pixel_block, small_products
 from pymec.shapes import ConvShape
 from pymec.threads import blas_multiplies_small_products_unpacked
 
@@ -72,10 +72,9 @@ def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     schedule = _rows(joined, shape.i_cg, n_threads)
     if joined is shape:
         return schedule
-    # One row is as long as all images: as many pixels at a time as stay in cache while the sum goes on.
-    most = PANEL_BYTES // (2 * shape.i_cg * shape.itemsize) // ROUND * ROUND
-    share = -(-joined.o_w // n_threads)
-    block = -(-even_part(share, max(most, 8 * ROUND)) // ROUND) * ROUND
+    pieces = schedule.options["pieces"]
+    channel_units = shape.groups * (1 if pieces is None else -(-shape.k_cg // pieces.channels))
+    block = pixel_block(shape, joined.o_w, channel_units, n_threads)
     return Schedule(0, {**schedule.options, "block": block})
 
 

@@ -83,6 +83,18 @@ def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
     )
 
 
+def pixel_block(shape: ConvShape, pixels: int, channel_units: int, n_threads: int) -> int:
+    """Pixels that a thread takes at a time where all of them could be one product's rows.
+
+    No more than stay in cache while the sum goes on, and an even share for each thread; but pixels that all
+    stay in cache are left together if there are channels to share: each thread then reads its own part of K.
+    """
+    most = max(PANEL_BYTES // (2 * shape.i_cg * shape.itemsize), COLUMNS)
+    shared_by_channels = pixels <= most and channel_units % n_threads == 0
+    share = pixels if shared_by_channels else -(-pixels // n_threads)
+    return _rounded(even_part(share, most), ROUND)
+
+
 def even_part(whole: int, most: int) -> int:
     """The size of equal parts of a whole, none longer than ``most``."""
     parts = -(-whole // max(most, 1))
