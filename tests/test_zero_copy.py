@@ -82,12 +82,29 @@ def test_pixels_are_joined_where_nothing_lies_between_them():
         assert zero_copy.all_in_one_row(apart) is apart
 
 
+def test_images_are_one_column_where_no_kernel_row_reaches_into_the_next():
+    """A 1×k kernel: the transposed twin of MEC, whose lowered matrix is then the input itself."""
+    shape = ConvShape.from_shapes((3, 5, 7, 4), (1, 3, 4, 6), padding=(0, 2), stride=(1, 2))
+    assert zero_copy.images_in_one(shape).output_shape == (1, 15, 5, 6)
+    for kernel, options in (((2, 3, 4, 6), {}), ((1, 3, 4, 6), {"stride": 2}), ((1, 3, 4, 6), {"padding": 1})):
+        apart = ConvShape.from_shapes((3, 5, 7, 4), kernel, **options)
+        assert zero_copy.images_in_one(apart) is apart
+
+
+def test_a_line_longer_than_the_cache_is_cut():
+    """The next row wants the same k_h image rows again: no more of them at a time than stay in cache."""
+    wide = ConvShape.from_shapes((1, 20, 3000, 64), (5, 3, 64, 8))
+    block = registry.get("pixel_gemm").schedule(wide, 1, None).options["block"]
+    assert 5 * 64 * 4 * block <= 600_000
+    assert registry.get("filter_row_gemm").schedule(wide, 1, None).options["block"] == 16
+
+
 def test_what_a_stage_refuses():
     shape = ConvShape.from_shapes((1, 6, 6, 2), (2, 2, 2, 3), dilation=(1, 2))
     x, kernel = operands(shape)
     out, nothing = np.empty(shape.output_shape, np.float32), np.empty(0, np.float32)
     with pytest.raises(ValueError, match="side by side"):
-        zero_copy.run_filter_row_gemm(x, kernel, out, nothing, shape)
+        zero_copy.add_filter_rows(x, kernel, out, nothing, shape)
     with pytest.raises(ValueError, match="block must be"):
         zero_copy.run_pixel_gemm(x, kernel, out, nothing, shape, block=0)
     with pytest.raises(ValueError, match="n_threads must be"):

@@ -87,8 +87,8 @@ ROWS = (
         name="shift_gemm",
         idea="a product per tap, the output at the row pitch of the input: nothing to repair",
         source=f"ours, after {_PAPER}",
-        formula="((o_h - 1)·pitch + o_w)·k_c with pitch = max(i_w + max(p_l, p_r), o_w), none if that is o_w; "
-        "with p_l + p_r > 0 and ((i_h - 1)·pitch + p_l + i_w + p_r)·i_c",
+        formula="((o_h - 1)·pitch + o_w)·k_c, pitch = max(i_w + max(p_l, p_r), o_w), or none if that is o_w; "
+        "with p_l + p_r > 0 another ((i_h - 1)·pitch + p_l + i_w + p_r)·i_c",
         order="plane",
         unsupported=_shift_gemm_limit,
         schedule=_shift_gemm,

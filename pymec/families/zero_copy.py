@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pymec.families._row import Algorithm, Schedule, blas_limit, no_workspace
 from pymec.kernels import depthwise, zero_copy
-from pymec.kernels._pieces import ROUND, even_part, pixel_block, small_products
+from pymec.kernels._pieces import COLUMNS, PANEL_BYTES, ROUND, even_part, pixel_block, small_products
 from pymec.shapes import ConvShape
 from pymec.threads import blas_multiplies_small_products_unpacked
 
@@ -48,14 +48,16 @@ def _transposed(shape: ConvShape) -> ConvShape:
 
 
 def _rows(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:
-    """Output rows as units of work, cut shorter where there are fewer units than threads."""
+    """Output rows as units of work, cut where the next row would miss the cache, or a thread have no work."""
     pieces = None
     units = shape.groups * max(shape.i_n, 1) * shape.o_h
     if blas_multiplies_small_products_unpacked():
         pieces = small_products(shape, shape.o_w, n_threads, reduction)
         row_blocks, channel_blocks = -(-shape.o_h // pieces.output_rows), -(-shape.k_cg // pieces.channels)
         units = shape.groups * max(shape.i_n, 1) * row_blocks * channel_blocks
-    block = even_part(shape.o_w, -(-shape.o_w * units // n_threads))
+    reach = shape.k_h * min(shape.s_w, shape.k_w) * shape.i_c * shape.itemsize  # bytes of I per output pixel
+    most = max(PANEL_BYTES // reach, COLUMNS)
+    block = even_part(shape.o_w, min(most, -(-shape.o_w * units // n_threads)))
     return Schedule(0, {"pieces": pieces, "block": -(-block // ROUND) * ROUND})
 
 
@@ -64,7 +66,7 @@ def _pixel_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
 
 
 def _filter_row_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return _rows(_transposed(shape), shape.k_w * shape.i_cg, n_threads)
+    return _rows(_transposed(zero_copy.images_in_one(shape)), shape.k_w * shape.i_cg, n_threads)
 
 
 def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:

@@ -30,7 +30,7 @@ from cython.parallel import prange
 from pymec.kernels._blas cimport gemm_rowmajor
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._patch cimport zero
-from pymec.kernels._pieces cimport Pieces, pieces_of
+from pymec.kernels._pieces cimport Pieces, check_block, pieces_of
 
 
 # Stage 1: the products ----------------------------------------------------------------------------------
@@ -100,8 +100,7 @@ def multiply(
     check_operands(&g, x.shape, kernel.shape, NULL)
     check_taps(shape, taps)
     check_room("planes", planes.shape[0], len(taps) * g.i_h * g.i_w * g.k_c)
-    if not 1 <= block <= 2**31 - 1:
-        raise ValueError(f"block must be from 1 to 2**31 - 1 pixels, got {block}")
+    check_block(block)
     units = (len(taps) * g.groups * ((g.i_h * g.i_w + block - 1) / block)
              * ((g.k_cg + cut.channels - 1) / cut.channels))
     cdef const floating* I = &x[0, 0, 0, 0]

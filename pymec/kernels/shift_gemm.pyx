@@ -33,7 +33,7 @@ from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._patch cimport clip, copy, zero
-from pymec.kernels._pieces cimport Pieces, pieces_of
+from pymec.kernels._pieces cimport Pieces, check_block, pieces_of
 from pymec.kernels.kn2row cimport multiply_pixels
 
 import numpy as np
@@ -160,8 +160,7 @@ def slide(
     check_shape(shape)
     check_room("image", image.shape[0], padded_size(shape) or shape.input_size)
     check_room("S", S.shape[0], pixels * g.k_c)
-    if not 1 <= block <= 2**31 - 1:
-        raise ValueError(f"block must be from 1 to 2**31 - 1 pixels, got {block}")
+    check_block(block)
     units = g.groups * ((pixels + block - 1) / block) * ((g.k_cg + cut.channels - 1) / cut.channels)
     cdef const floating* I = &image[0]
     cdef const floating* K = &kernel[0, 0, 0, 0]

@@ -25,6 +25,16 @@ def run_pointwise(
     block: int = ...,
 ) -> None: ...
 def all_in_one_row(shape: ConvShape) -> ConvShape: ...
+def add_filter_rows(
+    x: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    workspace: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+    pieces: Pieces | None = None,
+    block: int = ...,
+) -> None: ...
 def run_filter_row_gemm(
     x: NDArray[np.floating],
     kernel: NDArray[np.floating],
@@ -35,4 +45,4 @@ def run_filter_row_gemm(
     pieces: Pieces | None = None,
     block: int = ...,
 ) -> None: ...
-def check_block(block: int) -> None: ...
+def images_in_one(shape: ConvShape) -> ConvShape: ...

@@ -5,7 +5,8 @@ overlap, so im2col and MEC copy them apart; but one pixel of each patch, or one 
 column of the image, is a legal matrix where it lies.  The convolution is the sum of such products.
 
 ``pixel_gemm``        for every output row and tap: row y of O += pixels under the tap · K[a, b]
-``filter_row_gemm``   for every output column and kernel row: column x of O += k_w pixels side by side · K[a]
+``filter_row_gemm``   for every output column and kernel row: column x of O += k_w pixels side by side · K[a];
+                      a 1×k_w kernel has one kernel row: with no stride down, one column through all images
 ``pointwise``         a 1×1 kernel has one tap: with stride 1 and no padding, one product of all pixels
 
 The second splits a convolution as YaConv does (Korostelev, de Carvalho, Moreira & Amaral, *YaConv: Convolution
@@ -32,7 +33,7 @@ from cython.parallel import prange
 from pymec.kernels._blas cimport gemm_rowmajor
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels._patch cimport clip, positions_up_to, zero
-from pymec.kernels._pieces cimport Pieces, pieces_of
+from pymec.kernels._pieces cimport Pieces, check_block, pieces_of
 
 from dataclasses import replace
 
@@ -148,17 +149,17 @@ cdef void pixel_unit(
     const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t block,
     const Pieces* pieces, const Geometry* g
 ) noexcept nogil:
-    """One unit of parallel work, counted through groups, images, blocks of rows, of pixels and of channels."""
+    """One unit of parallel work, counted through groups, images, blocks of pixels, of rows and of channels."""
     cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
     cdef Py_ssize_t pixel_blocks = (g.o_w + block - 1) / block
     cdef Py_ssize_t row_blocks = (g.o_h + pieces.output_rows - 1) / pieces.output_rows
     cdef Py_ssize_t m0 = unit % channel_blocks * pieces.channels
     cdef Py_ssize_t m1 = min(m0 + pieces.channels, g.k_cg)
-    cdef Line line = row_line(unit / channel_blocks % pixel_blocks * block, block, g)
-    cdef Py_ssize_t rows = unit / channel_blocks / pixel_blocks
-    cdef Py_ssize_t y0 = rows % row_blocks * pieces.output_rows
-    cdef Py_ssize_t n = rows / row_blocks % g.i_n
-    cdef Py_ssize_t group = rows / row_blocks / g.i_n
+    cdef Py_ssize_t y0 = unit / channel_blocks % row_blocks * pieces.output_rows
+    cdef Py_ssize_t lines = unit / channel_blocks / row_blocks
+    cdef Line line = row_line(lines % pixel_blocks * block, block, g)
+    cdef Py_ssize_t n = lines / pixel_blocks % g.i_n
+    cdef Py_ssize_t group = lines / pixel_blocks / g.i_n
     add_rows(I + n * g.i_h * g.i_w * g.i_c, K, O + n * g.o_h * g.o_w * g.k_c,
              y0, min(y0 + pieces.output_rows, g.o_h), group,
              group * g.k_cg + m0, group * g.k_cg + m1, &line, pieces, g)
@@ -168,10 +169,7 @@ def run_pixel_gemm(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1,
 ):
-    """One product per output row and tap; ``workspace`` is not used.
-
-    ``pieces`` cuts the products, ``block`` is the most pixels of a row that one thread takes at a time.
-    """
+    """One product per output row and tap, cut into ``pieces``, ``block`` pixels of a row at a time."""
     cdef Geometry g = geometry(shape)
     cdef Pieces cut = pieces_of(pieces or (g.i_cg, g.o_w, g.k_cg, 1))
     cdef Py_ssize_t unit, units
@@ -242,23 +240,23 @@ cdef void filter_row_unit(
     const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t block,
     const Pieces* pieces, const Geometry* g
 ) noexcept nogil:
-    """One unit of parallel work, counted through groups, images, blocks of columns, of pixels and of channels."""
+    """One unit of parallel work, counted through groups, images, blocks of pixels, of columns and of channels."""
     cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
     cdef Py_ssize_t pixel_blocks = (g.o_h + block - 1) / block
     cdef Py_ssize_t column_blocks = (g.o_w + pieces.output_rows - 1) / pieces.output_rows
     cdef Py_ssize_t m0 = unit % channel_blocks * pieces.channels
     cdef Py_ssize_t m1 = min(m0 + pieces.channels, g.k_cg)
-    cdef Line line = column_line(unit / channel_blocks % pixel_blocks * block, block, g)
-    cdef Py_ssize_t columns = unit / channel_blocks / pixel_blocks
-    cdef Py_ssize_t x0 = columns % column_blocks * pieces.output_rows
-    cdef Py_ssize_t n = columns / column_blocks % g.i_n
-    cdef Py_ssize_t group = columns / column_blocks / g.i_n
+    cdef Py_ssize_t x0 = unit / channel_blocks % column_blocks * pieces.output_rows
+    cdef Py_ssize_t lines = unit / channel_blocks / column_blocks
+    cdef Line line = column_line(lines % pixel_blocks * block, block, g)
+    cdef Py_ssize_t n = lines / pixel_blocks % g.i_n
+    cdef Py_ssize_t group = lines / pixel_blocks / g.i_n
     add_columns(I + n * g.i_h * g.i_w * g.i_c, K, O + n * g.o_h * g.o_w * g.k_c,
                 x0, min(x0 + pieces.output_rows, g.o_w), group,
                 group * g.k_cg + m0, group * g.k_cg + m1, &line, pieces, g)
 
 
-def run_filter_row_gemm(
+def add_filter_rows(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1,
 ):
@@ -287,7 +285,15 @@ def run_filter_row_gemm(
             filter_row_unit(I, K, O, unit, block, &cut, &g)
 
 
-def check_block(Py_ssize_t block):
-    """Refuse a block of pixels that no loop would end with."""
-    if not 1 <= block <= 2**31 - 1:
-        raise ValueError(f"block must be from 1 to 2**31 - 1 pixels, got {block}")
+def run_filter_row_gemm(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1):
+    """All columns; those of several images are one where no kernel row reaches past its own image row."""
+    joined = images_in_one(shape)
+    add_filter_rows(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace,
+                    joined, n_threads, pieces, block)
+
+
+def images_in_one(shape):
+    """The same convolution of one image as high as all, if the kernel is one row that allows it; or as it is."""
+    if shape.i_n == 0 or shape.k_h > 1 or shape.s_h > 1 or shape.p_t or shape.p_b:
+        return shape
+    return replace(shape, i_n=1, i_h=shape.i_n * shape.i_h)
