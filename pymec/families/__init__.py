@@ -1,5 +1,5 @@
 """The rows of the registry, a module per family of algorithms; their order here is the table's."""
 
-from pymec.families import direct, im2col, implicit_gemm, mec, mec_relatives
+from pymec.families import direct, im2col, implicit_gemm, kn2row, mec, mec_relatives, zero_copy
 
-FAMILIES = (direct, im2col, mec, mec_relatives, implicit_gemm)
+FAMILIES = (direct, im2col, mec, mec_relatives, implicit_gemm, zero_copy, kn2row)

@@ -36,8 +36,9 @@ class Algorithm:
     ----------
     name, idea, source, formula : str
         What it is called, does, comes from; its workspace in elements, in the paper's symbols.
-    order : {"none", "bounded", "k", "k²"}
-        How the workspace grows: not at all, with a chosen tile, with one or both kernel extents.
+    order : {"none", "bounded", "plane", "k", "k²"}
+        How the workspace grows: not at all, with a chosen tile, with the pixels of an image but not with the
+        kernel, with one or both kernel extents.
     ours : bool
         Whether it goes beyond what its source describes.
     unsupported : callable

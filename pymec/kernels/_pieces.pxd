@@ -15,3 +15,10 @@ cdef inline Pieces pieces_of(object pieces) except *:
     if p.reduction < 1 or p.columns < 1 or p.channels < 1 or p.output_rows < 1:
         raise ValueError(f"pieces must be four positive numbers, got {pieces!r}")
     return p
+
+
+cdef inline int check_block(Py_ssize_t block) except -1:
+    """Refuse a block of pixels that no loop would end with."""
+    if not 1 <= block <= 2**31 - 1:
+        raise ValueError(f"block must be from 1 to 2**31 - 1 pixels, got {block}")
+    return 0

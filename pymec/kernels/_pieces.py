@@ -54,7 +54,7 @@ def whole_products(shape: ConvShape) -> Pieces:
     return Pieces(shape.k_h * shape.k_w * shape.i_cg, columns, shape.k_cg, 1)
 
 
-def small_products(shape: ConvShape, columns: int, n_threads: int) -> Pieces:
+def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None) -> Pieces:
     """Cut products of ``columns`` output pixels into even pieces of at most :data:`SMALL_PRODUCT`.
 
     Parameters
@@ -63,12 +63,14 @@ def small_products(shape: ConvShape, columns: int, n_threads: int) -> Pieces:
     columns : int
         Output pixels in one product: o_w, or i_n·o_w where the images stand side by side.
     n_threads : int
+    reduction : int, optional
+        Elements of a patch in one product, if not all k_h·k_w·i_c/G of them.
 
     Returns
     -------
     Pieces
     """
-    patch = shape.k_h * shape.k_w * shape.i_cg
+    patch = reduction or shape.k_h * shape.k_w * shape.i_cg
     channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
     columns = max(columns, 1)  # there are none without an image
     most = min(SMALL_PRODUCT // min(columns, COLUMNS), PANEL_BYTES // shape.itemsize) // channels
@@ -127,6 +129,18 @@ def input_grad_pieces(shape: ConvShape, columns: int) -> InputGradPieces:
     pixels = min(shape.o_w, COLUMNS)
     columns = even_part(columns, SMALL_PRODUCT // (pixels * shape.k_cg))
     return InputGradPieces(columns, even_part(shape.o_w, SMALL_PRODUCT // (columns * shape.k_cg)))
+
+
+def pixel_block(shape: ConvShape, pixels: int, channel_units: int, n_threads: int) -> int:
+    """Pixels that a thread takes at a time where all of them could be one product's rows.
+
+    No more than stay in cache while the sum goes on, and an even share for each thread; but pixels that all
+    stay in cache are left together if there are channels to share: each thread then reads its own part of K.
+    """
+    most = max(PANEL_BYTES // (2 * shape.i_cg * shape.itemsize), COLUMNS)
+    shared_by_channels = pixels <= most and channel_units % n_threads == 0
+    share = pixels if shared_by_channels else -(-pixels // n_threads)
+    return _rounded(even_part(share, most), ROUND)
 
 
 def even_part(whole: int, most: int) -> int:
