@@ -89,7 +89,7 @@ PAPER = [
 
 
 def able(x, kernel, accuracy="fast", **options):
-    """The algorithms that can do a convolution: all of them, or with "exact" those that add up its very products."""
+    """The algorithms that can do a convolution, or with "exact" those of them that add up its very products."""
     shape = ConvShape.from_shapes(x, kernel, **options)
     return [
         name

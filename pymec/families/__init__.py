@@ -1,5 +1,5 @@
 """The rows of the registry, a module per family of algorithms; their order here is the table's."""
 
-from pymec.families import direct, im2col, mec, winograd
+from pymec.families import direct, fft, im2col, mec, winograd
 
-FAMILIES = (direct, im2col, mec, winograd)
+FAMILIES = (direct, im2col, mec, winograd, fft)

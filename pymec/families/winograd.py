@@ -48,10 +48,8 @@ def _banded(m: int, shape: ConvShape, n_threads: int, limit: int | None) -> Sche
     tile = (m + 2) ** 2 * (shape.i_cg + shape.k_cg)  # elements of V and M for one tile of one group
     room = None if limit is None else max(0, limit - U)
     slices = thread_slices(shape.groups * tiles, n_threads, tile, room)
-    if room is None:
-        most = max(SLICE_BYTES // shape.itemsize // tile, LEAST_TILES)
-    else:
-        most = room // slices // tile
+    usual = max(SLICE_BYTES // shape.itemsize // tile, LEAST_TILES)
+    most = usual if room is None else room // slices // tile
     # All slices together never hold more tiles than there are.
     band_tiles = max(1, min(most, shape.groups * tiles // slices, tiles, BLAS_INT_MAX))
     return Schedule(
