@@ -168,7 +168,8 @@ def test_what_scipy_takes_is_counted_apart_and_stays_small(algorithm, n_threads)
     shape = ConvShape.from_shapes((1, 100, 100, 16), (5, 5, 16, 16))
     report = memory.measure_shape(shape, algorithm, n_threads=n_threads)
     assert report.exact
-    assert 0 < report.fft < 2 * fft.LIBRARY_BYTES
+    # a mebibyte more: Python may map an arena for its objects while a transform is being called
+    assert 0 < report.fft < 2 * fft.LIBRARY_BYTES + 2**20
     assert report.other < 64 * 1024
     assert report.peak == report.workspace + report.output + report.blas + report.other + report.fft
     assert memory.measure_shape(shape, "mec", n_threads=n_threads).fft == 0
