@@ -111,6 +111,7 @@ _MEASURED = (
     ("output", "the result"),
     ("blas", "what BLAS took for itself"),
     ("other", "Python's own objects"),
+    ("fft", "what SciPy's transforms took for their results and themselves"),
     ("resident", "growth of the resident set: pages touched, in a call without memray"),
 )
 

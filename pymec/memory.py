@@ -10,6 +10,7 @@ by who asked, not by subtraction:
 ``output``      asked for by :func:`pymec.workspace.allocate_output`
 ``blas``        asked for below ``gemm_rowmajor``, the one function that calls BLAS
 ``other``       everything else: a few kilobytes of Python's own objects
+``fft``         asked for by SciPy's transforms, for their results and for themselves
 ==============  ======================================================================================
 
 memray counts what is requested, whether or not a page is ever touched; ``resident`` counts touched pages,
@@ -29,6 +30,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ class MemoryReport:
     n_threads : int
     predicted : int
         Workspace by the algorithm's formula.
-    workspace, output, blas, other : int
+    workspace, output, blas, other, fft : int
         What was alive at the peak, by who asked for it; together they are :attr:`peak`.
     resident : int
         Growth of the resident set, pages touched, in a call without memray; on systems without ``/proc``,
@@ -70,11 +72,12 @@ class MemoryReport:
     blas: int
     other: int
     resident: int
+    fft: int = 0
 
     @property
     def peak(self) -> int:
         """Peak heap of the call: all that memray saw alive at once."""
-        return self.workspace + self.output + self.blas + self.other
+        return self.workspace + self.output + self.blas + self.other + self.fft
 
     @property
     def exact(self) -> bool:
@@ -238,7 +241,7 @@ def _serve(job: dict[str, Any]) -> None:
 
 def _split(records: Iterable[Any]) -> dict[str, int]:
     """Sort what was alive at the peak by who asked for it."""
-    split = dict.fromkeys(("workspace", "output", "blas", "other"), 0)
+    split = dict.fromkeys(("workspace", "output", "blas", "other", "fft"), 0)
     for record in records:
         split[_asked_by(record)] += record.size
     return split
@@ -254,6 +257,10 @@ def _asked_by(record: Any) -> str:
     # gemm_rowmajor allocates nothing itself; OpenBLAS's own threads never pass through it, hence its names.
     if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
         return "blas"
+    # pocketfft's results are arrays, made below the Python of scipy.fft; its own threads have no Python stack.
+    modules = (Path(file).parts for _, file, _ in record.stack_trace())
+    if any(("scipy", "fft") in pairwise(parts) for parts in modules) or any("pocketfft" in s for s in symbols):
+        return "fft"
     return "other"
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from cases import able
 
 import pymec
 from pymec import ConvShape, memory, registry
@@ -21,8 +22,11 @@ GRID = [
     (name, algorithm, 1 if (i + j) % 3 else 4, 1 + (i + j) % 2, ("float32", "float64")[i % 2])
     for i, name in enumerate(pymec.layers.PAPER)
     for j, algorithm in enumerate(pymec.algorithms())
-    if registry.get(algorithm).unsupported(pymec.layers.get(name).shape()) is None
-    and not (algorithm == "direct" and name == "cv4")  # a minute of plain loops; its workspace is none
+    if not (algorithm == "direct" and name == "cv4")  # a minute of plain loops; its workspace is none
+    and not (
+        algorithm == "fft_lean" and name in ("cv5", "cv6", "cv11", "cv12")
+    )  # a call of SciPy per kernel plane
+    and registry.get(algorithm).unsupported(pymec.layers.get(name).shape()) is None
 ]
 
 
@@ -58,13 +62,12 @@ def test_measure_takes_the_arguments_of_conv2d():
     x = np.ones((2, 6, 9, 9), np.float64)
     kernel = np.ones((8, 3, 3, 2), np.float64)
     options = {"stride": 2, "padding": "same", "groups": 2, "layout": "NCHW", "n_threads": 2}
-    shape = ConvShape.from_shapes(
-        x.shape, kernel.shape, stride=2, padding="same", groups=2, dtype="float64", layout="NCHW"
-    )
-    for row in registry.ALGORITHMS.values():
-        if row.unsupported(shape) is not None:
-            continue
-        report = memory.measure(x, kernel, algorithm=row.name, **options)
+    shapes = (2, 6, 9, 9), (8, 3, 3, 2)
+    for algorithm in able(*shapes, stride=2, padding="same", groups=2, layout="NCHW", dtype="float64"):
+        report = memory.measure(x, kernel, algorithm=algorithm, **options)
+        shape = ConvShape.from_shapes(
+            x.shape, kernel.shape, stride=2, padding="same", groups=2, dtype="float64", layout="NCHW"
+        )
         # the conversions of NCHW are part of the workspace
         assert report.predicted >= (shape.input_size + shape.kernel_size + shape.output_size) * 8
         assert report.workspace == report.predicted

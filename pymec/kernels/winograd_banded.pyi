@@ -1,0 +1,17 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec.shapes import ConvShape
+
+def run(
+    x: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    workspace: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+    m: int = 4,
+    band_tiles: int = 1,
+    slices: int = 1,
+    prepared: NDArray[np.floating] | None = None,
+) -> None: ...

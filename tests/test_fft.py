@@ -1,0 +1,175 @@
+"""Fourier transforms: the stages, tile edges, the bound, what a plan keeps, what SciPy takes for itself."""
+
+import numpy as np
+import pytest
+from cases import operands
+
+import pymec
+from pymec import ConvShape, reference, registry
+from pymec.kernels import fft
+
+ROWS = [name for name in pymec.algorithms() if name.startswith("fft")]
+KEEPING = [name for name in ROWS if registry.get(name).prepare is not None]
+
+
+def check(algorithm, shape, x, kernel, **options):
+    out = pymec.conv2d(x, kernel, algorithm=algorithm, **options)
+    assert out.dtype == shape.dtype
+    # the oracle is in double precision itself: what it may be off by is added
+    oracle = reference.error_bound(x, kernel, shape) if shape.dtype == "float64" else 0
+    error = np.abs(out - reference.conv2d(x, kernel, shape))
+    bound = registry.get(algorithm).error_bound(x, kernel, shape)
+    assert (error <= bound + oracle).all()
+    return error, bound
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("grid", [(4, 4), (5, 8), (9, 15)])
+def test_planes_become_spectra_where_they_lie(grid, dtype):
+    """In place, in the working precision, even and odd lengths alike."""
+    planes = np.random.default_rng(0).standard_normal((3, *grid)).astype(dtype)
+    room = np.full(3 * fft.spectrum_size(grid) + 5, np.nan, dtype)
+    (spectra,), rest = fft.spectra_of(room, grid, 3)
+    assert rest.size == 5
+    assert np.shares_memory(spectra, room)
+    fft.planes_in(spectra, grid)[:] = planes
+    fft.transform(spectra, grid)
+    tolerance = 1e-5 if dtype == "float32" else 1e-13
+    np.testing.assert_allclose(spectra, np.fft.rfft2(planes.astype(float)), rtol=tolerance, atol=tolerance)
+    for i, plane in fft.planes_of(spectra, grid):
+        assert plane.dtype == dtype
+        np.testing.assert_allclose(plane, planes[i], rtol=tolerance, atol=tolerance)
+
+
+def test_the_product_of_spectra_is_a_periodic_correlation():
+    shape = ConvShape.from_shapes((1, 6, 5, 1), (2, 3, 1, 1), dilation=(2, 1), dtype="float64")
+    x, kernel = operands(shape)
+    grid = 6, 5
+    (X, Q, Y), _ = fft.spectra_of(np.empty(3 * fft.spectrum_size(grid)), grid, 1, 1, 1)
+    fft.planes_in(X, grid)[:] = x[..., 0]
+    fft.transform(X, grid)
+    fft.transform_kernel(kernel, Q, shape, grid)
+    fft.multiply(X, Q, Y[0])
+    ((_, plane),) = fft.planes_of(Y, grid)
+    for h in range(6):
+        for w in range(5):
+            taps = [(a, b, x[0, (h + 2 * a) % 6, (w + b) % 5, 0]) for a in range(2) for b in range(3)]
+            assert plane[h, w] == pytest.approx(sum(kernel[a, b, 0, 0] * value for a, b, value in taps))
+
+
+@pytest.mark.parametrize("algorithm", ["fft_overlap_save", "fft_overlap_add"])
+@pytest.mark.parametrize("extents", [(37, 16), (16, 40), (49, 33), (33, 64)])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stride": (3, 2)}, {"padding": ((5, 0), (2, 9))}, {"dilation": (3, 2), "stride": 2, "padding": 4}],
+    ids=str,
+)
+def test_tiles_meet_everywhere(algorithm, extents, options):
+    """Images of several tiles whose edges lie anywhere between the outputs of a stride."""
+    shape = ConvShape.from_shapes((2, *extents, 2), (4, 3, 1, 4), groups=2, **options)
+    grid = fft.tile_grid(shape)
+    assert grid[0] < extents[0] or grid[1] < extents[1]
+    x, kernel = operands(shape)
+    check(algorithm, shape, x, kernel, groups=2, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("algorithm", ROWS)
+def test_the_bound_holds_on_badly_scaled_arrays(algorithm, dtype):
+    shape = ConvShape.from_shapes((1, 30, 31, 8), (5, 5, 8, 4), padding=2, dtype=dtype)
+    rng = np.random.default_rng(5)
+    x, kernel = operands(shape)
+    channels = (10.0 ** rng.integers(-6, 7, 8)).astype(dtype)
+    pixel, taps = x.copy(), kernel.copy()
+    pixel[0, 5, 6] = 1e6
+    taps[0, 2] *= 1e6
+    taps[2, 1] *= -1e6
+    for scaled, weights in (
+        (x * channels, kernel),
+        (x * channels, kernel / channels[:, None]),
+        (pixel, kernel),
+        (x, taps),
+        (np.abs(x), np.abs(kernel)),
+    ):
+        check(algorithm, shape, scaled, weights, padding=2)
+
+
+def test_rounding_is_relative_to_the_plane():
+    """One huge pixel takes digits from outputs that never see it: from all of the plane, or of its tile."""
+    shape = ConvShape.from_shapes((1, 60, 60, 1), (3, 3, 1, 1))
+    x, kernel = operands(shape)
+    x[0, 3, 3] = 1e6
+    exact = reference.conv2d(x, kernel, shape)[0, 40:, 40:, 0]
+    far = {
+        name: np.abs(pymec.conv2d(x, kernel, algorithm=name)[0, 40:, 40:, 0] - exact).max()
+        for name in ("direct", "fft", "fft_overlap_save")
+    }
+    assert far["fft"] > 100 * far["direct"]
+    assert far["fft_overlap_save"] < far["fft"] / 100
+
+
+@pytest.mark.parametrize("algorithm", ROWS)
+def test_the_bound_is_of_use(algorithm):
+    """The worst of 3,600 outputs comes within a factor of 20,000: the bound is of norms of planes, √N large."""
+    shape = ConvShape.from_shapes((1, 62, 62, 1), (3, 3, 1, 1))
+    error, bound = check(algorithm, shape, *operands(shape))
+    assert error.max() > bound.max() / 20_000
+
+
+@pytest.mark.parametrize("algorithm", KEEPING)
+def test_what_a_plan_keeps(algorithm):
+    """Kernel spectra are made once, counted apart, and give the same bits."""
+    shape = ConvShape.from_shapes((2, 20, 23, 6), (5, 3, 3, 8), padding=1, groups=2)
+    x, kernel = operands(shape)
+    options = {"padding": 1, "groups": 2, "algorithm": algorithm, "n_threads": 2}
+    plan = pymec.plan(x.shape, kernel.shape, **options)
+    grid = fft.image_grid(shape) if algorithm == "fft" else fft.tile_grid(shape)
+    assert plan.prepared_nbytes == 4 * fft.spectrum_size(grid) * 3 * 8
+    whole = pymec.workspace_size(x.shape, kernel.shape, **options)
+    assert plan.workspace_nbytes + plan.prepared_nbytes == whole
+    expected = pymec.conv2d(x, kernel, **options)
+    plan.prepare(kernel)
+    workspace = np.full(plan.workspace_nbytes, 0xFF, np.uint8)  # NaN
+    for _ in range(2):
+        np.testing.assert_array_equal(plan(x, workspace=workspace), expected)
+
+
+@pytest.mark.parametrize("algorithm", ROWS)
+@pytest.mark.parametrize(("dtype", "itemsize"), [("float32", 4), ("float64", 8)])
+def test_a_workspace_may_start_at_any_element(algorithm, dtype, itemsize):
+    """A complex number in it then lies across the boundaries that complex arrays usually keep."""
+    shape = ConvShape.from_shapes((2, 9, 8, 2), (3, 3, 2, 3), dtype=dtype)
+    x, kernel = operands(shape)
+    nbytes = pymec.workspace_size(x.shape, kernel.shape, dtype=dtype, algorithm=algorithm)
+    room = np.full(nbytes + 64, 0xFF, np.uint8)
+    expected = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=1)
+    for offset in range(0, 4 * itemsize, itemsize):
+        workspace = room[offset : offset + nbytes]
+        out = pymec.conv2d(x, kernel, algorithm=algorithm, workspace=workspace, n_threads=1)
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_a_workspace_too_small_is_refused():
+    shape = ConvShape.from_shapes((1, 9, 8, 2), (3, 3, 2, 3))
+    x, kernel = operands(shape)
+    out = np.empty(shape.output_shape, np.float32)
+    for run in (fft.run, fft.run_lean, fft.run_overlap_save, fft.run_overlap_add):
+        with pytest.raises(ValueError, match="elements left, but"):
+            run(x, kernel, out, np.empty(300, np.float32), shape)
+
+
+@pytest.mark.memory
+@pytest.mark.parametrize("algorithm", ROWS)
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_what_scipy_takes_is_counted_apart_and_stays_small(algorithm, n_threads):
+    pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
+    from pymec import memory
+
+    shape = ConvShape.from_shapes((1, 100, 100, 16), (5, 5, 16, 16))
+    report = memory.measure_shape(shape, algorithm, n_threads=n_threads)
+    assert report.exact
+    # a mebibyte more: Python may map an arena for its objects while a transform is being called
+    assert 0 < report.fft < 2 * fft.LIBRARY_BYTES + 2**20
+    assert report.other < 64 * 1024
+    assert report.peak == report.workspace + report.output + report.blas + report.other + report.fft
+    assert memory.measure_shape(shape, "mec", n_threads=n_threads).fft == 0
