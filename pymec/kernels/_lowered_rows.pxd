@@ -13,6 +13,8 @@
 #   stride     where s_h/g > k_h the rows that no output reads are left out, so L never exceeds im2col's
 #
 # A band is a run of output rows lowered together; the whole image is the band of all o_h rows.
+#
+# MEC-w keeps columns by the same rules: it hands in the geometry of the transposed shape.  Read column for row.
 
 from pymec.kernels._geometry cimport Geometry
 from pymec.kernels._patch cimport clip, positions_up_to
