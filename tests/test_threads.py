@@ -280,6 +280,9 @@ def test_the_default_is_asked_for_at_every_call(monkeypatch):
 
 
 def test_more_threads_than_work():
-    x, kernel = np.ones((1, 3, 3, 1)), np.ones((2, 2, 1, 1))
-    for algorithm in pymec.algorithms():
-        assert (pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=64) == 4).all()
+    x = np.ones((1, 3, 3, 1))
+    for size in (1, 2):
+        for row in registry.ALGORITHMS.values():
+            if row.unsupported(ConvShape.from_shapes(x.shape, (size, size, 1, 1))) is None:
+                out = pymec.conv2d(x, np.ones((size, size, 1, 1)), algorithm=row.name, n_threads=64)
+                assert (out == size * size).all()
