@@ -26,6 +26,7 @@ GRID = [
     and not (
         algorithm == "fft_lean" and name in ("cv5", "cv6", "cv11", "cv12")
     )  # a call of SciPy per kernel plane
+    and registry.get(algorithm).schedule(pymec.layers.get(name).shape(), 1, None).size < 2**26  # kernel spectra
     and registry.get(algorithm).unsupported(pymec.layers.get(name).shape()) is None
 ]
 
