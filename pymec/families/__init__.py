@@ -1,5 +1,5 @@
 """The rows of the registry, a module per family of algorithms; their order here is the table's."""
 
-from pymec.families import direct, im2col, mec
+from pymec.families import direct, im2col, mec, tiled
 
-FAMILIES = (direct, im2col, mec)
+FAMILIES = (direct, im2col, mec, tiled)
