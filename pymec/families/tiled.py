@@ -2,8 +2,44 @@
 
 from __future__ import annotations
 
-from pymec.families._row import Algorithm, any_shape, no_workspace
-from pymec.kernels import direct_blocked
+from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, no_workspace, thread_slices
+from pymec.kernels import direct_blocked, indirect, smm
+from pymec.shapes import ConvShape
+
+_INDIRECT = "Dukhan, The Indirect Convolution Algorithm, 2019"
+
+
+def _offsets_limit(shape: ConvShape) -> str | None:
+    pixels = shape.i_h * shape.i_w
+    return None if pixels < 2**31 else f"its images of {pixels} pixels are more than 31 bits count"
+
+
+def _indirect(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(indirect.buffer_size(shape, shape.o_h * shape.o_w, indirect.POINTER_BYTES) + shape.i_c)
+
+
+def _indirect_offsets(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(indirect.buffer_size(shape, shape.o_h * shape.o_w, indirect.OFFSET_BYTES) + shape.i_c)
+
+
+def _indirect_tiled(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    def size(pixels: int) -> int:
+        return indirect.buffer_size(shape, pixels, indirect.POINTER_BYTES)
+
+    pixels = shape.o_h * shape.o_w
+    room = None if limit is None else max(0, limit - shape.i_c)
+    slices = thread_slices(shape.i_n * pixels, n_threads, size(1), room)
+    room = SLICE_BYTES // shape.itemsize if room is None else room // slices
+    share = -(-pixels // slices)  # as many runs of pixels in every image as there are threads, or more
+    block = max(1, min(room * shape.itemsize // (shape.k_h * shape.k_w * indirect.POINTER_BYTES), share))
+    return Schedule(slices * size(block) + shape.i_c, {"block": block, "slices": slices})
+
+
+def _smm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    plane = shape.i_h * shape.o_w
+    slices = thread_slices(smm.units(shape), n_threads, plane, limit)
+    return Schedule(slices * plane, {"slices": slices})
+
 
 ROWS = (
     Algorithm(
@@ -19,6 +55,55 @@ ROWS = (
         unsupported=any_shape,
         schedule=no_workspace,
         run=direct_blocked.run,
+        uses_blas=False,
+    ),
+    Algorithm(
+        name="indirect",
+        idea="a pointer per output pixel of an image and tap in place of what it points to",
+        source=_INDIRECT,
+        formula="⌈8·k_h·k_w·o_h·o_w / itemsize⌉ + i_c",
+        order="k²",
+        unsupported=any_shape,
+        schedule=_indirect,
+        run=indirect.run,
+        uses_blas=False,
+    ),
+    Algorithm(
+        name="indirect_offsets",
+        idea="indirect, with the number of a pixel in four bytes in place of its address",
+        source=f"ours, after {_INDIRECT}",
+        formula="⌈4·k_h·k_w·o_h·o_w / itemsize⌉ + i_c",
+        order="k²",
+        unsupported=_offsets_limit,
+        schedule=_indirect_offsets,
+        run=indirect.run_offsets,
+        uses_blas=False,
+        ours=True,
+    ),
+    Algorithm(
+        name="indirect_tiled",
+        idea="indirect, with the pointers of m_b output pixels at a time",
+        source=f"ours, after {_INDIRECT}",
+        formula="slices·⌈8·k_h·k_w·m_b / itemsize⌉ + i_c",
+        order="bounded",
+        unsupported=any_shape,
+        schedule=_indirect_tiled,
+        run=indirect.run_tiled,
+        uses_blas=False,
+        ours=True,
+    ),
+    Algorithm(
+        name="smm",
+        idea="planes of one input channel, packed once per kernel column, times numbers of K",
+        source=(
+            "Ofir & Ben-Artzi, SMM-Conv: Scalar Matrix Multiplication with Zero Packing for Accelerated "
+            "Convolution, CVPR Workshops 2022"
+        ),
+        formula="slices·i_h·o_w",
+        order="bounded",
+        unsupported=any_shape,
+        schedule=_smm,
+        run=smm.run,
         uses_blas=False,
     ),
 )

@@ -32,6 +32,7 @@ cdef enum:
     PIXELS = 6     # o_b: with 16 channels in two 256-bit registers, 12 of the 16 registers hold sums
     CHANNELS = 16  # m_b: 64 bytes of single precision, a cache line of K
     SUMS = PIXELS * CHANNELS
+    TAPS = 16      # taps whose pointers are gathered for one call
 
 
 cdef struct ChannelBlock:
@@ -55,49 +56,54 @@ cdef inline ChannelBlock channel_block(Py_ssize_t group, Py_ssize_t block, const
 
 
 cdef inline compiled_per_cpu add_products(
-    const floating** pixel, const floating* K, Py_ssize_t ldk, Py_ssize_t length, floating* sums
+    const floating** pixel, Py_ssize_t taps, const floating* K, Py_ssize_t ldk, Py_ssize_t length, floating* sums
 ) noexcept nogil:
-    """sums[p, m] += sum over c < length of pixel[p][c] * K[c, m]: six pixels, sixteen channels."""
+    """sums[p, m] += sum over t < taps and c < length of pixel[t, p][c] * K[t*length + c, m], m < CHANNELS."""
     cdef floating total[PIXELS][CHANNELS]
-    cdef const floating* p0 = pixel[0]
-    cdef const floating* p1 = pixel[1]
-    cdef const floating* p2 = pixel[2]
-    cdef const floating* p3 = pixel[3]
-    cdef const floating* p4 = pixel[4]
-    cdef const floating* p5 = pixel[5]
+    cdef const floating* p0
+    cdef const floating* p1
+    cdef const floating* p2
+    cdef const floating* p3
+    cdef const floating* p4
+    cdef const floating* p5
     cdef floating v0, v1, v2, v3, v4, v5
-    cdef Py_ssize_t c, m, p
+    cdef Py_ssize_t c, m, p, _
     for p in range(PIXELS):
         for m in range(CHANNELS):
             total[p][m] = sums[p * CHANNELS + m]
-    for c in range(length):
-        v0, v1, v2, v3, v4, v5 = p0[c], p1[c], p2[c], p3[c], p4[c], p5[c]
-        # Six lines in place of a loop over pixels: gcc turns this form, and not the loop, into registers.
-        for m in range(CHANNELS):
-            total[0][m] += v0 * K[m]
-            total[1][m] += v1 * K[m]
-            total[2][m] += v2 * K[m]
-            total[3][m] += v3 * K[m]
-            total[4][m] += v4 * K[m]
-            total[5][m] += v5 * K[m]
-        K += ldk
+    for _ in range(taps):
+        p0, p1, p2, p3, p4, p5 = pixel[0], pixel[1], pixel[2], pixel[3], pixel[4], pixel[5]
+        pixel += PIXELS
+        for c in range(length):
+            v0, v1, v2, v3, v4, v5 = p0[c], p1[c], p2[c], p3[c], p4[c], p5[c]
+            # Six lines in place of a loop over pixels: gcc turns this form, and not the loop, into registers.
+            for m in range(CHANNELS):
+                total[0][m] += v0 * K[m]
+                total[1][m] += v1 * K[m]
+                total[2][m] += v2 * K[m]
+                total[3][m] += v3 * K[m]
+                total[4][m] += v4 * K[m]
+                total[5][m] += v5 * K[m]
+            K += ldk
     for p in range(PIXELS):
         for m in range(CHANNELS):
             sums[p * CHANNELS + m] = total[p][m]
 
 
 cdef inline void multiply_add(
-    const floating** pixel, const floating* K, Py_ssize_t ldk, Py_ssize_t length, Py_ssize_t width, floating* sums
+    const floating** pixel, Py_ssize_t taps, const floating* K, Py_ssize_t ldk, Py_ssize_t length,
+    Py_ssize_t width, floating* sums
 ) noexcept nogil:
-    """The same for a block of any width; K points at the block's first channel."""
-    cdef Py_ssize_t c, m, p
+    """The same for a block of any width.  K points at its first channel in the rows of the first tap."""
+    cdef Py_ssize_t c, m, p, t
     if width == CHANNELS:
-        add_products(pixel, K, ldk, length, sums)
+        add_products(pixel, taps, K, ldk, length, sums)
         return
     for p in range(PIXELS):
-        for c in range(length):
-            for m in range(width):
-                sums[p * CHANNELS + m] += pixel[p][c] * K[c * ldk + m]
+        for t in range(taps):
+            for c in range(length):
+                for m in range(width):
+                    sums[p * CHANNELS + m] += pixel[t * PIXELS + p][c] * K[(t * length + c) * ldk + m]
 
 
 cdef inline void store(

@@ -26,7 +26,7 @@ from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels._microkernel cimport (
-    PIXELS, SUMS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
+    PIXELS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
 )
 from pymec.kernels._patch cimport zero
 
@@ -34,7 +34,7 @@ cdef enum:
     ZEROS = 256            # input channels of padding that one call of the inner loop reads
     SMALL_KERNEL = 262144  # bytes of K that stay in a level-2 cache beside what else is read
 
-cdef double padding[ZEROS]  # never written: the zeros that a C compiler puts into static arrays
+cdef double zeros[ZEROS]  # never written: the zeros that a C compiler puts into static arrays
 
 
 cdef struct Pixel:
@@ -86,26 +86,52 @@ cdef inline Py_ssize_t point_at_tap(
             pixel[p] = I + tile[p].offset + tap
             inside += 1
         else:
-            pixel[p] = NULL
+            pixel[p] = <const floating*> zeros
     return inside
 
 
-cdef inline void add_tap(
-    const floating** pixel, const floating* K, Py_ssize_t length, Py_ssize_t inside, Py_ssize_t width,
-    floating* sums, const Geometry* g
+cdef void add_padded_tap(
+    const floating** pixel, const floating* K, Py_ssize_t length, Py_ssize_t width, floating* sums,
+    const Geometry* g
 ) noexcept nogil:
-    """Add what one tap, or several adjacent ones, contribute to a tile."""
-    cdef const floating* source[PIXELS]
+    """One tap of which some pixels lie on padding, and whose channels are more than the zeros there are."""
+    cdef const floating* part[PIXELS]
     cdef Py_ssize_t c, p
-    if inside == PIXELS:
-        multiply_add(pixel, K, g.k_c, length, width, sums)
-        return
     c = 0
     while c < length:
         for p in range(PIXELS):
-            source[p] = <const floating*> padding if pixel[p] == NULL else pixel[p] + c
-        multiply_add(source, K + c * g.k_c, g.k_c, min(ZEROS, length - c), width, sums)
+            part[p] = pixel[p] if pixel[p] == <const floating*> zeros else pixel[p] + c
+        multiply_add(part, 1, K + c * g.k_c, g.k_c, min(ZEROS, length - c), width, sums)
         c += ZEROS
+
+
+cdef void sum_tile(
+    const floating* I, const floating* K, const Pixel* tile, Py_ssize_t width, floating* sums, const Geometry* g
+) noexcept nogil:
+    """All taps of a tile, gathered for the inner loop as long as their rows of K follow each other."""
+    cdef const floating* pixel[TAPS * PIXELS]
+    cdef Py_ssize_t adjacent = adjacent_taps(tile, g)
+    cdef Py_ssize_t length = adjacent * g.i_cg
+    cdef Py_ssize_t gathered = 0
+    cdef Py_ssize_t a, b, inside
+    for a in range(g.k_h):
+        b = 0
+        while b < g.k_w:
+            inside = point_at_tap(I, tile, a, b, pixel + gathered * PIXELS, g)
+            if inside == PIXELS or length <= ZEROS:
+                gathered += 1
+                if gathered == TAPS:
+                    multiply_add(pixel, gathered, K, g.k_c, length, width, sums)
+                    K += gathered * length * g.k_c
+                    gathered = 0
+            else:
+                multiply_add(pixel, gathered, K, g.k_c, length, width, sums)
+                K += gathered * length * g.k_c
+                add_padded_tap(pixel + gathered * PIXELS, K, length, width, sums, g)
+                K += length * g.k_c
+                gathered = 0
+            b += adjacent
+    multiply_add(pixel, gathered, K, g.k_c, length, width, sums)
 
 
 cdef void convolve_tile(
@@ -125,20 +151,10 @@ cdef void convolve_tile(
     cdef Py_ssize_t first = (rest / blocks if small else rest % tiles) * PIXELS
     cdef ChannelBlock block = channel_block(group, rest % blocks if small else rest / tiles, g)
     cdef Pixel tile[PIXELS]
-    cdef const floating* pixel[PIXELS]
     cdef floating sums[SUMS]
-    cdef Py_ssize_t a, b, inside, taps
     place_pixels(tile, first, group, g)
-    taps = adjacent_taps(tile, g)
     zero(sums, SUMS)
-    for a in range(g.k_h):
-        b = 0
-        while b < g.k_w:
-            inside = point_at_tap(I, tile, a, b, pixel, g)
-            if inside > 0:
-                add_tap(pixel, K + (a * g.k_w + b) * g.i_cg * g.k_c + block.start, taps * g.i_cg, inside,
-                        block.width, sums, g)
-            b += taps
+    sum_tile(I, K + block.start, tile, block.width, sums, g)
     store(sums, O + first * g.k_c, min(PIXELS, pixels - first), &block, g)
 
 
