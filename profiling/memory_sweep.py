@@ -89,13 +89,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def cells(options: argparse.Namespace) -> list[Cell]:
-    """Every combination that the command line asks for."""
-    return [
+    """Every combination that the command line asks for and the algorithm can do."""
+    every = (
         Cell(layer, pymec.layers.get(layer).shape(i_n, dtype), algorithm, n_threads)
         for layer, algorithm, n_threads, i_n, dtype in itertools.product(
             options.layers, options.algorithms, options.threads, options.batch, options.dtype
         )
-    ]
+    )
+    return [cell for cell in every if pymec.registry.get(cell.algorithm).unsupported(cell.shape) is None]
 
 
 def predict(cell: Cell) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import pymec
-from pymec import ConvShape
+from pymec import ConvShape, registry
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,16 @@ PAPER = [
     for name in pymec.layers.PAPER
     for layer in [pymec.layers.get(name)]
 ]  # fmt: skip
+
+
+def able(x, kernel, accuracy="fast", **options):
+    """The algorithms that can do a convolution, or with "exact" those of them that add up its very products."""
+    shape = ConvShape.from_shapes(x, kernel, **options)
+    return [
+        name
+        for name, row in registry.ALGORITHMS.items()
+        if row.unsupported(shape) is None and accuracy in (row.accuracy, "fast")
+    ]
 
 
 def operands(shape: ConvShape, seed: int = 0):

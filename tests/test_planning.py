@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, PAPER, operands
+from cases import CASES, PAPER, able, operands
 
 import pymec
 from pymec import ConvShape, planning, registry
@@ -97,8 +97,10 @@ def test_solution_a_holds_the_output_as_well():
     assert pymec.workspace_size((1, *x[1:]), kernel, algorithm="mec_a") == 4 * 3 * 6 * 3
 
 
-@pytest.mark.parametrize("algorithm", [row.name for row in registry.ALGORITHMS.values() if row.uses_blas])
+@pytest.mark.parametrize("algorithm", able((2, 5, 5, 8), (1, 1, 8, 4), "exact"))
 def test_pointwise_needs_nothing_unless_it_is_bounded(algorithm):
+    if algorithm in ("indirect", "indirect_offsets", "yaconv"):
+        return  # they do not lower: pointers and slack rows are what they are for any kernel
     nbytes = pymec.workspace_size((2, 5, 5, 8), (1, 1, 8, 4), algorithm=algorithm)
     assert (nbytes == 0) == (registry.ALGORITHMS[algorithm].order != "bounded")
 
@@ -132,11 +134,11 @@ def test_explain_says_why_not():
 @pytest.mark.parametrize("algorithm", ["auto", *pymec.algorithms()])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_a_plan_is_conv2d_checked_once(algorithm, layout):
-    shape = next(case for case in CASES if case.motive == "primes").shape()
+    shape = ConvShape.from_shapes((3, 13, 17, 5), (3, 3, 5, 11), padding=(1, 3))
     x, kernel = operands(shape)
     if layout == "NCHW":
         x, kernel = x.transpose(0, 3, 1, 2).copy(), kernel.transpose(3, 2, 0, 1).copy()
-    options = {"stride": (2, 1), "padding": (1, 3), "layout": layout, "algorithm": algorithm, "n_threads": 2}
+    options = {"padding": (1, 3), "layout": layout, "algorithm": algorithm, "n_threads": 2}
     plan = pymec.plan(x.shape, kernel.shape, **options)
     expected = pymec.conv2d(x, kernel, **options)
     assert plan.prepare(kernel) is plan
@@ -144,7 +146,8 @@ def test_a_plan_is_conv2d_checked_once(algorithm, layout):
     out, workspace = np.empty_like(expected), np.empty(plan.workspace_nbytes, np.uint8)
     assert plan(x, out=out, workspace=workspace) is out
     np.testing.assert_array_equal(out, expected)
-    assert plan.prepared_nbytes == 0
+    kept = algorithm != "auto" and registry.get(algorithm).prepare is not None
+    assert (plan.prepared_nbytes > 0) == kept
     bias = np.ones(shape.k_c, np.float32)
     axis = (slice(None),) + (None,) * 2 if layout == "NCHW" else ()
     np.testing.assert_array_equal(plan(x, bias), expected + bias[axis] if axis else expected + bias)

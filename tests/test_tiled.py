@@ -6,9 +6,9 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import indirect, smm
+from pymec.kernels import indirect, smm, yaconv
 
-TILED = ["direct_blocked", "indirect", "indirect_offsets", "indirect_tiled", "smm"]
+TILED = ["direct_blocked", "indirect", "indirect_offsets", "indirect_tiled", "smm", "yaconv"]
 
 
 def check(algorithm, x_shape, kernel_shape, dtype="float32", n_threads=2, **options):
@@ -170,3 +170,58 @@ def test_a_plane_for_each_thread_that_has_outputs_of_its_own():
     assert schedule(shape, 3, 0).size == 70
     with pytest.raises(ValueError, match="kernel column 3"):
         smm.pack(np.ones(shape.input_shape), np.empty(70), shape, 0, 0, 3)
+
+
+YACONV = [
+    ((2, 12, 5, 3), (3, 2, 3, 17), {}),
+    ((1, 6, 5, 2), (4, 3, 2, 4), {"padding": ((2, 1), (1, 0))}),
+    ((1, 18, 6, 4), (2, 3, 2, 6), {"groups": 2, "dilation": (3, 2), "padding": (0, 3)}),
+]
+
+
+@pytest.mark.parametrize(("x_shape", "kernel_shape", "options"), YACONV)
+def test_the_spill_is_what_more_padding_would_have_kept(x_shape, kernel_shape, options):
+    """Slack rows hold the output rows that only padding of e_h - 1 above and below would show."""
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, dtype="float64", **options)
+    x, kernel = operands(shape)
+    most = shape.e_h - 1
+    full_options = {**options, "padding": ((most, most), (shape.p_l, shape.p_r))}
+    full_shape = ConvShape.from_shapes(x_shape, kernel_shape, dtype="float64", **full_options)
+    full = reference.conv2d(x[-1:], kernel, full_shape.single_image())[0]
+    above = most - shape.p_t
+    out = np.zeros(shape.output_shape)
+    spill = np.zeros(registry.get("yaconv").schedule(shape, 1, None).size)
+    for h0 in range(0, shape.i_h, 6):
+        yaconv.add_rows(x, kernel, out, spill, shape, shape.i_n - 1, h0, 2)
+    rows = spill.reshape(-1, shape.o_w, shape.k_c)
+    np.testing.assert_allclose(out[-1], full[above : above + shape.o_h], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(rows[:above], full[:above], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(rows[above:], full[above + shape.o_h :], rtol=1e-10, atol=1e-12)
+
+
+def test_six_image_rows_reach_no_further_than_the_kernel():
+    shape = ConvShape.from_shapes((1, 13, 4, 2), (3, 3, 2, 16), dtype="float64")
+    x, kernel = operands(shape)
+    out, spill = np.zeros(shape.output_shape), np.zeros(yaconv.spill_size(shape))
+    yaconv.add_rows(x, kernel, out, spill, shape, 0, 6)
+    touched = [y for y in range(shape.o_h) if out[0, y].any()]
+    assert touched == list(range(4, 11))  # rows 6 to 11 of the image, less 0 to 2 of the kernel
+    slack = spill.reshape(-1, shape.o_w, 16).any((1, 2))
+    assert slack.tolist() == [False] * 2 + [True, False] + [False] * 5  # and row 11, the first one past the output
+
+
+@pytest.mark.parametrize("i_h", range(3, 15))
+@pytest.mark.parametrize("padding", [0, 1, ((0, 2), (1, 0)), 5])
+def test_the_spill_by_its_formula(i_h, padding):
+    shape = ConvShape.from_shapes((2, i_h, 5, 3), (3, 2, 3, 17), padding=padding)
+    size = (max(0, 2 - shape.p_t) + max(0, 2 - shape.p_b) + -i_h % 6) * shape.o_w * 17
+    assert yaconv.spill_size(shape) == registry.get("yaconv").schedule(shape, 3, None).size == size
+    check("yaconv", (2, i_h, 5, 3), (3, 2, 3, 17), n_threads=3, padding=padding)
+
+
+def test_yaconv_steps_by_one():
+    assert registry.get("yaconv").unsupported(pymec.layers.get("cv1").shape()).startswith("its stride is 4×4")
+    one = ConvShape.from_shapes((1, 9, 9, 1), (1, 1, 1, 1))
+    x = np.ones((1, 9, 9, 1), np.float32)
+    with pytest.raises(ValueError, match="there are no 6 rows from 3 on"):
+        yaconv.add_rows(x, np.ones((1, 1, 1, 1), np.float32), x.copy(), np.ones(99, np.float32), one, 0, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, no_workspace, thread_slices
-from pymec.kernels import direct_blocked, indirect, smm
+from pymec.kernels import direct_blocked, indirect, smm, yaconv
 from pymec.shapes import ConvShape
 
 _INDIRECT = "Dukhan, The Indirect Convolution Algorithm, 2019"
@@ -39,6 +39,19 @@ def _smm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     plane = shape.i_h * shape.o_w
     slices = thread_slices(smm.units(shape), n_threads, plane, limit)
     return Schedule(slices * plane, {"slices": slices})
+
+
+def _stride_one(shape: ConvShape) -> str | None:
+    if shape.s_h == shape.s_w == 1:
+        return None
+    return f"its stride is {shape.s_h}×{shape.s_w} and YaConv needs 1×1"
+
+
+def _yaconv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    above = max(0, shape.e_h - 1 - shape.p_t)
+    below = max(0, shape.e_h - 1 - shape.p_b)
+    extra = -shape.i_h % yaconv.ROWS
+    return Schedule((above + below + extra) * shape.o_w * shape.k_c)
 
 
 ROWS = (
@@ -104,6 +117,20 @@ ROWS = (
         unsupported=any_shape,
         schedule=_smm,
         run=smm.run,
+        uses_blas=False,
+    ),
+    Algorithm(
+        name="yaconv",
+        idea="six image rows times one kernel row, column by column; sums without a place are spilled",
+        source=(
+            "after Korostelev, de Carvalho, Moreira & Amaral, YaConv: Convolution with Low Cache Footprint, "
+            "ACM TACO 20(1), 2023"
+        ),
+        formula="((k_h-1-p_t) + (k_h-1-p_b) + (-i_h mod 6))·o_w·k_c",
+        order="k",
+        unsupported=_stride_one,
+        schedule=_yaconv,
+        run=yaconv.run,
         uses_blas=False,
     ),
 )
