@@ -31,8 +31,9 @@ cdef extern from *:
 cdef enum:
     PIXELS = 6     # o_b: with 16 channels in two 256-bit registers, 12 of the 16 registers hold sums
     CHANNELS = 16  # m_b: 64 bytes of single precision, a cache line of K
-    SUMS = PIXELS * CHANNELS
+    SUMS = 96      # PIXELS * CHANNELS, written out: with all its checks on, Cython multiplies no constants here
     TAPS = 16      # taps whose pointers are gathered for one call
+    POINTERS = 96  # TAPS * PIXELS
 
 
 cdef struct ChannelBlock:

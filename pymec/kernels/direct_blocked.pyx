@@ -26,7 +26,7 @@ from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels._microkernel cimport (
-    PIXELS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
+    PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
 )
 from pymec.kernels._patch cimport zero
 
@@ -109,7 +109,7 @@ cdef void sum_tile(
     const floating* I, const floating* K, const Pixel* tile, Py_ssize_t width, floating* sums, const Geometry* g
 ) noexcept nogil:
     """All taps of a tile, gathered for the inner loop as long as their rows of K follow each other."""
-    cdef const floating* pixel[TAPS * PIXELS]
+    cdef const floating* pixel[POINTERS]
     cdef Py_ssize_t adjacent = adjacent_taps(tile, g)
     cdef Py_ssize_t length = adjacent * g.i_cg
     cdef Py_ssize_t gathered = 0

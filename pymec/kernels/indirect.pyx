@@ -40,7 +40,7 @@ from libc.string cimport memcpy
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._microkernel cimport (
-    PIXELS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
+    PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
 )
 from pymec.kernels._patch cimport zero
 
@@ -112,7 +112,7 @@ cdef void convolve_tile(
     Py_ssize_t entry_bytes, Py_ssize_t pixels, Py_ssize_t distance, const ChannelBlock* block, const Geometry* g
 ) noexcept nogil:
     """O (pixels × 16) = sum over taps of what the tile's entries point to (pixels × i_c/G) · K[a, b]."""
-    cdef const floating* pixel[TAPS * PIXELS]
+    cdef const floating* pixel[POINTERS]
     cdef floating sums[SUMS]
     cdef Py_ssize_t tap, taps, p, t
     zero(sums, SUMS)

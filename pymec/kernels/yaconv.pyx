@@ -34,7 +34,7 @@ from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._microkernel cimport (
-    PIXELS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add,
+    CHANNELS, PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add,
 )
 from pymec.kernels._patch cimport clip, zero
 
@@ -71,7 +71,7 @@ cdef inline void sum_pixels(
     Py_ssize_t width, floating* sums, const Geometry* g
 ) noexcept nogil:
     """sums (6 × width) = I[n, h0:h0+6, x - p_l + b·d_w, c] · K[b, c] for all b and c; K points at a kernel row."""
-    cdef const floating* pixel[TAPS * PIXELS]
+    cdef const floating* pixel[POINTERS]
     cdef Py_ssize_t left = x - g.p_l
     # Taps before b and from b1 on lie on padding.
     cdef Py_ssize_t b = clip((g.d_w - 1 - left) / g.d_w if left < 0 else 0, 0, g.k_w)
@@ -108,7 +108,7 @@ cdef void add_columns(
             for p in range(PIXELS):
                 target = row_of_sums(O, spill, n, h0 + p, a, g) + x * g.k_c + block.start
                 for m in range(block.skip, block.width):
-                    target[m] += sums[p * (SUMS // PIXELS) + m]
+                    target[m] += sums[p * CHANNELS + m]
 
 
 cdef void add_share(
