@@ -1,0 +1,26 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec.shapes import ConvShape
+
+ROWS: int
+
+def spill_size(shape: ConvShape) -> int: ...
+def add_rows(
+    x: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    spill: NDArray[np.floating],
+    shape: ConvShape,
+    n: int,
+    h0: int,
+    n_threads: int = 1,
+) -> None: ...
+def run(
+    x: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    workspace: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+) -> None: ...

@@ -1,0 +1,227 @@
+"""Tiles of the output in registers: where tiles end, and what the registry's own tests don't reach."""
+
+import numpy as np
+import pytest
+from cases import operands
+
+import pymec
+from pymec import ConvShape, reference, registry
+from pymec.kernels import indirect, smm, yaconv
+
+TILED = ["direct_blocked", "indirect", "indirect_offsets", "indirect_tiled", "smm", "yaconv"]
+
+
+def check(algorithm, x_shape, kernel_shape, dtype="float32", n_threads=2, **options):
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, dtype=dtype, **options)
+    x, kernel = operands(shape)
+    out = np.full(shape.output_shape, np.nan, dtype)
+    pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=n_threads, out=out, **options)
+    error = np.abs(out - reference.conv2d(x, kernel, shape))
+    assert (error <= reference.error_bound(x, kernel, shape)).all()
+
+
+@pytest.mark.parametrize("algorithm", TILED)
+@pytest.mark.parametrize("k_c", [1, 15, 16, 17, 31, 32, 33])
+def test_blocks_of_channels_end_anywhere(algorithm, k_c):
+    """The last block of 16 reaches back; with fewer than 16 channels there is nothing to reach back over."""
+    check(algorithm, (1, 5, 6, 3), (3, 3, 3, k_c), padding=1)
+    check(algorithm, (1, 5, 6, 4), (3, 3, 2, 2 * k_c), groups=2)
+
+
+@pytest.mark.parametrize("algorithm", TILED)
+@pytest.mark.parametrize("i_w", range(3, 17))
+def test_tiles_of_pixels_end_anywhere(algorithm, i_w):
+    """A tile of 6 pixels goes on over the ends of rows and images, and the last one may be a single pixel."""
+    check(algorithm, (3, 4, i_w, 2), (2, 3, 2, 16))
+
+
+@pytest.mark.parametrize("algorithm", TILED)
+def test_more_channels_on_padding_than_one_line_of_zeros(algorithm):
+    check(algorithm, (1, 3, 3, 600), (3, 3, 600, 17), padding=2)
+
+
+@pytest.mark.parametrize("algorithm", TILED)
+@pytest.mark.parametrize("k_c", [16, 256])
+def test_small_and_large_kernels(algorithm, k_c):
+    """A K of more than a quarter of a mebibyte is taken block by block."""
+    check(algorithm, (2, 5, 7, 64), (3, 3, 64, k_c), dtype="float64", n_threads=3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_entries_are_what_the_taps_read(dtype):
+    """Addresses of pixels of the first image, numbers of the same pixels, and the zeros for what is padding."""
+    shape = ConvShape.from_shapes((2, 4, 5, 3), (2, 3, 3, 4), padding=1, stride=(2, 1), dtype=dtype)
+    x, _ = operands(shape)
+    pixels, entries = shape.o_h * shape.o_w, shape.o_h * shape.o_w * 6
+    rooms = {}
+    for entry_bytes in (indirect.POINTER_BYTES, indirect.OFFSET_BYTES):
+        size = indirect.buffer_size(shape, pixels, entry_bytes)
+        assert size == -(-entries * entry_bytes // shape.itemsize)
+        room = rooms[entry_bytes] = np.full(size + shape.i_c, np.nan, dtype)
+        indirect.point(x, room, shape, 2, entry_bytes)
+        np.testing.assert_array_equal(room[size:], 0)
+    zeros = rooms[indirect.POINTER_BYTES][-shape.i_c :].ctypes.data
+    pointers = np.frombuffer(rooms[indirect.POINTER_BYTES], np.uintp, entries)
+    numbers = np.frombuffer(rooms[indirect.OFFSET_BYTES], np.int32, entries)
+    position = 0
+    for first in range(0, pixels, 6):
+        tile = range(first, min(first + 6, pixels))
+        for tap in range(6):
+            for pixel in tile:
+                h = pixel // shape.o_w * 2 - 1 + tap // 3
+                w = pixel % shape.o_w - 1 + tap % 3
+                inside = 0 <= h < 4 and 0 <= w < 5
+                assert numbers[position] == (h * 5 + w if inside else -1)
+                assert pointers[position] == (x[0, h, w].ctypes.data if inside else zeros)
+                position += 1
+    assert position == entries
+
+
+@pytest.mark.parametrize("algorithm", ["indirect", "indirect_offsets", "indirect_tiled"])
+@pytest.mark.parametrize("start", [0, 4])
+def test_a_workspace_is_aligned_to_elements_and_not_to_pointers(algorithm, start):
+    x_shape, kernel_shape = (2, 6, 7, 3), (3, 3, 3, 17)
+    x, kernel = operands(ConvShape.from_shapes(x_shape, kernel_shape))
+    nbytes = pymec.workspace_size(x_shape, kernel_shape, algorithm=algorithm, n_threads=2, padding=1)
+    room = np.empty(nbytes + 12, np.uint8)
+    start += -room.ctypes.data % 8
+    out = pymec.conv2d(
+        x, kernel, padding=1, algorithm=algorithm, n_threads=2, workspace=room[start : start + nbytes]
+    )
+    np.testing.assert_array_equal(out, pymec.conv2d(x, kernel, padding=1, algorithm=algorithm, n_threads=2))
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, padding=1)
+    assert (np.abs(out - reference.conv2d(x, kernel, shape)) <= reference.error_bound(x, kernel, shape)).all()
+
+
+def test_pointers_to_few_channels_take_more_than_the_lowered_matrix_of_mec():
+    """At three channels the buffer is two thirds of im2col's matrix in any layer; MEC saves k_h / s_h."""
+    shape = pymec.layers.get("cv7").shape()
+    sizes = {name: registry.get(name).schedule(shape, 1, None).size for name in ("indirect", "im2col", "mec")}
+    assert sizes["indirect"] - shape.i_c == sizes["im2col"] * 2 // 3 > sizes["mec"]
+    one_image = registry.get("indirect").schedule(shape, 1, None).size
+    batch = ConvShape.from_shapes((8, 224, 224, 3), (3, 3, 3, 64))
+    assert registry.get("indirect").schedule(batch, 1, None).size == one_image
+
+
+@pytest.mark.parametrize("extra", [0, 1, 5, 40, 1000])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_pointers_of_any_number_of_pixels(extra, n_threads):
+    x_shape, kernel_shape, options = (2, 7, 8, 3), (3, 2, 3, 17), {"padding": 1, "stride": (1, 2)}
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, **options)
+    x, kernel = operands(shape)
+    limit = (shape.i_c + 2 * 3 * 2 + extra) * shape.itemsize  # the zeros, a pixel's six pointers, and some more
+    plan = pymec.plan(
+        x_shape, kernel_shape, algorithm="indirect_tiled", workspace_limit=limit, n_threads=n_threads, **options
+    )
+    assert plan.workspace_nbytes <= limit
+    error = np.abs(plan.prepare(kernel)(x) - reference.conv2d(x, kernel, shape))
+    assert (error <= reference.error_bound(x, kernel, shape)).all()
+
+
+def test_images_of_more_pixels_than_31_bits_count():
+    shape = ConvShape.from_shapes((1, 2**16, 2**15, 1), (1, 1, 1, 1))
+    assert "more than 31 bits count" in registry.get("indirect_offsets").unsupported(shape)
+    assert registry.get("indirect").unsupported(shape) is None
+    with pytest.raises(ValueError, match="entry_bytes must be"):
+        indirect.point(np.ones((1, 3, 3, 1)), np.ones(99), ConvShape(1, 3, 3, 1, 1, 1, 1, dtype="float64"), 1, 3)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": (1, 3)}, {"padding": (0, 4)}, {"padding": 2, "dilation": 3}], ids=str
+)
+def test_a_plane_is_one_channel_under_one_kernel_column(options):
+    shape = ConvShape.from_shapes((2, 9, 8, 4), (2, 3, 4, 5), **options)
+    x, _ = operands(shape)
+    padded = np.pad(x, ((0, 0), (0, 0), (shape.p_l, shape.p_r), (0, 0)))
+    P = np.full((shape.i_h, shape.o_w), np.nan, np.float32)
+    for b in range(3):
+        smm.pack(x, P.reshape(-1), shape, 1, 2, b)
+        first = b * shape.d_w
+        np.testing.assert_array_equal(
+            P, padded[1, :, first : first + (shape.o_w - 1) * shape.s_w + 1 : shape.s_w, 2]
+        )
+
+
+def test_the_next_kernel_row_is_the_same_plane_a_row_further():
+    """The lesson of SMM-Conv: k_w planes a channel are packed, not k_h·k_w."""
+    shape = ConvShape.from_shapes((1, 6, 7, 2), (3, 2, 2, 4), dtype="float64")
+    x, kernel = operands(shape)
+    P = np.empty(shape.i_h * shape.o_w)
+    out = np.zeros((shape.o_h * shape.o_w, shape.k_c))
+    for c in range(2):
+        for b in range(2):
+            smm.pack(x, P, shape, 0, c, b)
+            for a in range(3):
+                out += np.outer(P[a * shape.o_w :][: len(out)], kernel[a, b, c])
+    np.testing.assert_allclose(out.reshape(shape.output_shape), reference.conv2d(x, kernel, shape), rtol=1e-12)
+
+
+@pytest.mark.parametrize("k_c", [63, 64, 65, 128])
+def test_planes_serve_64_channels_at_a_time(k_c):
+    check("smm", (2, 5, 6, 3), (3, 3, 3, k_c), n_threads=3, padding=1)
+
+
+def test_a_plane_for_each_thread_that_has_outputs_of_its_own():
+    shape = ConvShape.from_shapes((2, 10, 9, 3), (3, 3, 3, 65))
+    schedule = registry.get("smm").schedule
+    assert smm.units(shape) == 4
+    assert [schedule(shape, n, None).size for n in (1, 3, 9)] == [70, 210, 280]
+    assert schedule(shape, 3, 150).size == 140
+    assert schedule(shape, 3, 0).size == 70
+    with pytest.raises(ValueError, match="kernel column 3"):
+        smm.pack(np.ones(shape.input_shape), np.empty(70), shape, 0, 0, 3)
+
+
+YACONV = [
+    ((2, 12, 5, 3), (3, 2, 3, 17), {}),
+    ((1, 6, 5, 2), (4, 3, 2, 4), {"padding": ((2, 1), (1, 0))}),
+    ((1, 18, 6, 4), (2, 3, 2, 6), {"groups": 2, "dilation": (3, 2), "padding": (0, 3)}),
+]
+
+
+@pytest.mark.parametrize(("x_shape", "kernel_shape", "options"), YACONV)
+def test_the_spill_is_what_more_padding_would_have_kept(x_shape, kernel_shape, options):
+    """Slack rows hold the output rows that only padding of e_h - 1 above and below would show."""
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, dtype="float64", **options)
+    x, kernel = operands(shape)
+    most = shape.e_h - 1
+    full_options = {**options, "padding": ((most, most), (shape.p_l, shape.p_r))}
+    full_shape = ConvShape.from_shapes(x_shape, kernel_shape, dtype="float64", **full_options)
+    full = reference.conv2d(x[-1:], kernel, full_shape.single_image())[0]
+    above = most - shape.p_t
+    out = np.zeros(shape.output_shape)
+    spill = np.zeros(registry.get("yaconv").schedule(shape, 1, None).size)
+    for h0 in range(0, shape.i_h, 6):
+        yaconv.add_rows(x, kernel, out, spill, shape, shape.i_n - 1, h0, 2)
+    rows = spill.reshape(-1, shape.o_w, shape.k_c)
+    np.testing.assert_allclose(out[-1], full[above : above + shape.o_h], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(rows[:above], full[:above], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(rows[above:], full[above + shape.o_h :], rtol=1e-10, atol=1e-12)
+
+
+def test_six_image_rows_reach_no_further_than_the_kernel():
+    shape = ConvShape.from_shapes((1, 13, 4, 2), (3, 3, 2, 16), dtype="float64")
+    x, kernel = operands(shape)
+    out, spill = np.zeros(shape.output_shape), np.zeros(yaconv.spill_size(shape))
+    yaconv.add_rows(x, kernel, out, spill, shape, 0, 6)
+    touched = [y for y in range(shape.o_h) if out[0, y].any()]
+    assert touched == list(range(4, 11))  # rows 6 to 11 of the image, less 0 to 2 of the kernel
+    slack = spill.reshape(-1, shape.o_w, 16).any((1, 2))
+    assert slack.tolist() == [False] * 2 + [True, False] + [False] * 5  # and row 11, the first one past the output
+
+
+@pytest.mark.parametrize("i_h", range(3, 15))
+@pytest.mark.parametrize("padding", [0, 1, ((0, 2), (1, 0)), 5])
+def test_the_spill_by_its_formula(i_h, padding):
+    shape = ConvShape.from_shapes((2, i_h, 5, 3), (3, 2, 3, 17), padding=padding)
+    size = (max(0, 2 - shape.p_t) + max(0, 2 - shape.p_b) + -i_h % 6) * shape.o_w * 17
+    assert yaconv.spill_size(shape) == registry.get("yaconv").schedule(shape, 3, None).size == size
+    check("yaconv", (2, i_h, 5, 3), (3, 2, 3, 17), n_threads=3, padding=padding)
+
+
+def test_yaconv_steps_by_one():
+    assert registry.get("yaconv").unsupported(pymec.layers.get("cv1").shape()).startswith("its stride is 4×4")
+    one = ConvShape.from_shapes((1, 9, 9, 1), (1, 1, 1, 1))
+    x = np.ones((1, 9, 9, 1), np.float32)
+    with pytest.raises(ValueError, match="there are no 6 rows from 3 on"):
+        yaconv.add_rows(x, np.ones((1, 1, 1, 1), np.float32), x.copy(), np.ones(99, np.float32), one, 0, 3)
