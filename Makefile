@@ -29,12 +29,12 @@ docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings a
 test-debug: ## build with every Cython check on, in an environment of its own, and run the tests
 	test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
 	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
-	.venv-debug/bin/pytest -m "not memory"
+	.venv-debug/bin/pytest -m "not memory and not slow"
 
 test-serial: ## build without OpenMP, in an environment of its own, and run the tests
 	test -x .venv-serial/bin/python || $(PYTHON) -m venv .venv-serial
 	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet ".[test]"
-	.venv-serial/bin/pytest -m "not memory"
+	.venv-serial/bin/pytest -m "not memory and not slow"
 
 memtest: $(VENV)/installed-profile ## predicted against measured bytes: layer × algorithm × batch × threads × dtype
 	$(BIN)/python profiling/memory_sweep.py

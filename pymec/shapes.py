@@ -252,8 +252,13 @@ class ConvShape:
         # A band that touches no padding reads the most, and the first such band is as good as any.
         y0 = -(-self.p_t // (self.s_h * band_rows)) * band_rows
         inside = (y0 + band_rows - 1) * self.s_h + self.e_h - self.p_t <= self.i_h
-        starts = (y0,) if inside else range(0, self.o_h, band_rows)
-        return max(self.lowered_rows(y, min(band_rows, self.o_h - y)) for y in starts)
+        if inside:
+            return self.lowered_rows(y0, min(band_rows, self.o_h - y0))
+        # Else every band that touches the image: padding may make many more that do not.
+        first = max(0, (self.p_t - self.e_h) // self.s_h) // band_rows * band_rows
+        end = min(self.o_h, (self.p_t + self.i_h) // self.s_h + 1)
+        bands = range(first, end, band_rows)
+        return max((self.lowered_rows(y, min(band_rows, self.o_h - y)) for y in bands), default=0)
 
     def band_size(self, band_rows: int) -> int:
         """Elements of one band's strips in ``mec_banded``: o_w·r_b·k_w·i_c/G."""

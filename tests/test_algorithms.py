@@ -29,14 +29,17 @@ def check(case, algorithm, dtype, n_threads, **options):
     assert (error <= row.error_bound(x, kernel, shape)).all()  # NaN left in out fails as well
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
-def test_against_the_oracle(algorithm, case, dtype, n_threads):
-    check(case, algorithm, dtype, n_threads)
+def test_against_the_oracle(algorithm, case, dtype):
+    # im2col and MEC with every number of threads; the others turn through them from case to case.
+    turn = CASES.index(case) + (dtype == "float64")
+    for n_threads in (1, 2, 3) if algorithm.startswith(("im2col", "mec")) else (1 + turn % 3,):
+        check(case, algorithm, dtype, n_threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PAPER, ids=lambda case: case.motive)
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_on_the_papers_layers(algorithm, case):

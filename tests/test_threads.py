@@ -247,10 +247,12 @@ def test_the_gil_is_released(algorithm):
     other = threading.Thread(target=count)
     other.start()
     before = counts[0]
-    pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=1)
-    counted = counts[0] - before
-    done.set()
-    other.join()
+    try:
+        pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=1)
+        counted = counts[0] - before
+    finally:
+        done.set()
+        other.join()
     assert counted >= 3
 
 
