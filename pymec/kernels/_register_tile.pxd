@@ -1,8 +1,8 @@
 # A product without BLAS: what stays in registers, and what goes by.
 #
-# Four rows of A by four steps of the sum are sixteen numbers that registers (or the nearest cache) hold, while four
-# rows of B and four of sums go by once: sixteen multiply-adds for twelve loads and stores, so that arithmetic is what
-# takes the time.  The loop over the columns has no other work and its sums are in arrays of its own: every
+# Four rows of A by four steps of the sum are sixteen numbers that registers (or the nearest cache) hold, while
+# four rows of B and four of sums go by once: sixteen multiply-adds for twelve loads and stores, so that arithmetic
+# is what takes the time.  The loop over the columns has no other work and its sums are in arrays of its own: every
 # compiler makes vectors of it, of whatever length the CPU it builds for has.
 
 from cython cimport floating

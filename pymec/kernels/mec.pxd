@@ -1,4 +1,5 @@
-# The units of work of mec.pyx that its relatives run: on a band of rows, a block of columns, a channel, the other axis.
+# The units of work of mec.pyx that its relatives run: on a band of rows, a block of columns, a channel,
+# the other axis.
 
 from cython cimport floating
 

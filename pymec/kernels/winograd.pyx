@@ -34,8 +34,8 @@ from pymec.kernels._winograd_transforms cimport input_points, kernel_points, out
 
 cdef enum:
     LANES = 16        # channels transformed together: what is half transformed stays in the level-1 cache
-    ROW = 8 * LANES   # a row of the largest tile
-    TILE = 8 * ROW
+    ROW = 128          # a row of the largest tile: 8 · LANES (the checked build multiplies no constants here)
+    TILE = 1024        # and the tile: 8 · ROW
 
 # Transforms write to small arrays of constant pitch: of these the compiler knows that nothing overlaps, and
 # so it takes several channels at once.  One copy takes the result to its place.
