@@ -145,6 +145,8 @@ def signature_from_source(app, what, name, obj, options, signature, return_annot
         return None
     text = source.read_text(encoding="utf-8")
     found = re.search(rf"^def {function}\((.*?)\):$", text, re.MULTILINE | re.DOTALL)
+    if found is None:  # a stage of another file, passed on by this one
+        return None
     # "const floating[:, :, :, ::1] x, int n_threads=1" -> "x, n_threads=1"
     parameters = re.sub(r"\[[^]]*\]", "", found[1]).split(",")
     return f"({', '.join(part.split()[-1] for part in parameters if part.strip())})", return_annotation

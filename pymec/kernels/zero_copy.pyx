@@ -4,10 +4,10 @@ BLAS wants the rows of a matrix at one distance, and that distance no shorter th
 overlap, so im2col and MEC copy them apart; but one pixel of each patch, or one kernel row of it taken down a
 column of the image, is a legal matrix where it lies.  The convolution is the sum of such products.
 
-``pixel_gemm``        for every output row and tap: row y of O += pixels under the tap · K[a, b]
-``filter_row_gemm``   for every output column and kernel row: column x of O += k_w pixels side by side · K[a];
-                      a 1×k_w kernel has one kernel row: with no stride down, one column through all images
-``pointwise``         a 1×1 kernel has one tap: with stride 1 and no padding, one product of all pixels
+* ``pixel_gemm``: for every output row and tap, row y of O += pixels under the tap · K[a, b];
+* ``filter_row_gemm``: for every output column and kernel row, column x of O += k_w pixels side by side · K[a];
+  a 1×k_w kernel has one kernel row: with no stride down, one column through all images;
+* ``pointwise``: a 1×1 kernel has one tap: with stride 1 and no padding, one product of all pixels.
 
 The second splits a convolution as YaConv does (Korostelev, de Carvalho, Moreira & Amaral, *YaConv: Convolution
 with Low Cache Footprint*, ACM TACO 2023), which packs inside a BLAS of its own; here it is calls to any BLAS.
