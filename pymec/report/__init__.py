@@ -47,7 +47,7 @@ TELLING = (
     "winograd_f2",
     "winograd_f4",
     "winograd_f4_banded",
-    "fft_lean",
+    "fft",
     "fft_overlap_save",
 )
 """What the report runs unless told otherwise: of each idea one, and the paper's own all."""
