@@ -45,7 +45,7 @@ TELLING = (
     "winograd_f4_banded",
     "fft",
 )
-"""What the report runs unless told otherwise: the paper's own all, and of the rivals those that take minutes for none."""
+"""What the report runs unless told otherwise: of the paper all, and of the rivals those that are quick to run."""
 
 FLAME_GRAPHS = ("im2col", "mec")
 """Whose memory also gets memray's own flame graph, on the layer with the largest lowered matrix."""
