@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import CASES, PAPER, able, operands
+from cases import CASES, PAPER, able, operands, suited
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -86,22 +86,24 @@ def test_nchw_is_nhwc_in_other_clothes(algorithm, case):
 def test_bias(algorithm, layout):
     rng = np.random.default_rng(3)
     x = rng.standard_normal((2, 6, 5, 3))
-    kernel = rng.standard_normal((3, 3, 3, 4))
-    bias = rng.standard_normal(4)
-    plain = pymec.conv2d(x, kernel, algorithm=algorithm)
+    extents, groups = suited(algorithm, x.shape, 4)
+    kernel, bias = rng.standard_normal(extents), rng.standard_normal(extents[3])
+    plain = pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
     if layout == "NCHW":
         x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
-    out = pymec.conv2d(x, kernel, bias, algorithm=algorithm, layout=layout)
+    out = pymec.conv2d(x, kernel, bias, algorithm=algorithm, layout=layout, groups=groups)
     np.testing.assert_array_equal(out.transpose(0, 2, 3, 1) if layout == "NCHW" else out, plain + bias)
 
 
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_results_repeat_bit_by_bit(algorithm):
     """For a given number of threads the same sums are taken in the same order."""
-    x, kernel = operands(ConvShape.from_shapes((3, 13, 17, 5), (3, 3, 5, 11), padding=(1, 3)))
-    first = pymec.conv2d(x, kernel, padding=(1, 3), algorithm=algorithm, n_threads=2)
+    extents, groups = suited(algorithm, (3, 13, 17, 5), 11)
+    options = {"padding": (1, 3), "groups": groups}
+    x, kernel = operands(ConvShape.from_shapes((3, 13, 17, 5), extents, **options))
+    first = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **options)
     for _ in range(20):
-        again = pymec.conv2d(x, kernel, padding=(1, 3), algorithm=algorithm, n_threads=2)
+        again = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **options)
         np.testing.assert_array_equal(again, first)
 
 
@@ -120,8 +122,11 @@ def test_not_a_number_is_never_lost(algorithm):
     """Fast algorithms spread it, over a tile or an image, but no output it belongs to passes as a number."""
     x = np.ones((1, 8, 8, 2), np.float32)
     x[0, 2, 3, 0] = np.nan
-    out = pymec.conv2d(x, np.ones((3, 3, 2, 1), np.float32), algorithm=algorithm)
-    assert np.isnan(out[0, :3, 1:4]).all()
+    extents, groups = suited(algorithm, x.shape, 1)
+    out = pymec.conv2d(x, np.ones(extents, np.float32), algorithm=algorithm, groups=groups)
+    reach = extents[0] - 1  # outputs so far above and left of the pixel still read it
+    channel = slice(extents[3] // groups)  # of the first group, the pixel's
+    assert np.isnan(out[0, 2 - reach : 3, 3 - reach : 4, channel]).all()
 
 
 def test_mathematical_convolution_by_the_flip_of_the_docstring():

@@ -6,7 +6,7 @@ on data that is not constant, which is why they lived.
 
 import numpy as np
 import pytest
-from cases import able, operands
+from cases import able, operands, suited
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -161,15 +161,16 @@ def test_nothing_is_kept_after_a_call(algorithm):
     import tracemalloc
 
     x = np.ones((1, 40, 40, 16), np.float32)
-    kernel = np.ones((3, 3, 16, 16), np.float32)
-    pymec.conv2d(x, kernel, algorithm=algorithm)
+    extents, groups = suited(algorithm, x.shape, 16)
+    kernel = np.ones(extents, np.float32)
+    pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
     tracemalloc.start()
     try:
         for _ in range(5):
-            pymec.conv2d(x, kernel, algorithm=algorithm)
+            pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(50):
-            pymec.conv2d(x, kernel, algorithm=algorithm)
+            pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
         assert tracemalloc.get_traced_memory()[0] - before < 20_000
     finally:
         tracemalloc.stop()

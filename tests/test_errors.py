@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import suited
 
 import pymec
 
@@ -154,29 +155,36 @@ def test_overlaps_are_refused():
 def test_workspace_and_out_are_reused(algorithm):
     """The same scratch and output, full of NaN, for another input; any dtype and shape of scratch will do."""
     rng = np.random.default_rng(0)
-    nbytes = pymec.workspace_size(X.shape, K.shape, algorithm=algorithm, n_threads=2)
+    extents, groups = suited(algorithm, X.shape, 8)
+    options = {"algorithm": algorithm, "groups": groups, "n_threads": 2}
+    kernel = np.ones(extents, np.float32)
+    nbytes = pymec.workspace_size(X.shape, extents, **options)
     for workspace in (
         np.full(nbytes // 4 + 9, np.nan, np.float32),
         np.full((nbytes // 80 + 1, 10), np.nan),
         np.full(nbytes + 3, 255, np.uint8),
     ):
-        out = np.full((2, 4, 5, 8), np.nan, np.float32)
+        out = np.full(pymec.conv2d(X, kernel, **options).shape, np.nan, np.float32)
         for _ in range(3):
             x = rng.standard_normal(X.shape, np.float32)
-            returned = pymec.conv2d(x, K, algorithm=algorithm, workspace=workspace, out=out, n_threads=2)
+            returned = pymec.conv2d(x, kernel, workspace=workspace, out=out, **options)
             assert returned is out
-            np.testing.assert_array_equal(out, pymec.conv2d(x, K, algorithm=algorithm, n_threads=2))
+            np.testing.assert_array_equal(out, pymec.conv2d(x, kernel, **options))
 
 
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_readonly_inputs_are_welcome(algorithm):
-    x, kernel = readonly(X.copy()), readonly(K.copy())
-    np.testing.assert_allclose(pymec.conv2d(x, kernel, algorithm=algorithm), 36, rtol=1e-5)
+    extents, groups = suited(algorithm, X.shape, 8)
+    x, kernel = readonly(X.copy()), readonly(np.ones(extents, np.float32))
+    out = pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
+    np.testing.assert_allclose(out, np.prod(extents[:3]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_no_image_gives_no_output(algorithm):
-    assert pymec.conv2d(X[:0], K, algorithm=algorithm).shape == (0, 4, 5, 8)
+    extents, groups = suited(algorithm, X.shape, 8)
+    out = pymec.conv2d(X[:0], np.ones(extents, np.float32), algorithm=algorithm, groups=groups)
+    assert out.shape == (0, 7 - extents[0], 8 - extents[1], 8)
 
 
 def test_array_likes_share_their_memory():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, PAPER, able, operands
+from cases import CASES, PAPER, able, operands, suited
 
 import pymec
 from pymec import ConvShape, planning, registry
@@ -137,11 +137,12 @@ def test_explain_says_why_not():
 @pytest.mark.parametrize("algorithm", ["auto", *pymec.algorithms()])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_a_plan_is_conv2d_checked_once(algorithm, layout):
-    shape = ConvShape.from_shapes((3, 13, 17, 5), (3, 3, 5, 11), padding=(1, 3))
+    extents, groups = suited("mec" if algorithm == "auto" else algorithm, (3, 13, 17, 5), 11)
+    shape = ConvShape.from_shapes((3, 13, 17, 5), extents, padding=(1, 3), groups=groups)
     x, kernel = operands(shape)
     if layout == "NCHW":
         x, kernel = x.transpose(0, 3, 1, 2).copy(), kernel.transpose(3, 2, 0, 1).copy()
-    options = {"padding": (1, 3), "layout": layout, "algorithm": algorithm, "n_threads": 2}
+    options = {"padding": (1, 3), "groups": groups, "layout": layout, "algorithm": algorithm, "n_threads": 2}
     plan = pymec.plan(x.shape, kernel.shape, **options)
     expected = pymec.conv2d(x, kernel, **options)
     assert plan.prepare(kernel) is plan
