@@ -1,28 +1,23 @@
-"""From a shape to an algorithm and its bytes; no arrays are touched, except where ``tune=True`` times them."""
+"""From a shape to an algorithm and its bytes; no arrays are touched."""
 
 from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pymec import layouts, registry, threads
-from pymec.execution import Recipe, execute
+from pymec.execution import Recipe
 from pymec.families._row import SLICE_BYTES
-from pymec.kernels._pieces import small_products
 from pymec.kernels.mec import T_CUT, choose_solution
 from pymec.operations import CONV2D, Operation, operation_named
 from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
-from pymec.training import SavedLowering
-from pymec.workspace import allocate_workspace
 
 ACCURACIES = ("exact", "fast")
 
@@ -66,7 +61,7 @@ def cached_recipe(
     if algorithm != "auto":
         row = registry.get(algorithm, operation.name)
         _check_supported(row, shape, operation)
-        made = _recipe_of(row, shape, limit, n_threads, operation)
+        made = recipe_of(row, shape, limit, n_threads, operation)
         if limit is not None and made.workspace_nbytes > limit:
             raise ValueError(
                 f"workspace_limit of {limit} bytes is too small: {algorithm} needs at least "
@@ -76,7 +71,7 @@ def cached_recipe(
     for name in _AUTO_ORDERS[operation.name](shape, n_threads):
         row = registry.get(name, operation.name)
         if row.unsupported(shape) is None:
-            made = _recipe_of(row, shape, limit, n_threads, operation)
+            made = recipe_of(row, shape, limit, n_threads, operation)
             if limit is None or made.workspace_nbytes <= limit:
                 return made
     raise ValueError(
@@ -128,9 +123,10 @@ _AUTO_ORDERS = {
 }
 
 
-def _recipe_of(
+def recipe_of(
     row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int, operation: Operation = CONV2D
 ) -> Recipe:
+    """What one algorithm, which can do the shape, takes within ``limit`` bytes, or the least it can."""
     conversion = layouts.conversion_size(shape)
     room = None if limit is None else max(0, limit // shape.itemsize - conversion)
     return Recipe(shape, row, n_threads, row.schedule(shape, n_threads, room), operation)
@@ -146,7 +142,7 @@ def _check_supported(row: registry.Algorithm, shape: ConvShape, operation: Opera
 
 def _smallest_hint(shape: ConvShape, n_threads: int, operation: Operation) -> str:
     needs = {
-        row.name: _recipe_of(row, shape, 0, n_threads, operation).workspace_nbytes
+        row.name: recipe_of(row, shape, 0, n_threads, operation).workspace_nbytes
         for row in registry.TABLES[operation.name].values()
         if row.unsupported(shape) is None
     }
@@ -326,7 +322,7 @@ def explain(
     for row in registry.TABLES[operation].values():
         reason, nbytes = row.unsupported(shape), None
         if reason is None:
-            nbytes = _recipe_of(row, shape, limit, chosen.n_threads, wanted).workspace_nbytes
+            nbytes = recipe_of(row, shape, limit, chosen.n_threads, wanted).workspace_nbytes
             if limit is not None and nbytes > limit:
                 reason, nbytes = f"needs {nbytes:,} bytes, more than the limit", None
         ratio = None if nbytes is None or not whole else nbytes / whole
@@ -334,169 +330,3 @@ def explain(
             ExplainedAlgorithm(row.name, row.idea, row.formula, reason, nbytes, ratio, shape.multiply_adds)
         )
     return Explanation(shape, chosen.algorithm.name, chosen.n_threads, tuple(rows))
-
-
-# Keeping ------------------------------------------------------------------------------------------------
-
-
-class ConvPlan:
-    """A convolution checked once and ready to be called; made by :func:`plan`.
-
-    Attributes
-    ----------
-    algorithm : str
-    workspace_nbytes : int
-        Scratch that each call needs.
-    prepared_nbytes : int
-        What :meth:`prepare` keeps beyond the caller's own kernel (a transformed copy of it, for Winograd).
-    shape : ConvShape
-    n_threads : int
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-        self._kernel: NDArray | None = None
-        self._prepared: NDArray | None = None
-        self.shape = recipe.shape
-        self.algorithm = recipe.algorithm.name
-        self.workspace_nbytes = recipe.workspace_nbytes - recipe.prepared_nbytes
-        self.n_threads = recipe.n_threads
-        self.prepared_nbytes = recipe.prepared_nbytes
-
-    def __repr__(self) -> str:
-        return (
-            f"<ConvPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
-            f"{self.n_threads} threads, kernel {'kept' if self._kernel is not None else 'not yet given'}>"
-        )
-
-    def prepare(self, kernel: Any) -> ConvPlan:
-        """Keep the kernel for the calls to come and return the plan.
-
-        The kernel is kept as it is, without a copy; what an algorithm makes of it beforehand takes
-        ``prepared_nbytes`` more.
-        """
-        kernel = self._recipe.checked(1, kernel)
-        if self._recipe.algorithm.prepare is not None:
-            inner = kernel if self.shape.layout == "NHWC" else np.ascontiguousarray(kernel.transpose(2, 3, 1, 0))
-            prepared = np.empty(self._recipe.schedule.prepared, self.shape.dtype)
-            self._recipe.prepare(inner, prepared)
-            self._prepared = prepared
-        self._kernel = kernel
-        return self
-
-    def __call__(self, x: Any, bias: Any = None, *, out: Any = None, workspace: Any = None) -> NDArray:
-        """Convolve ``x``, which has the shape and dtype the plan was made for; see :func:`pymec.conv2d`."""
-        if self._kernel is None:
-            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
-        return execute(self._recipe, x, self._kernel, bias, out, workspace, self._prepared)
-
-    def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
-        """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
-
-        Only for plans with ``algorithm="mec"`` or ``"mec_b"`` and NHWC arrays; the products are Solution B's,
-        since Solution A writes over L in the end.
-
-        Returns
-        -------
-        out : numpy.ndarray
-            As from calling the plan.
-        saved : SavedLowering
-            ``saved.kernel_grad(grad_out)`` is the kernel's gradient, ``saved.nbytes`` what is kept.
-
-        Examples
-        --------
-        >>> plan = pymec.plan(x.shape, kernel.shape, algorithm="mec").prepare(kernel)
-        >>> out, saved = plan.forward_saved(x)
-        >>> grad_kernel = saved.kernel_grad(grad_out)
-        """
-        shape = self.shape
-        if self.algorithm not in ("mec", "mec_b") or shape.layout != "NHWC":
-            raise ValueError(
-                f"forward_saved keeps the lowered matrix of algorithm='mec' or 'mec_b' with layout='NHWC'; "
-                f"this plan has {self.algorithm!r} and {shape.layout!r}"
-            )
-        if self._kernel is None:
-            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
-        pieces = small_products(shape, shape.o_w, self.n_threads) if self.algorithm == "mec" else None
-        schedule = replace(self._recipe.schedule, options={"pieces": pieces})
-        made = replace(self._recipe, algorithm=registry.get("mec_b"), schedule=schedule)
-        x = made.checked(0, x)
-        lowered = allocate_workspace(self.workspace_nbytes)
-        out = execute(made, x, self._kernel, bias, out, lowered)
-        kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
-        return out, SavedLowering(shape, kept, self.workspace_nbytes, self.n_threads)
-
-
-def plan(
-    x_shape: Sequence[int],
-    kernel_shape: Sequence[int],
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    dtype: Any = "float32",
-    layout: str = "NHWC",
-    algorithm: str = "auto",
-    accuracy: str = "exact",
-    workspace_limit: int | str | None = None,
-    n_threads: int | None = None,
-    tune: bool = False,
-) -> ConvPlan:
-    """Check, choose and size a convolution once, to call it many times.
-
-    Parameters
-    ----------
-    x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout
-        As in :meth:`pymec.ConvShape.from_shapes`.
-    algorithm, accuracy, workspace_limit, n_threads
-        As in :func:`pymec.conv2d`.
-    tune : bool
-        Time the algorithms on this machine and take the fastest; only with ``algorithm="auto"``.
-
-    Returns
-    -------
-    ConvPlan
-
-    Examples
-    --------
-    >>> plan = pymec.plan(x.shape, kernel.shape, padding=1, workspace_limit="1MiB")
-    >>> plan.prepare(kernel)(x)
-    """
-    shape = ConvShape.from_shapes(
-        x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        dtype=dtype, layout=layout,
-    )  # fmt: skip
-    limit = parse_bytes("workspace_limit", workspace_limit)
-    if tune and algorithm != "auto":
-        raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {algorithm!r}")
-    made = recipe(shape, algorithm, accuracy, limit, n_threads)
-    if tune:
-        made = _fastest(shape, accuracy, limit, made.n_threads) or made
-    return ConvPlan(made)
-
-
-def _fastest(shape: ConvShape, accuracy: str, limit: int | None, n_threads: int) -> Recipe | None:
-    """Time every algorithm that may be taken on random data: the best of three runs after a warm-up."""
-    rng = np.random.default_rng(0)
-    nchw = shape.layout == "NCHW"
-    x = rng.standard_normal(shape.input_shape).astype(shape.dtype)
-    kernel = rng.standard_normal(shape.kernel_shape).astype(shape.dtype)
-    if nchw:
-        x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
-    best, best_time = None, math.inf
-    for row in registry.ALGORITHMS.values():
-        if row.unsupported(shape) is not None or (row.accuracy == "fast" and accuracy == "exact"):
-            continue
-        made = _recipe_of(row, shape, limit, n_threads)
-        if limit is not None and made.workspace_nbytes > limit:
-            continue
-        for _ in range(4):
-            start = time.perf_counter()
-            execute(made, x, kernel, None, None, None)
-            elapsed = time.perf_counter() - start
-            if elapsed < best_time:
-                best, best_time = made, elapsed
-            if elapsed > 4 * best_time:
-                break  # far behind already: no second run
-    return best

@@ -230,11 +230,48 @@ def test_forward_saved(algorithm, case):
     np.testing.assert_array_equal(saved.kernel_grad(grad_out), again)
 
 
+@pytest.mark.parametrize("algorithm", ["auto", *pymec.algorithms(INPUT)])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_a_plan_of_the_inputs_gradient(algorithm, layout):
+    """What depends on the kernel alone is made once, counted apart, and changes no bit."""
+    options = {
+        "stride": (2, 1),
+        "padding": 1,
+        "groups": 2,
+        "layout": layout,
+        "algorithm": algorithm,
+        "n_threads": 2,
+    }
+    shape = pymec.ConvShape.from_shapes((2, 9, 8, 4), (3, 3, 2, 6), stride=(2, 1), padding=1, groups=2)
+    x, kernel, grad_out = arrays(shape)
+    if layout == "NCHW":
+        x, grad_out = x.transpose(0, 3, 1, 2), grad_out.transpose(0, 3, 1, 2)
+        kernel = kernel.transpose(3, 2, 0, 1)
+    plan = pymec.plan(x.shape, kernel.shape, operation=INPUT, **options).prepare(kernel)
+    expected = pymec.conv2d_input_grad(grad_out, kernel, x.shape, **options)
+    whole = pymec.workspace_size(x.shape, kernel.shape, operation=INPUT, **options)
+    assert plan.workspace_nbytes + plan.prepared_nbytes == whole
+    workspace = np.full(plan.workspace_nbytes, 255, np.uint8)
+    np.testing.assert_array_equal(plan(grad_out, workspace=workspace), expected)
+    with pytest.raises(ValueError, match="bias must be None"):
+        plan(grad_out, np.ones(6, np.float32))
+    with pytest.raises(ValueError, match="this plan has conv2d_input_grad by"):
+        plan.forward_saved(grad_out)
+
+
+def test_plans_that_tune_and_plans_that_cannot_be():
+    plan = pymec.plan(X.shape, K.shape, operation=INPUT, tune=True).prepare(K)
+    assert plan.algorithm in pymec.algorithms(INPUT)
+    np.testing.assert_array_equal(plan(G), pymec.conv2d_input_grad(G, K, X.shape, algorithm=plan.algorithm))
+    with pytest.raises(ValueError, match=r"a plan keeps a kernel.*forward_saved"):
+        pymec.plan(X.shape, K.shape, operation=KERNEL)
+
+
 def test_forward_saved_says_what_it_needs():
     plan = pymec.plan(X.shape, K.shape, algorithm="mec")
     with pytest.raises(ValueError, match="no kernel yet"):
         plan.forward_saved(X)
-    with pytest.raises(ValueError, match="this plan has 'im2col'"):
+    with pytest.raises(ValueError, match="this plan has conv2d by 'im2col'"):
         pymec.plan(X.shape, K.shape, algorithm="im2col").prepare(K).forward_saved(X)
     saved = plan.prepare(K).forward_saved(X)[1]
     with pytest.raises(ValueError, match="grad_out must have shape"):

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pymec import reference
 from pymec.families._row import Algorithm, Schedule, any_shape, blas_limit, no_workspace
 from pymec.families.im2col import PAPER as IM2COL_PAPER
+from pymec.families.im2col import im2col_limit, im2col_schedule
 from pymec.families.mec import PAPER as MEC_PAPER
-from pymec.families.mec import mec_limit
+from pymec.families.mec import mec_limit, mec_schedule
 from pymec.kernels import direct_grad, im2col_grad, mec_conv_grad, mec_grad, pixel_gemm_grad
 from pymec.shapes import ConvShape
 
 # What can't be done -------------------------------------------------------------------------------------
-
-
-def _im2col_limit(shape: ConvShape) -> str | None:
-    return blas_limit(
-        GEMM_pixel_count=shape.i_n * shape.o_h * shape.o_w,
-        GEMM_patch=shape.k_h * shape.k_w * shape.i_cg,
-        GEMM_channel_count=shape.k_c,
-    )
 
 
 def _pixel_limit(shape: ConvShape) -> str | None:
@@ -38,14 +33,6 @@ def _conv_limit(shape: ConvShape) -> str | None:
 # Workspaces ---------------------------------------------------------------------------------------------
 
 
-def _im2col(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(0 if shape.is_pointwise else shape.im2col_size)
-
-
-def _mec_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(0 if shape.is_pointwise else shape.mec_size)
-
-
 def _mec_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     lowered = 0 if shape.is_pointwise else shape.mec_size
     return Schedule(shape.kernel_size + lowered, prepared=shape.kernel_size)
@@ -58,11 +45,11 @@ def _mec_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(shape.kernel_size + mec_conv_grad.spread_size(shape) + lowered, prepared=shape.kernel_size)
 
 
-_INPUT_BOUND = "(k_h·k_w·k_c/G + 1)·u·Σ|dO·K|"
-_KERNEL_BOUND = "(i_n·o_h·o_w + 1)·u·Σ|I·dO|"
+_InputGrad = partial(Algorithm, bound="(k_h·k_w·k_c/G + 1)·u·Σ|dO·K|", error_bound=reference.input_grad_bound)
+_KernelGrad = partial(Algorithm, bound="(i_n·o_h·o_w + 1)·u·Σ|I·dO|", error_bound=reference.kernel_grad_bound)
 
 INPUT_GRAD_ROWS = (
-    Algorithm(
+    _InputGrad(
         name="direct",
         idea="the definition: a sum per input element, in double precision",
         source="the definition of a convolution layer",
@@ -72,22 +59,18 @@ INPUT_GRAD_ROWS = (
         schedule=no_workspace,
         run=direct_grad.run_input_grad,
         uses_blas=False,
-        bound=_INPUT_BOUND,
-        error_bound=reference.input_grad_bound,
     ),
-    Algorithm(
+    _InputGrad(
         name="im2col",
         idea="one product into the lowered matrix, then col2im adds up its copies",
         source=IM2COL_PAPER,
         formula="i_n·o_h·o_w·k_h·k_w·i_c",
         order="k²",
-        unsupported=_im2col_limit,
-        schedule=_im2col,
+        unsupported=im2col_limit,
+        schedule=im2col_schedule,
         run=im2col_grad.run_input_grad,
-        bound=_INPUT_BOUND,
-        error_bound=reference.input_grad_bound,
     ),
-    Algorithm(
+    _InputGrad(
         name="mec",
         idea="products into the overlapping windows of L, colour by colour, then mec2im adds up the strips",
         source=f"ours, after {MEC_PAPER}",
@@ -98,10 +81,8 @@ INPUT_GRAD_ROWS = (
         prepare=mec_grad.transpose_kernel,
         run=mec_grad.run_input_grad,
         ours=True,
-        bound=_INPUT_BOUND,
-        error_bound=reference.input_grad_bound,
     ),
-    Algorithm(
+    _InputGrad(
         name="mec_conv",
         idea="MEC on the output's gradient, spread out by the stride, with the kernel turned by 180 degrees",
         source=f"ours, after {MEC_PAPER}",
@@ -112,10 +93,8 @@ INPUT_GRAD_ROWS = (
         prepare=mec_conv_grad.turn_kernel,
         run=mec_conv_grad.run_input_grad,
         ours=True,
-        bound=_INPUT_BOUND,
-        error_bound=reference.input_grad_bound,
     ),
-    Algorithm(
+    _InputGrad(
         name="pixel_gemm",
         idea="a product per image row and kernel tap, straight into the strided pixels under the tap",
         source="ours",
@@ -125,13 +104,11 @@ INPUT_GRAD_ROWS = (
         schedule=no_workspace,
         run=pixel_gemm_grad.run_input_grad,
         ours=True,
-        bound=_INPUT_BOUND,
-        error_bound=reference.input_grad_bound,
     ),
 )
 
 KERNEL_GRAD_ROWS = (
-    Algorithm(
+    _KernelGrad(
         name="direct",
         idea="the definition: a sum per kernel element, in double precision",
         source="the definition of a convolution layer",
@@ -141,35 +118,29 @@ KERNEL_GRAD_ROWS = (
         schedule=no_workspace,
         run=direct_grad.run_kernel_grad,
         uses_blas=False,
-        bound=_KERNEL_BOUND,
-        error_bound=reference.kernel_grad_bound,
     ),
-    Algorithm(
+    _KernelGrad(
         name="im2col",
         idea="the forward pass's lowered matrix, transposed, times the output's gradient: one product",
         source=IM2COL_PAPER,
         formula="i_n·o_h·o_w·k_h·k_w·i_c",
         order="k²",
-        unsupported=_im2col_limit,
-        schedule=_im2col,
+        unsupported=im2col_limit,
+        schedule=im2col_schedule,
         run=im2col_grad.run_kernel_grad,
-        bound=_KERNEL_BOUND,
-        error_bound=reference.kernel_grad_bound,
     ),
-    Algorithm(
+    _KernelGrad(
         name="mec",
         idea="the forward pass's L, window by window, transposed, times the output's gradient, adding up",
         source=f"ours, after {MEC_PAPER}",
         formula="i_n·o_w·r_h·k_w·i_c",
         order="k",
         unsupported=mec_limit,
-        schedule=_mec_kernel_grad,
+        schedule=mec_schedule,
         run=mec_grad.run_kernel_grad,
         ours=True,
-        bound=_KERNEL_BOUND,
-        error_bound=reference.kernel_grad_bound,
     ),
-    Algorithm(
+    _KernelGrad(
         name="pixel_gemm",
         idea="for each kernel tap, a product per output row with the pixels under the tap where they lie",
         source="ours",
@@ -179,7 +150,5 @@ KERNEL_GRAD_ROWS = (
         schedule=no_workspace,
         run=pixel_gemm_grad.run_kernel_grad,
         ours=True,
-        bound=_KERNEL_BOUND,
-        error_bound=reference.kernel_grad_bound,
     ),
 )

@@ -13,7 +13,7 @@ PAPER = (
 )
 
 
-def _im2col_limit(shape: ConvShape) -> str | None:
+def im2col_limit(shape: ConvShape) -> str | None:
     return blas_limit(
         GEMM_row_count=shape.i_n * shape.o_h * shape.o_w,
         GEMM_reduction=shape.k_h * shape.k_w * shape.i_cg,
@@ -22,19 +22,19 @@ def _im2col_limit(shape: ConvShape) -> str | None:
 
 
 def _per_image_limit(shape: ConvShape) -> str | None:
-    return _im2col_limit(shape.single_image())
+    return im2col_limit(shape.single_image())
 
 
 def _blocked_limit(shape: ConvShape) -> str | None:
     return blas_limit(GEMM_reduction=shape.k_h * shape.k_w * shape.i_cg, GEMM_column_count=shape.k_c)
 
 
-def _im2col(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+def im2col_schedule(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(0 if shape.is_pointwise else shape.im2col_size)
 
 
 def _im2col_per_image(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return _im2col(shape.single_image(), n_threads, limit)
+    return im2col_schedule(shape.single_image(), n_threads, limit)
 
 
 def _im2col_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -54,8 +54,8 @@ ROWS = (
         source=PAPER,
         formula="i_n·o_h·o_w·k_h·k_w·i_c",
         order="k²",
-        unsupported=_im2col_limit,
-        schedule=_im2col,
+        unsupported=im2col_limit,
+        schedule=im2col_schedule,
         run=im2col.run,
     ),
     Algorithm(

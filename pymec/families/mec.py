@@ -36,22 +36,22 @@ def _banded_limit(shape: ConvShape) -> str | None:
     )
 
 
-def _mec(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+def mec_schedule(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(0 if shape.is_pointwise else shape.mec_size)
 
 
 def _mec_vanilla(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return _mec(shape.single_image(), n_threads, limit)
+    return mec_schedule(shape.single_image(), n_threads, limit)
 
 
 def _mec_a(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     if shape.is_pointwise or shape.i_n <= 1:
-        return _mec(shape, n_threads, limit)
+        return mec_schedule(shape, n_threads, limit)
     return Schedule(max(shape.mec_size, shape.output_size))
 
 
 def _mec_cut(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(_mec(shape, n_threads, limit).size, {"cut": blas_multiplies_small_products_unpacked()})
+    return Schedule(mec_schedule(shape, n_threads, limit).size, {"cut": blas_multiplies_small_products_unpacked()})
 
 
 def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
@@ -109,7 +109,7 @@ ROWS = (
         formula="i_n·o_w·r_h·k_w·i_c",
         order="k",
         unsupported=mec_limit,
-        schedule=_mec,
+        schedule=mec_schedule,
         run=mec.run_b,
     ),
     Algorithm(

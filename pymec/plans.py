@@ -1,0 +1,198 @@
+"""A convolution checked, chosen and sized once, to be called many times."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec import layouts, planning, registry
+from pymec.execution import Recipe, execute
+from pymec.kernels._pieces import small_products
+from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
+from pymec.shapes import ConvShape, Padding, Pair
+from pymec.training import SavedLowering
+from pymec.workspace import allocate_workspace
+
+
+class ConvPlan:
+    """A convolution, or a gradient of one, checked once and ready to be called; made by :func:`plan`.
+
+    Attributes
+    ----------
+    operation, algorithm : str
+    workspace_nbytes : int
+        Scratch that each call needs.
+    prepared_nbytes : int
+        What :meth:`prepare` keeps beyond the caller's own kernel (a transformed copy of it, for Winograd).
+    shape : ConvShape
+    n_threads : int
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._kernel: NDArray | None = None
+        self._prepared: NDArray | None = None
+        self.shape = recipe.shape
+        self.operation = recipe.operation.name
+        self.algorithm = recipe.algorithm.name
+        self.workspace_nbytes = recipe.workspace_nbytes - recipe.prepared_nbytes
+        self.n_threads = recipe.n_threads
+        self.prepared_nbytes = recipe.prepared_nbytes
+
+    def __repr__(self) -> str:
+        return (
+            f"<ConvPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
+            f"{self.n_threads} threads, kernel {'kept' if self._kernel is not None else 'not yet given'}>"
+        )
+
+    def prepare(self, kernel: Any) -> ConvPlan:
+        """Keep the kernel for the calls to come and return the plan.
+
+        The kernel is kept as it is, without a copy; what an algorithm makes of it beforehand takes
+        ``prepared_nbytes`` more.
+        """
+        kernel = self._recipe.checked(1, kernel)
+        if self._recipe.algorithm.prepare is not None:
+            inner = kernel if self.shape.layout == "NHWC" else np.ascontiguousarray(kernel.transpose(2, 3, 1, 0))
+            prepared = np.empty(self._recipe.schedule.prepared, self.shape.dtype)
+            self._recipe.prepare(inner, prepared)
+            self._prepared = prepared
+        self._kernel = kernel
+        return self
+
+    def __call__(self, x: Any, bias: Any = None, *, out: Any = None, workspace: Any = None) -> NDArray:
+        """Convolve ``x``, which has the shape and dtype the plan was made for; see :func:`pymec.conv2d`.
+
+        A plan of the input's gradient takes ``grad_out`` in the place of ``x``, and no bias.
+        """
+        if self._kernel is None:
+            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        if bias is not None and self._recipe.operation is not CONV2D:
+            raise ValueError("bias must be None: the gradient with respect to the input has none")
+        return execute(self._recipe, x, self._kernel, bias, out, workspace, self._prepared)
+
+    def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
+        """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
+
+        Only for plans with ``algorithm="mec"`` or ``"mec_b"`` and NHWC arrays; the products are Solution B's,
+        since Solution A writes over L in the end.
+
+        Returns
+        -------
+        out : numpy.ndarray
+            As from calling the plan.
+        saved : SavedLowering
+            ``saved.kernel_grad(grad_out)`` is the kernel's gradient, ``saved.nbytes`` what is kept.
+
+        Examples
+        --------
+        >>> plan = pymec.plan(x.shape, kernel.shape, algorithm="mec").prepare(kernel)
+        >>> out, saved = plan.forward_saved(x)
+        >>> grad_kernel = saved.kernel_grad(grad_out)
+        """
+        shape = self.shape
+        if self.operation != "conv2d" or self.algorithm not in ("mec", "mec_b") or shape.layout != "NHWC":
+            raise ValueError(
+                f"forward_saved keeps the lowered matrix of conv2d by 'mec' or 'mec_b' with layout='NHWC'; "
+                f"this plan has {self.operation} by {self.algorithm!r} with {shape.layout!r}"
+            )
+        if self._kernel is None:
+            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        pieces = small_products(shape, shape.o_w, self.n_threads) if self.algorithm == "mec" else None
+        schedule = replace(self._recipe.schedule, options={"pieces": pieces})
+        made = replace(self._recipe, algorithm=registry.get("mec_b"), schedule=schedule)
+        x = made.checked(0, x)
+        lowered = allocate_workspace(self.workspace_nbytes)
+        out = execute(made, x, self._kernel, bias, out, lowered)
+        kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
+        return out, SavedLowering(shape, kept, self.workspace_nbytes, self.n_threads)
+
+
+def plan(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    dtype: Any = "float32",
+    layout: str = "NHWC",
+    operation: str = "conv2d",
+    algorithm: str = "auto",
+    accuracy: str = "exact",
+    workspace_limit: int | str | None = None,
+    n_threads: int | None = None,
+    tune: bool = False,
+) -> ConvPlan:
+    """Check, choose and size a convolution once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout
+        As in :meth:`pymec.ConvShape.from_shapes`.
+    operation : {"conv2d", "conv2d_input_grad"}
+        What is computed.  The kernel's gradient has no kernel to prepare: call
+        :func:`pymec.conv2d_kernel_grad`, or keep L with :meth:`ConvPlan.forward_saved`.
+    algorithm, accuracy, workspace_limit, n_threads
+        As in :func:`pymec.conv2d`.
+    tune : bool
+        Time the algorithms on this machine and take the fastest; only with ``algorithm="auto"``.
+
+    Returns
+    -------
+    ConvPlan
+
+    Examples
+    --------
+    >>> plan = pymec.plan(x.shape, kernel.shape, padding=1, workspace_limit="1MiB")
+    >>> plan.prepare(kernel)(x)
+    """
+    shape = ConvShape.from_shapes(
+        x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        dtype=dtype, layout=layout,
+    )  # fmt: skip
+    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    if tune and algorithm != "auto":
+        raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {algorithm!r}")
+    wanted = operation_named(operation)
+    if wanted is KERNEL_GRAD:
+        raise ValueError(
+            "operation must be 'conv2d' or 'conv2d_input_grad': a plan keeps a kernel, and the kernel's gradient "
+            "reads none; call pymec.conv2d_kernel_grad, or ConvPlan.forward_saved"
+        )
+    made = planning.recipe(shape, algorithm, accuracy, limit, n_threads, wanted)
+    if tune:
+        made = _fastest(shape, wanted, accuracy, limit, made.n_threads) or made
+    return ConvPlan(made)
+
+
+def _fastest(
+    shape: ConvShape, operation: Operation, accuracy: str, limit: int | None, n_threads: int
+) -> Recipe | None:
+    """Time every algorithm that may be taken on random data: the best of three runs after a warm-up."""
+    rng = np.random.default_rng(0)
+    extents = [layouts.outer_extents(operand.role, shape) for operand in operation.operands]
+    first, second = (rng.standard_normal(each).astype(shape.dtype) for each in extents)
+    best, best_time = None, math.inf
+    for row in registry.TABLES[operation.name].values():
+        if row.unsupported(shape) is not None or (row.accuracy == "fast" and accuracy == "exact"):
+            continue
+        made = planning.recipe_of(row, shape, limit, n_threads, operation)
+        if limit is not None and made.workspace_nbytes > limit:
+            continue
+        for _ in range(4):
+            start = time.perf_counter()
+            execute(made, first, second, None, None, None)
+            elapsed = time.perf_counter() - start
+            if elapsed < best_time:
+                best, best_time = made, elapsed
+            if elapsed > 4 * best_time:
+                break  # far behind already: no second run
+    return best
