@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pymec import planning
 from pymec.execution import as_array, execute
 from pymec.operations import INPUT_GRAD, KERNEL_GRAD
-from pymec.shapes import ConvShape, Padding, Pair, dtype_name
+from pymec.shapes import ConvShape, Padding, Pair, checked_integers, dtype_name
 
 
 def conv2d(
@@ -151,6 +151,7 @@ def conv2d_input_grad(
     """
     grad_out, kernel = as_array("grad_out", grad_out), as_array("kernel", kernel)
     _check_four_dimensions(grad_out=grad_out, kernel=kernel)
+    input_shape = checked_integers("input_shape", input_shape, 4, f"four sizes, {layout}")
     shape = ConvShape.from_shapes(
         input_shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("grad_out", grad_out.dtype), layout=layout,

@@ -329,15 +329,15 @@ def _checked_shape(
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {layout!r}")
     kernel_layout = LAYOUTS[layout]
-    x_sizes = _integers("x_shape", x_shape, 4, f"four sizes, {layout}")
-    kernel_sizes = _integers("kernel_shape", kernel_shape, 4, f"four sizes, {kernel_layout}")
+    x_sizes = checked_integers("x_shape", x_shape, 4, f"four sizes, {layout}")
+    kernel_sizes = checked_integers("kernel_shape", kernel_shape, 4, f"four sizes, {kernel_layout}")
     x = dict(zip(layout, x_sizes, strict=True))
     kernel = dict(zip(kernel_layout, kernel_sizes, strict=True))
     if x["N"] < 0 or min(x["H"], x["W"], x["C"]) < 1:
         raise ValueError(f"x must have a positive size along H, W and C ({layout}), got shape {x_sizes}")
     if min(kernel_sizes) < 1:
         raise ValueError(f"kernel must have a positive size along {kernel_layout}, got shape {kernel_sizes}")
-    (groups,) = _integers("groups", (groups,), 1, "a positive integer", low=1)
+    (groups,) = checked_integers("groups", (groups,), 1, "a positive integer", low=1)
     if x["C"] % groups or kernel["O"] % groups:
         raise ValueError(
             f"groups={groups} must divide the {x['C']} input channels of x and the {kernel['O']} output "
@@ -383,7 +383,7 @@ def dtype_name(argument: str, dtype: Any) -> str:
     return given.name
 
 
-def _integers(argument: str, values: Any, length: int, wanted: str, low: int | None = None) -> tuple[int, ...]:
+def checked_integers(argument: str, values: Any, length: int, wanted: str, low: int | None = None) -> tuple[int, ...]:
     """Values as Python integers; booleans and floats are slips, not sizes."""
     try:
         items = tuple(values)
@@ -401,7 +401,7 @@ def _integers(argument: str, values: Any, length: int, wanted: str, low: int | N
 def _pair(argument: str, value: Any, low: int) -> tuple[int, int]:
     wanted = "an integer or a (vertical, horizontal) pair of integers"
     both = value if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
-    first, second = _integers(argument, both, 2, wanted, low)
+    first, second = checked_integers(argument, both, 2, wanted, low)
     return first, second
 
 
@@ -426,8 +426,8 @@ def _four_sides(
         and len(padding) == 2
         and all(isinstance(p, (tuple, list)) for p in padding)
     ):
-        (p_t, p_b), (p_l, p_r) = (_integers("padding", sides, 2, wanted, low=0) for sides in padding)
+        (p_t, p_b), (p_l, p_r) = (checked_integers("padding", sides, 2, wanted, low=0) for sides in padding)
         return (p_t, p_b), (p_l, p_r)
     both = padding if isinstance(padding, (tuple, list)) else (padding, padding)
-    p_h, p_w = _integers("padding", both, 2, wanted, low=0)
+    p_h, p_w = checked_integers("padding", both, 2, wanted, low=0)
     return (p_h, p_h), (p_w, p_w)
