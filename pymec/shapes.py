@@ -383,7 +383,9 @@ def dtype_name(argument: str, dtype: Any) -> str:
     return given.name
 
 
-def checked_integers(argument: str, values: Any, length: int, wanted: str, low: int | None = None) -> tuple[int, ...]:
+def checked_integers(
+    argument: str, values: Any, length: int, wanted: str, low: int | None = None
+) -> tuple[int, ...]:
     """Values as Python integers; booleans and floats are slips, not sizes."""
     try:
         items = tuple(values)
