@@ -19,6 +19,8 @@ from setuptools import Extension, setup
 
 ROOT = Path(__file__).parent
 KERNELS = ROOT / "pymec" / "kernels"
+SHARED = "pymec.kernels._cyutility"  # Cython's own code for memoryviews, compiled once for all kernels
+CPUS = os.cpu_count() or 1
 WINDOWS = sys.platform == "win32"
 MACOS = sys.platform == "darwin"
 
@@ -98,7 +100,7 @@ def extensions():
         optimise = ["-O1", "-g"] if DEBUG else ["-O3", "-g1"]
         if NATIVE:
             optimise.append("-march=native")
-    return [
+    kernels = [
         Extension(
             f"pymec.kernels.{source.stem}",
             [str(source.relative_to(ROOT))],
@@ -109,6 +111,7 @@ def extensions():
         )
         for source in sorted(KERNELS.glob("*.pyx"))
     ]
+    return [*kernels, Extension(SHARED, [SHARED.replace(".", "/") + ".c"])]  # Cython writes this source
 
 
 # Builds of different kinds never share an object file: flags are nothing that make-like tools compare.
@@ -124,10 +127,11 @@ KIND = "-".join(
 )
 
 setup(
-    options={"build": {"build_base": f"build/{KIND}"}},
+    options={"build": {"build_base": f"build/{KIND}"}, "build_ext": {"parallel": CPUS}},
     ext_modules=cythonize(
         extensions(),
-        nthreads=0 if WINDOWS or MACOS else os.cpu_count() or 1,
+        nthreads=0 if WINDOWS or MACOS else CPUS,
+        shared_utility_qualified_name=SHARED,
         annotate=ANNOTATE,
         build_dir=None if ANNOTATE else f"build/{KIND}",  # annotated pages lie beside their sources
         force=DEBUG or ANNOTATE,
