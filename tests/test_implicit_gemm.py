@@ -12,7 +12,11 @@ def convolved(shape, n_threads, **options):
     """``run`` on its own: the output's error over its bound, with nothing written past the workspace."""
     x, kernel = operands(shape)
     depth = min(options["depth"], shape.k_h * shape.k_w * shape.i_cg)
-    columns, pixels = min(options["columns"], shape.k_cg), shape.i_n * shape.o_h * shape.o_w
+    columns = options["columns"]
+    columns, pixels = (
+        min(columns, -(-shape.k_cg // min(columns, 16)) * min(columns, 16)),
+        shape.i_n * shape.o_h * shape.o_w,
+    )
     size = depth * (columns + options["slices"] * min(options["rows"], pixels))
     workspace = np.full(size + 1, np.nan, shape.dtype)
     out = np.full(shape.output_shape, np.nan, shape.dtype)
@@ -41,20 +45,20 @@ def test_packed_patches_are_blocks_of_im2cols_matrix(case):
                 assert np.isnan(A[-1])
 
 
-def test_packed_kernel_lies_in_panels_of_64_columns():
+def test_packed_kernel_lies_in_panels_of_16_columns():
     shape = ConvShape.from_shapes((1, 4, 4, 6), (2, 3, 3, 300), groups=2)
     _, kernel = operands(shape)
     K = kernel.reshape(18, 2, 150)[5:12, 1, 10:140]  # group 1, rows 5 to 12, columns 10 to 140
-    B = np.empty(7 * 130, "f")
+    B = np.full(7 * 144, np.nan, "f")
     implicit_gemm.pack_kernel(kernel, B, shape, 1, 5, 7, 10, 130, 2)
-    for first in (0, 64, 128):
-        panel = K[:, first : first + 64]
-        np.testing.assert_array_equal(B[7 * first :][: panel.size].reshape(panel.shape), panel)
+    panels = np.zeros((7, 144), "f")  # the last panel is filled up
+    panels[:, :130] = K
+    np.testing.assert_array_equal(B.reshape(9, 7, 16), panels.reshape(7, 9, 16).transpose(1, 0, 2))
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 9, 1000])
 @pytest.mark.parametrize("depth", [1, 3, 4, 7, 18, 1000])
-@pytest.mark.parametrize("columns", [1, 63, 64, 65, 1000])
+@pytest.mark.parametrize("columns", [1, 15, 16, 48, 1008])
 def test_blocks_that_end_anywhere(rows, depth, columns):
     shape = ConvShape.from_shapes((2, 5, 4, 4), (3, 3, 2, 140), padding=1, stride=(2, 1), groups=2)
     error, bound = convolved(shape, 2, rows=rows, depth=depth, columns=columns, slices=2)

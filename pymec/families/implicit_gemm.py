@@ -11,12 +11,12 @@ ROWS_AT_A_TIME = 64
 """m_c, pixels in a thread's block: the block and a panel of K's share the level-2 cache."""
 
 DEPTH = 256
-"""d_c, how much of the sum a block holds: a panel of K's with 64 columns is 64 KiB."""
+"""d_c, how much of the sum a block holds: a panel of K's with 16 columns is 16 KiB."""
 
 COLUMNS = 512
 """n_c, output channels of a block of K: with fewer, the patches would be packed more often."""
 
-TILE = 4, 64
+TILE = 6, 16
 """Pixels and output channels of a register tile: with less, blocks are not worth their packing."""
 
 STEPS = 4
@@ -32,7 +32,7 @@ def _implicit_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
     rows = min(-(-pixels // slices), ROWS_AT_A_TIME)
     patch = shape.k_h * shape.k_w * shape.i_cg
     depth = min(patch, -(-even_part(patch, DEPTH) // STEPS) * STEPS)
-    columns = even_part(shape.k_cg, COLUMNS)
+    columns = -(-even_part(shape.k_cg, COLUMNS) // TILE[1]) * TILE[1]
     if limit is not None and depth * (columns + slices * rows) > limit:
         rows, depth, columns = _within(limit, slices, rows, depth, columns)
     options = {"rows": rows, "depth": depth, "columns": columns, "slices": slices}
@@ -41,12 +41,16 @@ def _implicit_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 def _within(limit: int, slices: int, rows: int, depth: int, columns: int) -> tuple[int, int, int]:
     """Blocks that fit, of one element if need be: first narrower, then lower, to a tile; then shallower."""
-    columns = max(min(columns, TILE[1]), min(columns, limit // depth - slices * rows))
+    columns = max(min(columns, TILE[1]), _panels(min(columns, limit // depth - slices * rows)))
     rows = max(min(rows, TILE[0]), min(rows, (limit // depth - columns) // slices))
     depth = max(1, min(depth, limit // (columns + slices * rows)))
-    columns = max(1, min(columns, limit // depth - slices * rows))
+    columns = max(1, _panels(min(columns, limit // depth - slices * rows)))
     rows = max(1, min(rows, (limit // depth - columns) // slices))
     return rows, depth, columns
+
+
+def _panels(columns: int) -> int:
+    return columns - columns % TILE[1] if columns > TILE[1] else columns
 
 
 ROWS = (

@@ -115,3 +115,13 @@ cdef inline void store(
     for p in range(pixels):
         for m in range(block.skip, block.width):
             O[p * g.k_c + block.start + m] = sums[p * CHANNELS + m]
+
+
+cdef inline void load(
+    floating* sums, const floating* O, Py_ssize_t pixels, const ChannelBlock* block, const Geometry* g
+) noexcept nogil:
+    """The way back: sums that go on from what was stored."""
+    cdef Py_ssize_t p, m
+    for p in range(pixels):
+        for m in range(block.skip, block.width):
+            sums[p * CHANNELS + m] = O[p * g.k_c + block.start + m]

@@ -3,8 +3,8 @@ Convolution On SIMD Architectures*, 2022, arXiv:2306.14320).
 
 The image is lowered vertically: for every output row, k_h image rows side by side, element by element.  The window
 of an output pixel is then one contiguous run of k_w·k_h·i_c elements, and those of neighbouring columns
-overlap.  No matrix product of a library follows, but loops over the windows themselves: here four windows at
-a time by 64 output channels, the sums of both in a register tile.
+overlap.  No matrix product of a library follows, but loops over the windows themselves: here six windows at
+a time by 16 output channels, their sums in registers.
 
 ==========  ==================================================  =============================================
 array       shape                                               role
@@ -20,7 +20,7 @@ Workspace, in elements:  i_n·o_h·r_w·k_h·i_c + |K|,  |K| = k_h·k_w·i_c/G·
 says where it is less.  r_w, the image columns that some output reads, is i_w in the paper.
 
 The paper's code is n-c-h-w and takes dot products along a window; in n-h-w-c the output channels are adjacent, so
-that vectors lie along them and nothing is summed across a vector.  The four windows are those of four
+that vectors lie along them and nothing is summed across a vector.  The six windows are those of six
 output rows at the same column: they lie a strip apart and touch the padding alike.
 
 Any stride, padding, dilation and number of groups.
@@ -31,61 +31,53 @@ from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport Band, Partition, band_of_rows, partition
+from pymec.kernels._microkernel cimport (
+    CHANNELS, PIXELS, SUMS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
+)
 from pymec.kernels._patch cimport zero
-from pymec.kernels._register_tile cimport TILE_COLUMNS, TILE_ROWS, multiply_tile
 
 from pymec.kernels.mec_w import lower
 
 
-cdef enum:
-    DEPTH = 512  # rows of K' that go through all windows of a strip before the next: 128 KiB of 64 channels
-
-
-cdef void multiply_strips(
-    const floating* L, const floating* K, floating* O, Py_ssize_t rows, Py_ssize_t columns,
+cdef void multiply_windows(
+    const floating* L, const floating* K, floating* O, Py_ssize_t strips, Py_ssize_t x, const ChannelBlock* block,
     const Band* band, const Geometry* g, const Geometry* t
 ) noexcept nogil:
-    """All windows of up to four strips, ``columns`` output channels.
+    """Output column x of up to six strips: O_x (6 × 16) = P_x (6 × k_w·k_h·i_c) · K' (k_w·k_h·i_c × 16).
 
-    L points at the first strip, K and O at the first channel; the band counts columns and belongs to t, the
-    transposed geometry.
+    L points at the first strip, O at its output row; the band counts columns and belongs to t, the transposed
+    geometry.
     """
-    cdef Py_ssize_t chunk = g.k_h * g.i_cg
-    cdef Py_ssize_t ldl = band.rows * chunk
-    cdef Py_ssize_t ldo = g.o_w * g.k_c
-    cdef Py_ssize_t q, lo, hi, x, row
-    cdef Partition p
-    q = 0
-    while q < g.k_w * chunk:
-        for x in range(g.o_w):
-            p = partition(x, band, t)
-            if p.a1 <= p.a0:  # the whole patch column lies on padding
-                for row in range(rows):
-                    zero(O + row * ldo + x * g.k_c, columns)
-                continue
-            lo, hi = max(q, p.a0 * chunk), min(q + DEPTH, p.a1 * chunk)
-            if lo < hi:
-                # O_x (4 × 64) = P_x (4 × k_w·k_h·i_c) · K' (k_w·k_h·i_c × 64), P_x = L from column x·s_w on;
-                # in parts of the sum, which add up.
-                multiply_tile(rows, columns, hi - lo, L + (p.start - p.a0) * chunk + lo, ldl,
-                              K + lo * g.k_c, g.k_c, lo > p.a0 * chunk, O + x * g.k_c, ldo)
-        q += DEPTH
+    cdef Py_ssize_t chunk = g.k_h * g.i_cg  # of one image column
+    cdef Partition p = partition(x, band, t)
+    cdef const floating* window[PIXELS]
+    cdef floating sums[SUMS]
+    cdef Py_ssize_t i
+    zero(sums, SUMS)
+    if p.a0 < p.a1:  # otherwise the whole patch column lies on padding
+        for i in range(PIXELS):
+            window[i] = L + (min(i, strips - 1) * band.rows + p.start) * chunk
+        multiply_add(window, 1, K + p.a0 * chunk * g.k_c + block.start, g.k_c, (p.a1 - p.a0) * chunk,
+                     block.width, sums)
+    for i in range(strips):
+        store(sums + i * CHANNELS, O + (i * g.o_w + x) * g.k_c, 1, block, g)
 
 
 cdef void multiply_unit(
     const floating* L, const floating* K, floating* O, Py_ssize_t unit, const Band* band,
     const Geometry* g, const Geometry* t
 ) noexcept nogil:
-    """Four strips and 64 channels, counted through groups, strips and channels: a thread stays with its strips."""
+    """Six strips and 16 channels, counted through groups, strips and channels: a thread stays with its strips."""
     cdef Py_ssize_t strips = g.i_n * g.o_h
-    cdef Py_ssize_t row_blocks = (strips + TILE_ROWS - 1) / TILE_ROWS
-    cdef Py_ssize_t channel_blocks = (g.k_cg + TILE_COLUMNS - 1) / TILE_COLUMNS
-    cdef Py_ssize_t group = unit / channel_blocks / row_blocks
-    cdef Py_ssize_t row = unit / channel_blocks % row_blocks * TILE_ROWS
-    cdef Py_ssize_t m = unit % channel_blocks * TILE_COLUMNS
-    multiply_strips(L + (group * strips + row) * band.rows * g.k_h * g.i_cg, K + group * g.k_cg + m,
-                    O + row * g.o_w * g.k_c + group * g.k_cg + m,
-                    min(TILE_ROWS, strips - row), min(TILE_COLUMNS, g.k_cg - m), band, g, t)
+    cdef Py_ssize_t tiles = (strips + PIXELS - 1) / PIXELS
+    cdef Py_ssize_t blocks = channel_blocks(g)
+    cdef Py_ssize_t group = unit / blocks / tiles
+    cdef Py_ssize_t first = unit / blocks % tiles * PIXELS
+    cdef ChannelBlock block = channel_block(group, unit % blocks, g)
+    cdef Py_ssize_t x
+    L += (group * strips + first) * band.rows * g.k_h * g.i_cg
+    for x in range(g.o_w):
+        multiply_windows(L, K, O + first * g.o_w * g.k_c, min(PIXELS, strips - first), x, &block, band, g, t)
 
 
 def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :, :, ::1] out, shape,
@@ -103,8 +95,8 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     cdef Geometry g = geometry(shape)
     cdef Geometry t = geometry(shape.transposed())
     cdef Band band = band_of_rows(0, g.o_w, &t)
-    cdef Py_ssize_t row_blocks = (g.i_n * g.o_h + TILE_ROWS - 1) / TILE_ROWS
-    cdef Py_ssize_t channel_blocks = (g.k_cg + TILE_COLUMNS - 1) / TILE_COLUMNS
+    cdef Py_ssize_t strips = g.i_n * g.o_h
+    cdef Py_ssize_t units = g.groups * ((strips + PIXELS - 1) / PIXELS) * channel_blocks(&g)
     cdef Py_ssize_t unit
     check_threads(n_threads)
     check_room("L", L.shape[0], shape.mec_w_size)
@@ -116,7 +108,7 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     cdef const floating* K = &prepared[0]
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
-        for unit in prange(g.groups * row_blocks * channel_blocks, num_threads=n_threads, schedule="static"):
+        for unit in prange(units, num_threads=n_threads, schedule="static"):
             multiply_unit(lowered, K, O, unit, &band, &g, &t)
 
 
