@@ -68,7 +68,8 @@ class _BlasLimit:
     struck off after it is restored, and may leave twice: what an interrupt cut short is done again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whose: str) -> None:
+        self._whose = whose
         self._lock = threading.RLock()  # a guard may be collected, and leave, while this thread is in here
         self._members: set[int] = set()
         self._before: list[tuple[Any, int]] = []
@@ -77,7 +78,7 @@ class _BlasLimit:
         with self._lock:
             self._members.add(member)
             if len(self._members) == 1:
-                before = [(library, library.get_num_threads()) for library in blas_libraries()]
+                before = [(library, library.get_num_threads()) for library in blas_libraries(self._whose)]
                 self._before = [(library, n) for library, n in before if n is not None and n > 1]
                 for library, _ in self._before:
                     _set_num_threads(library, 1)
@@ -110,21 +111,27 @@ def _set_num_threads(library: Any, n: int) -> None:
         clear(force=True)
 
 
-_limit = _BlasLimit()
+_limits = {whose: _BlasLimit(whose) for whose in ("scipy", "numpy")}
 
 
 class single_threaded_blas:
-    """BLAS runs on one thread inside this block, however many Python threads are in it."""
+    """BLAS runs on one thread inside this block, however many Python threads are in it.
+
+    The kernels call SciPy's; ``whose="numpy"`` is for what NumPy multiplies.
+    """
+
+    def __init__(self, whose: str = "scipy") -> None:
+        self._whose = whose
 
     def __enter__(self) -> None:
-        _limit.enter(id(self))
+        _limits[self._whose].enter(id(self))
 
     def __exit__(self, *error: object) -> None:
-        _limit.leave(id(self))
+        _limits[self._whose].leave(id(self))
 
     def __del__(self) -> None:
         # An interrupt between __enter__ and the block leaves no __exit__ behind.
-        _limit.leave(id(self))
+        _limits[self._whose].leave(id(self))
 
 
 _forked = False
@@ -132,9 +139,10 @@ _forked = False
 
 def _after_fork() -> None:
     """In a forked child: nobody is inside, and OpenMP's threads stayed behind."""
-    global _limit, _forked
-    _limit.restore()
-    _limit = _BlasLimit()
+    global _forked
+    for whose, limit in _limits.items():
+        limit.restore()
+        _limits[whose] = _BlasLimit(whose)
     _forked = True
 
 
@@ -143,13 +151,13 @@ if hasattr(os, "register_at_fork"):
 
 
 @cache
-def blas_libraries() -> tuple[Any, ...]:
-    """threadpoolctl's controllers of the BLAS that SciPy calls (scanning for them takes a while: once).
+def blas_libraries(whose: str = "scipy") -> tuple[Any, ...]:
+    """threadpoolctl's controllers of the BLAS that SciPy, or NumPy, calls (scanning takes a while: once).
 
-    SciPy's wheels bring a BLAS of their own; elsewhere SciPy shares one with NumPy.
+    Their wheels bring a BLAS each; elsewhere they share one.
     """
     found = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
-    own = [lib for lib in found if "scipy" in os.path.basename(os.path.dirname(lib.filepath)).lower()]
+    own = [lib for lib in found if whose in os.path.basename(os.path.dirname(lib.filepath)).lower()]
     return tuple(own or found)
 
 

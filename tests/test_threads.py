@@ -140,12 +140,12 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
             guarded(stop)
         gc.collect()
         assert set(blas_threads()) == {2}, f"after line {stop} of {total}"
-        assert not threads._limit._members
+        assert not threads._limits["scipy"]._members
     seen = []
 
     def try_the_lock():
-        seen.append(threads._limit._lock.acquire(timeout=10))
-        threads._limit._lock.release()
+        seen.append(threads._limits["scipy"]._lock.acquire(timeout=10))
+        threads._limits["scipy"]._lock.release()
 
     worker = threading.Thread(target=try_the_lock)
     worker.start()
@@ -165,12 +165,12 @@ x, kernel = np.ones((1, 30, 30, 8)), np.ones((3, 3, 8, 8))
 expected = pymec.conv2d(x, kernel, n_threads=2)
 inside = threads.single_threaded_blas()
 inside.__enter__()
-threads._limit._lock.acquire()
+threads._limits["scipy"]._lock.acquire()
 pid = os.fork()
 if pid == 0:
     same = np.allclose(pymec.conv2d(x, kernel, n_threads=2), expected)
     free = all(library.get_num_threads() == 2 for library in threads.blas_libraries())
-    os._exit(0 if same and free and not threads._limit._members else 1)
+    os._exit(0 if same and free and not threads._limits["scipy"]._members else 1)
 deadline = time.time() + 30
 while time.time() < deadline:
     done, status = os.waitpid(pid, os.WNOHANG)

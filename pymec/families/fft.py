@@ -33,7 +33,7 @@ def _tiles(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     grid = fft.tile_grid(shape)
     S = fft.spectrum_size(grid)
     Q = S * shape.i_cg * shape.k_c
-    return Schedule(Q + S * (shape.i_cg + 1), {"grid": grid}, prepared=Q)
+    return Schedule(Q + S * (shape.i_c + shape.k_c), {"grid": grid}, prepared=Q)
 
 
 _row: Callable[..., Algorithm] = partial(
@@ -68,7 +68,7 @@ ROWS = (
         name="fft_overlap_save",
         idea="tiles of the input that overlap; outputs that have wrapped around are left out",
         source=f"after {_TILES}",
-        formula="S·(i_c·k_c/G + i_c/G + 1), S of a tile",
+        formula="S·(i_c·k_c/G + i_c + k_c), S of a tile",
         schedule=_tiles,
         run=fft.run_overlap_save,
         prepare=fft.prepare,
@@ -77,7 +77,7 @@ ROWS = (
         name="fft_overlap_add",
         idea="tiles of the input side by side, whose outputs overlap and are added up",
         source=_TILES,
-        formula="S·(i_c·k_c/G + i_c/G + 1), S of a tile",
+        formula="S·(i_c·k_c/G + i_c + k_c), S of a tile",
         schedule=_tiles,
         run=fft.run_overlap_add,
         prepare=fft.prepare,

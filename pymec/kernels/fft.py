@@ -6,29 +6,28 @@ Overlap-and-Add*, 2016, arXiv:1601.06815.
 
 A correlation is, frequency by frequency, a product of the image's spectrum with the conjugate of the kernel's.  So
 a plane of F_h·F_w numbers takes the same time whatever the size of the kernel, and input channels are summed as
-spectra: one transform back per output channel.  The transforms are SciPy's, a well-kept library; this is Python.
+spectra: one transform back per output channel.  Transforms are SciPy's and products NumPy's: this is Python.
 
-=========  ==========================  ==================================================================
-array      shape                       role
-=========  ==========================  ==================================================================
-x          (i_n, i_h, i_w, i_c)        input I
-kernel     (k_h, k_w, i_c/G, k_c)      kernel K
-X          (…, F_h, ⌊F_w/2⌋ + 1)       spectra of planes of I, complex
-Q          (…, F_h, ⌊F_w/2⌋ + 1)       conjugate spectra of planes of K
-Y          (…, F_h, ⌊F_w/2⌋ + 1)       Σ_c X_c · Q_c for an output channel
-out        (i_n, o_h, o_w, k_c)        output O
-=========  ==========================  ==================================================================
+=========  ====================================  ==================================================
+array      shape                                 role
+=========  ====================================  ==================================================
+x          (i_n, i_h, i_w, i_c)                  input I
+kernel     (k_h, k_w, i_c/G, k_c)                kernel K
+X          (F_h, ⌊F_w/2⌋ + 1, n, i_c)            spectra of planes of I, complex
+Q          (F_h, ⌊F_w/2⌋ + 1, i_c/G, k_c)        conjugate spectra of planes of K
+Y          (F_h, ⌊F_w/2⌋ + 1, n, k_c)            X · Q, a matrix product for every frequency
+out        (i_n, o_h, o_w, k_c)                  output O
+=========  ====================================  ==================================================
 
 Workspace, in elements, S = 2·F_h·(⌊F_w/2⌋ + 1) being one spectrum:
 
 * ``run``, everything kept: S·(i_c·k_c/G + i_n·i_c + i_n·k_c), the first part being Q, which a plan keeps
 * ``run_lean``, one kernel spectrum at a time: S·(i_c/G + 2)
-* ``run_overlap_save`` and ``run_overlap_add``, tiles: S·(i_c·k_c/G + i_c/G + 1), the first part being Q
+* ``run_overlap_save`` and ``run_overlap_add``, tiles: S·(i_c·k_c/G + i_c + k_c), the first part being Q
 
 The grid F_h × F_w is that of the padded image, or of a tile, up to the next length that factors well; periodic
-correlation on it is already right wherever no tap wraps around.  A plane of numbers lies in the room of its
-spectrum and is transformed there, so that nothing else is needed but what SciPy takes itself for its results,
-half a megabyte or one plane at a time.
+correlation on it is already right wherever no tap wraps around.  Channels stay adjacent, as they are in x and in
+the kernel.  SciPy returns its results in arrays of its own, half a megabyte or eight planes at a time.
 
 Any stride, padding, dilation and number of groups, but a stride saves nothing: every position is computed, and
 those between are left out.  Rounding is relative to the norm of a plane, not of a patch
@@ -38,16 +37,19 @@ those between are left out.  Rounding is relative to the norm of a plane, not of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
 from pymec.shapes import ConvShape
+from pymec.threads import single_threaded_blas
 
 LIBRARY_BYTES = 512 * 1024
-"""Planes transformed in one call of SciPy: as many as this, or one."""
+LINE_CHANNELS = 8
+"""Spectra that one call of SciPy returns: as many bytes as this, or a cache line of adjacent channels."""
 
 Grid = tuple[int, int]
 
@@ -82,62 +84,123 @@ def spectrum_size(grid: Grid) -> int:
     return 2 * grid[0] * (grid[1] // 2 + 1)
 
 
-def spectra_of(workspace: NDArray, grid: Grid, *counts: int) -> tuple[list[NDArray], NDArray]:
-    """Cut stacks of so many spectra off the front of a workspace; give them and what is left.
+def spectra_of(workspace: NDArray, grid: Grid, *counts: tuple[int, int]) -> tuple[list[NDArray], NDArray]:
+    """Cut arrays (F_h, F_w/2 + 1, *count) of spectra off the front of a workspace; give them and what is left.
 
     A complex number needs no more alignment than its real part, so any workspace of the right dtype will do.
     """
-    stacks = []
+    found = []
     for count in counts:
-        size = count * spectrum_size(grid)
+        size = math.prod(count) * spectrum_size(grid)
         if workspace.size < size:
             raise ValueError(f"workspace has {workspace.size} elements left, but {size} are needed")
-        stacks.append(workspace[:size].view(np.result_type(workspace, np.complex64)).reshape(count, grid[0], -1))
+        spectra = workspace[:size].view(np.result_type(workspace, np.complex64))
+        found.append(spectra.reshape(grid[0], grid[1] // 2 + 1, *count))
         workspace = workspace[size:]
-    return stacks, workspace
+    return found, workspace
+
+
+def at_a_time(channels: int, grid: Grid, dtype: np.dtype) -> Iterator[slice]:
+    """Channels in portions that SciPy transforms in one call."""
+    step = max(LINE_CHANNELS, LIBRARY_BYTES // (spectrum_size(grid) * dtype.itemsize))
+    return (slice(first, min(first + step, channels)) for first in range(0, channels, step))
 
 
 # Stage 1: planes to spectra ----------------------------------------------------------------------------
 
 
-def planes_in(spectra: NDArray, grid: Grid) -> NDArray:
-    """The real planes F_h × F_w that lie in the room of spectra, all zero."""
-    spectra.fill(0)
-    return spectra.view(spectra.real.dtype)[..., : grid[1]]
+def transform(planes: NDArray, X: NDArray, grid: Grid, n_threads: int = 1) -> None:
+    """X (F_h, F_w/2 + 1, c) from planes (h, w, c), which SciPy fills up with zeros."""
+    for c in at_a_time(planes.shape[2], grid, planes.dtype):
+        X[..., c] = scipy.fft.rfft2(planes[..., c], s=grid, axes=(0, 1), workers=n_threads)
 
 
-def transform(spectra: NDArray, grid: Grid, n_threads: int = 1) -> None:
-    """The spectra of the planes in their room."""
-    step = max(1, LIBRARY_BYTES // (spectra.itemsize * math.prod(spectra.shape[1:])))
-    planes = spectra.view(spectra.real.dtype)[..., : grid[1]]
-    for i in range(0, len(spectra), step):
-        spectra[i : i + step] = scipy.fft.rfft2(planes[i : i + step], workers=n_threads)
+def dilated(taps: NDArray, shape: ConvShape) -> NDArray:
+    """Planes (e_h, e_w, c) of taps (k_h, k_w, c), with zeros between them."""
+    if shape.d_h == shape.d_w == 1:
+        return taps
+    planes = np.zeros((shape.e_h, shape.e_w, taps.shape[2]), taps.dtype)
+    planes[:: shape.d_h, :: shape.d_w] = taps
+    return planes
 
 
 def transform_kernel(kernel: NDArray, Q: NDArray, shape: ConvShape, grid: Grid, n_threads: int = 1) -> None:
-    """Q[i·k_c + m] from the taps of input channel i and output channel m; dilation puts zeros between them."""
-    taps = planes_in(Q, grid)[:, : shape.e_h : shape.d_h, : shape.e_w : shape.d_w]
-    for i in range(kernel.shape[2]):
-        taps[i * kernel.shape[3] : (i + 1) * kernel.shape[3]] = kernel[:, :, i].transpose(2, 0, 1)
-    transform(Q, grid, n_threads)
+    """Q (F_h, F_w/2 + 1, i_c/G, k_c), the conjugate spectra of a kernel's taps."""
+    taps, flat = kernel.reshape(*kernel.shape[:2], -1), Q.reshape(*Q.shape[:2], -1)
+    for c in at_a_time(taps.shape[2], grid, taps.dtype):
+        transform(dilated(taps[..., c], shape), flat[..., c], grid, n_threads)
     np.conjugate(Q, out=Q)
 
 
-# Stage 2: the sum over channels ------------------------------------------------------------------------
+# Stage 2: the sum over input channels ------------------------------------------------------------------
 
 
-def multiply(X: NDArray, Q: NDArray, Y: NDArray) -> None:
-    """Y = Σ_c X_c · Q_c, frequency by frequency."""
-    np.einsum("chw,chw->hw", X, Q, out=Y)
+def multiply(X: NDArray, Q: NDArray, Y: NDArray, groups: int = 1, n_threads: int = 1) -> None:
+    """Y (n × k_c) = X (n × i_c) · Q (i_c × k_c) for every frequency, group by group."""
+    i_cg, k_cg = Q.shape[2], Q.shape[3] // groups
+
+    def share(i: int) -> None:
+        rows = slice(i * len(X) // n_threads, (i + 1) * len(X) // n_threads)
+        with np.errstate(all="ignore"):  # infinities are results, not errors; each thread has a state of its own
+            for group in range(groups):
+                c = slice(group * i_cg, (group + 1) * i_cg)
+                m = slice(group * k_cg, (group + 1) * k_cg)
+                np.matmul(X[rows, :, :, c], Q[rows, :, :, m], out=Y[rows, :, :, m])
+
+    with single_threaded_blas("numpy"):
+        if n_threads == 1:
+            share(0)
+        else:
+            with ThreadPoolExecutor(n_threads) as pool:
+                list(pool.map(share, range(n_threads)))
 
 
 # Stage 3: back -----------------------------------------------------------------------------------------
 
 
-def planes_of(Y: NDArray, grid: Grid, n_threads: int = 1) -> Iterator[tuple[int, NDArray]]:
-    """The planes of spectra, one after another, each with its number."""
-    for i in range(len(Y)):
-        yield i, scipy.fft.irfft2(Y[i], s=grid, workers=n_threads)
+def transform_back(Y: NDArray, grid: Grid, n_threads: int = 1) -> Iterator[tuple[slice, NDArray]]:
+    """The planes (F_h, F_w, c) of spectra (F_h, F_w/2 + 1, k_c), some output channels after the other."""
+    for m in at_a_time(Y.shape[2], grid, Y.real.dtype):
+        yield m, scipy.fft.irfft2(Y[..., m], s=grid, axes=(0, 1), workers=n_threads)
+
+
+# Where outputs lie -------------------------------------------------------------------------------------
+
+Span = tuple[slice, slice, int]
+"""Along one axis: inputs of a tile, the outputs made of it, and where in its plane the first of these lies."""
+
+
+def save_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Span]:
+    """Tiles of the input that overlap by the kernel's extent; what has wrapped around is not looked at."""
+    step = (grid - e) // s + 1  # outputs of a tile without wrapping
+    for y in range(0, o, step):
+        start = y * s - p
+        first, end = max(start, 0), min(start + grid, i)
+        if first < end:  # otherwise all of it lies on padding
+            yield slice(first, end), slice(y, min(y + step, o)), start - first
+
+
+def add_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Span]:
+    """Tiles of the input that do not overlap; their outputs do, and are added up.  Padding is never looked at."""
+    step = grid - e + 1  # of a tile: nothing wraps but zeros
+    for h in range(0, i, step):
+        end = min(h + step, i)
+        first = max(0, -(-(h + p - (e - 1)) // s))
+        last = min(o - 1, (end - 1 + p) // s)
+        if first <= last:
+            yield slice(h, end), slice(first, last + 1), first * s - p - h
+
+
+def on_plane(span: Span, s: int, grid: int) -> Iterator[tuple[slice, slice]]:
+    """A span's outputs and their positions in the plane, which is a circle: those before 0 lie at its end."""
+    _, outputs, start = span
+    wrapped = min(max(-(start // s), 0), outputs.stop - outputs.start)
+    middle = outputs.start + wrapped
+    if wrapped:
+        yield slice(outputs.start, middle), slice(grid + start, grid + start + (wrapped - 1) * s + 1, s)
+    if middle < outputs.stop:
+        start += wrapped * s
+        yield slice(middle, outputs.stop), slice(start, start + (outputs.stop - middle - 1) * s + 1, s)
 
 
 # The four of them --------------------------------------------------------------------------------------
@@ -145,49 +208,60 @@ def planes_of(Y: NDArray, grid: Grid, n_threads: int = 1) -> Iterator[tuple[int,
 
 def prepare(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int = 1, grid: Grid = (1, 1)) -> None:
     """All kernel spectra, for :func:`run` and the tiles."""
-    (Q,), _ = spectra_of(prepared, grid, shape.i_cg * shape.k_c)
+    (Q,), _ = spectra_of(prepared, grid, (shape.i_cg, shape.k_c))
     transform_kernel(kernel, Q, shape, grid, n_threads)
 
 
-def groups_of(shape: ConvShape) -> Iterator[tuple[int, slice, range]]:
-    """Every image and group: the image, the group's input channels and its output channels."""
-    for n in range(shape.i_n):
-        for group in range(shape.groups):
-            channels = slice(group * shape.i_cg, (group + 1) * shape.i_cg)
-            yield n, channels, range(group * shape.k_cg, (group + 1) * shape.k_cg)
-
-
-def kernel_spectra(
-    kernel: NDArray, workspace: NDArray, shape: ConvShape, grid: Grid, n_threads: int, prepared: NDArray | None
-) -> tuple[NDArray, NDArray]:
-    """Q as (i_c/G, k_c, F_h, F_w/2 + 1), made at the front of the workspace unless it was before; and the rest."""
+@np.errstate(all="ignore")
+def run_tiles(
+    x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int,
+    grid: Grid, prepared: NDArray | None, images: int, tiles: Callable[..., Iterator[Span]],
+) -> None:  # fmt: skip
+    """All spectra of the kernel, and of the input those of one tile of some images."""
+    s = shape
     if prepared is None:
-        size = shape.i_cg * shape.k_c * spectrum_size(grid)
+        size = s.i_cg * s.k_c * spectrum_size(grid)
         prepared, workspace = workspace[:size], workspace[size:]
-        prepare(kernel, prepared, shape, n_threads, grid)
-    (Q,), _ = spectra_of(prepared, grid, shape.i_cg * shape.k_c)
-    return Q.reshape(shape.i_cg, shape.k_c, *Q.shape[1:]), workspace
+        prepare(kernel, prepared, s, n_threads, grid)
+    (Q,), _ = spectra_of(prepared, grid, (s.i_cg, s.k_c))
+    (X, Y), _ = spectra_of(workspace, grid, (images, s.i_c), (images, s.k_c))
+    out.fill(0)
+    for first in range(0, s.i_n, images):
+        for vertical in tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h):
+            for horizontal in tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w):
+                for n in range(images):
+                    transform(x[first + n, vertical[0], horizontal[0]], X[:, :, n], grid, n_threads)
+                multiply(X, Q, Y, s.groups, n_threads)
+                for n in range(images):
+                    for m, planes in transform_back(Y[:, :, n], grid, n_threads):
+                        for y, f_h in on_plane(vertical, s.s_h, grid[0]):
+                            for z, f_w in on_plane(horizontal, s.s_w, grid[1]):
+                                out[first + n, y, z, m] += planes[f_h, f_w]
 
 
-@np.errstate(all="ignore")  # infinities are results, not errors
 def run(
     x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
     grid: Grid | None = None, prepared: NDArray | None = None,
 ) -> None:  # fmt: skip
-    """All spectra at once: of every image and channel, of every pair of channels, of every output."""
-    s = shape
-    grid = grid or image_grid(s)
-    Q, workspace = kernel_spectra(kernel, workspace, s, grid, n_threads, prepared)
-    (X, Y), _ = spectra_of(workspace, grid, s.i_n * s.i_c, s.i_n * s.k_c)
-    planes = planes_in(X, grid).reshape(s.i_n, s.i_c, *grid)
-    planes[:, :, s.p_t : s.p_t + s.i_h, s.p_l : s.p_l + s.i_w] = x.transpose(0, 3, 1, 2)
-    transform(X, grid, n_threads)
-    for nm in range(s.i_n * s.k_c):
-        n, m = divmod(nm, s.k_c)
-        first = m // s.k_cg * s.i_cg
-        multiply(X[n * s.i_c + first : n * s.i_c + first + s.i_cg], Q[:, m], Y[nm])
-    for nm, plane in planes_of(Y, grid, n_threads):
-        out[nm // s.k_c, :, :, nm % s.k_c] = plane[: s.o_h * s.s_h : s.s_h, : s.o_w * s.s_w : s.s_w]
+    """All spectra at once, of every image and channel: a single tile, the padded image."""
+    grid = grid or image_grid(shape)
+    run_tiles(x, kernel, out, workspace, shape, n_threads, grid, prepared, shape.i_n, save_tiles)
+
+
+def run_overlap_save(
+    x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
+    grid: Grid | None = None, prepared: NDArray | None = None,
+) -> None:  # fmt: skip
+    """Tiles of the input that overlap, one after another."""
+    run_tiles(x, kernel, out, workspace, shape, n_threads, grid or tile_grid(shape), prepared, 1, save_tiles)
+
+
+def run_overlap_add(
+    x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
+    grid: Grid | None = None, prepared: NDArray | None = None,
+) -> None:  # fmt: skip
+    """Tiles of the input side by side, one after another."""
+    run_tiles(x, kernel, out, workspace, shape, n_threads, grid or tile_grid(shape), prepared, 1, add_tiles)
 
 
 @np.errstate(all="ignore")
@@ -195,95 +269,25 @@ def run_lean(
     x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
     grid: Grid | None = None,
 ) -> None:  # fmt: skip
-    """One group of one image at a time, and of the kernel one spectrum, transformed again for every image."""
+    """One group of one image, one output channel at a time: kernel spectra are made again for each and not kept."""
     s = shape
     grid = grid or image_grid(s)
-    (X, Q, Y), _ = spectra_of(workspace, grid, s.i_cg, 1, 1)
-    for n, channels, outputs in groups_of(s):
-        planes = planes_in(X, grid)
-        planes[:, s.p_t : s.p_t + s.i_h, s.p_l : s.p_l + s.i_w] = x[n, :, :, channels].transpose(2, 0, 1)
-        transform(X, grid, n_threads)
-        for m in outputs:
+    (X, product, Y), _ = spectra_of(workspace, grid, (1, s.i_cg), (1, 1), (1, 1))
+    (vertical,) = save_tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h)
+    (horizontal,) = save_tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w)
+    for n in range(s.i_n):
+        for m in range(s.k_c):
+            if m % s.k_cg == 0:
+                group = slice(m // s.k_cg * s.i_cg, (m // s.k_cg + 1) * s.i_cg)
+                transform(x[n, :, :, group], X[:, :, 0], grid, n_threads)
             Y.fill(0)
-            for i in range(s.i_cg):
-                transform_kernel(kernel[:, :, i : i + 1, m : m + 1], Q, s, grid, n_threads)
-                np.multiply(X[i], Q[0], out=Q[0])
-                np.add(Y, Q, out=Y)
-            for _, plane in planes_of(Y, grid, n_threads):
-                out[n, :, :, m] = plane[: s.o_h * s.s_h : s.s_h, : s.o_w * s.s_w : s.s_w]
-
-
-def inside(start: int, length: int, extent: int) -> tuple[slice, slice]:
-    """What of start .. start + length lies within an extent: where there, and where counted from start."""
-    first = min(max(start, 0), extent)
-    end = max(first, min(start + length, extent))
-    return slice(first, end), slice(max(first - start, 0), max(first - start, 0) + end - first)
-
-
-@np.errstate(all="ignore")
-def run_overlap_save(
-    x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
-    grid: Grid | None = None, prepared: NDArray | None = None,
-) -> None:  # fmt: skip
-    """Tiles of the input that overlap by the kernel's extent; what has wrapped around is not looked at."""
-    s = shape
-    grid = grid or tile_grid(s)
-    Q, workspace = kernel_spectra(kernel, workspace, s, grid, n_threads, prepared)
-    (X, Y), _ = spectra_of(workspace, grid, s.i_cg, 1)
-    # Without wrapping, a tile has so many outputs.
-    rows, columns = (grid[0] - s.e_h) // s.s_h + 1, (grid[1] - s.e_w) // s.s_w + 1
-    for n, channels, outputs in groups_of(s):
-        for y in range(0, s.o_h, rows):
-            from_h, to_h = inside(y * s.s_h - s.p_t, grid[0], s.i_h)
-            n_y = min(rows, s.o_h - y)
-            for z in range(0, s.o_w, columns):
-                from_w, to_w = inside(z * s.s_w - s.p_l, grid[1], s.i_w)
-                n_z = min(columns, s.o_w - z)
-                planes_in(X, grid)[:, to_h, to_w] = x[n, from_h, from_w, channels].transpose(2, 0, 1)
-                transform(X, grid, n_threads)
-                for m in outputs:
-                    multiply(X, Q[:, m], Y[0])
-                    for _, plane in planes_of(Y, grid, n_threads):
-                        out[n, y : y + n_y, z : z + n_z, m] = plane[: n_y * s.s_h : s.s_h, : n_z * s.s_w : s.s_w]
-
-
-def reached(start: int, axis: tuple[int, int, int, int, int]) -> tuple[slice, slice]:
-    """The outputs along one axis that a tile of inputs from ``start`` on reaches, and where its plane has them.
-
-    The axis is given by its grid, extent of the kernel, stride, padding before and outputs.  Position j of
-    the plane is the kernel at ``start - (extent - 1) + j`` of the image.
-    """
-    grid, extent, stride, padding, outputs = axis
-    base = start - (extent - 1) + padding  # of the padded image
-    first = min(max(0, -(-base // stride)), outputs)
-    end = max(first, min(outputs, (base + grid - 1) // stride + 1))
-    begin = first * stride - base if end > first else 0
-    return slice(first, end), slice(begin, begin + (end - first) * stride, stride)
-
-
-@np.errstate(all="ignore")
-def run_overlap_add(
-    x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
-    grid: Grid | None = None, prepared: NDArray | None = None,
-) -> None:  # fmt: skip
-    """Tiles of the input that do not overlap; their outputs do, and are added up.  Padding is never looked at."""
-    s = shape
-    grid = grid or tile_grid(s)
-    Q, workspace = kernel_spectra(kernel, workspace, s, grid, n_threads, prepared)
-    (X, Y), _ = spectra_of(workspace, grid, s.i_cg, 1)
-    rows, columns = grid[0] - s.e_h + 1, grid[1] - s.e_w + 1  # of a tile: nothing wraps but zeros
-    out.fill(0)
-    for n, channels, outputs in groups_of(s):
-        for h in range(0, s.i_h, rows):
-            to_h, of_h = reached(h, (grid[0], s.e_h, s.s_h, s.p_t, s.o_h))
-            n_h = min(rows, s.i_h - h)
-            for w in range(0, s.i_w, columns):
-                to_w, of_w = reached(w, (grid[1], s.e_w, s.s_w, s.p_l, s.o_w))
-                n_w = min(columns, s.i_w - w)
-                tile = planes_in(X, grid)[:, s.e_h - 1 :, s.e_w - 1 :]
-                tile[:, :n_h, :n_w] = x[n, h : h + n_h, w : w + n_w, channels].transpose(2, 0, 1)
-                transform(X, grid, n_threads)
-                for m in outputs:
-                    multiply(X, Q[:, m], Y[0])
-                    for _, plane in planes_of(Y, grid, n_threads):
-                        out[n, to_h, to_w, m] += plane[of_h, of_w]
+            for c in at_a_time(s.i_cg, grid, x.dtype):
+                planes = dilated(kernel[:, :, c, m], s)
+                Q = scipy.fft.rfft2(planes, s=grid, axes=(0, 1), workers=n_threads)
+                np.conjugate(Q, out=Q)
+                np.einsum("hwc,hwc->hw", X[:, :, 0, c], Q, out=product[..., 0, 0])
+                np.add(Y, product, out=Y)
+            for _, plane in transform_back(Y[:, :, 0], grid, n_threads):
+                for y, f_h in on_plane(vertical, s.s_h, grid[0]):
+                    for z, f_w in on_plane(horizontal, s.s_w, grid[1]):
+                        out[n, y, z, m] = plane[f_h, f_w, 0]
