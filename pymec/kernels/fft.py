@@ -269,7 +269,7 @@ def run_lean(
     x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
     grid: Grid | None = None,
 ) -> None:  # fmt: skip
-    """One group of one image, one output channel at a time: kernel spectra are made again for each and not kept."""
+    """One group of one image, one output channel at a time: kernel spectra are made again for each."""
     s = shape
     grid = grid or image_grid(s)
     (X, product, Y), _ = spectra_of(workspace, grid, (1, s.i_cg), (1, 1), (1, 1))

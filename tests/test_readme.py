@@ -1,0 +1,34 @@
+"""What the README says is so: its table is the registry's, its example runs as it stands."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pymec import registry
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+@pytest.fixture(scope="module")
+def text():
+    if not README.exists():
+        pytest.fail("these tests run from the repository or the sdist, which have README.md")
+    return README.read_text(encoding="utf-8")
+
+
+def test_the_tables_are_the_registrys(text):
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
+    rows = [(name, idea, formula.replace(r"\|", "|")) for name, idea, formula in rows]
+    expected = [(row.name, row.idea, row.formula) for table in registry.TABLES.values() for row in table.values()]
+    assert rows == expected
+
+
+@pytest.mark.memory
+def test_sixty_seconds(text):
+    pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert names["out"].shape == (1, 56, 56, 64)
+    assert names["report"].exact
