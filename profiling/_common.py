@@ -81,14 +81,18 @@ class Cell(NamedTuple):
     shape: pymec.ConvShape
     algorithm: str
     n_threads: int = 1
+    operation: str = "conv2d"
 
     def __str__(self) -> str:
-        return f"{self.name} {self.algorithm} t{self.n_threads} n{self.shape.i_n} {self.shape.dtype}"
+        which = "" if self.operation == "conv2d" else f"{self.operation} "
+        return f"{self.name} {which}{self.algorithm} t{self.n_threads} n{self.shape.i_n} {self.shape.dtype}"
 
 
 def measure_cell(cell: Cell) -> pymec.memory.MemoryReport:
     """One cell in a fresh process."""
-    return pymec.memory.measure_shape(cell.shape, cell.algorithm, n_threads=cell.n_threads)
+    return pymec.memory.measure_shape(
+        cell.shape, cell.algorithm, operation=cell.operation, n_threads=cell.n_threads
+    )
 
 
 def measure_cells(

@@ -1,11 +1,12 @@
-"""Predicted and measured workspace of every layer × algorithm × threads × batch × dtype.
+"""Predicted and measured workspace of every layer × operation × algorithm × threads × batch × dtype.
 
-Each cell is one ``pymec.conv2d`` call in a fresh process under memray.  A cell is appended to a file, one
+Each cell is one call of ``pymec.conv2d``, or of a gradient, in a fresh process under memray.  A cell is appended to a file, one
 JSON object a line, as soon as it is measured: an interrupted sweep goes on where it stopped.  Cells of
 another version of pymec, and cells whose formula has changed since, are measured again.
 
     python profiling/memory_sweep.py                                        # batch 1, float32
     python profiling/memory_sweep.py --batch 1,4 --dtype float32,float64    # everything
+    python profiling/memory_sweep.py --operations conv2d_input_grad,conv2d_kernel_grad
     python profiling/memory_sweep.py --table                                # Markdown, from the file
 
 The exit status is 1 if a cell's formula and memray differ by a byte, or a cell can't be measured.
@@ -35,8 +36,8 @@ from _common import (
 
 import pymec
 
-Key = tuple[str, str, int, int, str]
-KEY = ("layer", "algorithm", "n_threads", "i_n", "dtype")
+Key = tuple[str, str, str, int, int, str]
+KEY = ("layer", "operation", "algorithm", "n_threads", "i_n", "dtype")
 """What tells a cell from all others in the file."""
 
 
@@ -76,9 +77,12 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = command_line(__doc__)
-    layers, algorithms = pymec.layers.PAPER, pymec.algorithms()
+    layers = pymec.layers.PAPER
+    operations = tuple(pymec.registry.TABLES)
+    algorithms = tuple(dict.fromkeys(name for operation in operations for name in pymec.algorithms(operation)))
     parser.add_argument("--layers", type=comma_list(pymec.layers.names()), default=list(layers))
     parser.add_argument("--algorithms", type=comma_list(algorithms), default=list(algorithms))
+    parser.add_argument("--operations", type=comma_list(operations), default=["conv2d"])
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
     parser.add_argument("--batch", type=comma_integers, default=[1])
     parser.add_argument("--dtype", type=comma_list(("float32", "float64")), default=["float32"])
@@ -91,19 +95,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def cells(options: argparse.Namespace) -> list[Cell]:
     """Every combination that the command line asks for and the algorithm can do."""
     every = (
-        Cell(layer, pymec.layers.get(layer).shape(i_n, dtype), algorithm, n_threads)
-        for layer, algorithm, n_threads, i_n, dtype in itertools.product(
-            options.layers, options.algorithms, options.threads, options.batch, options.dtype
+        Cell(layer, pymec.layers.get(layer).shape(i_n, dtype), algorithm, n_threads, operation)
+        for layer, operation, algorithm, n_threads, i_n, dtype in itertools.product(
+            options.layers, options.operations, options.algorithms, options.threads, options.batch, options.dtype
         )
+        if algorithm in pymec.algorithms(operation)
     )
-    return [cell for cell in every if pymec.registry.get(cell.algorithm).unsupported(cell.shape) is None]
+    return [
+        cell
+        for cell in every
+        if pymec.registry.get(cell.algorithm, cell.operation).unsupported(cell.shape) is None
+    ]
 
 
 def predict(cell: Cell) -> int:
     """The bytes of workspace by today's formula."""
     return pymec.workspace_size(
         cell.shape.input_shape, cell.shape.kernel_shape, algorithm=cell.algorithm, dtype=cell.shape.dtype,
-        n_threads=cell.n_threads, **convolution_arguments(cell.shape),
+        operation=cell.operation, n_threads=cell.n_threads, **convolution_arguments(cell.shape),
     )  # fmt: skip
 
 
@@ -112,7 +121,7 @@ def predict(cell: Cell) -> int:
 
 def key(cell: Cell) -> Key:
     """A cell's :data:`KEY`."""
-    return cell.name, cell.algorithm, cell.n_threads, cell.shape.i_n, cell.shape.dtype
+    return cell.name, cell.operation, cell.algorithm, cell.n_threads, cell.shape.i_n, cell.shape.dtype
 
 
 def record_of(cell: Cell, report: pymec.memory.MemoryReport) -> dict[str, Any]:
@@ -127,7 +136,7 @@ def read(path: Path) -> tuple[dict[Key, dict[str, Any]], int]:
     complete_bytes = content.rfind(b"\n") + 1
     found = {}
     for line in content[:complete_bytes].splitlines():
-        record = json.loads(line)
+        record = {"operation": "conv2d", **json.loads(line)}
         if record["pymec"] == pymec.__version__:
             found[tuple(record[name] for name in KEY)] = record
     return found, complete_bytes
@@ -151,16 +160,21 @@ def summary(measured: list[Cell], done: dict[Key, dict[str, Any]], failed: dict[
 
 
 def print_tables(done: dict[Key, dict[str, Any]]) -> None:
-    """A table for every batch, dtype and thread count: layers down, algorithms across."""
-    combinations = sorted({(i_n, dtype, n_threads) for _, _, n_threads, i_n, dtype in done})
-    for i_n, dtype, n_threads in combinations:
-        inside = {k[:2]: record for k, record in done.items() if k[2:] == (n_threads, i_n, dtype)}
+    """A table for every operation, batch, dtype and thread count: algorithms down, layers across."""
+    combinations = sorted({(operation, *rest) for _, operation, _, *rest in done}, key=str)
+    for operation, n_threads, i_n, dtype in combinations:
+        inside = {
+            (layer, algorithm): record
+            for (layer, *others), record in done.items()
+            for algorithm in [others.pop(1)]
+            if others == [operation, n_threads, i_n, dtype]
+        }
         layers = [name for name in pymec.layers.names() if any(name == layer for layer, _ in inside)]
-        algorithms = [name for name in pymec.algorithms() if any(name == other for _, other in inside)]
-        print(f"\nBatch {i_n}, {dtype}, {n_threads} thread{'s' if n_threads > 1 else ''}: ", end="")
+        algorithms = [name for name in pymec.algorithms(operation) if any(name == other for _, other in inside)]
+        print(f"\n{operation}, batch {i_n}, {dtype}, {n_threads} thread{'s' if n_threads > 1 else ''}: ", end="")
         print("measured workspace in MiB (times less than im2col)\n")
-        rows = [[layer, *(entry(inside, layer, algorithm) for algorithm in algorithms)] for layer in layers]
-        print(markdown_table(["layer", *algorithms], rows))
+        rows = [[name, *(entry(inside, layer, name) for layer in layers)] for name in algorithms]
+        print(markdown_table(["algorithm", *layers], rows))
     if not combinations:
         print(f"no cells of pymec {pymec.__version__} in the file; run without --table first")
 

@@ -80,7 +80,28 @@ def test_memory_sweep_resumes(tmp_path):
     assert path.read_text() == measured
 
     table = run("memory_sweep.py", "--table", "--output", path)
-    assert table_rows(table.stdout)["cv12"] == ["0.439 (1.00)", "0.205 (2.14)"]
+    rows = table_rows(table.stdout)
+    assert rows["im2col"] == ["0.439 (1.00)"]
+    assert rows["mec"] == ["0.205 (2.14)"]
+
+
+@needs_memray
+@pytest.mark.memory
+def test_memory_sweep_of_gradients(tmp_path):
+    path = tmp_path / "memory.jsonl"
+    operations = "conv2d_input_grad,conv2d_kernel_grad"
+    selection = ("--operations", operations, "--layers", "cv12", "--algorithms", "mec,mec_conv,depthwise")
+    done = run("memory_sweep.py", *selection, "--threads", 1, "--output", path)
+    assert done.returncode == 0, done.stderr
+    assert "predicted == measured, to the byte: 3\n" in done.stdout
+    cells = [
+        (record["operation"], record["algorithm"]) for record in map(json.loads, path.read_text().splitlines())
+    ]
+    assert sorted(cells) == [
+        ("conv2d_input_grad", "mec"),
+        ("conv2d_input_grad", "mec_conv"),
+        ("conv2d_kernel_grad", "mec"),
+    ]
 
 
 @needs_memray
