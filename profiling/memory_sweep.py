@@ -1,8 +1,8 @@
 """Predicted and measured workspace of every layer × operation × algorithm × threads × batch × dtype.
 
-Each cell is one call of ``pymec.conv2d``, or of a gradient, in a fresh process under memray.  A cell is appended to a file, one
-JSON object a line, as soon as it is measured: an interrupted sweep goes on where it stopped.  Cells of
-another version of pymec, and cells whose formula has changed since, are measured again.
+Each cell is one call of ``pymec.conv2d``, or of a gradient, in a fresh process under memray.  A cell is
+appended to a file, one JSON object a line, as soon as it is measured: an interrupted sweep goes on where it
+stopped.  Cells of another version of pymec, and cells whose formula has changed since, are measured again.
 
     python profiling/memory_sweep.py                                        # batch 1, float32
     python profiling/memory_sweep.py --batch 1,4 --dtype float32,float64    # everything
