@@ -65,7 +65,8 @@ class _BlasLimit:
     """Knows who is inside; talks to the BLAS libraries only when the first comes and the last goes.
 
     A KeyboardInterrupt may fall between any two lines.  So a member is noted before the limit is lowered and
-    struck off after it is restored, and may leave twice: what an interrupt cut short is done again.
+    struck off after it is restored, and may leave twice: what an interrupt cut short is done again.  Under the
+    lock are calls alone: CPython 3.13 can lose the way out of a ``with`` from inside a comprehension.
     """
 
     def __init__(self, whose: str) -> None:
@@ -78,16 +79,20 @@ class _BlasLimit:
         with self._lock:
             self._members.add(member)
             if len(self._members) == 1:
-                before = [(library, library.get_num_threads()) for library in blas_libraries(self._whose)]
-                self._before = [(library, n) for library, n in before if n is not None and n > 1]
-                for library, _ in self._before:
-                    _set_num_threads(library, 1)
+                self.lower()
 
     def leave(self, member: int) -> None:
         with self._lock:
             if self._members == {member}:
                 self.restore()
             self._members.discard(member)
+
+    def lower(self) -> None:
+        """One thread for each library, and note how many it had."""
+        before = [(library, library.get_num_threads()) for library in blas_libraries(self._whose)]
+        self._before = [(library, n) for library, n in before if n is not None and n > 1]
+        for library, _ in self._before:
+            _set_num_threads(library, 1)
 
     def restore(self) -> None:
         """Give the libraries back the threads they had before the first member came."""

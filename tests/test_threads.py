@@ -100,7 +100,8 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
         function.__code__
         for function in (
             threads.single_threaded_blas.__enter__, threads.single_threaded_blas.__exit__,
-            threads._BlasLimit.enter, threads._BlasLimit.leave, threads._BlasLimit.restore,
+            threads._BlasLimit.enter, threads._BlasLimit.leave,
+            threads._BlasLimit.lower, threads._BlasLimit.restore,
             threads._set_num_threads,
         )
     }  # fmt: skip
