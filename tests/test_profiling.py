@@ -304,3 +304,37 @@ def test_the_T_that_loses_least(load):
     verdict = load("solutions").best_T(rows, "cut")
     assert verdict.startswith("T from 10 up to below 12 loses ")
     assert verdict.endswith("14.9% in geometric mean")  # 2 ** (1/5): the layer where |O| > |L| takes B
+
+
+# atlas.py -----------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+@pytest.mark.slow
+def test_atlas(load, tmp_path, capsys):
+    path = tmp_path / "atlas.json"
+    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.01", "--json", str(path)]
+    assert load("atlas").main(quick) == 0
+    records = json.loads(path.read_text())["records"]
+    shape = pymec.layers.get("cv12").shape()
+    assert {(record["operation"], record["algorithm"]) for record in records} == {
+        (operation, name)
+        for operation, table in pymec.registry.TABLES.items()
+        for name, row in table.items()
+        if row.unsupported(shape) is None
+    }
+    assert all(record["calls"] >= 3 and 0 < record["best"] <= record["median"] for record in records)
+    forward = capsys.readouterr().out.split("conv2d_input_grad")[0]
+    rates = {r["algorithm"]: 1e-9 * r["flops"] / r["best"] for r in records if r["operation"] == "conv2d"}
+    fastest = max(rates, key=rates.get)
+    assert table_rows(forward)[f"`{fastest}`"] == [f"**{rates[fastest]:.0f}**"]
+    assert table_rows(forward)["`depthwise`"] == ["-"]
+
+
+@needs_fast_build
+def test_atlas_times_no_wrong_answer(load):
+    atlas = load("atlas")
+    problem = atlas.Problem("conv2d", pymec.ConvShape.from_shapes((1, 6, 6, 2), (3, 3, 2, 3)))
+    problem.expected += 1e-3
+    with pytest.raises(SystemExit, match="wrong answer: conv2d by direct"):
+        problem.calls(1)
