@@ -210,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="pymec",
         description="Convolution on a CPU, measured to the byte.",
         epilog=_examples(
-            "pymec report                      the main job: all algorithms on the paper's layers",
+            "pymec report                      the main job: algorithms beside each other on the paper's layers",
             "pymec explain cv4 --batch 4       what each algorithm would need, nothing is run",
             "pymec measure cv4 --algorithm mec predicted and measured bytes of one call",
         ),
@@ -220,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = _command(
         commands, "report", _report,
-        "Check, time and measure every algorithm on every layer, and write an HTML page.",
+        "Check, time and measure algorithms on layers, and write an HTML page: a choice of them, or all.",
         "pymec report",
         "pymec report --layers cv4,cv9 --algorithms im2col,mec --output /tmp/report",
         "pymec report --batch 4 --threads 2 --json > run.json",
@@ -259,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_convolution(measure)
     measure.add_argument(
-        "--algorithm", default="auto", metavar="NAME", help=f"auto, or one of {', '.join(registry.names())}"
+        "--algorithm", default="auto", metavar="NAME", help=f"auto, or one of {', '.join(registry.every_name())}"
     )
     measure.add_argument("--record", metavar="FILE", help="keep memray's record for its own reporters")
 

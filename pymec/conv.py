@@ -57,7 +57,8 @@ def conv2d(
         What ``algorithm="auto"`` may take.  "exact": only algorithms that add up the very products of the
         definition, in some order.  "fast": also Winograd and FFT, with the error bound of their registry row.
     workspace_limit : int or str, optional
-        Bytes, or a text like "64MiB".  The call allocates no more scratch than that, or raises.
+        Bytes, or a text like "64MiB".  The call allocates no more scratch than that, or raises.  (What SciPy
+        needs for its Fourier transforms comes on top, if one of those is asked for by name.)
     workspace : array, optional
         Scratch to use instead of allocating: contiguous, at least :func:`pymec.workspace_size` bytes.
     out : array, optional
@@ -154,7 +155,7 @@ def conv2d_input_grad(
     input_shape = checked_integers("input_shape", input_shape, 4, f"four sizes, {layout}")
     shape = ConvShape.from_shapes(
         input_shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        dtype=dtype_name("grad_out", grad_out.dtype), layout=layout,
+        dtype=dtype_name("grad_out", grad_out.dtype), layout=layout, names=("input_shape", "kernel"),
     )  # fmt: skip
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, INPUT_GRAD)
@@ -215,7 +216,7 @@ def conv2d_kernel_grad(
     _check_four_dimensions(x=x, grad_out=grad_out)
     shape = ConvShape.from_shapes(
         x.shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        dtype=dtype_name("x", x.dtype), layout=layout,
+        dtype=dtype_name("x", x.dtype), layout=layout, names=("x", "kernel_shape"),
     )  # fmt: skip
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, KERNEL_GRAD)

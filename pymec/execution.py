@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,7 @@ from pymec import layouts
 from pymec.operations import CONV2D, Operation
 from pymec.registry import Algorithm, Schedule
 from pymec.shapes import ConvShape, dtype_name
-from pymec.threads import single_threaded_blas
+from pymec.threads import forked, single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
 
 
@@ -42,6 +42,15 @@ class Recipe:
         """Those of them that depend on the kernel alone."""
         return self.schedule.prepared * self.shape.itemsize
 
+    def here(self) -> Recipe:
+        """Itself; in a forked child, where OpenMP's threads are missing, the same for one thread.
+
+        What is prepared is the same for any number of threads, and one takes no more workspace than several.
+        """
+        if self.n_threads == 1 or not forked():
+            return self
+        return replace(self, n_threads=1, schedule=self.algorithm.schedule(self.shape, 1, self.schedule.size))
+
     def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
         """Write what depends on the kernel (h-w-i-o) alone."""
         assert self.algorithm.prepare is not None
@@ -52,10 +61,11 @@ class Recipe:
         """The extents of the layer's three arrays, by role, in the layout of the call."""
         return {role: layouts.outer_extents(role, self.shape) for role in layouts.INNER_AXES}
 
-    def checked(self, which: int, value: Any) -> NDArray:
+    def checked(self, which: int, value: Any, planned: bool = False) -> NDArray:
         """The first or second operand as an array of the recipe's extents and dtype, or an error."""
         operand = self.operation.operands[which]
-        partner = f"{self.operation.operands[0].name} is" if which else "the plan was made for"
+        alone = planned or which == 0  # there is no other array that it could differ from
+        partner = "the plan was made for" if alone else f"{self.operation.operands[0].name} is"
         return checked(operand.name, value, self.shape, self.extents[operand.role], partner)
 
 
@@ -67,6 +77,7 @@ def execute(
     ``first`` and ``second`` are the operands that ``recipe.operation`` names; ``prepared`` is what
     :meth:`Recipe.prepare` wrote, if the caller kept it.
     """
+    recipe = recipe.here()
     shape, row, operation = recipe.shape, recipe.algorithm, recipe.operation
     needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)
     first, second = recipe.checked(0, first), recipe.checked(1, second)

@@ -8,9 +8,9 @@ by who asked, not by subtraction:
 ==============  ======================================================================================
 ``workspace``   asked for by :func:`pymec.workspace.allocate_workspace`
 ``output``      asked for by :func:`pymec.workspace.allocate_output`
-``blas``        asked for below ``gemm_rowmajor``, the one function that calls BLAS
+``blas``        asked for below ``gemm_rowmajor``, the one function that calls SciPy's BLAS
 ``other``       everything else: a few kilobytes of Python's own objects
-``fft``         asked for by SciPy's transforms, for their results and for themselves
+``fft``         asked for by SciPy's transforms, for their results and for themselves, or for their input
 ==============  ======================================================================================
 
 memray counts what is requested, whether or not a page is ever touched; ``resident`` counts touched pages,
@@ -132,7 +132,7 @@ def measure(
         dtype=dtype_name("x", x.dtype), layout=layout,
     )  # fmt: skip
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
-    planning.recipe(shape, "auto", "fast", None, n_threads).checked(1, kernel)
+    planning.recipe(shape, "auto", "exact", None, n_threads).checked(1, kernel)
     return measure_shape(
         shape, algorithm, operation=operation, workspace_limit=limit, n_threads=n_threads, record=record
     )
@@ -150,7 +150,7 @@ def measure_shape(
     """As :func:`measure`, for a shape of which there are no arrays."""
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
     # Errors of the caller's surface here, not in the other process.
-    recipe = planning.recipe(shape, algorithm, "fast", limit, n_threads, operation_named(operation))
+    recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation))
     if record is not None and not Path(record).absolute().parent.is_dir():
         raise ValueError(f"record {str(record)!r} lies in a folder that does not exist")
     with tempfile.TemporaryDirectory(prefix="pymec-") as folder:
@@ -191,13 +191,11 @@ def _serve(job: dict[str, Any]) -> None:
 
     shape = ConvShape(**job["shape"])
     operation = operation_named(job["operation"])
-    recipe = planning.recipe(shape, job["algorithm"], "fast", job["limit"], job["n_threads"], operation)
+    recipe = planning.recipe(shape, job["algorithm"], "exact", job["limit"], job["n_threads"], operation)
     function = getattr(conv, operation.name)
     arguments: list[Any] = [np.ones(recipe.extents[operand.role], shape.dtype) for operand in operation.operands]
-    choice = {"accuracy": "fast"}
     if operation is not CONV2D:  # a gradient is told the shape of its result
         arguments.append(recipe.extents[operation.result])
-        choice = {}
 
     def call() -> None:
         function(
@@ -210,7 +208,6 @@ def _serve(job: dict[str, Any]) -> None:
             algorithm=job["algorithm"],
             workspace_limit=job["limit"],
             n_threads=job["n_threads"],
-            **choice,
         )
 
     call()  # the warm-up
@@ -258,8 +255,10 @@ def _asked_by(record: Any) -> str:
     if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
         return "blas"
     # pocketfft's results are arrays, made below the Python of scipy.fft; its own threads have no Python stack.
+    # Planes that are spread for it are made by pymec.kernels.fft.
     modules = (Path(file).parts for _, file, _ in record.stack_trace())
-    if any(("scipy", "fft") in pairwise(parts) for parts in modules) or any("pocketfft" in s for s in symbols):
+    ours = {("scipy", "fft"), ("kernels", "fft.py")}
+    if any(ours & set(pairwise(parts)) for parts in modules) or any("pocketfft" in s for s in symbols):
         return "fft"
     return "other"
 

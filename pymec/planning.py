@@ -24,6 +24,10 @@ ACCURACIES = ("exact", "fast")
 MANY_CHANNELS = 32
 """Input channels of a tap from which on the kernel's gradient needs no lowering to be fast."""
 
+WINOGRAD_CHANNELS = 32
+WINOGRAD_TILES = 36
+"""Channels of a group, in and out, and tiles of 4×4 outputs from which on Winograd beats exact products."""
+
 SMALL_WORKSPACE = 2**20
 """Bytes of lowered matrix that are not worth saving: full MEC is taken without a second thought."""
 
@@ -68,7 +72,10 @@ def cached_recipe(
                 f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads, operation)}"
             )
         return made
-    for name in _AUTO_ORDERS[operation.name](shape, n_threads):
+    order = _AUTO_ORDERS[operation.name](shape, n_threads)
+    if accuracy == "fast" and operation is CONV2D and _winograd_pays(shape):
+        order = "winograd_f4_banded", *order
+    for name in order:
         row = registry.get(name, operation.name)
         if row.unsupported(shape) is None:
             made = recipe_of(row, shape, limit, n_threads, operation)
@@ -102,6 +109,12 @@ def _auto_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     if shape.is_pointwise or side_by_side or little_to_save:
         return "mec", *smaller
     return smaller
+
+
+def _winograd_pays(shape: ConvShape) -> bool:
+    """Whether there are channels to add up at each point, and tiles enough to be worth transforming the kernel."""
+    channels = min(shape.i_cg, shape.k_cg) >= WINOGRAD_CHANNELS
+    return channels and shape.i_n * -(-shape.o_h // 4) * -(-shape.o_w // 4) >= WINOGRAD_TILES
 
 
 def _input_grad_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
@@ -157,14 +170,15 @@ def parse_bytes(argument: str, value: int | str | None) -> int | None:
     if isinstance(value, str):
         match = re.fullmatch(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([KMG]?i?B?)\s*", value, re.IGNORECASE)
         unit = match and match[2].upper()
-        if unit and unit in "KMG":
+        if unit in ("K", "M", "G", "KI", "MI", "GI"):
             unit += "B"
         if match and unit in _UNITS:
             return math.floor(Fraction(match[1]) * _UNITS[unit])
     elif isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
         return int(value)
     raise ValueError(
-        f"{argument} must be a number of bytes or a text like '64MiB' (B, K, M or G, or Ki, Mi, Gi), got {value!r}"
+        f"{argument} must be a number of bytes or a text like '64MiB' (B, KB, MB, GB, KiB, MiB or GiB), "
+        f"got {value!r}"
     )
 
 
@@ -195,7 +209,7 @@ def workspace_size(
     algorithm : str
         One of :func:`pymec.algorithms`, or "auto".
     workspace_limit : int or str, optional
-        Bounded algorithms (``im2col_blocked``, ``mec_banded`` and its splits) size their tiles by it.
+        Bounded algorithms, such as ``im2col_blocked`` and ``mec_banded``, size their tiles by it.
     operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
         What is computed; each has algorithms of its own.
     n_threads : int, optional
@@ -219,7 +233,7 @@ def workspace_size(
         dtype=dtype, layout=layout,
     )  # fmt: skip
     limit = parse_bytes("workspace_limit", workspace_limit)
-    return recipe(shape, algorithm, "fast", limit, n_threads, operation_named(operation)).workspace_nbytes
+    return recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation)).workspace_nbytes
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pymec.execution import Recipe, execute
 from pymec.kernels._pieces import small_products
 from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
 from pymec.shapes import ConvShape, Padding, Pair
+from pymec.threads import blas_multiplies_small_products_unpacked
 from pymec.training import SavedLowering
 from pymec.workspace import allocate_workspace
 
@@ -54,14 +55,15 @@ class ConvPlan:
     def prepare(self, kernel: Any) -> ConvPlan:
         """Keep the kernel for the calls to come and return the plan.
 
-        The kernel is kept as it is, without a copy; what an algorithm makes of it beforehand takes
-        ``prepared_nbytes`` more.
+        The kernel is kept as it is, without a copy, and must not change until it is prepared again; what an
+        algorithm makes of it beforehand takes ``prepared_nbytes`` more.
         """
-        kernel = self._recipe.checked(1, kernel)
+        kernel = self._recipe.checked(1, kernel, planned=True)
+        nchw = self.shape.layout == "NCHW"
         if self._recipe.algorithm.prepare is not None:
-            inner = kernel if self.shape.layout == "NHWC" else np.ascontiguousarray(kernel.transpose(2, 3, 1, 0))
+            inner = np.ascontiguousarray(kernel.transpose(layouts.INNER_AXES["kernel"]) if nchw else kernel)
             prepared = np.empty(self._recipe.schedule.prepared, self.shape.dtype)
-            self._recipe.prepare(inner, prepared)
+            self._recipe.here().prepare(inner, prepared)
             self._prepared = prepared
         self._kernel = kernel
         return self
@@ -104,7 +106,8 @@ class ConvPlan:
             )
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
-        pieces = small_products(shape, shape.o_w, self.n_threads) if self.algorithm == "mec" else None
+        cut = self.algorithm == "mec" and blas_multiplies_small_products_unpacked()
+        pieces = small_products(shape, shape.o_w, self.n_threads) if cut else None
         schedule = replace(self._recipe.schedule, options={"pieces": pieces})
         made = replace(self._recipe, algorithm=registry.get("mec_b"), schedule=schedule)
         x = made.checked(0, x)
@@ -176,10 +179,10 @@ def plan(
 def _fastest(
     shape: ConvShape, operation: Operation, accuracy: str, limit: int | None, n_threads: int
 ) -> Recipe | None:
-    """Time every algorithm that may be taken on random data: the best of three runs after a warm-up."""
+    """Time plans of every algorithm that may be taken, on random data: the best of three runs after a warm-up."""
     rng = np.random.default_rng(0)
     extents = [layouts.outer_extents(operand.role, shape) for operand in operation.operands]
-    first, second = (rng.standard_normal(each).astype(shape.dtype) for each in extents)
+    first, second = (rng.standard_normal(each, np.dtype(shape.dtype).type) for each in extents)
     best, best_time = None, math.inf
     for row in registry.TABLES[operation.name].values():
         if row.unsupported(shape) is not None or (row.accuracy == "fast" and accuracy == "exact"):
@@ -187,9 +190,10 @@ def _fastest(
         made = planning.recipe_of(row, shape, limit, n_threads, operation)
         if limit is not None and made.workspace_nbytes > limit:
             continue
+        timed = ConvPlan(made).prepare(second)
         for _ in range(4):
             start = time.perf_counter()
-            execute(made, first, second, None, None, None)
+            timed(first)
             elapsed = time.perf_counter() - start
             if elapsed < best_time:
                 best, best_time = made, elapsed

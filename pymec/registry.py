@@ -32,6 +32,11 @@ def names(operation: str = "conv2d") -> tuple[str, ...]:
     return tuple(TABLES[operation_named(operation).name])
 
 
+def every_name() -> tuple[str, ...]:
+    """The names in any of the tables, each once."""
+    return tuple(dict.fromkeys(name for table in TABLES.values() for name in table))
+
+
 def get(name: str, operation: str = "conv2d") -> Algorithm:
     """The row of that name, or a ValueError that lists the names."""
     table = TABLES[operation]

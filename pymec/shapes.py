@@ -78,6 +78,7 @@ class ConvShape:
         groups: int = 1,
         dtype: Any = "float32",
         layout: str = "NHWC",
+        names: tuple[str, str] = ("x", "kernel"),
     ) -> ConvShape:
         """Check the arguments of a convolution and work out its sizes.
 
@@ -96,13 +97,15 @@ class ConvShape:
             Input and output channels are split into so many independent convolutions.
         dtype : {"float32", "float64"} or anything NumPy takes for one of them
         layout : {"NHWC", "NCHW"}
+        names : pair of str
+            What errors call the two shapes.
 
         Raises
         ------
         TypeError, ValueError
             Naming the argument, what came, and what would do.
         """
-        arguments = (x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout)
+        arguments = (x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout, names)
         if all(type(argument) in _PLAIN for argument in (stride, padding, dilation, groups, layout)) and (
             type(x_shape) is type(kernel_shape) is tuple and all(type(n) is int for n in x_shape + kernel_shape)
         ):
@@ -325,6 +328,7 @@ def _checked_shape(
     groups: int,
     dtype: Any,
     layout: str,
+    names: tuple[str, str],
 ) -> ConvShape:
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {layout!r}")
@@ -334,19 +338,20 @@ def _checked_shape(
     x = dict(zip(layout, x_sizes, strict=True))
     kernel = dict(zip(kernel_layout, kernel_sizes, strict=True))
     if x["N"] < 0 or min(x["H"], x["W"], x["C"]) < 1:
-        raise ValueError(f"x must have a positive size along H, W and C ({layout}), got shape {x_sizes}")
+        raise ValueError(f"{names[0]} must have a positive size along H, W and C ({layout}), got {x_sizes}")
     if min(kernel_sizes) < 1:
-        raise ValueError(f"kernel must have a positive size along {kernel_layout}, got shape {kernel_sizes}")
-    (groups,) = checked_integers("groups", (groups,), 1, "a positive integer", low=1)
+        raise ValueError(f"{names[1]} must have a positive size along {kernel_layout}, got {kernel_sizes}")
+    (groups,) = checked_integers("groups", (groups,), 1, "a positive integer", low=1, got=groups)
     if x["C"] % groups or kernel["O"] % groups:
         raise ValueError(
-            f"groups={groups} must divide the {x['C']} input channels of x and the {kernel['O']} output "
-            "channels of kernel"
+            f"groups={groups} must divide the {x['C']} input channels of {names[0]} and the {kernel['O']} output "
+            f"channels of {names[1]}"
         )
     if kernel["I"] * groups != x["C"]:
         raise ValueError(
-            f"kernel has {kernel['I']} input channels per group, so with groups={groups} x would need "
-            f"{kernel['I'] * groups} channels; x has {x['C']} (x is read as {layout}, kernel as {kernel_layout})"
+            f"{names[1]} has {kernel['I']} input channels per group, so with groups={groups} {names[0]} would "
+            f"need {kernel['I'] * groups} channels; {names[0]} has {x['C']} "
+            f"({names[0]} is read as {layout}, {names[1]} as {kernel_layout})"
         )
     s_h, s_w = _pair("stride", stride, low=1)
     d_h, d_w = _pair("dilation", dilation, low=1)
@@ -354,7 +359,7 @@ def _checked_shape(
     (p_t, p_b), (p_l, p_r) = _four_sides(padding, (x["H"], x["W"]), (e_h, e_w), (s_h, s_w))
     if e_h > x["H"] + p_t + p_b or e_w > x["W"] + p_l + p_r:
         raise ValueError(
-            f"kernel spans {e_h} × {e_w} pixels (dilation included), more than the padded input's "
+            f"{names[1]} spans {e_h} × {e_w} pixels (dilation included), more than the padded input's "
             f"{x['H'] + p_t + p_b} × {x['W'] + p_l + p_r}; pad more or use a smaller kernel"
         )
     return ConvShape(
@@ -384,18 +389,21 @@ def dtype_name(argument: str, dtype: Any) -> str:
 
 
 def checked_integers(
-    argument: str, values: Any, length: int, wanted: str, low: int | None = None
+    argument: str, values: Any, length: int, wanted: str, low: int | None = None, got: Any = ...
 ) -> tuple[int, ...]:
-    """Values as Python integers; booleans and floats are slips, not sizes."""
+    """Values as Python integers; booleans and floats are slips, not sizes.
+
+    ``got`` is what the caller gave, if it was not ``values`` itself.
+    """
+    got = values if got is ... else got
     try:
         items = tuple(values)
         numbers = tuple(operator.index(item) for item in items)
     except TypeError:
-        raise TypeError(f"{argument} must be {wanted}, got {values!r}") from None
+        raise TypeError(f"{argument} must be {wanted}, got {got!r}") from None
     if len(numbers) != length or any(isinstance(item, (bool, np.bool_)) for item in items):
-        raise ValueError(f"{argument} must be {wanted}, got {values!r}")
+        raise ValueError(f"{argument} must be {wanted}, got {got!r}")
     if low is not None and not low <= min(numbers) <= max(numbers) <= LARGEST:
-        got = values[0] if length == 1 else values
         raise ValueError(f"{argument} must be at least {low} and at most {LARGEST}, got {got!r}")
     return numbers
 
@@ -403,7 +411,7 @@ def checked_integers(
 def _pair(argument: str, value: Any, low: int) -> tuple[int, int]:
     wanted = "an integer or a (vertical, horizontal) pair of integers"
     both = value if isinstance(value, (tuple, list, np.ndarray)) else (value, value)
-    first, second = checked_integers(argument, both, 2, wanted, low)
+    first, second = checked_integers(argument, both, 2, wanted, low, got=value)
     return first, second
 
 

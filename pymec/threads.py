@@ -142,6 +142,11 @@ class single_threaded_blas:
 _forked = False
 
 
+def forked() -> bool:
+    """Whether this process is a forked child, which stays on one thread."""
+    return _forked
+
+
 def _after_fork() -> None:
     """In a forked child: nobody is inside, and OpenMP's threads stayed behind."""
     global _forked

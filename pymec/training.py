@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pymec.execution import check_apart, check_written, checked
 from pymec.kernels import mec_grad
 from pymec.shapes import ConvShape
-from pymec.threads import single_threaded_blas
+from pymec.threads import effective_n_threads, single_threaded_blas
 from pymec.workspace import allocate_output
 
 
@@ -60,5 +60,6 @@ class SavedLowering:
             shape = shape.rows_as_images()
             grad_out = grad_out.reshape(shape.output_shape)
         with single_threaded_blas():
-            mec_grad.kernel_grad(self._lowered, grad_out, out, shape, self._n_threads)
+            n_threads = effective_n_threads(self._n_threads)  # one in a forked child
+            mec_grad.kernel_grad(self._lowered, grad_out, out, shape, n_threads)
         return out

@@ -38,7 +38,7 @@ BAD = [
     ({"kernel": np.ones((7, 3, 4, 8), np.float32)}, ValueError, "kernel spans 7 × 3 pixels"),
     ({"dilation": 4}, ValueError, "kernel spans 9 × 9 pixels (dilation included)"),
     # numbers
-    ({"stride": 0}, ValueError, "stride must be at least 1 and at most 2147483647, got (0, 0)"),
+    ({"stride": 0}, ValueError, "stride must be at least 1 and at most 2147483647, got 0"),
     ({"stride": (1, 2, 3)}, ValueError, "stride must be an integer or a (vertical, horizontal) pair"),
     ({"stride": 1.5}, TypeError, "stride must be an integer or a"),
     ({"stride": True}, ValueError, "stride must be an integer or a"),

@@ -1,5 +1,7 @@
 """Fourier transforms: the stages, tile edges, the bound, what a plan keeps, what SciPy takes for itself."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from cases import operands
@@ -47,7 +49,8 @@ def test_planes_become_spectra_and_come_back(grid, dtype, n_threads):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 7])
-def test_the_product_of_spectra_is_a_periodic_correlation(n_threads):
+def test_the_product_of_spectra_is_a_periodic_correlation(n_threads, monkeypatch):
+    monkeypatch.setattr(fft, "SMALL_WORK", 0)
     shape = ConvShape.from_shapes((2, 6, 5, 4), (2, 3, 2, 6), dilation=(2, 1), groups=2, dtype="float64")
     x, kernel = operands(shape)
     grid = 6, 5
@@ -56,7 +59,8 @@ def test_the_product_of_spectra_is_a_periodic_correlation(n_threads):
     for n in range(2):
         fft.transform(x[n], X[:, :, n], grid)
     fft.transform_kernel(kernel, Q, shape, grid)
-    fft.multiply(X, Q, Y, 2, n_threads)
+    with ThreadPoolExecutor(n_threads) as pool:
+        fft.multiply(X, Q, Y, 2, n_threads, pool)
     ((_, planes),) = fft.transform_back(Y[:, :, 1], grid)
     for h in range(6):
         for w in range(5):
@@ -186,6 +190,19 @@ def test_a_workspace_too_small_is_refused():
 
 
 @pytest.mark.memory
+def test_the_lean_form_is_lean():
+    """Large planes are transformed one by one: SciPy takes no more than three spectra of them."""
+    pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
+    from pymec import memory
+
+    shape = ConvShape.from_shapes((1, 512, 512, 8), (3, 3, 8, 8))
+    spectrum = 4 * fft.spectrum_size(fft.image_grid(shape))
+    report = memory.measure_shape(shape, "fft_lean", n_threads=2)
+    assert report.workspace == 10 * spectrum
+    assert report.fft < 3 * spectrum + 2**20
+
+
+@pytest.mark.memory
 @pytest.mark.parametrize("algorithm", ROWS)
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_what_scipy_takes_is_counted_apart_and_stays_small(algorithm, n_threads):
@@ -197,6 +214,10 @@ def test_what_scipy_takes_is_counted_apart_and_stays_small(algorithm, n_threads)
     assert report.exact
     # planes with their zeros, spectra, and a mebibyte: Python may map an arena while a transform is being called
     assert 0 < report.fft < 3 * fft.LIBRARY_BYTES + 2**20
+    assert report.other < 64 * 1024
+    dilated = ConvShape.from_shapes((1, 100, 100, 4), (5, 5, 4, 4), dilation=20)
+    report = memory.measure_shape(dilated, algorithm, n_threads=n_threads)
+    assert report.exact
     assert report.other < 64 * 1024
     assert report.peak == report.workspace + report.output + report.blas + report.other + report.fft
     assert memory.measure_shape(shape, "mec", n_threads=n_threads).fft == 0

@@ -290,3 +290,17 @@ def test_predicted_bytes_are_measured_bytes(operation, algorithm):
     assert report.predicted == report.workspace
     assert report.output == 4 * (shape.input_size if operation == INPUT else shape.kernel_size)
     assert report.other < 65536
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda g, k: pymec.conv2d_input_grad(g, k, (1, 0, 8, 4)), "input_shape must have a positive size"),
+        (lambda g, k: pymec.conv2d_input_grad(g, k, (1, 8, 8, 5)), "input_shape has 5"),
+        (lambda g, k: pymec.conv2d_kernel_grad(g, g, (0, 3, 8, 8)), "kernel_shape must have a positive size"),
+        (lambda g, k: pymec.conv2d_kernel_grad(g, g, (9, 3, 8, 8)), "kernel_shape spans 9 × 3 pixels"),
+    ],
+)
+def test_errors_speak_of_the_arguments_there_are(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.ones((1, 6, 6, 8), "f"), np.ones((3, 3, 4, 8), "f"))

@@ -247,3 +247,24 @@ def test_bounded_algorithms_take_no_more_than_their_unbounded_twins(case, n_thre
 )
 def test_auto_follows_its_written_rule(x, kernel, chosen):
     assert pymec.plan(x, kernel).algorithm == chosen
+
+
+def test_auto_may_take_winograd_only_where_it_is_told_so_and_pays():
+    def choice(x, kernel, **options):
+        return pymec.plan(x, kernel, **options).algorithm
+
+    layer = (1, 56, 56, 64), (3, 3, 64, 64)
+    assert choice(*layer, accuracy="fast") == "winograd_f4_banded"
+    assert choice(*layer) != "winograd_f4_banded"
+    assert choice(*layer, accuracy="fast", workspace_limit="64KiB") == choice(*layer, workspace_limit="64KiB")
+    for other in (
+        ((1, 56, 56, 64), (5, 5, 64, 64)),
+        ((1, 7, 7, 512), (3, 3, 512, 512)),
+        ((1, 56, 56, 3), (3, 3, 3, 64)),
+    ):
+        assert choice(*other, accuracy="fast") == choice(*other)
+
+
+def test_a_limit_may_be_written_with_or_without_the_b():
+    for text, nbytes in (("64Ki", 65536), ("64KiB", 65536), ("2m", 2_000_000), ("1.5 Gi", 3 * 2**29), ("7", 7)):
+        assert pymec.planning.parse_bytes("workspace_limit", text) == nbytes

@@ -32,3 +32,11 @@ def test_sixty_seconds(text):
     exec(example, names)
     assert names["out"].shape == (1, 56, 56, 64)
     assert names["report"].exact
+
+
+def test_every_kernel_file_is_in_the_table_of_its_package():
+    from pymec import kernels
+
+    folder = Path(kernels.__file__).parent
+    files = {path.stem for path in folder.iterdir() if path.suffix in (".pyx", ".pxd", ".py")} - {"__init__"}
+    assert set(re.findall(r"^``(\w+)``", kernels.__doc__, re.MULTILINE)) == files

@@ -164,12 +164,24 @@ import os, threading, time, numpy as np, pymec
 from pymec import threads
 x, kernel = np.ones((1, 30, 30, 8)), np.ones((3, 3, 8, 8))
 expected = pymec.conv2d(x, kernel, n_threads=2)
+names = "mec", "mec_banded", "implicit_gemm", "winograd_f2_banded", "fft"
+plans = [pymec.plan(x.shape, kernel.shape, dtype="float64", algorithm=name, n_threads=2) for name in names]
+limited = pymec.plan(x.shape, kernel.shape, dtype="float64", n_threads=2, workspace_limit="8KiB")
+plans = [plan.prepare(kernel) for plan in [*plans, limited]]
+workspaces = [np.empty(plan.workspace_nbytes, np.uint8) for plan in plans]
+results = [plan(x) for plan in plans]
+out, saved = plans[0].forward_saved(x)
+gradient = saved.kernel_grad(out)
 inside = threads.single_threaded_blas()
 inside.__enter__()
 threads._limits["scipy"]._lock.acquire()
 pid = os.fork()
 if pid == 0:
     same = np.allclose(pymec.conv2d(x, kernel, n_threads=2), expected)
+    for plan, workspace, result in zip(plans, workspaces, results):
+        same &= np.allclose(plan.prepare(kernel)(x, workspace=workspace), result)
+    out, _ = plans[0].forward_saved(x)
+    same &= np.allclose(out, expected) and np.allclose(saved.kernel_grad(out), gradient)
     free = all(library.get_num_threads() == 2 for library in threads.blas_libraries())
     os._exit(0 if same and free and not threads._limits["scipy"]._members else 1)
 deadline = time.time() + 30

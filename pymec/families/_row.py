@@ -36,9 +36,9 @@ class Algorithm:
     ----------
     name, idea, source, formula : str
         What it is called, does, comes from; its workspace in elements, in the paper's symbols.
-    order : {"none", "bounded", "plane", "k", "k²"}
+    order : {"none", "bounded", "plane", "k", "k²", "transform"}
         How the workspace grows: not at all, with a chosen tile, with the pixels of an image but not with the
-        kernel, with one or both kernel extents.
+        kernel, with one or both kernel extents, with what the input and the kernel are transformed to.
     ours : bool
         Whether it goes beyond what its source describes.
     unsupported : callable

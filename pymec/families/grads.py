@@ -12,6 +12,7 @@ from pymec.families.mec import PAPER as MEC_PAPER
 from pymec.families.mec import mec_limit, mec_schedule
 from pymec.kernels import direct_grad, im2col_grad, mec_conv_grad, mec_grad, pixel_gemm_grad
 from pymec.shapes import ConvShape
+from pymec.threads import blas_multiplies_small_products_unpacked
 
 # What can't be done -------------------------------------------------------------------------------------
 
@@ -42,7 +43,8 @@ def _mec_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     forward = mec_conv_grad.as_convolution(shape)
     assert forward is not None
     lowered = 0 if forward.is_pointwise else forward.mec_size
-    return Schedule(shape.kernel_size + mec_conv_grad.spread_size(shape) + lowered, prepared=shape.kernel_size)
+    size = shape.kernel_size + mec_conv_grad.spread_size(shape) + lowered
+    return Schedule(size, {"cut": blas_multiplies_small_products_unpacked()}, prepared=shape.kernel_size)
 
 
 _InputGrad = partial(Algorithm, bound="(k_h·k_w·k_c/G + 1)·u·Σ|dO·K|", error_bound=reference.input_grad_bound)

@@ -20,7 +20,7 @@ TILE = 6, 16
 """Pixels and output channels of a register tile: with less, blocks are not worth their packing."""
 
 STEPS = 4
-"""Products that a register tile adds up at once."""
+"""The depth of a block is a multiple of this: rows of A begin where vectors do, or nearly."""
 
 SHALLOW = 16
 """Threads do without a slice of their own before the sums of a tile become shorter than this."""

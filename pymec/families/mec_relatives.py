@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, blas_limit, thread_slices
+from pymec.families.mec import PAPER as MEC_PAPER
 from pymec.families.mec import largest_band
 from pymec.kernels import im2win, mec_split, mec_w
 from pymec.kernels._blas import BLAS_INT_MAX
 from pymec.kernels._pieces import even_part, small_products
 from pymec.shapes import ConvShape
 from pymec.threads import blas_multiplies_small_products_unpacked
-
-_MEC = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
-
 
 # The other axis -----------------------------------------------------------------------------------------
 
@@ -104,8 +102,8 @@ ROWS = (
     Algorithm(
         name="mec_w",
         idea="MEC's transposed twin: o_w products of i_n·o_h rows, n-h-w-c for any batch",
-        source=f"ours, after {_MEC}",
-        formula="i_n·o_h·r_w·k_h·i_c + k_h·k_w·i_c/G·k_c, the latter kept by a plan",
+        source=f"ours, after {MEC_PAPER}",
+        formula="i_n·o_h·r_w·k_h·i_c + k_h·k_w·i_c/G·k_c, the latter kept by a plan and 0 if k_h or k_w is 1",
         order="k",
         unsupported=_mec_w_limit,
         schedule=_mec_w,
@@ -116,7 +114,7 @@ ROWS = (
     Algorithm(
         name="mec_column_split",
         idea="MEC on tiles of b output rows and w_b columns",
-        source=f"ours, after {_MEC}",
+        source=f"ours, after {MEC_PAPER}",
         formula="slices·w_b·r_b·k_w·i_c/G",
         order="bounded",
         unsupported=_column_split_limit,
@@ -127,7 +125,7 @@ ROWS = (
     Algorithm(
         name="mec_channel_split",
         idea="MEC on tiles, c_b input channels lowered at a time, a product for each",
-        source=f"ours, after {_MEC}",
+        source=f"ours, after {MEC_PAPER}",
         formula="slices·c_b·w_b·r_b·k_w",
         order="bounded",
         unsupported=_channel_split_limit,
@@ -139,7 +137,7 @@ ROWS = (
         name="im2win",
         idea="MEC-w's lowered matrix, its windows multiplied without BLAS",
         source="Lu, Chu & Liu, Im2win: Memory Efficient Convolution On SIMD Architectures, 2022",
-        formula="i_n·o_h·r_w·k_h·i_c + k_h·k_w·i_c/G·k_c, the latter kept by a plan",
+        formula="i_n·o_h·r_w·k_h·i_c + k_h·k_w·i_c/G·k_c, the latter kept by a plan and 0 if k_h or k_w is 1",
         order="k",
         unsupported=any_shape,
         schedule=_im2win,

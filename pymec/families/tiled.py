@@ -126,7 +126,7 @@ ROWS = (
             "after Korostelev, de Carvalho, Moreira & Amaral, YaConv: Convolution with Low Cache Footprint, "
             "ACM TACO 20(1), 2023"
         ),
-        formula="((k_h-1-p_t) + (k_h-1-p_b) + (-i_h mod 6))·o_w·k_c",
+        formula="(max(0, e_h-1-p_t) + max(0, e_h-1-p_b) + (-i_h mod 6))·o_w·k_c, e_h = (k_h-1)·d_h + 1",
         order="k",
         unsupported=_stride_one,
         schedule=_yaconv,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pymec.families._row import Algorithm, Schedule, blas_limit, no_workspace
 from pymec.kernels import depthwise, zero_copy
 from pymec.kernels._pieces import COLUMNS, PANEL_BYTES, ROUND, even_part, pixel_block, small_products
@@ -38,15 +36,6 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
     return None
 
 
-def _transposed(shape: ConvShape) -> ConvShape:
-    """The same convolution with height and width in each other's place: columns become rows."""
-    return replace(
-        shape,
-        i_h=shape.i_w, k_h=shape.k_w, s_h=shape.s_w, d_h=shape.d_w, p_t=shape.p_l, p_b=shape.p_r,
-        i_w=shape.i_h, k_w=shape.k_h, s_w=shape.s_h, d_w=shape.d_h, p_l=shape.p_t, p_r=shape.p_b,
-    )  # fmt: skip
-
-
 def _rows(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:
     """Output rows as units of work, cut where the next row would miss the cache, or a thread have no work."""
     pieces = None
@@ -66,7 +55,7 @@ def _pixel_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
 
 
 def _filter_row_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return _rows(_transposed(zero_copy.images_in_one(shape)), shape.k_w * shape.i_cg, n_threads)
+    return _rows(zero_copy.images_in_one(shape).transposed(), shape.k_w * shape.i_cg, n_threads)
 
 
 def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:

@@ -1,43 +1,46 @@
-"""The compiled kernels: one algorithm family per file, read top to bottom.
+"""The kernels: one algorithm family per file, read top to bottom.
 
-Files without an underscore are algorithms; files with one are plumbing.
+Files without an underscore are algorithms; files with one are plumbing.  All are Cython but ``fft``,
+``mec_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_winograd_matrices``, ``_fft_bound``).
 
-``_geometry``       every size by the paper's symbol, as a C struct
-``_patch``          the one copy that all lowerings share: a kernel row's worth of one image row
-``_lowered_rows``   which image rows a lowered matrix keeps, and where an output row finds its own
-``_blas``           row-major GEMM over ``scipy.linalg.cython_blas``; nobody else calls BLAS
-``_openmp``         what OpenMP says about threads
-``direct``          the definition, seven loops
-``im2col``          one row of the lowered matrix per output pixel, then one GEMM
-``im2col_blocked``  the same, a block of output pixels at a time
-``mec``             Algorithms 1 and 2 of the MEC paper
-``mec_banded``      MEC on a band of output rows at a time (ours)
-``direct_grad``     both gradients by their definition
-``im2col_grad``     both gradients through im2col's lowered matrix
-``mec_grad``        both gradients through MEC's
-``mec_conv_grad``   the input's gradient as a forward convolution, by MEC
-``pixel_gemm_grad`` both gradients without workspace
-==================  ==============================================================================
-=======
 ========================  ==============================================================================
 ``_geometry``             every size by the paper's symbol, as a C struct
 ``_patch``                the one copy that all lowerings share: a kernel row's worth of one image row
 ``_lowered_rows``         which image rows a lowered matrix keeps, and where an output row finds its own
+``_pieces``               how products are cut so that BLAS runs them fastest
+``_microkernel``          the inner loop of the algorithms without BLAS: a tile of sums in registers
 ``_winograd_transforms``  Winograd's one-dimensional transforms, straight-line arithmetic
 ``_winograd_matrices``    their matrices, exact, and the bound on rounding
 ``_fft_bound``            how far rounding takes what was computed by Fourier transforms
-``_blas``                 row-major GEMM over ``scipy.linalg.cython_blas``; nobody else calls BLAS
+``_blas``                 row-major GEMM over ``scipy.linalg.cython_blas``; no other kernel in Cython calls BLAS
 ``_openmp``               what OpenMP says about threads
 ``direct``                the definition, seven loops
 ``im2col``                one row of the lowered matrix per output pixel, then one GEMM
 ``im2col_blocked``        the same, a block of output pixels at a time
+``implicit_gemm``         the same matrix in packed blocks of a product of our own
 ``mec``                   Algorithms 1 and 2 of the MEC paper
 ``mec_banded``            MEC on a band of output rows at a time (ours)
+``mec_split``             MEC on tiles, all channels or a few at a time (ours)
+``mec_w``                 MEC's transposed twin: lowers vertically, slides horizontally (ours)
+``im2win``                the twin's lowered matrix, multiplied window by window
+``zero_copy``             products straight from the image: by pixel, by kernel row, pointwise
+``depthwise``             one input channel per group, no products
+``kn2row``                every tap times the whole image, then shifted sums
+``shift_gemm``            the same with sums that land where they belong (ours)
+``direct_blocked``        the definition, a tile of the output in registers
+``indirect``              pointers to pixels in place of what they point to
+``smm``                   planes of one channel times numbers of K
+``yaconv``                image rows times kernel rows, spilled where there is no place
 ``winograd``              fewer products, at points: F(2×2, 3×3), F(4×4, 3×3), F(6×6, 3×3)
 ``winograd_banded``       the same on a band of tiles at a time (ours)
 ``fft``                   products of spectra, by SciPy's transforms: whole images, lean, in tiles (Python)
+``direct_grad``           both gradients by their definition
+``im2col_grad``           both gradients through im2col's lowered matrix
+``mec_grad``              both gradients through MEC's
+``mec_conv_grad``         the input's gradient as a forward convolution, by MEC (Python)
+``pixel_gemm_grad``       both gradients without workspace
 ========================  ==============================================================================
 
 Every ``def`` in them is a stage that can be called from Python on its own: lessons stop between two
-stages and look at the lowered matrix.  None of them allocates: the caller hands in every array.
+stages and look at the lowered matrix.  The compiled ones allocate nothing: the caller hands in every array.
 """

@@ -4,7 +4,7 @@ BLAS is column-major: what we store row by row it reads as the transpose.  So th
 C = A·B is asked for as Cᵀ = Bᵀ·Aᵀ, the operands and their sizes changing places, and nothing is copied.
 
 The integer that BLAS counts in (32 bits in every SciPy wheel, 64 in some builds) is known here alone.
-Sizes arrive as ``Py_ssize_t``; :mod:`pymec.registry` has refused any that does not fit
+Sizes arrive as ``Py_ssize_t``; :mod:`pymec.families` has refused any that does not fit
 (:data:`BLAS_INT_MAX`) before a kernel starts.
 """
 

@@ -27,7 +27,8 @@ Workspace, in elements, S = 2·F_h·(⌊F_w/2⌋ + 1) being one spectrum:
 
 The grid F_h × F_w is that of the padded image, or of a tile, up to the next length that factors well; periodic
 correlation on it is already right wherever no tap wraps around.  Channels stay adjacent, as they are in x and in
-the kernel.  SciPy returns its results in arrays of its own, half a megabyte or eight planes at a time.
+the kernel.  What SciPy needs for its results is its own and not part of this: about three times
+half a megabyte, or three times the spectra of eight planes (of one, for ``run_lean``) where these are larger.
 
 Any stride, padding, dilation and number of groups, but a stride saves nothing: every position is computed, and
 those between are left out.  Rounding is relative to the norm of a plane, not of a patch
@@ -38,7 +39,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import product
 
 import numpy as np
 import scipy.fft
@@ -48,8 +50,13 @@ from pymec.shapes import ConvShape
 from pymec.threads import single_threaded_blas
 
 LIBRARY_BYTES = 512 * 1024
+"""Spectra that one call of SciPy returns together, unless fewer planes than ``together`` are larger."""
+
 LINE_CHANNELS = 8
-"""Spectra that one call of SciPy returns: as many bytes as this, or a cache line of adjacent channels."""
+"""Planes that are transformed together however large they are: a cache line of adjacent channels."""
+
+SMALL_WORK = 2**20
+"""Multiply-adds, or numbers to transform, below which one thread is faster than waking others."""
 
 Grid = tuple[int, int]
 
@@ -100,19 +107,25 @@ def spectra_of(workspace: NDArray, grid: Grid, *counts: tuple[int, int]) -> tupl
     return found, workspace
 
 
-def at_a_time(channels: int, grid: Grid, dtype: np.dtype) -> Iterator[slice]:
+def at_a_time(channels: int, grid: Grid, dtype: np.dtype, together: int = LINE_CHANNELS) -> Iterator[slice]:
     """Channels in portions that SciPy transforms in one call."""
-    step = max(LINE_CHANNELS, LIBRARY_BYTES // (spectrum_size(grid) * dtype.itemsize))
+    step = max(together, LIBRARY_BYTES // (spectrum_size(grid) * dtype.itemsize))
     return (slice(first, min(first + step, channels)) for first in range(0, channels, step))
 
 
 # Stage 1: planes to spectra ----------------------------------------------------------------------------
 
 
-def transform(planes: NDArray, X: NDArray, grid: Grid, n_threads: int = 1) -> None:
-    """X (F_h, F_w/2 + 1, c) from planes (h, w, c), which SciPy fills up with zeros."""
-    for c in at_a_time(planes.shape[2], grid, planes.dtype):
-        X[..., c] = scipy.fft.rfft2(planes[..., c], s=grid, axes=(0, 1), workers=n_threads)
+def spectra(planes: NDArray, grid: Grid, n_threads: int) -> NDArray:
+    """The spectra (F_h, F_w/2 + 1, c) of planes (h, w, c), in an array of SciPy's, which fills up with zeros."""
+    workers = n_threads if math.prod(grid) * planes.shape[2] >= SMALL_WORK else 1
+    return scipy.fft.rfft2(planes, s=grid, axes=(0, 1), workers=workers)
+
+
+def transform(planes: NDArray, X: NDArray, grid: Grid, n_threads: int = 1, together: int = LINE_CHANNELS) -> None:
+    """X (F_h, F_w/2 + 1, c) from planes (h, w, c)."""
+    for c in at_a_time(planes.shape[2], grid, planes.dtype, together):
+        X[..., c] = spectra(planes[..., c], grid, n_threads)
 
 
 def dilated(taps: NDArray, shape: ConvShape) -> NDArray:
@@ -135,9 +148,13 @@ def transform_kernel(kernel: NDArray, Q: NDArray, shape: ConvShape, grid: Grid, 
 # Stage 2: the sum over input channels ------------------------------------------------------------------
 
 
-def multiply(X: NDArray, Q: NDArray, Y: NDArray, groups: int = 1, n_threads: int = 1) -> None:
-    """Y (n × k_c) = X (n × i_c) · Q (i_c × k_c) for every frequency, group by group."""
+def multiply(
+    X: NDArray, Q: NDArray, Y: NDArray, groups: int = 1, n_threads: int = 1, pool: Executor | None = None
+) -> None:
+    """Y (n × k_c) = X (n × i_c) · Q (i_c × k_c) for every frequency, group by group; a pool has the threads."""
     i_cg, k_cg = Q.shape[2], Q.shape[3] // groups
+    if pool is None or Q.size * X.shape[2] < SMALL_WORK:
+        n_threads = 1
 
     def share(i: int) -> None:
         rows = slice(i * len(X) // n_threads, (i + 1) * len(X) // n_threads)
@@ -147,12 +164,10 @@ def multiply(X: NDArray, Q: NDArray, Y: NDArray, groups: int = 1, n_threads: int
                 m = slice(group * k_cg, (group + 1) * k_cg)
                 np.matmul(X[rows, :, :, c], Q[rows, :, :, m], out=Y[rows, :, :, m])
 
-    with single_threaded_blas("numpy"):
-        if n_threads == 1:
-            share(0)
-        else:
-            with ThreadPoolExecutor(n_threads) as pool:
-                list(pool.map(share, range(n_threads)))
+    if pool is None or n_threads == 1:
+        share(0)
+    else:
+        list(pool.map(share, range(n_threads)))
 
 
 # Stage 3: back -----------------------------------------------------------------------------------------
@@ -161,7 +176,8 @@ def multiply(X: NDArray, Q: NDArray, Y: NDArray, groups: int = 1, n_threads: int
 def transform_back(Y: NDArray, grid: Grid, n_threads: int = 1) -> Iterator[tuple[slice, NDArray]]:
     """The planes (F_h, F_w, c) of spectra (F_h, F_w/2 + 1, k_c), some output channels after the other."""
     for m in at_a_time(Y.shape[2], grid, Y.real.dtype):
-        yield m, scipy.fft.irfft2(Y[..., m], s=grid, axes=(0, 1), workers=n_threads)
+        workers = n_threads if Y[..., m].size >= SMALL_WORK else 1
+        yield m, scipy.fft.irfft2(Y[..., m], s=grid, axes=(0, 1), workers=workers)
 
 
 # Where outputs lie -------------------------------------------------------------------------------------
@@ -206,7 +222,7 @@ def on_plane(span: Span, s: int, grid: int) -> Iterator[tuple[slice, slice]]:
 # The four of them --------------------------------------------------------------------------------------
 
 
-def prepare(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int = 1, grid: Grid = (1, 1)) -> None:
+def prepare(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, grid: Grid) -> None:
     """All kernel spectra, for :func:`run` and the tiles."""
     (Q,), _ = spectra_of(prepared, grid, (shape.i_cg, shape.k_c))
     transform_kernel(kernel, Q, shape, grid, n_threads)
@@ -226,17 +242,23 @@ def run_tiles(
     (Q,), _ = spectra_of(prepared, grid, (s.i_cg, s.k_c))
     (X, Y), _ = spectra_of(workspace, grid, (images, s.i_c), (images, s.k_c))
     out.fill(0)
-    for first in range(0, s.i_n, images):
-        for vertical in tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h):
-            for horizontal in tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w):
-                for n in range(images):
-                    transform(x[first + n, vertical[0], horizontal[0]], X[:, :, n], grid, n_threads)
-                multiply(X, Q, Y, s.groups, n_threads)
-                for n in range(images):
-                    for m, planes in transform_back(Y[:, :, n], grid, n_threads):
-                        for y, f_h in on_plane(vertical, s.s_h, grid[0]):
-                            for z, f_w in on_plane(horizontal, s.s_w, grid[1]):
-                                out[first + n, y, z, m] += planes[f_h, f_w]
+    spans = list(
+        product(
+            range(0, s.i_n, max(images, 1)),
+            tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h),
+            tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w),
+        )
+    )
+    with single_threaded_blas("numpy"), ThreadPoolExecutor(n_threads) as pool:
+        for first, vertical, horizontal in spans:
+            for n in range(images):
+                transform(x[first + n, vertical[0], horizontal[0]], X[:, :, n], grid, n_threads)
+            multiply(X, Q, Y, s.groups, n_threads, pool)
+            for n in range(images):
+                for m, planes in transform_back(Y[:, :, n], grid, n_threads):
+                    for y, f_h in on_plane(vertical, s.s_h, grid[0]):
+                        for z, f_w in on_plane(horizontal, s.s_w, grid[1]):
+                            out[first + n, y, z, m] += planes[f_h, f_w]
 
 
 def run(
@@ -272,21 +294,21 @@ def run_lean(
     """One group of one image, one output channel at a time: kernel spectra are made again for each."""
     s = shape
     grid = grid or image_grid(s)
-    (X, product, Y), _ = spectra_of(workspace, grid, (1, s.i_cg), (1, 1), (1, 1))
+    (X, P, Y), _ = spectra_of(workspace, grid, (1, s.i_cg), (1, 1), (1, 1))
     (vertical,) = save_tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h)
     (horizontal,) = save_tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w)
     for n in range(s.i_n):
         for m in range(s.k_c):
             if m % s.k_cg == 0:
                 group = slice(m // s.k_cg * s.i_cg, (m // s.k_cg + 1) * s.i_cg)
-                transform(x[n, :, :, group], X[:, :, 0], grid, n_threads)
+                transform(x[n, :, :, group], X[:, :, 0], grid, n_threads, together=1)
             Y.fill(0)
-            for c in at_a_time(s.i_cg, grid, x.dtype):
-                planes = dilated(kernel[:, :, c, m], s)
-                Q = scipy.fft.rfft2(planes, s=grid, axes=(0, 1), workers=n_threads)
+            for c in at_a_time(s.i_cg, grid, x.dtype, together=1):
+                Q = spectra(dilated(kernel[:, :, c, m], s), grid, n_threads)
                 np.conjugate(Q, out=Q)
-                np.einsum("hwc,hwc->hw", X[:, :, 0, c], Q, out=product[..., 0, 0])
-                np.add(Y, product, out=Y)
+                np.einsum("hwc,hwc->hw", X[:, :, 0, c], Q, out=P[..., 0, 0])
+                np.add(Y, P, out=Y)
+                del Q  # before the next ones are there
             for _, plane in transform_back(Y[:, :, 0], grid, n_threads):
                 for y, f_h in on_plane(vertical, s.s_h, grid[0]):
                     for z, f_w in on_plane(horizontal, s.s_w, grid[1]):

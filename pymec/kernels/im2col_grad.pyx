@@ -14,7 +14,7 @@ L           (G, i_n, o_h, o_w, k_h, k_w, i_c/G)          lowered matrix, or its 
 ==========  ===========================================  ==========================================
 
 Workspace, in elements:  i_n·o_h·o_w·k_h·k_w·i_c
-(none for a 1×1 kernel with stride 1 and no padding, where I is L).
+(none for a 1×1 kernel with stride 1, no padding and one group, where I is L).
 
 Any stride, padding, dilation and number of groups.
 """

@@ -20,7 +20,7 @@ With G groups L is (G, i_n, o_w, r_h, k_w, i_c/G), the group outermost, and each
 
 Workspace, in elements:  |L| = i_n·o_w·r_h·k_w·i_c
 (``mec_vanilla``, an image at a time: |L|/i_n;  Solution A with i_n > 1: max(|L|, |O|), as L takes a copy of O;
-none for a 1×1 kernel with stride 1 and no padding, where I is its own lowered matrix).
+none for a 1×1 kernel with stride 1, no padding and one group, where I is its own lowered matrix).
 
 Any stride, padding, dilation and number of groups; it saves memory over im2col wherever
 output rows share image rows, so where k_h > s_h.

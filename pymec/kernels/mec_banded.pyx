@@ -15,7 +15,7 @@ out         (i_n, o_h, o_w, k_c)                   output O
 ==========  =====================================  ================================================
 
 Workspace, in elements:  slices·o_w·r_b·k_w·i_c/G, slices <= n_threads, where r_b, the image rows that a
-band of b output rows reads, is (b-1)·s_h + k_h without dilation (as many of those as lie in the image).
+band of b output rows reads, is (b-1)·min(s_h, k_h) + k_h without dilation (as many of those as lie in the image).
 
 Any stride, padding, dilation and number of groups.
 """

@@ -15,7 +15,7 @@ L           (G, i_n, o_w, r_h, k_w, i_c/G)                      lowered matrix, 
 ==========  ==================================================  =============================================
 
 Workspace, in elements:  i_n·o_w·r_h·k_w·i_c
-(none for a 1×1 kernel with stride 1 and no padding, where I is L);  for the input's gradient |K| more,
+(none for a 1×1 kernel with stride 1, no padding and one group, where I is L);  for the input's gradient |K| more,
 Kᵀ, which a plan keeps.
 
 Any stride, padding, dilation and number of groups.
