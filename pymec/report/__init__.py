@@ -43,7 +43,6 @@ TELLING = (
     "kn2row_aa",
     "indirect",
     "direct_blocked",
-    "winograd_f2",
     "winograd_f4",
     "winograd_f4_banded",
     "fft",

@@ -31,13 +31,16 @@ from pymec.show_versions import versions
 Progress = Callable[[str, str, int, int], None]
 """``progress(layer, what, done, total)``, called before each step; ``done == total`` after the last."""
 
-BUDGET_SECONDS = 0.4
+BUDGET_SECONDS = 0.25
 """What the repeats of one cell's timing may take together."""
 
 MEASURED_AT_ONCE = 2
 """Processes that measure memory at the same time; the largest cells take a gigabyte each."""
 
 FEWEST_REPEATS, MOST_REPEATS = 3, 100
+
+MOST_SECONDS = 1.0
+"""After these a cell has fewer repeats than the fewest."""
 
 
 def collect(
@@ -161,9 +164,10 @@ def check(result: NDArray, exact: NDArray, bound: NDArray) -> Check:
 
 
 def time_in_turns(calls: dict[str, Callable[[], object]], budget: float = BUDGET_SECONDS) -> dict[str, Timing]:
-    """Time calls in turns, so that a machine that warms up or gets busy does it to all of them alike."""
-    for call in calls.values():
-        call()  # the warm-up
+    """Time calls in turns, so that a machine that warms up or gets busy does it to all of them alike.
+
+    There is no warm-up: every call was made before, to be checked.  The slowest are not repeated.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     running = dict(calls)
     while running:
@@ -171,8 +175,8 @@ def time_in_turns(calls: dict[str, Callable[[], object]], budget: float = BUDGET
             start = time.perf_counter()
             call()
             seconds[name].append(time.perf_counter() - start)
-            n = len(seconds[name])
-            if n >= MOST_REPEATS or (n >= FEWEST_REPEATS and sum(seconds[name]) >= budget):
+            n, spent = len(seconds[name]), sum(seconds[name])
+            if n >= MOST_REPEATS or (n >= FEWEST_REPEATS and spent >= budget) or spent >= MOST_SECONDS:
                 del running[name]
     return {
         name: Timing(fastest=min(each), median=statistics.median(each), repeats=len(each))
