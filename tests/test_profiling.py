@@ -338,3 +338,61 @@ def test_atlas_times_no_wrong_answer(load):
     problem.expected += 1e-3
     with pytest.raises(SystemExit, match="wrong answer: conv2d by direct"):
         problem.calls(1)
+
+
+# compare.py ---------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_compare_with_numpy(tmp_path):
+    path, figure = tmp_path / "compare.json", tmp_path / "compare.svg"
+    chosen = (
+        "--layers",
+        "cv12",
+        "--threads",
+        "1",
+        "--peers",
+        "numpy im2col,ncnn",
+        "--algorithms",
+        "mec,depthwise",
+    )
+    done = run("compare.py", *chosen, "--seconds", "0.02", "--json", path, "--figure", figure)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(path.read_text())
+    names = {"FMA limit", "pymec conv2d", "pymec plan", "pymec plan, fast", "pymec mec", "numpy im2col"}
+    assert {record["contender"] for record in found["records"]} - {"ncnn"} == names
+    assert all(record["right"] and record["error"] < 1e-4 for record in found["records"])
+    assert "pip install ncnn" in done.stdout or importlib.util.find_spec("ncnn")
+    rates = {r["contender"]: 1e-9 * r["flops"] / r["best"] for r in found["records"]}
+    best_first = done.stdout.split("by the median call")[0]
+    assert table_rows(best_first)["pymec mec"] == [f"{rates['pymec mec']:.0f}"]
+    assert f"÷ the machine's limit: geometric mean {rates['pymec mec'] / rates['FMA limit']:.2f}" in done.stdout
+    assert figure.read_text().startswith("<?xml")
+
+
+@needs_fast_build
+def test_compare_times_no_wrong_answer(load, monkeypatch):
+    compare, peers = load("compare"), load("_peers")
+
+    def wrong(s, x, kernel, n_threads):
+        return peers.Call(lambda: np.zeros(s.output_shape, np.float32), np.asarray)
+
+    monkeypatch.setitem(compare.PEERS, "wrong", (wrong, ""))
+    monkeypatch.setattr(compare.os, "sched_setaffinity", lambda *_: None)  # this process is to keep its CPUs
+    job = {"layer": "cv12", "i_n": 1, "n_threads": 1, "algorithms": [], "peers": ["wrong"]}
+    found = compare.measure({**job, "seconds": 0.01, "longest": 1.0, "patience": 1, "share": 0.5})
+    (record,) = (record for record in found["records"] if record["contender"] == "wrong")
+    assert not record["right"]
+    assert record["calls"] == 0
+
+
+@needs_fast_build
+def test_the_machines_limit_is_reached_by_multiply_adds():
+    from pymec.kernels import _peak
+
+    for dtype in ("float32", "float64"):
+        results = np.zeros((2, 64), dtype)
+        _peak.run(results, 1000, 2)
+        np.testing.assert_array_equal(results[:, 0], 96)
+    with pytest.raises(ValueError, match="results must have 2 rows of 64, got 1 × 64"):
+        _peak.run(np.zeros((1, 64)), 10, 2)

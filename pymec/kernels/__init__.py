@@ -14,6 +14,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_fft_bound``            how far rounding takes what was computed by Fourier transforms
 ``_blas``                 row-major GEMM over ``scipy.linalg.cython_blas``; no other kernel in Cython calls BLAS
 ``_openmp``               what OpenMP says about threads
+``_peak``                 the most multiply-adds a second that the CPU can do: what speeds are compared with
 ``direct``                the definition, seven loops
 ``im2col``                one row of the lowered matrix per output pixel, then one GEMM
 ``im2col_blocked``        the same, a block of output pixels at a time

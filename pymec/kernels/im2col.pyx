@@ -14,8 +14,8 @@ out         (i_n, o_h, o_w, k_c)                         output O
 ==========  ===========================================  ==========================================
 
 Workspace, in elements:  i_n·o_h·o_w·k_h·k_w·i_c
-(``im2col_per_image`` reuses that of one image: o_h·o_w·k_h·k_w·i_c;  none for a 1×1 kernel with stride 1, one group
-and no padding, where I is its own lowered matrix).
+(``im2col_per_image`` reuses that of one image: o_h·o_w·k_h·k_w·i_c;  none for a 1×1 kernel with stride
+1, no padding and one group, where I is its own lowered matrix).
 
 Any stride, padding, dilation and number of groups.  The product is one big GEMM per group.  Threads share
 its rows (or its columns, if these are more) with BLAS at one thread each: letting OpenBLAS run its own

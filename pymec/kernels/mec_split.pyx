@@ -17,8 +17,8 @@ out         (i_n, o_h, o_w, k_c)                       output O
 ==========  =========================================  ==================================================
 
 Workspace, in elements:  slices·w_b·r_b·k_w·i_c/G  or  slices·c_b·w_b·r_b·k_w, slices <= n_threads, where r_b,
-the image rows that a band of b output rows reads, is (b-1)·min(s_h, k_h) + k_h without dilation.  The smallest is the
-k_h·k_w elements of one channel under one output pixel.
+the image rows that a band of b output rows reads, is (b-1)·min(s_h, k_h) + k_h without dilation.  The smallest is
+the k_h·k_w elements of one channel under one output pixel.
 
 Any stride, padding, dilation and number of groups.  Channel by channel the sums are k_h·k_w long and O is read
 and written for each: that is the price of the smallest workspace.
