@@ -372,3 +372,10 @@ def test_terminal_shows_what_was_found(monkeypatch, capsys, tmp_path):
     assert "2 of 2 cells agree to the byte, 2 of 2 are within rounding" in captured.out
     assert max(map(len, captured.out.splitlines())) <= 100
     assert "[0/4] cv12" in captured.err
+
+
+def test_the_page_of_an_algorithm_says_what_its_bytes_grow_with():
+    names = registry.names()
+    run = run_of(dict.fromkeys(names, 1000))
+    for name in names:
+        assert page.ORDERS[registry.get(name).order].split("'")[0] in page.render_algorithm(run, name)

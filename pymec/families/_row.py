@@ -28,6 +28,17 @@ class Schedule:
     prepared: int = 0
 
 
+ORDERS = {
+    "none": "nothing: there is none",
+    "bounded": "a tile, whose size is chosen",
+    "plane": "the pixels of an image, not the kernel",
+    "k": "one of the kernel's extents",
+    "k²": "both of the kernel's extents",
+    "transform": "what the input and the kernel are transformed to",
+}
+"""What a workspace may grow with, by the word that the table has for it."""
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """A row of the table.
@@ -36,9 +47,8 @@ class Algorithm:
     ----------
     name, idea, source, formula : str
         What it is called, does, comes from; its workspace in elements, in the paper's symbols.
-    order : {"none", "bounded", "plane", "k", "k²", "transform"}
-        How the workspace grows: not at all, with a chosen tile, with the pixels of an image but not with the
-        kernel, with one or both kernel extents, with what the input and the kernel are transformed to.
+    order : str
+        What the workspace grows with: a key of :data:`ORDERS`.
     ours : bool
         Whether it goes beyond what its source describes.
     unsupported : callable

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pymec import registry
+from pymec.families._row import ORDERS
 from pymec.report import figures, plots
 from pymec.report.picture import CREDIT, Activations, activation_jpeg, photograph_jpeg
 from pymec.report.records import Run
@@ -64,7 +65,7 @@ def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> 
 def render_algorithm(run: Run, algorithm: str) -> str:
     """The page of one algorithm: what it is, and its numbers on every layer of the run."""
     row = registry.get(algorithm)
-    return _environment().get_template("algorithm.html").render(run=run, row=row, css=_css())
+    return _environment().get_template("algorithm.html").render(run=run, row=row, orders=ORDERS, css=_css())
 
 
 def _environment() -> Environment:
