@@ -41,6 +41,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -92,7 +93,7 @@ def spectrum_size(grid: Grid) -> int:
 
 
 def spectra_of(workspace: NDArray, grid: Grid, *counts: tuple[int, int]) -> tuple[list[NDArray], NDArray]:
-    """Cut arrays (F_h, F_w/2 + 1, *count) of spectra off the front of a workspace; give them and what is left.
+    """Cut arrays (F_h, F_w/2 + 1, ...) of spectra off the front of a workspace; give them and what is left.
 
     A complex number needs no more alignment than its real part, so any workspace of the right dtype will do.
     """
@@ -182,8 +183,13 @@ def transform_back(Y: NDArray, grid: Grid, n_threads: int = 1) -> Iterator[tuple
 
 # Where outputs lie -------------------------------------------------------------------------------------
 
-Span = tuple[slice, slice, int]
-"""Along one axis: inputs of a tile, the outputs made of it, and where in its plane the first of these lies."""
+
+class Span(NamedTuple):
+    """Along one axis: inputs of a tile, the outputs made of it, and where in its plane the first of these lies."""
+
+    inputs: slice
+    outputs: slice
+    start: int
 
 
 def save_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Span]:
@@ -193,7 +199,7 @@ def save_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Sp
         start = y * s - p
         first, end = max(start, 0), min(start + grid, i)
         if first < end:  # otherwise all of it lies on padding
-            yield slice(first, end), slice(y, min(y + step, o)), start - first
+            yield Span(slice(first, end), slice(y, min(y + step, o)), start - first)
 
 
 def add_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Span]:
@@ -204,7 +210,7 @@ def add_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Spa
         first = max(0, -(-(h + p - (e - 1)) // s))
         last = min(o - 1, (end - 1 + p) // s)
         if first <= last:
-            yield slice(h, end), slice(first, last + 1), first * s - p - h
+            yield Span(slice(h, end), slice(first, last + 1), first * s - p - h)
 
 
 def on_plane(span: Span, s: int, grid: int) -> Iterator[tuple[slice, slice]]:
@@ -252,7 +258,7 @@ def run_tiles(
     with single_threaded_blas("numpy"), ThreadPoolExecutor(n_threads) as pool:
         for first, vertical, horizontal in spans:
             for n in range(images):
-                transform(x[first + n, vertical[0], horizontal[0]], X[:, :, n], grid, n_threads)
+                transform(x[first + n, vertical.inputs, horizontal.inputs], X[:, :, n], grid, n_threads)
             multiply(X, Q, Y, s.groups, n_threads, pool)
             for n in range(images):
                 for m, planes in transform_back(Y[:, :, n], grid, n_threads):
