@@ -1,7 +1,8 @@
 """The kernels: one algorithm family per file, read top to bottom.
 
 Files without an underscore are algorithms; files with one are plumbing.  All are Cython but ``fft``,
-``mec_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_winograd_matrices``, ``_fft_bound``).
+``mec_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_winograd_matrices``, ``_fft_tiles``,
+``_fft_bound``).
 
 ========================  ==============================================================================
 ``_geometry``             every size by the paper's symbol, as a C struct
@@ -11,6 +12,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_microkernel``          the inner loop of the algorithms without BLAS: a tile of sums in registers
 ``_winograd_transforms``  Winograd's one-dimensional transforms, straight-line arithmetic
 ``_winograd_matrices``    their matrices, exact, and the bound on rounding
+``_fft_tiles``            the grids and tiles of Fourier transforms, and the outputs that each tile gives
 ``_fft_bound``            how far rounding takes what was computed by Fourier transforms
 ``_blas``                 row-major GEMM over ``scipy.linalg.cython_blas``; no other kernel in Cython calls BLAS
 ``_openmp``               what OpenMP says about threads

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.fft import image_grid, tile_grid
+from pymec.kernels._fft_tiles import image_grid, tile_grid
 from pymec.shapes import ConvShape
 
 

@@ -41,12 +41,12 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from pymec.kernels._fft_tiles import Grid, Span, add_tiles, image_grid, on_plane, save_tiles, tile_grid
 from pymec.shapes import ConvShape
 from pymec.threads import single_threaded_blas
 
@@ -59,32 +59,8 @@ LINE_CHANNELS = 8
 SMALL_WORK = 2**20
 """Multiply-adds, or numbers to transform, below which one thread is faster than waking others."""
 
-Grid = tuple[int, int]
 
-
-# Grids and sizes ---------------------------------------------------------------------------------------
-
-
-def fast_length(extent: int) -> int:
-    """The next length with no prime factor above 5."""
-    return scipy.fft.next_fast_len(extent, real=True)
-
-
-def image_grid(shape: ConvShape) -> Grid:
-    """F_h × F_w for the whole padded image."""
-    return fast_length(shape.i_h + shape.p_t + shape.p_b), fast_length(shape.i_w + shape.p_l + shape.p_r)
-
-
-def tile_grid(shape: ConvShape) -> Grid:
-    """F_h × F_w for a tile: about three times the kernel's extent, at least 16, at most what the image takes."""
-
-    def length(extent: int, image: int) -> int:
-        return fast_length(min(max(3 * extent - 1, 16), image + extent - 1))
-
-    return (
-        length(shape.e_h, shape.i_h + shape.p_t + shape.p_b),
-        length(shape.e_w, shape.i_w + shape.p_l + shape.p_r),
-    )
+# Sizes ------------------------------------------------------------------------------------------------
 
 
 def spectrum_size(grid: Grid) -> int:
@@ -179,50 +155,6 @@ def transform_back(Y: NDArray, grid: Grid, n_threads: int = 1) -> Iterator[tuple
     for m in at_a_time(Y.shape[2], grid, Y.real.dtype):
         workers = n_threads if Y[..., m].size >= SMALL_WORK else 1
         yield m, scipy.fft.irfft2(Y[..., m], s=grid, axes=(0, 1), workers=workers)
-
-
-# Where outputs lie -------------------------------------------------------------------------------------
-
-
-class Span(NamedTuple):
-    """Along one axis: inputs of a tile, the outputs made of it, and where in its plane the first of these lies."""
-
-    inputs: slice
-    outputs: slice
-    start: int
-
-
-def save_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Span]:
-    """Tiles of the input that overlap by the kernel's extent; what has wrapped around is not looked at."""
-    step = (grid - e) // s + 1  # outputs of a tile without wrapping
-    for y in range(0, o, step):
-        start = y * s - p
-        first, end = max(start, 0), min(start + grid, i)
-        if first < end:  # otherwise all of it lies on padding
-            yield Span(slice(first, end), slice(y, min(y + step, o)), start - first)
-
-
-def add_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Span]:
-    """Tiles of the input that do not overlap; their outputs do, and are added up.  Padding is never looked at."""
-    step = grid - e + 1  # of a tile: nothing wraps but zeros
-    for h in range(0, i, step):
-        end = min(h + step, i)
-        first = max(0, -(-(h + p - (e - 1)) // s))
-        last = min(o - 1, (end - 1 + p) // s)
-        if first <= last:
-            yield Span(slice(h, end), slice(first, last + 1), first * s - p - h)
-
-
-def on_plane(span: Span, s: int, grid: int) -> Iterator[tuple[slice, slice]]:
-    """A span's outputs and their positions in the plane, which is a circle: those before 0 lie at its end."""
-    _, outputs, start = span
-    wrapped = min(max(-(start // s), 0), outputs.stop - outputs.start)
-    middle = outputs.start + wrapped
-    if wrapped:
-        yield slice(outputs.start, middle), slice(grid + start, grid + start + (wrapped - 1) * s + 1, s)
-    if middle < outputs.stop:
-        start += wrapped * s
-        yield slice(middle, outputs.stop), slice(start, start + (outputs.stop - middle - 1) * s + 1, s)
 
 
 # The four of them --------------------------------------------------------------------------------------
