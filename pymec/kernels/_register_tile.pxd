@@ -1,0 +1,29 @@
+# A product of a few pixels with a line of channels, its sums in registers: what multiplies without BLAS.
+#
+# A pixel is a pointer to its channels, and the pixels of a tile may lie anywhere: a tile goes on from the end of one
+# row to the start of the next, and a pixel on padding is a pointer to zeros.
+
+from cython cimport floating
+
+cdef enum:
+    MOST_PIXELS = 12
+    MOST_SUMS = 384   # 12 pixels by 32 channels
+    TAPS = 49         # runs of adjacent numbers that one call takes from each pixel: all taps of a 7×7 kernel
+    POINTERS = 588    # TAPS * MOST_PIXELS, written out: with all its checks on, Cython multiplies no constants here
+
+
+cdef struct Tile:
+    Py_ssize_t pixels     # the most that a call takes, or those that this one does
+    Py_ssize_t least      # and the fewest
+    Py_ssize_t channels
+
+
+cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
+
+cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil
+
+cdef void multiply_tile(
+    const Tile* tile, const floating** pixel, Py_ssize_t taps, Py_ssize_t length,
+    const floating* K, Py_ssize_t ldk,
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+) noexcept nogil
