@@ -22,6 +22,7 @@ def conv2d(
     padding: Padding = 0,
     dilation: Pair = 1,
     groups: int = 1,
+    activation: str | None = None,
     layout: str = "NHWC",
     algorithm: str = "auto",
     accuracy: str = "exact",
@@ -49,6 +50,8 @@ def conv2d(
         gives o = ceil(i / s), the odd zero at the end as in JAX and ONNX's SAME_UPPER.
     groups : int
         Input and output channels are split into so many independent convolutions.
+    activation : {None, "relu"}
+        What is done to each output before it is written: nothing, or 0 in the place of what is below it.
     layout : {"NHWC", "NCHW"}
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there.
     algorithm : str
@@ -99,7 +102,7 @@ def conv2d(
     )  # fmt: skip
     limit = planning.parse_bytes("workspace_limit", workspace_limit)
     recipe = planning.recipe(shape, algorithm, accuracy, limit, n_threads)
-    return execute(recipe, x, kernel, bias, out, workspace)
+    return execute(recipe, x, kernel, bias, out, workspace, activation=activation)
 
 
 def conv2d_input_grad(

@@ -69,14 +69,26 @@ class Recipe:
         return checked(operand.name, value, self.shape, self.extents[operand.role], partner)
 
 
+ACTIVATIONS = (None, "relu")
+
+
 def execute(
-    recipe: Recipe, first: Any, second: Any, bias: Any, out: Any, workspace: Any, prepared: NDArray | None = None
+    recipe: Recipe,
+    first: Any,
+    second: Any,
+    bias: Any,
+    out: Any,
+    workspace: Any,
+    prepared: NDArray | None = None,
+    activation: str | None = None,
 ) -> NDArray:
     """Check the arrays, allocate what was not given, run the kernel, return ``out``.
 
     ``first`` and ``second`` are the operands that ``recipe.operation`` names; ``prepared`` is what
     :meth:`Recipe.prepare` wrote, if the caller kept it.
     """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be None or 'relu', got {activation!r}")
     recipe = recipe.here()
     shape, row, operation = recipe.shape, recipe.algorithm, recipe.operation
     needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)
@@ -114,10 +126,15 @@ def execute(
                 prepared, scratch = np.split(scratch, [recipe.schedule.prepared])
                 recipe.prepare(second, prepared)
             options = {**options, "prepared": prepared}
+        if row.finishes:
+            options = {**options, "bias": bias, "relu": activation == "relu"}
         row.run(first, second, inner_out, scratch, shape, recipe.n_threads, **options)
-    if bias is not None:
+    if not row.finishes:
         with np.errstate(all="ignore"):  # as in the kernels: infinities are results, not errors
-            np.add(inner_out, bias, out=inner_out)
+            if bias is not None:
+                np.add(inner_out, bias, out=inner_out)
+            if activation == "relu":
+                np.maximum(inner_out, 0, out=inner_out)
     if inner_out is not out:
         layouts.leave(inner_out, out, operation.result)
     return out

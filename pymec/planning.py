@@ -15,6 +15,7 @@ import numpy as np
 from pymec import layouts, registry, threads
 from pymec.execution import Recipe
 from pymec.families._row import SLICE_BYTES
+from pymec.kernels._tile_cut import fast_tiles
 from pymec.kernels.mec import T_CUT, choose_solution
 from pymec.operations import CONV2D, Operation, operation_named
 from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
@@ -44,20 +45,30 @@ def recipe(
     limit: int | None,
     n_threads: int | None,
     operation: Operation = CONV2D,
+    planned: bool = False,
 ) -> Recipe:
-    """Choose the algorithm, its threads and its workspace; raise if it can't be done within ``limit`` bytes."""
+    """Choose the algorithm, its threads and its workspace; raise if it can't be done within ``limit`` bytes.
+
+    ``planned`` is whether the kernel will be prepared once and used often.
+    """
     # The number of threads on offer may change between two calls, and a look-up takes True for 1.
     threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
     if not isinstance(algorithm, str):
         registry.get(algorithm, operation.name)
     if not isinstance(accuracy, str):
         raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
-    return cached_recipe(shape, algorithm, accuracy, limit, threads_used, operation)
+    return cached_recipe(shape, algorithm, accuracy, limit, threads_used, operation, planned)
 
 
 @lru_cache(maxsize=256)
 def cached_recipe(
-    shape: ConvShape, algorithm: str, accuracy: str, limit: int | None, n_threads: int, operation: Operation
+    shape: ConvShape,
+    algorithm: str,
+    accuracy: str,
+    limit: int | None,
+    n_threads: int,
+    operation: Operation,
+    planned: bool,
 ) -> Recipe:
     """:func:`recipe` for arguments that are checked."""
     if accuracy not in ACCURACIES:
@@ -72,7 +83,7 @@ def cached_recipe(
                 f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads, operation)}"
             )
         return made
-    order = _AUTO_ORDERS[operation.name](shape, n_threads)
+    order = _AUTO_ORDERS[operation.name](shape, n_threads, planned)
     if accuracy == "fast" and operation is CONV2D and _winograd_pays(shape):
         order = "winograd_f4_banded", *order
     for name in order:
@@ -87,8 +98,23 @@ def cached_recipe(
     )
 
 
-def _auto_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
+def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
+
+    Register tiles are the fastest without a byte of workspace (``profiling/README.md``), wherever a group has a line
+    of output channels for them and the CPU has registers enough; a plan re-lays K for them.
+    Elsewhere products of BLAS are, as :func:`_blas_order` says.
+    """
+    blas = _blas_order(shape, n_threads)
+    if shape.i_cg == shape.k_cg == 1:
+        return "depthwise", *blas
+    if not fast_tiles(shape):
+        return blas
+    return ("direct_panels", "direct_blocked") if planned else ("direct_blocked",)
+
+
+def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
+    """The algorithms that multiply by BLAS, in the order in which "auto" tries them.
 
     ``mec_banded`` is as fast as ``mec`` almost everywhere (``profiling/README.md``) in a fraction of the
     memory.  Where a band of a single output row is too wide for the cache, ``mec_column_split`` comes before it,
@@ -117,12 +143,12 @@ def _winograd_pays(shape: ConvShape) -> bool:
     return channels and shape.i_n * -(-shape.o_h // 4) * -(-shape.o_w // 4) >= WINOGRAD_TILES
 
 
-def _input_grad_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
+def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """MEC through L, which was the fastest of them almost everywhere; without room, no workspace at all."""
     return "mec", "pixel_gemm", "direct"
 
 
-def _kernel_grad_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
+def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """No workspace where a tap has channels enough for a good product; MEC where it hasn't."""
     if shape.i_cg >= MANY_CHANNELS:
         return "pixel_gemm", "direct"

@@ -68,16 +68,20 @@ class ConvPlan:
         self._kernel = kernel
         return self
 
-    def __call__(self, x: Any, bias: Any = None, *, out: Any = None, workspace: Any = None) -> NDArray:
+    def __call__(
+        self, x: Any, bias: Any = None, *, activation: str | None = None, out: Any = None, workspace: Any = None
+    ) -> NDArray:
         """Convolve ``x``, which has the shape and dtype the plan was made for; see :func:`pymec.conv2d`.
 
-        A plan of the input's gradient takes ``grad_out`` in the place of ``x``, and no bias.
+        A plan of the input's gradient takes ``grad_out`` in the place of ``x``, and neither bias nor activation.
         """
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
-        if bias is not None and self._recipe.operation is not CONV2D:
-            raise ValueError("bias must be None: the gradient with respect to the input has none")
-        return execute(self._recipe, x, self._kernel, bias, out, workspace, self._prepared)
+        if self._recipe.operation is not CONV2D:
+            for name, value in (("bias", bias), ("activation", activation)):
+                if value is not None:
+                    raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
+        return execute(self._recipe, x, self._kernel, bias, out, workspace, self._prepared, activation)
 
     def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
         """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
@@ -170,7 +174,7 @@ def plan(
             "operation must be 'conv2d' or 'conv2d_input_grad': a plan keeps a kernel, and the kernel's gradient "
             "reads none; call pymec.conv2d_kernel_grad, or ConvPlan.forward_saved"
         )
-    made = planning.recipe(shape, algorithm, accuracy, limit, n_threads, wanted)
+    made = planning.recipe(shape, algorithm, accuracy, limit, n_threads, wanted, planned=True)
     if tune:
         made = _fastest(shape, wanted, accuracy, limit, made.n_threads) or made
     return ConvPlan(made)

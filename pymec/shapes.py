@@ -207,9 +207,12 @@ class ConvShape:
     @cached_property
     def is_pointwise(self) -> bool:
         """Whether the input is its own lowered matrix: 1×1, stride 1, no padding, one group."""
-        return self.k_h == self.k_w == self.s_h == self.s_w == self.groups == 1 and not any(
-            (self.p_t, self.p_b, self.p_l, self.p_r)
-        )
+        return self.k_h == self.k_w == self.s_h == self.s_w == self.groups == 1 and not self.is_padded
+
+    @cached_property
+    def is_padded(self) -> bool:
+        """Whether there is padding on any side."""
+        return any((self.p_t, self.p_b, self.p_l, self.p_r))
 
     @cached_property
     def im2col_size(self) -> int:

@@ -63,6 +63,9 @@ class Algorithm:
         ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
     uses_blas : bool
         Whether BLAS must be held to one thread while it runs.
+    finishes : bool
+        Whether ``run`` takes ``bias=`` and ``relu=`` and gives each output its last value in the write it makes
+        anyway; for others they are a pass of their own.
     accuracy : {"exact", "fast"}
         "exact" adds up the very products of the definition; "fast" computes with others (Winograd, FFT).
     bound : str
@@ -81,6 +84,7 @@ class Algorithm:
     run: Callable[..., None]
     prepare: Callable[..., None] | None = None
     uses_blas: bool = True
+    finishes: bool = False
     ours: bool = False
     accuracy: str = "exact"
     bound: str = "(k_h·k_w·i_c/G + 1)·u·Σ|I·K|"

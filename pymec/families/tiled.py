@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, no_workspace, thread_slices
+from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, thread_slices
+from numpy.typing import NDArray
+
 from pymec.kernels import direct_blocked, indirect, smm, yaconv
+from pymec.kernels._tile_cut import tile_cut
 from pymec.shapes import ConvShape
 
 _INDIRECT = "Dukhan, The Indirect Convolution Algorithm, 2019"
+
+
+_DIRECT = (
+    "Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures, SC 2018, and "
+    "Zhang, Franchetti & Low, High Performance Zero-Memory Overhead Direct Convolutions, ICML 2018"
+)
+
+
+def _direct_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(0, {"cut": tile_cut(shape, n_threads, in_panels=False)})
+
+
+def _direct_panels(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    size = direct_blocked.panels_size(shape)
+    return Schedule(size, {"cut": tile_cut(shape, n_threads, in_panels=True)}, prepared=size)
+
+
+def _pack(kernel: NDArray, panels: NDArray, shape: ConvShape, n_threads: int, cut: object) -> None:
+    direct_blocked.pack(kernel, panels, shape, n_threads)
 
 
 def _offsets_limit(shape: ConvShape) -> str | None:
@@ -57,18 +79,29 @@ def _yaconv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 ROWS = (
     Algorithm(
         name="direct_blocked",
-        idea="the definition, six pixels and sixteen channels at a time in registers",
-        source=(
-            "after Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD "
-            "Architectures, SC 2018, and Zhang, Franchetti & Low, High Performance Zero-Memory Overhead Direct "
-            "Convolutions, ICML 2018"
-        ),
+        idea="the definition, a dozen pixels and a line of channels at a time in registers",
+        source=f"after {_DIRECT}",
         formula="0",
         order="none",
         unsupported=any_shape,
-        schedule=no_workspace,
+        schedule=_direct_blocked,
         run=direct_blocked.run,
         uses_blas=False,
+        finishes=True,
+    ),
+    Algorithm(
+        name="direct_panels",
+        idea="direct_blocked with K re-laid once, so that what a tile reads of it is one piece of memory",
+        source=f"ours, after {_DIRECT}",
+        formula="⌈k_c/(G·m_b)⌉·m_b·k_h·k_w·i_c + 64/itemsize, kept by a plan",
+        order="k²",
+        unsupported=any_shape,
+        schedule=_direct_panels,
+        run=direct_blocked.run,
+        prepare=_pack,
+        uses_blas=False,
+        ours=True,
+        finishes=True,
     ),
     Algorithm(
         name="indirect",

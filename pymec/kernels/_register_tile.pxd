@@ -8,8 +8,6 @@ from cython cimport floating
 cdef enum:
     MOST_PIXELS = 12
     MOST_SUMS = 384   # 12 pixels by 32 channels
-    TAPS = 49         # runs of adjacent numbers that one call takes from each pixel: all taps of a 7×7 kernel
-    POINTERS = 588    # TAPS * MOST_PIXELS, written out: with all its checks on, Cython multiplies no constants here
 
 
 cdef struct Tile:

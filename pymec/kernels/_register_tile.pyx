@@ -85,6 +85,12 @@ cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
     return Tile(6 if has_narrow else 4, 4, 64 / itemsize)
 
 
+def tile_for(Py_ssize_t channels, Py_ssize_t itemsize):
+    """The most pixels and the channels of the tile that a group of so many output channels gets on this CPU."""
+    cdef Tile tile = widest_tile(channels, itemsize)
+    return tile.pixels, tile.channels
+
+
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil:
     """How many pixels the next tile takes, if so many are left: all alike, and even, so that few are in vain."""
     cdef Py_ssize_t tiles = (left + widest.pixels - 1) / widest.pixels

@@ -17,7 +17,8 @@ panels      (G, B, k_h, k_w, i_c/G, m_b)        or K re-laid in B = ⌈k_c/(G·m
 out         (i_n, o_h, o_w, k_c)                output O, written in tiles of o_b pixels by m_b channels
 ==========  ==================================  =========================================================
 
-Workspace, in elements:  0 for ``direct_blocked``; G·B·m_b·k_h·k_w·i_c/G, the panels, for ``direct_panels``
+Workspace, in elements:  0 for ``direct_blocked``; for ``direct_panels`` the panels and a cache line for their
+alignment, G·B·m_b·k_h·k_w·i_c/G + 64/itemsize
 
 Tiles are those of :mod:`pymec.kernels._register_tile`, up to 12×32.  The last panel of a group reaches back over the
 one before it, so that it has m_b channels, too.  Any stride, padding, dilation and number of groups.  Taps on padding
@@ -29,26 +30,17 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels._patch cimport copy
-from pymec.kernels._register_tile cimport (
-    MOST_PIXELS, MOST_SUMS, POINTERS, TAPS, Tile, multiply_tile, pixels_of_tile, widest_tile,
+from pymec.kernels._patch cimport copy, zero
+from pymec.kernels._pixels cimport (
+    POINTERS, RUNS, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, next_chunk, place_pixels, point_at_chunk, zeros,
 )
+from pymec.kernels._register_tile cimport MOST_SUMS, Tile, multiply_tile, pixels_of_tile, widest_tile
+
+from pymec.kernels._tile_cut import tile_cut
+
 
 cdef enum:
-    ZEROS = 512  # input channels of padding that one call of the inner loop reads
-
-cdef double zeros[ZEROS]  # never written: the zeros that a C compiler puts into static arrays
-
-
-cdef struct Cursor:
-    Py_ssize_t n, y, x     # an output pixel
-
-
-cdef struct Pixels:                    # the output pixels of a tile
-    Py_ssize_t top[MOST_PIXELS]        # where tap (0, 0) lies in the image; negative on padding
-    Py_ssize_t left[MOST_PIXELS]
-    Py_ssize_t offset[MOST_PIXELS]     # and in the array: elements from I's first one
-    bint inside                        # whether all taps of all of them lie in images
+    CACHE_LINE = 64        # bytes
 
 
 cdef struct Lines:         # where K's lines are
@@ -58,8 +50,14 @@ cdef struct Lines:         # where K's lines are
 
 cdef struct Cut:           # how the work is cut
     Py_ssize_t channel_shares          # threads that share the panels; the others share the pixels
-    Py_ssize_t pixels                  # go through all of a thread's panels before the next
-    Py_ssize_t panels                  # of them together
+    Py_ssize_t pixels                  # go through all of a thread's panels before the next do
+    Py_ssize_t panels                  # meet these pixels together
+    Chunk most                         # of the reduction, before its next chunk
+
+
+cdef struct Ends:          # where sums begin and end
+    const void* bias                   # of all output channels, or NULL for zeros
+    bint relu                          # whether what is below zero becomes zero
 
 
 cdef struct Part:          # of the work
@@ -68,177 +66,85 @@ cdef struct Part:          # of the work
     Py_ssize_t first_block, end_block  # blocks of the group's output channels, a panel each
 
 
-# The pixels of a tile -----------------------------------------------------------------------------------
-
-
-cdef inline Cursor cursor_at(Py_ssize_t pixel, const Geometry* g) noexcept nogil:
-    """Pixels are counted through images, rows and columns."""
-    return Cursor(pixel / g.o_w / g.o_h, pixel / g.o_w % g.o_h, pixel % g.o_w)
-
-
-cdef inline Py_ssize_t place_row(
-    Pixels* pixels, Py_ssize_t done, Py_ssize_t wanted, const Cursor* at, Py_ssize_t group, const Geometry* g
-) noexcept nogil:
-    """Place pixels of one output row behind those that are placed; return how many are then."""
-    cdef Py_ssize_t end = min(wanted, done + g.o_w - at.x)
-    cdef Py_ssize_t top = at.y * g.s_h - g.p_t, left = at.x * g.s_w - g.p_l
-    cdef Py_ssize_t offset = ((at.n * g.i_h + top) * g.i_w + left) * g.i_c + group * g.i_cg
-    cdef Py_ssize_t right = left + (end - done - 1) * g.s_w + (g.k_w - 1) * g.d_w
-    cdef Py_ssize_t p
-    for p in range(done, end):
-        pixels.top[p] = top
-        pixels.left[p] = left + (p - done) * g.s_w
-        pixels.offset[p] = offset + (p - done) * g.s_w * g.i_c
-    if top < 0 or left < 0 or top + (g.k_h - 1) * g.d_h >= g.i_h or right >= g.i_w:
-        pixels.inside = False
-    return end
-
-
-cdef inline void place_pixels(
-    Pixels* pixels, Py_ssize_t count, Py_ssize_t wanted, Cursor* at, Py_ssize_t group, const Geometry* g
-) noexcept nogil:
-    """Place the next wanted pixels, and the last of them again until there are so many as counted."""
-    cdef Py_ssize_t done = 0, before, p
-    pixels.inside = True
-    while done < wanted:
-        before = done
-        done = place_row(pixels, done, wanted, at, group, g)
-        at.x += done - before
-        if at.x == g.o_w:
-            at.x, at.y = 0, at.y + 1
-            if at.y == g.o_h:
-                at.y, at.n = 0, at.n + 1
-    for p in range(wanted, count):
-        pixels.top[p], pixels.left[p] = pixels.top[wanted - 1], pixels.left[wanted - 1]
-        pixels.offset[p] = pixels.offset[wanted - 1]
-
-
 # One tile -----------------------------------------------------------------------------------------------
 
 
-cdef struct Tap:
-    Py_ssize_t a, b
-
-
-cdef inline void point_at_tap(
-    const floating* I, const Pixels* pixels, Py_ssize_t count, const Tap* tap, Py_ssize_t c,
-    const floating** pixel, const Geometry* g
-) noexcept nogil:
-    """Point every pixel at what meets the lines of K from this tap and channel c on."""
-    cdef Py_ssize_t step = (tap.a * g.d_h * g.i_w + tap.b * g.d_w) * g.i_c + c
-    cdef Py_ssize_t h, w, p
-    for p in range(count):
-        pixel[p] = I + (pixels.offset[p] + step)
-    if pixels.inside:
-        return
-    for p in range(count):
-        h, w = pixels.top[p] + tap.a * g.d_h, pixels.left[p] + tap.b * g.d_w
-        if not (0 <= h < g.i_h and 0 <= w < g.i_w):
-            pixel[p] = <const floating*> zeros
-
-
-cdef inline Py_ssize_t point_at_runs(
-    const floating* I, const Pixels* pixels, Py_ssize_t count, Py_ssize_t adjacent, Tap* tap,
-    const floating** pixel, const Geometry* g
-) noexcept nogil:
-    """The same from this tap on, for so many runs of adjacent taps as one call takes; return how many."""
-    cdef Py_ssize_t runs = 0
-    while tap.a < g.k_h and runs < TAPS:
-        point_at_tap(I, pixels, count, tap, 0, pixel + runs * count, g)
-        runs += 1
-        tap.b += adjacent
-        if tap.b == g.k_w:
-            tap.a, tap.b = tap.a + 1, 0
-    return runs
-
-
-cdef void sum_taps(
-    const floating* I, const floating* K, Py_ssize_t ldk, const Pixels* pixels, const Tile* tile,
-    const floating* start, floating* C, Py_ssize_t ldc, const Geometry* g
-) noexcept nogil:
-    """A tile's sums tap by tap, of each no more channels at once than there are zeros for the padding."""
-    cdef const floating* pixel[MOST_PIXELS]
-    cdef Py_ssize_t lds = 0
-    cdef Py_ssize_t c, length
-    cdef Tap tap
-    for tap.a in range(g.k_h):
-        for tap.b in range(g.k_w):
-            c = 0
-            while c < g.i_cg:
-                length = min(<Py_ssize_t> ZEROS, g.i_cg - c)
-                point_at_tap(I, pixels, tile.pixels, &tap, c, pixel, g)
-                multiply_tile(tile, pixel, 1, length, K, ldk, start, lds, C, ldc)
-                start, lds = C, ldc
-                K += length * ldk
-                c += length
-
-
-cdef void sum_runs(
-    const floating* I, const floating* K, Py_ssize_t ldk, const Pixels* pixels, const Tile* tile,
-    Py_ssize_t adjacent, const floating** pixel, Py_ssize_t runs,
-    const floating* start, floating* C, Py_ssize_t ldc, const Geometry* g
-) noexcept nogil:
-    """A tile's sums in as few calls as can be; all ``runs`` are pointed at, if they are no more than one takes."""
-    cdef Tap tap = Tap(0, 0)
-    cdef Py_ssize_t length = adjacent * g.i_cg
-    cdef Py_ssize_t some, lds = 0
-    if runs <= TAPS:
-        multiply_tile(tile, pixel, runs, length, K, ldk, start, lds, C, ldc)
-        return
-    while runs > 0:
-        some = point_at_runs(I, pixels, tile.pixels, adjacent, &tap, pixel, g)
-        runs -= some
-        multiply_tile(tile, pixel, some, length, K, ldk, start, lds, C, ldc)
-        start, lds = C, ldc
-        K += some * length * ldk
-
-
 cdef void clamp(floating* C, Py_ssize_t ldc, const Tile* tile) noexcept nogil:
-    """What is below zero becomes zero (NaN is not below): while the tile is in the level-1 cache."""
+    """What is below zero becomes zero (NaN is not below): now, while the tile is in the level-1 cache."""
     cdef Py_ssize_t p, m
     for p in range(tile.pixels):
         for m in range(tile.channels):
             C[p * ldc + m] = 0 if C[p * ldc + m] < 0 else C[p * ldc + m]
 
 
-cdef void convolve_tile(
-    const floating* I, const floating* K, const Lines* lines, floating* O, const Pixels* pixels,
-    const Tile* tile, Py_ssize_t first, Py_ssize_t wanted, const Part* part,
-    const floating* bias, bint relu, const Geometry* g
+cdef void add_chunk(
+    const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
+    Py_ssize_t wanted, Py_ssize_t skip, const floating* start, bint relu, const Geometry* g
 ) noexcept nogil:
-    """One tile of pixels, all panels of the part: what is pointed at for one of them serves for all."""
-    cdef const floating* pixel[POINTERS]
+    """A chunk's products with one panel; O points at the tile's first pixel and channel.
+
+    ``start`` is a line for all pixels, or NULL where sums go on from what O holds.  Sums that nobody wants, of pixels
+    that only fill the tile and of channels that belong to the panel before, get a place of their own.
+    """
     cdef floating sums[MOST_SUMS]
-    cdef const floating* start
-    cdef const floating* k
-    cdef floating* C
-    cdef bint side_by_side = pixels.inside and g.d_w == 1 and g.groups == 1
-    cdef Py_ssize_t adjacent = g.k_w if side_by_side else 1
-    cdef Py_ssize_t runs = g.k_h if side_by_side else g.k_h * g.k_w
-    cdef Py_ssize_t block, channel, skip, p, ldc
-    cdef Tap tap = Tap(0, 0)
-    if runs <= TAPS:
-        point_at_runs(I, pixels, tile.pixels, adjacent, &tap, pixel, g)
-    for block in range(part.first_block, part.end_block):
-        skip = max((block + 1) * tile.channels - g.k_cg, 0)
-        channel = part.group * g.k_cg + block * tile.channels - skip
-        k = K + (block * lines.panel if lines.panel else channel)
-        start = bias + channel if bias != NULL else <const floating*> zeros
-        C, ldc = O + first * g.k_c + channel, g.k_c
-        if wanted < tile.pixels or skip > 0:
-            C, ldc = sums, tile.channels
-        if pixels.inside or g.i_cg <= ZEROS:
-            sum_runs(I, k, lines.ldk, pixels, tile, adjacent, pixel, runs, start, C, ldc, g)
+    cdef Py_ssize_t width = tile.channels, p
+    if wanted == tile.pixels and skip == 0:
+        if start != NULL:
+            multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, 0, O, g.k_c)
         else:
-            sum_taps(I, k, lines.ldk, pixels, tile, start, C, ldc, g)
+            multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, O, g.k_c, O, g.k_c)
         if relu:
-            clamp(C, ldc, tile)
-        if C == sums:
-            for p in range(wanted):
-                copy(O + (first + p) * g.k_c + channel + skip, sums + p * ldc + skip, tile.channels - skip)
+            clamp(O, g.k_c, tile)
+        return
+    if start == NULL:
+        zero(sums, MOST_SUMS)
+        for p in range(wanted):
+            copy(sums + p * width + skip, O + p * g.k_c + skip, width - skip)
+        multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, sums, width, sums, width)
+    else:
+        multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, 0, sums, width)
+    if relu:
+        clamp(sums, width, tile)
+    for p in range(wanted):
+        copy(O + p * g.k_c + skip, sums + p * width + skip, width - skip)
 
 
 # All tiles of a share -----------------------------------------------------------------------------------
+
+
+cdef void convolve_chunk(
+    const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Chunk* chunk,
+    const Tile* widest, const Ends* ends, const Geometry* g
+) noexcept nogil:
+    """One chunk of the reduction for all tiles and panels of the part; K points at the group's first panel, or at K.
+
+    What is pointed at for one panel serves for all.
+    """
+    cdef const floating* pixel[POINTERS]
+    cdef const floating* bias = <const floating*> ends.bias
+    cdef const floating* start = NULL
+    cdef bint begins = chunk.a == 0 and chunk.b == 0 and chunk.c == 0
+    cdef bint ends_here = (chunk.a + chunk.rows == g.k_h and chunk.b + chunk.taps == g.k_w
+                           and chunk.c + chunk.channels == g.i_cg)
+    cdef Py_ssize_t row = (chunk.a * g.k_w + chunk.b) * g.i_cg + chunk.c
+    cdef Py_ssize_t first = part.first, block, channel, skip
+    cdef Tile tile = widest[0]
+    cdef Cursor at = cursor_at(first, g)
+    cdef Pixels pixels
+    cdef Runs runs
+    while first < part.end:
+        tile.pixels = pixels_of_tile(part.end - first, widest)
+        place_pixels(&pixels, min(tile.pixels, part.end - first), &at, part.group, g)
+        runs = point_at_chunk(I, &pixels, tile.pixels, chunk, pixel, g)
+        for block in range(part.first_block, part.end_block):
+            skip = max((block + 1) * tile.channels - g.k_cg, 0)
+            channel = part.group * g.k_cg + block * tile.channels - skip
+            if begins:
+                start = <const floating*> zeros if bias == NULL else bias + channel
+            add_chunk(K + (block * lines.panel if lines.panel else channel) + row * lines.ldk, lines.ldk,
+                      O + first * g.k_c + channel, pixel, &runs, &tile, pixels.wanted, skip, start,
+                      ends_here and ends.relu, g)
+        first += pixels.wanted
 
 
 cdef inline Py_ssize_t blocks_of(Py_ssize_t width, const Geometry* g) noexcept nogil:
@@ -246,28 +152,11 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t width, const Geometry* g) noexcept n
     return (g.k_cg + width - 1) / width
 
 
-cdef void convolve_part(
-    const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Tile* widest,
-    const floating* bias, bint relu, const Geometry* g
-) noexcept nogil:
-    """Some pixels and some channels of one group; K points at the group's first panel, or at all of K."""
-    cdef Pixels pixels
-    cdef Tile tile = widest[0]
-    cdef Cursor at = cursor_at(part.first, g)
-    cdef Py_ssize_t first = part.first, wanted
-    while first < part.end:
-        tile.pixels = pixels_of_tile(part.end - first, widest)
-        wanted = min(tile.pixels, part.end - first)
-        place_pixels(&pixels, tile.pixels, wanted, &at, part.group, g)
-        convolve_tile(I, K, lines, O, &pixels, &tile, first, wanted, part, bias, relu, g)
-        first += wanted
-
-
 cdef void convolve_share(
     const floating* I, const floating* K, const Lines* lines, floating* O,
-    Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const floating* bias, bint relu, const Geometry* g
+    Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """A thread's share: some pixels stay in cache while all its panels go by, some panels while these do."""
+    """A thread's share: some pixels stay in cache while its panels go by, and a chunk of these while the pixels do."""
     cdef Tile widest = widest_tile(g.k_cg, sizeof(floating))
     cdef Py_ssize_t blocks = blocks_of(widest.channels, g)
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w, panels = g.groups * blocks
@@ -276,6 +165,7 @@ cdef void convolve_share(
     cdef Py_ssize_t end = (i + 1) * pixels / pixel_shares, end_panel = (j + 1) * panels / cut.channel_shares
     cdef Py_ssize_t panel
     cdef Part part
+    cdef Chunk chunk
     part.first = i * pixels / pixel_shares
     while part.first < end:
         part.end = min(part.first + cut.pixels, end)
@@ -284,7 +174,9 @@ cdef void convolve_share(
             part.group = panel / blocks
             part.first_block = panel - part.group * blocks
             part.end_block = min(part.first_block + min(cut.panels, end_panel - panel), blocks)
-            convolve_part(I, K + part.group * blocks * lines.panel, lines, O, &part, &widest, bias, relu, g)
+            chunk = Chunk(0, 0, 0, 0, 0, 0)
+            while next_chunk(&chunk, &cut.most, g):
+                convolve_chunk(I, K + part.group * blocks * lines.panel, lines, O, &part, &chunk, &widest, ends, g)
             panel += part.end_block - part.first_block
         part.first = part.end
 
@@ -292,11 +184,20 @@ cdef void convolve_share(
 # What Python calls --------------------------------------------------------------------------------------
 
 
+cdef inline floating* at_cache_line(const floating* array) noexcept nogil:
+    """The first element on that starts a cache line: a register loaded across two of them takes twice the time."""
+    return <floating*> ((<size_t> array + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
+
+
 def panels_size(shape):
-    """The elements of K in panels, channels counted twice where the last panel of a group reaches back."""
+    """The elements of K in panels, and of a cache line for their alignment.
+
+    Channels count twice where the last panel of a group reaches back.
+    """
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t width = widest_tile(g.k_cg, shape.itemsize).channels
-    return g.groups * blocks_of(width, &g) * width * shape.k_h * shape.k_w * shape.i_cg
+    panels = g.groups * blocks_of(width, &g) * width * shape.k_h * shape.k_w * shape.i_cg
+    return panels + CACHE_LINE // shape.itemsize
 
 
 cdef void pack_row(
@@ -313,7 +214,7 @@ cdef void pack_row(
 
 
 def pack(const floating[:, :, :, ::1] kernel, floating[::1] panels, shape, int n_threads=1):
-    """Re-lay K in panels (``panels`` has :func:`panels_size` elements)."""
+    """Re-lay K in panels, in an array of :func:`panels_size` elements, from its first cache line on."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t rows = g.k_h * g.k_w * g.i_cg
     cdef Py_ssize_t width = widest_tile(g.k_cg, sizeof(floating)).channels
@@ -322,25 +223,42 @@ def pack(const floating[:, :, :, ::1] kernel, floating[::1] panels, shape, int n
     check_operands(&g, NULL, kernel.shape, NULL)
     check_room("panels", panels.shape[0], panels_size(shape))
     cdef const floating* K = &kernel[0, 0, 0, 0]
-    cdef floating* to = &panels[0]
+    cdef floating* to = at_cache_line(&panels[0])
     with nogil:
         for row in prange(rows, num_threads=n_threads, schedule="static"):
             pack_row(K, to + row * width, row, rows, width, &g)
 
 
+cdef Cut cut_of(object cut, int n_threads, bint padded, const Geometry* g) except *:
+    """A :class:`pymec.kernels._tile_cut.TileCut` as a struct, or an error where it can't be."""
+    cdef Cut found
+    cdef Py_ssize_t rows, taps, channels
+    cdef bint side_by_side = not padded and g.d_w == 1 and g.groups == 1
+    found.channel_shares, found.pixels, found.panels, rows, taps, channels = cut
+    if min(cut) < 1 or n_threads % found.channel_shares:
+        raise ValueError(f"cut must be positive and begin with a divisor of {n_threads}, got {cut}")
+    rows, taps, channels = min(rows, g.k_h), min(taps, g.k_w), min(channels, g.i_cg)
+    if (rows > 1 and taps < g.k_w) or (taps > 1 and channels < g.i_cg):
+        raise ValueError(f"a chunk must have all taps of several rows and all channels of several taps, got {cut}")
+    if rows * (1 if side_by_side else taps) > RUNS:
+        raise ValueError(f"a chunk must have at most {RUNS} runs, got {rows} rows of {taps}")
+    if padded and channels > ZEROS:
+        raise ValueError(f"with padding a chunk must have at most {ZEROS} channels, got {channels}")
+    found.most = Chunk(0, 0, 0, rows, taps, channels)
+    return found
+
+
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, cut=None,
-    const floating[::1] prepared=None, const floating[::1] bias=None, bint relu=False,
+    floating[::1] workspace, shape, int n_threads=1, cut=None, const floating[::1] prepared=None,
+    const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve tile by tile, on ``n_threads`` threads; ``workspace`` is not used.
 
     Parameters
     ----------
-    cut : three ints, optional
-        Among how many shares the panels are divided (a divisor of ``n_threads``, whose other factor is the shares
-        of pixels); pixels that a thread takes through all of its panels before the next; panels that it takes
-        through these pixels together.
+    cut : pymec.kernels._tile_cut.TileCut, optional
+        How the work is shared and ordered; by default as :func:`pymec.kernels._tile_cut.tile_cut` says.
     prepared : array, optional
         The panels that :func:`pack` has written; without them K is read in place.
     bias : array (k_c,), optional
@@ -350,25 +268,25 @@ def run(
     """
     cdef Geometry g = geometry(shape)
     cdef Lines lines = Lines(g.k_c, 0)
-    cdef Cut pieces
+    cdef Py_ssize_t width = widest_tile(g.k_cg, sizeof(floating)).channels
     cdef Py_ssize_t share
-    pieces.channel_shares, pieces.pixels, pieces.panels = cut = cut or (1, 2**31 - 1, 2**31 - 1)
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
-    if min(cut) < 1 or n_threads % pieces.channel_shares:
-        raise ValueError(f"cut must be positive and begin with a divisor of {n_threads}, got {cut}")
+    cut = cut or tile_cut(shape, n_threads, prepared is not None)
+    cdef Cut pieces = cut_of(cut, n_threads, shape.is_padded, &g)
     if bias is not None and bias.shape[0] != g.k_c:
         raise ValueError(f"bias has {bias.shape[0]} elements, but shape= speaks of {g.k_c} output channels")
     if prepared is not None:
         check_room("prepared", prepared.shape[0], panels_size(shape))
-        lines.ldk = widest_tile(g.k_cg, sizeof(floating)).channels
-        lines.panel = g.k_h * g.k_w * g.i_cg * lines.ldk
+        lines = Lines(width, g.k_h * g.k_w * g.i_cg * width)
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
-    cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else &prepared[0]
-    cdef const floating* start = NULL if bias is None else &bias[0]
+    cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else at_cache_line(&prepared[0])
+    cdef Ends ends = Ends(NULL, relu)
+    if bias is not None:
+        ends.bias = &bias[0]
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            convolve_share(I, K, &lines, O, share, n_threads, &pieces, start, relu, &g)
+            convolve_share(I, K, &lines, O, share, n_threads, &pieces, &ends, &g)

@@ -1,0 +1,123 @@
+"""How a convolution by register tiles is shared among threads, and in which order its parts meet.
+
+A tile reads a panel of K, k_h·k_w·i_c/G lines of a few channels, once for a dozen pixels.  It runs at full speed as
+long as these lines come from a level-2 cache.  So a panel, or a chunk of it, stays there while all of a thread's
+pixels go by, and its lines come from further away only once.  This is arithmetic on sizes; nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from pymec.kernels._pieces import PANEL_BYTES, even_part
+from pymec.kernels._register_tile import tile_for
+
+if TYPE_CHECKING:
+    from pymec.shapes import ConvShape
+
+CACHE_LINE = 64
+L2_SETS = 1024
+L2_WAYS = 8
+"""A common level-2 cache of 1 MiB, in lines: 1024 sets of 16 ways, half of which are left for I and O."""
+
+RUNS = 49
+ZEROS = 512
+"""Limits of ``_pixels.pxd``: runs of a chunk, and elements of a run where there is padding."""
+
+PLAIN = 4
+"""Pixels of a tile without such registers."""
+
+UNEVEN = 1.05
+"""How much longer than with the evenest shares a call may take before less traffic is no reason for it."""
+
+
+class TileCut(NamedTuple):
+    """Shares of the panels (a divisor of the threads), then what is taken at once.
+
+    ``pixels`` of a thread go through all of its panels before the next do, ``panels`` of them together, each chunk of
+    the reduction, of so many kernel ``rows`` or ``taps`` or ``channels``, before the next.
+    """
+
+    channel_shares: int
+    pixels: int
+    panels: int
+    rows: int
+    taps: int
+    channels: int
+
+
+def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
+    """Cut a convolution for register tiles.
+
+    Parameters
+    ----------
+    shape : ConvShape
+    n_threads : int
+    in_panels : bool
+        Whether K is re-laid in panels; otherwise its lines are k_c apart.
+
+    Returns
+    -------
+    TileCut
+    """
+    pixels, width = tile_for(shape.k_cg, shape.itemsize)
+    lines = shape.k_h * shape.k_w * shape.i_cg
+    panels = shape.groups * -(-shape.k_cg // width)
+    depth = _cached_lines(shape, width, in_panels)
+    together = max(1, min(depth // lines, -(-shape.k_cg // width)))
+    reach = shape.s_h * shape.s_w * shape.i_c * shape.itemsize  # bytes of I that a pixel adds to those before it
+    block = max(PANEL_BYTES // reach, 16 * pixels) // pixels * pixels
+    return TileCut(
+        _channel_shares(shape, panels, pixels, n_threads, lines * width * shape.itemsize),
+        block if panels > together else 2**31 - 1,
+        together,
+        *_chunk(shape, depth // together),
+    )
+
+
+def fast_tiles(shape: ConvShape) -> bool:
+    """Whether this CPU has registers for tiles of this convolution's channels."""
+    pixels, _ = tile_for(shape.k_cg, shape.itemsize)
+    return pixels > PLAIN
+
+
+def _cached_lines(shape: ConvShape, width: int, in_panels: bool) -> int:
+    """Lines of K that a level-2 cache keeps beside what else is read."""
+    line_bytes = width * shape.itemsize
+    most = PANEL_BYTES // line_bytes
+    if in_panels:
+        return most
+    # Lines a multiple of many cache lines apart share a few sets, as many as their distance leaves.
+    pitch = shape.k_c * shape.itemsize / CACHE_LINE
+    sets = L2_SETS if pitch % 1 else L2_SETS // math.gcd(L2_SETS, int(pitch))
+    return min(most, sets * L2_WAYS)
+
+
+def _chunk(shape: ConvShape, depth: int) -> tuple[int, int, int]:
+    """Kernel rows, taps and channels with no more lines of K than that, nor more runs or zeros than there are."""
+    channels = min(shape.i_cg, ZEROS) if shape.is_padded else shape.i_cg
+    if channels < shape.i_cg or depth < shape.i_cg:
+        return 1, 1, even_part(shape.i_cg, min(depth, channels))
+    # A kernel row is one run where its taps always lie side by side in the image, and otherwise one for each tap.
+    runs = shape.k_w if shape.is_padded or shape.d_w > 1 or shape.groups > 1 else 1
+    if depth < shape.k_w * shape.i_cg or runs > RUNS:
+        return 1, even_part(shape.k_w, min(depth // shape.i_cg, RUNS)), channels
+    rows = min(depth // (shape.k_w * shape.i_cg), RUNS // runs)
+    return even_part(shape.k_h, rows), shape.k_w, channels
+
+
+def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, panel_nbytes: int) -> int:
+    """Among how many threads the panels are shared, the pixels among the others: what makes the shares even.
+
+    Of several that do, the fewest: threads then write to lines of O of their own.  But all threads reading all of a
+    K that no cache of theirs keeps is the worse.
+    """
+    pixels = max(shape.i_n * shape.o_h * shape.o_w, 1)
+    tiles = {
+        shares: -(-panels // shares) * -(-(-(-pixels // (n_threads // shares))) // tile)
+        for shares in range(1, n_threads + 1)
+        if n_threads % shares == 0
+    }
+    even = [shares for shares in tiles if tiles[shares] <= UNEVEN * min(tiles.values())]
+    return max(even) if panels * panel_nbytes > 2 * PANEL_BYTES else min(even)
