@@ -38,7 +38,7 @@ from _common import (
     save_figure,
 )
 from _peers import INEXACT, PEERS, Call, CannotDo
-from _timing import Canary, random_arrays, refuse_what_means_nothing, statistics_of, take_turns, timed
+from _timing import Canary, random_arrays, refuse_what_means_nothing, statistics_of, take_turns
 from numpy.typing import NDArray
 
 import pymec
@@ -46,7 +46,7 @@ from pymec import reference
 from pymec.kernels import _peak
 
 LIMIT = "FMA limit"
-PEAK_STEPS = 20_000
+PEAK_STEPS = 5_000
 
 OURS = {"pymec conv2d": "exact", "pymec plan": "exact", "pymec plan, fast": "fast"}
 """pymec's own ways to be called without naming an algorithm, and their accuracy."""
@@ -149,7 +149,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         call.run()
         if time.perf_counter() - start > job["longest"]:
             notes[name] = f"left out where a call takes more than {job['longest']} s"
-        elif errors[name] <= TOLERANCE:  # nobody is calls whose answer is wrong
+        elif errors[name] <= TOLERANCE:  # nobody is timed whose answer is wrong
             calls[name] = call.run
     canary = Canary(job["patience"], job["share"])
     times = take_turns(calls, n_threads, job["seconds"], canary)
@@ -172,19 +172,12 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def peak_call(n_threads: int) -> tuple[Callable[[], object], int]:
-    """The faster of the two ways to do multiply-adds in registers, and the operations it does.
-
-    Its answer, the number of chains for each thread, is checked here.
-    """
-    results = np.zeros((n_threads, 64), np.float32)
-    ways = []
-    for many, chains in ((False, 96), (True, 192)):
-        call = partial(_peak.run, results, PEAK_STEPS * 96 // chains, n_threads, many)
-        call()
-        if not (results[:, 0] == chains).all():
-            sys.exit("wrong answer: the machine's limit was not reached by multiply-adds")
-        ways.append((min(timed(call, 20)), call))
-    return min(ways, key=lambda way: way[0])[1], 2 * 96 * PEAK_STEPS * n_threads
+    """Multiply-adds in registers, and the operations that one call does; its answer is checked here."""
+    results = np.zeros((n_threads, 416), np.float32)
+    _peak.run(results, 10, n_threads)
+    if not (results[:, 0] == 24).all():
+        sys.exit("wrong answer: the machine's limit was not reached by multiply-adds")
+    return partial(_peak.run, results, PEAK_STEPS, n_threads), 2 * 24 * 16 * PEAK_STEPS * n_threads
 
 
 def contenders(

@@ -83,16 +83,29 @@ def test_nchw_is_nhwc_in_other_clothes(algorithm, case):
 
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_bias(algorithm, layout):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bias_and_relu(algorithm, layout, dtype):
+    """Some begin their sums with the bias, others add it afterwards: one rounding more, or in another place."""
     rng = np.random.default_rng(3)
-    x = rng.standard_normal((2, 6, 5, 3))
-    extents, groups = suited(algorithm, x.shape, 4)
-    kernel, bias = rng.standard_normal(extents), rng.standard_normal(extents[3])
-    plain = pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
+    x = rng.standard_normal((2, 6, 5, 3)).astype(dtype)
+    extents, groups = suited(algorithm, x.shape, 36)
+    kernel, bias = rng.standard_normal(extents).astype(dtype), rng.standard_normal(extents[3]).astype(dtype)
+    options = {"algorithm": algorithm, "groups": groups, "layout": layout}
+    shape = pymec.ConvShape.from_shapes(x.shape, kernel.shape, groups=groups, dtype=dtype)
+    exact = reference.conv2d(x, kernel, shape) + bias
+    bound = registry.get(algorithm).error_bound(x, kernel, shape)
+    terms = shape.k_h * shape.k_w * shape.i_cg + 1
+    bound = bound + terms * np.finfo(dtype).eps * (np.abs(exact) + np.abs(bias))
     if layout == "NCHW":
         x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
-    out = pymec.conv2d(x, kernel, bias, algorithm=algorithm, layout=layout, groups=groups)
-    np.testing.assert_array_equal(out.transpose(0, 2, 3, 1) if layout == "NCHW" else out, plain + bias)
+        exact, bound = exact.transpose(0, 3, 1, 2), bound.transpose(0, 3, 1, 2)
+    out = pymec.conv2d(x, kernel, bias, **options)
+    assert (np.abs(out - exact) <= bound).all()
+    clamped = pymec.conv2d(x, kernel, bias, activation="relu", **options)
+    np.testing.assert_array_equal(clamped, np.maximum(out, 0))
+    np.testing.assert_array_equal(
+        pymec.conv2d(x, kernel, activation="relu", **options), np.maximum(pymec.conv2d(x, kernel, **options), 0)
+    )
 
 
 @pytest.mark.parametrize("algorithm", pymec.algorithms())

@@ -102,8 +102,8 @@ def test_solution_a_holds_the_output_as_well():
 
 @pytest.mark.parametrize("algorithm", able((2, 5, 5, 8), (1, 1, 8, 4), "exact"))
 def test_pointwise_needs_nothing_unless_it_is_bounded(algorithm):
-    if algorithm in ("indirect", "indirect_offsets", "yaconv"):
-        return  # they do not lower: pointers and slack rows are what they are for any kernel
+    if algorithm in ("indirect", "indirect_offsets", "yaconv", "direct_panels"):
+        return  # they do not lower: pointers, slack rows and a re-laid K are what they are for any kernel
     nbytes = pymec.workspace_size((2, 5, 5, 8), (1, 1, 8, 4), algorithm=algorithm)
     assert (nbytes == 0) == (registry.ALGORITHMS[algorithm].order != "bounded")
 
@@ -153,7 +153,13 @@ def test_a_plan_is_conv2d_checked_once(algorithm, layout):
     assert (plan.prepared_nbytes > 0) == (registry.get(plan.algorithm).prepare is not None)
     bias = np.ones(shape.k_c, np.float32)
     axis = (slice(None),) + (None,) * 2 if layout == "NCHW" else ()
-    np.testing.assert_array_equal(plan(x, bias), expected + bias[axis] if axis else expected + bias)
+    np.testing.assert_array_equal(plan(x, bias), pymec.conv2d(x, kernel, bias, **options))
+    np.testing.assert_allclose(
+        plan(x, bias), expected + bias[axis] if axis else expected + bias, rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        plan(x, bias, activation="relu"), pymec.conv2d(x, kernel, bias, activation="relu", **options)
+    )
 
 
 def test_a_plan_refuses_what_it_was_not_made_for():
@@ -232,8 +238,17 @@ def test_bounded_algorithms_take_no_more_than_their_unbounded_twins(case, n_thre
         assert nbytes("mec_banded", n_threads=n_threads) <= max(nbytes("mec"), one_row_each)
 
 
+@pytest.fixture(params=[True, False], ids=["registers", "no registers"])
+def registers(request, monkeypatch):
+    """Whether the CPU has registers for tiles of sums, whatever this one has."""
+    monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: request.param and shape.k_cg >= 16)
+    pymec.planning.cached_recipe.cache_clear()
+    yield request.param
+    pymec.planning.cached_recipe.cache_clear()
+
+
 @pytest.mark.parametrize(
-    ("x", "kernel", "chosen"),
+    ("x", "kernel", "by_blas"),
     [
         ((1, 227, 227, 3), (11, 11, 3, 96), "mec_banded"),  # a lowered matrix worth saving
         ((1, 7, 7, 512), (3, 3, 512, 512), "mec"),  # a small one
@@ -245,8 +260,16 @@ def test_bounded_algorithms_take_no_more_than_their_unbounded_twins(case, n_thre
         ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct"),  # and here every product's reduction is
     ],
 )
-def test_auto_follows_its_written_rule(x, kernel, chosen):
-    assert pymec.plan(x, kernel).algorithm == chosen
+def test_auto_follows_its_written_rule(x, kernel, by_blas, registers):
+    tiles = registers and kernel[3] >= 16
+    assert pymec.explain(x, kernel).chosen == ("direct_blocked" if tiles else by_blas)
+    assert pymec.plan(x, kernel).algorithm == ("direct_panels" if tiles else by_blas)
+    nothing = "mec" if kernel[:2] == (1, 1) else "direct"
+    assert pymec.plan(x, kernel, workspace_limit=0).algorithm == ("direct_blocked" if tiles else nothing)
+
+
+def test_auto_takes_no_products_for_one_channel_per_group(registers):
+    assert pymec.plan((1, 14, 14, 64), (3, 3, 1, 64), groups=64).algorithm == "depthwise"
 
 
 def test_auto_may_take_winograd_only_where_it_is_told_so_and_pays():

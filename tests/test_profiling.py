@@ -391,8 +391,8 @@ def test_the_machines_limit_is_reached_by_multiply_adds():
     from pymec.kernels import _peak
 
     for dtype in ("float32", "float64"):
-        results = np.zeros((2, 64), dtype)
+        results = np.zeros((2, 416), dtype)
         _peak.run(results, 1000, 2)
-        np.testing.assert_array_equal(results[:, 0], 96)
-    with pytest.raises(ValueError, match="results must have 2 rows of 64, got 1 × 64"):
-        _peak.run(np.zeros((1, 64)), 10, 2)
+        np.testing.assert_array_equal(results[:, 0], 24)
+    with pytest.raises(ValueError, match="results must have 2 rows of 416, got 1 × 416"):
+        _peak.run(np.zeros((1, 416)), 10, 2)

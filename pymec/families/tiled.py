@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, thread_slices
 from numpy.typing import NDArray
 
+from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, thread_slices
 from pymec.kernels import direct_blocked, indirect, smm, yaconv
 from pymec.kernels._tile_cut import tile_cut
 from pymec.shapes import ConvShape

@@ -1,15 +1,22 @@
 """The kernels: one algorithm family per file, read top to bottom.
 
 Files without an underscore are algorithms; files with one are plumbing.  All are Cython but ``fft``,
-``mec_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_winograd_matrices``, ``_fft_tiles``,
-``_fft_bound``).
+``mec_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_tile_cut``, ``_winograd_matrices``,
+``_fft_tiles``, ``_fft_bound``).
 
 ========================  ==============================================================================
 ``_geometry``             every size by the paper's symbol, as a C struct
 ``_patch``                the one copy that all lowerings share: a kernel row's worth of one image row
 ``_lowered_rows``         which image rows a lowered matrix keeps, and where an output row finds its own
 ``_pieces``               how products are cut so that BLAS runs them fastest
-``_microkernel``          the inner loop of the algorithms without BLAS: a tile of sums in registers
+``_microkernel``          an inner loop without BLAS for any pixels and channels: a small tile of sums in registers
+``_register_tile``        the inner loop of the fastest: the largest tile of sums that the CPU has registers for
+``_wide_tile``            that tile in 32 registers of 64 bytes
+``_wide_row``             the same for pixels at one distance
+``_narrow_tile``          both in 16 registers of 32 bytes
+``_registers``            vector registers as C types
+``_pixels``               the pixels of such a tile, and where in the image their taps are
+``_tile_cut``             how convolutions by such tiles are shared among threads, and in which order
 ``_winograd_transforms``  Winograd's one-dimensional transforms, straight-line arithmetic
 ``_winograd_matrices``    their matrices, exact, and the bound on rounding
 ``_fft_tiles``            the grids and tiles of Fourier transforms, and the outputs that each tile gives

@@ -31,6 +31,7 @@ cdef struct Pixels:
     Py_ssize_t wanted                  # so many are pixels of the tile, the others repeat the last of them
     Py_ssize_t offset[MOST_PIXELS]     # of tap (0, 0), in elements from I's first; anywhere if that is on padding
     bint inside                        # whether all taps of all of them lie in images
+    bint in_a_row                      # whether all of them are of one row
 
 
 cdef struct Chunk:
@@ -38,8 +39,9 @@ cdef struct Chunk:
     Py_ssize_t rows, taps, channels    # what it has of them; all taps with several rows, all channels with taps
 
 
-cdef struct Runs:
+cdef struct Runs:                      # what every pixel of a tile reads of a chunk
     Py_ssize_t count, length
+    Py_ssize_t step, run_step          # elements from pixel to pixel and from run to run; 0 if each has its pointer
 
 
 cdef inline Cursor cursor_at(Py_ssize_t pixel, const Geometry* g) noexcept nogil:
@@ -62,7 +64,8 @@ cdef inline void place_pixels(
     """The next wanted pixels, row by row; the cursor then stands behind them."""
     cdef Py_ssize_t step = g.s_w * g.i_c
     cdef Py_ssize_t done = 0, end, top, left, right, offset, p
-    pixels.first, pixels.wanted, pixels.inside = at[0], wanted, True
+    pixels.first, pixels.wanted = at[0], wanted
+    pixels.inside, pixels.in_a_row = True, at.x + wanted <= g.o_w
     while done < wanted:
         end = min(wanted, done + g.o_w - at.x)
         top, left = at.y * g.s_h - g.p_t, at.x * g.s_w - g.p_l
@@ -104,11 +107,15 @@ cdef inline Runs point_at_chunk(
     const floating* I, const Pixels* pixels, Py_ssize_t count, const Chunk* chunk, const floating** pixel,
     const Geometry* g
 ) noexcept nogil:
-    """All runs of a chunk: count pointers each, run after run."""
+    """All runs of a chunk: count pointers each, run after run, or one for all where all are at one distance."""
     cdef bint side_by_side = pixels.inside and g.d_w == 1 and g.groups == 1
     cdef Py_ssize_t taps = chunk.taps if side_by_side else 1
-    cdef Runs runs = Runs(0, taps * chunk.channels)
+    cdef Runs runs = Runs(0, taps * chunk.channels, 0, 0)
     cdef Py_ssize_t a, b
+    if side_by_side and pixels.in_a_row and pixels.wanted == count:
+        pixel[0] = I + (pixels.offset[0] + (chunk.a * g.d_h * g.i_w + chunk.b) * g.i_c + chunk.c)
+        runs.count, runs.step, runs.run_step = chunk.rows, g.s_w * g.i_c, g.d_h * g.i_w * g.i_c
+        return runs
     for a in range(chunk.a, chunk.a + chunk.rows):
         b = chunk.b
         while b < chunk.b + chunk.taps:

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from pymec.kernels._pieces import PANEL_BYTES, even_part
-from pymec.kernels._register_tile import tile_for
+from pymec.kernels._register_tile import taken_pixels, tile_for
 
 if TYPE_CHECKING:
     from pymec.shapes import ConvShape
@@ -36,7 +36,8 @@ class TileCut(NamedTuple):
     """Shares of the panels (a divisor of the threads), then what is taken at once.
 
     ``pixels`` of a thread go through all of its panels before the next do, ``panels`` of them together, each chunk of
-    the reduction, of so many kernel ``rows`` or ``taps`` or ``channels``, before the next.
+    the reduction, of so many kernel ``rows`` or ``taps`` or ``channels``, before the next.  ``in_rows`` is whether tiles
+    end where output rows do.
     """
 
     channel_shares: int
@@ -45,6 +46,7 @@ class TileCut(NamedTuple):
     rows: int
     taps: int
     channels: int
+    in_rows: bool
 
 
 def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
@@ -73,6 +75,7 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
         block if panels > together else 2**31 - 1,
         together,
         *_chunk(shape, depth // together),
+        _rows_are_full(shape, pixels),
     )
 
 
@@ -105,6 +108,11 @@ def _chunk(shape: ConvShape, depth: int) -> tuple[int, int, int]:
         return 1, even_part(shape.k_w, min(depth // shape.i_cg, RUNS)), channels
     rows = min(depth // (shape.k_w * shape.i_cg), RUNS // runs)
     return even_part(shape.k_h, rows), shape.k_w, channels
+
+
+def _rows_are_full(shape: ConvShape, most: int) -> bool:
+    """Whether tiles that end with the rows take hardly more pixels: they find theirs by one pointer and a step."""
+    return most > PLAIN and taken_pixels(shape.o_w, shape.k_cg, shape.itemsize) <= UNEVEN * shape.o_w
 
 
 def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, panel_nbytes: int) -> int:

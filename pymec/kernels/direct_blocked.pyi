@@ -1,8 +1,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pymec.kernels._tile_cut import TileCut
 from pymec.shapes import ConvShape
 
+def panels_size(shape: ConvShape) -> int: ...
+def pack(
+    kernel: NDArray[np.floating], panels: NDArray[np.floating], shape: ConvShape, n_threads: int = 1
+) -> None: ...
 def run(
     x: NDArray[np.floating],
     kernel: NDArray[np.floating],
@@ -10,4 +15,8 @@ def run(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
+    cut: TileCut | None = None,
+    prepared: NDArray[np.floating] | None = None,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

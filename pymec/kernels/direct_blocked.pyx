@@ -34,7 +34,7 @@ from pymec.kernels._patch cimport copy, zero
 from pymec.kernels._pixels cimport (
     POINTERS, RUNS, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, next_chunk, place_pixels, point_at_chunk, zeros,
 )
-from pymec.kernels._register_tile cimport MOST_SUMS, Tile, multiply_tile, pixels_of_tile, widest_tile
+from pymec.kernels._register_tile cimport MOST_SUMS, Tile, multiply_row, multiply_tile, pixels_of_tile, widest_tile
 
 from pymec.kernels._tile_cut import tile_cut
 
@@ -53,6 +53,7 @@ cdef struct Cut:           # how the work is cut
     Py_ssize_t pixels                  # go through all of a thread's panels before the next do
     Py_ssize_t panels                  # meet these pixels together
     Chunk most                         # of the reduction, before its next chunk
+    bint in_rows                       # tiles end where rows end
 
 
 cdef struct Ends:          # where sums begin and end
@@ -87,26 +88,26 @@ cdef void add_chunk(
     that only fill the tile and of channels that belong to the panel before, get a place of their own.
     """
     cdef floating sums[MOST_SUMS]
-    cdef Py_ssize_t width = tile.channels, p
-    if wanted == tile.pixels and skip == 0:
-        if start != NULL:
-            multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, 0, O, g.k_c)
-        else:
-            multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, O, g.k_c, O, g.k_c)
-        if relu:
-            clamp(O, g.k_c, tile)
-        return
+    cdef bint whole = wanted == tile.pixels and skip == 0
+    cdef floating* C = O if whole else sums
+    cdef Py_ssize_t ldc = g.k_c if whole else tile.channels
+    cdef Py_ssize_t lds = 0, p
     if start == NULL:
-        zero(sums, MOST_SUMS)
-        for p in range(wanted):
-            copy(sums + p * width + skip, O + p * g.k_c + skip, width - skip)
-        multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, sums, width, sums, width)
+        start, lds = C, ldc
+        if not whole:
+            zero(sums, MOST_SUMS)
+            for p in range(wanted):
+                copy(sums + p * ldc + skip, O + p * g.k_c + skip, tile.channels - skip)
+    if runs.step > 0:
+        multiply_row(tile, pixel[0], runs.step, runs.count, runs.run_step, runs.length, K, ldk,
+                     start, lds, C, ldc)
     else:
-        multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, 0, sums, width)
+        multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, lds, C, ldc)
     if relu:
-        clamp(sums, width, tile)
-    for p in range(wanted):
-        copy(O + p * g.k_c + skip, sums + p * width + skip, width - skip)
+        clamp(C, ldc, tile)
+    if not whole:
+        for p in range(wanted):
+            copy(O + p * g.k_c + skip, sums + p * ldc + skip, tile.channels - skip)
 
 
 # All tiles of a share -----------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ cdef void add_chunk(
 
 cdef void convolve_chunk(
     const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Chunk* chunk,
-    const Tile* widest, const Ends* ends, const Geometry* g
+    bint in_rows, const Tile* widest, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One chunk of the reduction for all tiles and panels of the part; K points at the group's first panel, or at K.
 
@@ -127,14 +128,17 @@ cdef void convolve_chunk(
     cdef bint ends_here = (chunk.a + chunk.rows == g.k_h and chunk.b + chunk.taps == g.k_w
                            and chunk.c + chunk.channels == g.i_cg)
     cdef Py_ssize_t row = (chunk.a * g.k_w + chunk.b) * g.i_cg + chunk.c
-    cdef Py_ssize_t first = part.first, block, channel, skip
+    cdef Py_ssize_t first = part.first, left, block, channel, skip
     cdef Tile tile = widest[0]
     cdef Cursor at = cursor_at(first, g)
     cdef Pixels pixels
     cdef Runs runs
     while first < part.end:
-        tile.pixels = pixels_of_tile(part.end - first, widest)
-        place_pixels(&pixels, min(tile.pixels, part.end - first), &at, part.group, g)
+        left = part.end - first
+        if in_rows:
+            left = min(left, g.o_w - at.x)
+        tile.pixels = pixels_of_tile(left, widest)
+        place_pixels(&pixels, min(tile.pixels, left), &at, part.group, g)
         runs = point_at_chunk(I, &pixels, tile.pixels, chunk, pixel, g)
         for block in range(part.first_block, part.end_block):
             skip = max((block + 1) * tile.channels - g.k_cg, 0)
@@ -176,7 +180,8 @@ cdef void convolve_share(
             part.end_block = min(part.first_block + min(cut.panels, end_panel - panel), blocks)
             chunk = Chunk(0, 0, 0, 0, 0, 0)
             while next_chunk(&chunk, &cut.most, g):
-                convolve_chunk(I, K + part.group * blocks * lines.panel, lines, O, &part, &chunk, &widest, ends, g)
+                convolve_chunk(I, K + part.group * blocks * lines.panel, lines, O, &part, &chunk, cut.in_rows,
+                               &widest, ends, g)
             panel += part.end_block - part.first_block
         part.first = part.end
 
@@ -234,8 +239,8 @@ cdef Cut cut_of(object cut, int n_threads, bint padded, const Geometry* g) excep
     cdef Cut found
     cdef Py_ssize_t rows, taps, channels
     cdef bint side_by_side = not padded and g.d_w == 1 and g.groups == 1
-    found.channel_shares, found.pixels, found.panels, rows, taps, channels = cut
-    if min(cut) < 1 or n_threads % found.channel_shares:
+    found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows = cut
+    if min(cut[:6]) < 1 or n_threads % found.channel_shares:
         raise ValueError(f"cut must be positive and begin with a divisor of {n_threads}, got {cut}")
     rows, taps, channels = min(rows, g.k_h), min(taps, g.k_w), min(channels, g.i_cg)
     if (rows > 1 and taps < g.k_w) or (taps > 1 and channels < g.i_cg):

@@ -1,0 +1,14 @@
+# _register_tile.pxd's functions in registers of 32 bytes.
+
+from cython cimport floating
+
+cdef void narrow_tile(
+    Py_ssize_t pixels, const floating** pixel, Py_ssize_t runs, Py_ssize_t length,
+    const floating* K, Py_ssize_t ldk, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+) noexcept nogil
+
+cdef void narrow_row(
+    Py_ssize_t pixels, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
+    Py_ssize_t length,
+    const floating* K, Py_ssize_t ldk, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+) noexcept nogil
