@@ -8,16 +8,21 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, thread_slices
+from pymec.families._row import Algorithm, Schedule, blas_limit, thread_slices
 from pymec.kernels import winograd, winograd_banded
 from pymec.kernels._blas import BLAS_INT_MAX
+from pymec.kernels._pieces import even_part
+from pymec.kernels._register_tile import taken_pixels, tile_for
 from pymec.kernels._winograd_matrices import error_bound, roundings
 from pymec.shapes import ConvShape
 
 _PAPER = "Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016"
 
-LEAST_TILES = 16
-"""Tiles in a band without a limit, even where they take more than a slice: fewer would read U too often."""
+BAND_BYTES = 640 * 1024
+"""What V and a panel of M may take of a band without a limit: most of a 1 MiB level-2 cache, U only streams by."""
+
+LEAST_TILES = 12
+"""Tiles in a band without a limit, even where they take more than that: fewer would read U too often."""
 
 
 def _no_tiles(shape: ConvShape) -> str | None:
@@ -43,22 +48,44 @@ def _whole(m: int, shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 
 def _banded(m: int, shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    U = winograd.sizes(shape, m)[0]
+    U = winograd_banded.kernel_size(shape, m)
     tiles = max(1, winograd.tile_count(shape, m))
-    tile = (m + 2) ** 2 * (shape.i_cg + shape.k_cg)  # elements of V and M for one tile of one group
+    tile = winograd_banded.tile_size(shape, m)
     room = None if limit is None else max(0, limit - U)
-    slices = thread_slices(shape.groups * tiles, n_threads, tile, room)
-    usual = max(SLICE_BYTES // shape.itemsize // tile, LEAST_TILES)
+    slices = thread_slices(n_threads, n_threads, tile, room)
+    channel_shares = _channel_shares(m, shape, slices)
+    share = -(-shape.groups * tiles // (slices // channel_shares))
+    usual = max(BAND_BYTES // shape.itemsize // tile, LEAST_TILES)
     most = usual if room is None else room // slices // tile
-    # All slices together never hold more tiles than there are.
-    band_tiles = max(1, min(most, shape.groups * tiles // slices, tiles, BLAS_INT_MAX))
-    return Schedule(
-        U + slices * band_tiles * tile, {"m": m, "band_tiles": band_tiles, "slices": slices}, prepared=U
-    )
+    # All slices together never hold more tiles than there are, but for those that several transform.
+    band_tiles = max(1, min(even_part(min(share, tiles), most), BLAS_INT_MAX))
+    options = {"m": m, "band_tiles": band_tiles, "slices": slices, "channel_shares": channel_shares}
+    return Schedule(U + slices * band_tiles * tile, options, prepared=U)
 
 
-def _prepare(kernel: NDArray, U: NDArray, shape: ConvShape, n_threads: int, m: int, **bands: int) -> None:
+def _channel_shares(m: int, shape: ConvShape, slices: int) -> int:
+    """Among how many threads the panels are shared, the tiles among the others: what makes the shares smallest.
+
+    Work is counted in products of a tile and a panel; a tile's own transform is about another.  Of even choices that
+    with the most channel shares reads each panel of U the fewest times.
+    """
+    width = tile_for(shape.k_cg, shape.itemsize)[1]
+    panels, tiles = -(-shape.k_cg // width), shape.groups * max(1, winograd.tile_count(shape, m))
+
+    def work(shares: int) -> tuple[float, int]:
+        tiles_of_one = -(-tiles // (slices // shares))
+        taken = taken_pixels(tiles_of_one, shape.k_cg, shape.itemsize)
+        return -(-panels // shares) * taken + tiles_of_one, -shares
+
+    return min((shares for shares in range(1, slices + 1) if slices % shares == 0), key=work)
+
+
+def _prepare(kernel: NDArray, U: NDArray, shape: ConvShape, n_threads: int, m: int) -> None:
     winograd.transform_kernel(kernel, U, shape, m, n_threads)
+
+
+def _prepare_panels(kernel: NDArray, U: NDArray, shape: ConvShape, n_threads: int, m: int, **bands: int) -> None:
+    winograd_banded.transform_kernel(kernel, U, shape, m, n_threads)
 
 
 def _bound(m: int) -> Callable[[NDArray, NDArray, ConvShape], NDArray[np.float64]]:
@@ -83,6 +110,7 @@ def _rows(m: int) -> tuple[Algorithm, Algorithm]:
             schedule=partial(_whole, m),
             run=winograd.run,
             prepare=_prepare,
+            finishes=True,
             accuracy="fast",
             bound=bound,
             error_bound=_bound(m),
@@ -91,12 +119,14 @@ def _rows(m: int) -> tuple[Algorithm, Algorithm]:
             name=f"winograd_f{m}_banded",
             idea=f"F({m}×{m}, 3×3) on a band of P_b tiles at a time",
             source=f"ours, after {_PAPER}",
-            formula=f"{t}²·(i_c·k_c/G + slices·P_b·(i_c + k_c)/G)",
+            formula=f"{t}²·(⌈k_c/(G·m_b)⌉·m_b·i_c + slices·P_b·(i_c/G + m_b)) + 64/itemsize",
             order="bounded",
             unsupported=_no_tiles,
             schedule=partial(_banded, m),
             run=winograd_banded.run,
-            prepare=_prepare,
+            prepare=_prepare_panels,
+            uses_blas=False,
+            finishes=True,
             ours=True,
             accuracy="fast",
             bound=bound,

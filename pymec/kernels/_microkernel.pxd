@@ -15,18 +15,7 @@ from cython cimport floating
 
 from pymec.kernels._geometry cimport Geometry
 from pymec.kernels._patch cimport zero
-
-cdef extern from *:
-    """
-    /* On x86-64 with glibc, gcc compiles the loop for three generations of CPUs and the loader takes the one that
-       fits.  Elsewhere, and where the whole build is for newer CPUs anyway, it is compiled like all the rest. */
-    #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__AVX__) && !defined(__clang__) && __GNUC__ >= 12
-    #define PYMEC_PER_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
-    #else
-    #define PYMEC_PER_CPU void
-    #endif
-    """
-    ctypedef void compiled_per_cpu "PYMEC_PER_CPU"  # a function that returns nothing, in several versions
+from pymec.kernels._registers cimport compiled_per_cpu
 
 cdef enum:
     PIXELS = 6     # o_b: with 16 channels in two 256-bit registers, 12 of the 16 registers hold sums

@@ -102,16 +102,16 @@ cdef void any_row(
     Py_ssize_t length, const floating* K, Py_ssize_t ldk,
     const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
 ) noexcept nogil:
-    """The same for pixels at one distance."""
-    cdef floating total
-    cdef Py_ssize_t p, m, t, c
-    for p in range(tile.pixels):
-        for m in range(tile.channels):
-            total = start[p * lds + m]
-            for t in range(runs):
-                for c in range(length):
-                    total += pixel[t * run_step + p * step + c] * K[(t * length + c) * ldk + m]
-            C[p * ldc + m] = total
+    """Pixels at one distance as pixels anywhere, run after run."""
+    cdef const floating* pixels[MOST_PIXELS]
+    cdef Py_ssize_t p, _
+    for _ in range(runs):
+        for p in range(tile.pixels):
+            pixels[p] = pixel + p * step
+        multiply_tile(tile, pixels, 1, length, K, ldk, start, lds, C, ldc)
+        start, lds = C, ldc
+        pixel += run_step
+        K += length * ldk
 
 
 cdef void multiply_tile(

@@ -23,11 +23,13 @@ cdef extern from *:
     /* On x86-64 with glibc, gcc compiles a function for CPUs that the build is not for, and the program asks the CPU
        whether it may call it.  Elsewhere, and where the whole build is for newer CPUs anyway, nothing is asked. */
     #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__AVX__) && !defined(__clang__) && __GNUC__ >= 12
+    #define PYMEC_PER_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
     #define PYMEC_WIDE __attribute__((target("arch=x86-64-v4"))) void
     #define PYMEC_NARROW __attribute__((target("arch=x86-64-v3"))) void
     #define PYMEC_HAS_WIDE (__builtin_cpu_supports("x86-64-v4") != 0)
     #define PYMEC_HAS_NARROW (__builtin_cpu_supports("x86-64-v3") != 0)
     #else
+    #define PYMEC_PER_CPU void
     #define PYMEC_WIDE void
     #define PYMEC_NARROW void
     #if defined(__AVX512F__)
@@ -43,6 +45,7 @@ cdef extern from *:
     #endif
     """
     ctypedef void inlined "PYMEC_INLINED"                  # a function that is made part of its callers
+    ctypedef void compiled_per_cpu "PYMEC_PER_CPU"         # one in several versions; the loader takes the one that fits
     ctypedef void compiled_wide "PYMEC_WIDE"               # one for CPUs with AVX-512: 32 registers of 64 bytes
     ctypedef void compiled_narrow "PYMEC_NARROW"           # one for CPUs with AVX2: 16 registers of 32 bytes
     bint PYMEC_HAS_WIDE, PYMEC_HAS_NARROW

@@ -8,12 +8,15 @@
 # In each result an element occurs once, under the coefficient of the matrix, and passes no more roundings than
 # the row has terms (with G one more, for a coefficient such as 1/6): the error bound rests on that.
 #
-# Every function does this for `lanes` channels side by side; elements of a vector lie `step`s apart.
+# Every function does this for `lanes` channels side by side; elements of a vector lie `step`s apart.  They become part
+# of the functions that call them, whose CPU decides on the vectors that the compiler makes of the lanes.
 
 from cython cimport floating
 
+from pymec.kernels._registers cimport inlined
 
-cdef inline void input_2(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
+
+cdef inline inlined input_2(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
                          Py_ssize_t lanes) noexcept nogil:
     cdef floating d1, d2
     cdef Py_ssize_t c
@@ -25,7 +28,7 @@ cdef inline void input_2(const floating* d, Py_ssize_t d_step, floating* v, Py_s
         v[3 * v_step + c] = d1 - d[3 * d_step + c]
 
 
-cdef inline void input_4(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
+cdef inline inlined input_4(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
                          Py_ssize_t lanes) noexcept nogil:
     cdef floating d1, d2, d3, d4
     cdef floating even_1, odd_1, even_2, odd_2  # at the points 1 and 2
@@ -42,7 +45,7 @@ cdef inline void input_4(const floating* d, Py_ssize_t d_step, floating* v, Py_s
         v[5 * v_step + c] = 4 * d1 - 5 * d3 + d[5 * d_step + c]
 
 
-cdef inline void input_6(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
+cdef inline inlined input_6(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
                          Py_ssize_t lanes) noexcept nogil:
     cdef floating d1, d2, d3, d4, d5, d6
     cdef floating even_1, odd_1, even_2, odd_2, even_half, odd_half  # at the points 1, 2 and 1/2
@@ -66,7 +69,7 @@ cdef inline void input_6(const floating* d, Py_ssize_t d_step, floating* v, Py_s
         v[7 * v_step + c] = d[7 * d_step + c] - d1 + <floating> 5.25 * (d3 - d5)
 
 
-cdef inline void input_points(Py_ssize_t m, const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
+cdef inline inlined input_points(Py_ssize_t m, const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
                               Py_ssize_t lanes) noexcept nogil:
     """v = B^T d."""
     if m == 2:
@@ -77,7 +80,7 @@ cdef inline void input_points(Py_ssize_t m, const floating* d, Py_ssize_t d_step
         input_6(d, d_step, v, v_step, lanes)
 
 
-cdef inline void kernel_2(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
+cdef inline inlined kernel_2(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
                           Py_ssize_t lanes) noexcept nogil:
     cdef floating even_1, odd_1
     cdef Py_ssize_t c
@@ -90,7 +93,7 @@ cdef inline void kernel_2(const floating* g, Py_ssize_t g_step, floating* u, Py_
         u[3 * u_step + c] = g[2 * g_step + c]
 
 
-cdef inline void kernel_4(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
+cdef inline inlined kernel_4(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
                           Py_ssize_t lanes) noexcept nogil:
     cdef floating g0, g1, g2, even_1, odd_1, even_2, odd_2
     cdef Py_ssize_t c
@@ -106,7 +109,7 @@ cdef inline void kernel_4(const floating* g, Py_ssize_t g_step, floating* u, Py_
         u[5 * u_step + c] = g2
 
 
-cdef inline void kernel_6(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
+cdef inline inlined kernel_6(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
                           Py_ssize_t lanes) noexcept nogil:
     cdef floating g0, g1, g2, even_1, odd_1, even_2, odd_2, even_half, odd_half
     cdef Py_ssize_t c
@@ -126,7 +129,7 @@ cdef inline void kernel_6(const floating* g, Py_ssize_t g_step, floating* u, Py_
         u[7 * u_step + c] = g2
 
 
-cdef inline void kernel_points(Py_ssize_t m, const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
+cdef inline inlined kernel_points(Py_ssize_t m, const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
                                Py_ssize_t lanes) noexcept nogil:
     """u = G g."""
     if m == 2:
@@ -137,7 +140,7 @@ cdef inline void kernel_points(Py_ssize_t m, const floating* g, Py_ssize_t g_ste
         kernel_6(g, g_step, u, u_step, lanes)
 
 
-cdef inline void outputs_2(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
+cdef inline inlined outputs_2(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
                            Py_ssize_t lanes) noexcept nogil:
     cdef floating p1, p2
     cdef Py_ssize_t c
@@ -147,7 +150,7 @@ cdef inline void outputs_2(const floating* p, Py_ssize_t p_step, floating* y, Py
         y[y_step + c] = p1 - p2 - p[3 * p_step + c]
 
 
-cdef inline void outputs_4(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
+cdef inline inlined outputs_4(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
                            Py_ssize_t lanes) noexcept nogil:
     cdef floating even_1, odd_1, even_2, odd_2
     cdef Py_ssize_t c
@@ -160,7 +163,7 @@ cdef inline void outputs_4(const floating* p, Py_ssize_t p_step, floating* y, Py
         y[3 * y_step + c] = odd_1 + 8 * odd_2 + p[5 * p_step + c]
 
 
-cdef inline void outputs_6(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
+cdef inline inlined outputs_6(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
                            Py_ssize_t lanes) noexcept nogil:
     cdef floating even_1, odd_1, even_2, odd_2, even_half, odd_half
     cdef Py_ssize_t c
@@ -176,7 +179,7 @@ cdef inline void outputs_6(const floating* p, Py_ssize_t p_step, floating* y, Py
         y[5 * y_step + c] = odd_1 + 32 * odd_2 + <floating> 0.03125 * odd_half + p[7 * p_step + c]
 
 
-cdef inline void outputs_of_points(Py_ssize_t m, const floating* p, Py_ssize_t p_step, floating* y,
+cdef inline inlined outputs_of_points(Py_ssize_t m, const floating* p, Py_ssize_t p_step, floating* y,
                                    Py_ssize_t y_step, Py_ssize_t lanes) noexcept nogil:
     """y = A^T p."""
     if m == 2:

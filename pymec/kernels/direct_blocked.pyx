@@ -34,13 +34,11 @@ from pymec.kernels._patch cimport copy, zero
 from pymec.kernels._pixels cimport (
     POINTERS, RUNS, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, next_chunk, place_pixels, point_at_chunk, zeros,
 )
-from pymec.kernels._register_tile cimport MOST_SUMS, Tile, multiply_row, multiply_tile, pixels_of_tile, widest_tile
+from pymec.kernels._register_tile cimport (
+    CACHE_LINE, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile, widest_tile,
+)
 
 from pymec.kernels._tile_cut import tile_cut
-
-
-cdef enum:
-    CACHE_LINE = 64        # bytes
 
 
 cdef struct Lines:         # where K's lines are
@@ -187,11 +185,6 @@ cdef void convolve_share(
 
 
 # What Python calls --------------------------------------------------------------------------------------
-
-
-cdef inline floating* at_cache_line(const floating* array) noexcept nogil:
-    """The first element on that starts a cache line: a register loaded across two of them takes twice the time."""
-    return <floating*> ((<size_t> array + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
 
 
 def panels_size(shape):

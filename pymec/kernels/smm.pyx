@@ -33,7 +33,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels._microkernel cimport compiled_per_cpu
+from pymec.kernels._registers cimport compiled_per_cpu
 from pymec.kernels._patch cimport clip, zero
 
 cdef enum:
