@@ -15,6 +15,7 @@ import numpy as np
 from pymec import layouts, registry, threads
 from pymec.execution import Recipe
 from pymec.families._row import SLICE_BYTES
+from pymec.families.winograd import best_tiles
 from pymec.kernels._tile_cut import fast_tiles
 from pymec.kernels.mec import T_CUT, choose_solution
 from pymec.operations import CONV2D, Operation, operation_named
@@ -27,7 +28,7 @@ MANY_CHANNELS = 32
 
 WINOGRAD_CHANNELS = 32
 WINOGRAD_TILES = 36
-"""Channels of a group, in and out, and tiles of 4×4 outputs from which on Winograd beats exact products."""
+"""Channels of a group, in and out, and tiles of 4×4 outputs from which on Winograd by BLAS beats exact products."""
 
 SMALL_WORKSPACE = 2**20
 """Bytes of lowered matrix that are not worth saving: full MEC is taken without a second thought."""
@@ -84,8 +85,8 @@ def cached_recipe(
             )
         return made
     order = _AUTO_ORDERS[operation.name](shape, n_threads, planned)
-    if accuracy == "fast" and operation is CONV2D and _winograd_pays(shape):
-        order = "winograd_f4_banded", *order
+    if accuracy == "fast" and operation is CONV2D:
+        order = *_fast_order(shape, n_threads, planned), *order
     for name in order:
         row = registry.get(name, operation.name)
         if row.unsupported(shape) is None:
@@ -137,10 +138,19 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     return smaller
 
 
-def _winograd_pays(shape: ConvShape) -> bool:
-    """Whether there are channels to add up at each point, and tiles enough to be worth transforming the kernel."""
+def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
+    """What ``accuracy="fast"`` puts before the exact algorithms: Winograd's, where it takes less time.
+
+    With registers for tiles of sums that is in bands, of the m that an estimate of cycles finds the best
+    (``pymec/kernels/_band_cut.py``).  Products of BLAS want channels to add up at each point, and tiles enough to be
+    worth transforming the kernel.
+    """
+    if fast_tiles(shape):
+        m = best_tiles(shape, n_threads, planned)
+        return () if m is None else (f"winograd_f{m}_banded",)
     channels = min(shape.i_cg, shape.k_cg) >= WINOGRAD_CHANNELS
-    return channels and shape.i_n * -(-shape.o_h // 4) * -(-shape.o_w // 4) >= WINOGRAD_TILES
+    tiles = shape.i_n * -(-shape.o_h // 4) * -(-shape.o_w // 4) >= WINOGRAD_TILES
+    return ("winograd_f4",) if channels and tiles else ()
 
 
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:

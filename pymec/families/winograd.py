@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from pymec.families._row import Algorithm, Schedule, blas_limit, thread_slices
 from pymec.kernels import winograd, winograd_banded
+from pymec.kernels._band_cut import band_cut, tile_cycles, transform_cycles
 from pymec.kernels._blas import BLAS_INT_MAX
-from pymec.kernels._pieces import even_part
-from pymec.kernels._register_tile import taken_pixels, tile_for
 from pymec.kernels._winograd_matrices import error_bound, roundings
 from pymec.shapes import ConvShape
 
 _PAPER = "Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016"
+
+TILES = (2, 4, 6)
+"""m of F(m×m, 3×3)."""
 
 BAND_BYTES = 640 * 1024
 """What V and a panel of M may take of a band without a limit: most of a 1 MiB level-2 cache, U only streams by."""
@@ -48,36 +50,35 @@ def _whole(m: int, shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 
 def _banded(m: int, shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    U = winograd_banded.kernel_size(shape, m)
-    tiles = max(1, winograd.tile_count(shape, m))
+    U, line = winograd_banded.kernel_size(shape, m), winograd_banded.line_size(shape)
     tile = winograd_banded.tile_size(shape, m)
-    room = None if limit is None else max(0, limit - U)
+    room = None if limit is None else max(0, limit - U - line)
     slices = thread_slices(n_threads, n_threads, tile, room)
-    channel_shares = _channel_shares(m, shape, slices)
-    share = -(-shape.groups * tiles // (slices // channel_shares))
-    usual = max(BAND_BYTES // shape.itemsize // tile, LEAST_TILES)
-    most = usual if room is None else room // slices // tile
-    # All slices together never hold more tiles than there are, but for those that several transform.
-    band_tiles = max(1, min(even_part(min(share, tiles), most), BLAS_INT_MAX))
-    options = {"m": m, "band_tiles": band_tiles, "slices": slices, "channel_shares": channel_shares}
-    return Schedule(U + slices * band_tiles * tile, options, prepared=U)
+    most = usual_band(m, shape) if room is None else room // slices // tile
+    cut = band_cut(shape, m, slices, min(max(1, most), BLAS_INT_MAX))
+    options = {"m": m, "band_tiles": cut.band_tiles, "slices": slices, "channel_shares": cut.channel_shares}
+    return Schedule(U + slices * cut.band_tiles * tile + line, options, prepared=U)
 
 
-def _channel_shares(m: int, shape: ConvShape, slices: int) -> int:
-    """Among how many threads the panels are shared, the tiles among the others: what makes the shares smallest.
+def usual_band(m: int, shape: ConvShape) -> int:
+    """The most tiles of a band without a limit."""
+    return max(BAND_BYTES // shape.itemsize // winograd_banded.tile_size(shape, m), LEAST_TILES)
 
-    Work is counted in products of a tile and a panel; a tile's own transform is about another.  Of even choices that
-    with the most channel shares reads each panel of U the fewest times.
+
+def best_tiles(shape: ConvShape, n_threads: int, planned: bool) -> int | None:
+    """The m whose bands take the fewest cycles, or None where the definition in register tiles takes fewer.
+
+    ``planned`` is whether the kernel's transform is done beforehand.
     """
-    width = tile_for(shape.k_cg, shape.itemsize)[1]
-    panels, tiles = -(-shape.k_cg // width), shape.groups * max(1, winograd.tile_count(shape, m))
+    if _no_tiles(shape) is not None:
+        return None
 
-    def work(shares: int) -> tuple[float, int]:
-        tiles_of_one = -(-tiles // (slices // shares))
-        taken = taken_pixels(tiles_of_one, shape.k_cg, shape.itemsize)
-        return -(-panels // shares) * taken + tiles_of_one, -shares
+    def cycles(m: int) -> float:
+        bands = band_cut(shape, m, n_threads, usual_band(m, shape)).cycles
+        return bands if planned else bands + transform_cycles(shape, m, n_threads)
 
-    return min((shares for shares in range(1, slices + 1) if slices % shares == 0), key=work)
+    m = min(TILES, key=cycles)
+    return m if cycles(m) < tile_cycles(shape, n_threads) else None
 
 
 def _prepare(kernel: NDArray, U: NDArray, shape: ConvShape, n_threads: int, m: int) -> None:
@@ -119,7 +120,7 @@ def _rows(m: int) -> tuple[Algorithm, Algorithm]:
             name=f"winograd_f{m}_banded",
             idea=f"F({m}×{m}, 3×3) on a band of P_b tiles at a time",
             source=f"ours, after {_PAPER}",
-            formula=f"{t}²·(⌈k_c/(G·m_b)⌉·m_b·i_c + slices·P_b·(i_c/G + m_b)) + 64/itemsize",
+            formula=f"{t}²·(⌈k_c/(G·m_b)⌉·m_b·i_c + slices·P_b·(i_c/G + m_b)) + 128/itemsize",
             order="bounded",
             unsupported=_no_tiles,
             schedule=partial(_banded, m),
@@ -135,4 +136,4 @@ def _rows(m: int) -> tuple[Algorithm, Algorithm]:
     )
 
 
-ROWS = tuple(row for pair in zip(_rows(2), _rows(4), _rows(6), strict=True) for row in pair)
+ROWS = tuple(row for pair in zip(*map(_rows, TILES), strict=True) for row in pair)

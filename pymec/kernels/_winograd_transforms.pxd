@@ -35,14 +35,14 @@ cdef inline inlined input_4(const floating* d, Py_ssize_t d_step, floating* v, P
     cdef Py_ssize_t c
     for c in range(lanes):
         d1, d2, d3, d4 = d[d_step + c], d[2 * d_step + c], d[3 * d_step + c], d[4 * d_step + c]
-        even_1, odd_1 = d4 - 4 * d2, d3 - 4 * d1
-        even_2, odd_2 = d4 - d2, 2 * (d3 - d1)
-        v[c] = 4 * d[c] - 5 * d2 + d4
+        even_1, odd_1 = d4 - <floating> 4 * d2, d3 - <floating> 4 * d1
+        even_2, odd_2 = d4 - d2, <floating> 2 * (d3 - d1)
+        v[c] = <floating> 4 * d[c] - <floating> 5 * d2 + d4
         v[v_step + c] = even_1 + odd_1
         v[2 * v_step + c] = even_1 - odd_1
         v[3 * v_step + c] = even_2 + odd_2
         v[4 * v_step + c] = even_2 - odd_2
-        v[5 * v_step + c] = 4 * d1 - 5 * d3 + d[5 * d_step + c]
+        v[5 * v_step + c] = <floating> 4 * d1 - <floating> 5 * d3 + d[5 * d_step + c]
 
 
 cdef inline inlined input_6(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
@@ -56,9 +56,9 @@ cdef inline inlined input_6(const floating* d, Py_ssize_t d_step, floating* v, P
         even_1 = d2 - <floating> 4.25 * d4 + d6
         odd_1 = d1 - <floating> 4.25 * d3 + d5
         even_2 = <floating> 0.25 * d2 - <floating> 1.25 * d4 + d6
-        odd_2 = <floating> 0.5 * d1 - <floating> 2.5 * d3 + 2 * d5
-        even_half = 4 * d2 - 5 * d4 + d6
-        odd_half = 2 * d1 - <floating> 2.5 * d3 + <floating> 0.5 * d5
+        odd_2 = <floating> 0.5 * d1 - <floating> 2.5 * d3 + <floating> 2 * d5
+        even_half = <floating> 4 * d2 - <floating> 5 * d4 + d6
+        odd_half = <floating> 2 * d1 - <floating> 2.5 * d3 + <floating> 0.5 * d5
         v[c] = d[c] - d6 + <floating> 5.25 * (d4 - d2)
         v[v_step + c] = even_1 + odd_1
         v[2 * v_step + c] = even_1 - odd_1
@@ -158,9 +158,9 @@ cdef inline inlined outputs_4(const floating* p, Py_ssize_t p_step, floating* y,
         even_1, odd_1 = p[p_step + c] + p[2 * p_step + c], p[p_step + c] - p[2 * p_step + c]
         even_2, odd_2 = p[3 * p_step + c] + p[4 * p_step + c], p[3 * p_step + c] - p[4 * p_step + c]
         y[c] = p[c] + even_1 + even_2
-        y[y_step + c] = odd_1 + 2 * odd_2
-        y[2 * y_step + c] = even_1 + 4 * even_2
-        y[3 * y_step + c] = odd_1 + 8 * odd_2 + p[5 * p_step + c]
+        y[y_step + c] = odd_1 + <floating> 2 * odd_2
+        y[2 * y_step + c] = even_1 + <floating> 4 * even_2
+        y[3 * y_step + c] = odd_1 + <floating> 8 * odd_2 + p[5 * p_step + c]
 
 
 cdef inline inlined outputs_6(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
@@ -172,11 +172,11 @@ cdef inline inlined outputs_6(const floating* p, Py_ssize_t p_step, floating* y,
         even_2, odd_2 = p[3 * p_step + c] + p[4 * p_step + c], p[3 * p_step + c] - p[4 * p_step + c]
         even_half, odd_half = p[5 * p_step + c] + p[6 * p_step + c], p[5 * p_step + c] - p[6 * p_step + c]
         y[c] = p[c] + even_1 + even_2 + even_half
-        y[y_step + c] = odd_1 + 2 * odd_2 + <floating> 0.5 * odd_half
-        y[2 * y_step + c] = even_1 + 4 * even_2 + <floating> 0.25 * even_half
-        y[3 * y_step + c] = odd_1 + 8 * odd_2 + <floating> 0.125 * odd_half
-        y[4 * y_step + c] = even_1 + 16 * even_2 + <floating> 0.0625 * even_half
-        y[5 * y_step + c] = odd_1 + 32 * odd_2 + <floating> 0.03125 * odd_half + p[7 * p_step + c]
+        y[y_step + c] = odd_1 + <floating> 2 * odd_2 + <floating> 0.5 * odd_half
+        y[2 * y_step + c] = even_1 + <floating> 4 * even_2 + <floating> 0.25 * even_half
+        y[3 * y_step + c] = odd_1 + <floating> 8 * odd_2 + <floating> 0.125 * odd_half
+        y[4 * y_step + c] = even_1 + <floating> 16 * even_2 + <floating> 0.0625 * even_half
+        y[5 * y_step + c] = odd_1 + <floating> 32 * odd_2 + <floating> 0.03125 * odd_half + p[7 * p_step + c]
 
 
 cdef inline inlined outputs_of_points(Py_ssize_t m, const floating* p, Py_ssize_t p_step, floating* y,

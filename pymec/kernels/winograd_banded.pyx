@@ -16,8 +16,8 @@ workspace   (slices, t², P_b, i_c/G + m_b)   each slice V and then M of one ban
 out         (i_n, o_h, o_w, k_c)             output O
 ==========  ===============================  ============================================================
 
-Workspace, in elements:  t²·i_c·B·m_b + 64/itemsize + slices·t²·P_b·(i_c/G + m_b), slices <= n_threads; what comes
-before the slices is U and a cache line for its alignment
+Workspace, in elements:  t²·i_c·B·m_b + slices·t²·P_b·(i_c/G + m_b) + 2·64/itemsize, slices <= n_threads: U, the
+slices, and for the alignment of each a cache line
 
 Threads share the tiles, or, where these are few, the panels; those that share panels transform the same tiles each.
 3×3 kernels with stride 1 and without dilation; any padding and number of groups; rounding as in ``winograd``.
@@ -145,11 +145,16 @@ cdef void convolve_share(
 # What Python calls -------------------------------------------------------------------------------------
 
 
+def line_size(shape):
+    """The elements of a cache line: so many more than they have, U and the slices need to begin with one."""
+    return CACHE_LINE // shape.itemsize
+
+
 def kernel_size(shape, m):
-    """The elements of U in panels, and of a cache line for its alignment."""
+    """The elements of U in panels, and of a cache line."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t width = widest_tile(g.k_cg, shape.itemsize).channels
-    return (m + 2) ** 2 * shape.i_c * blocks_of(width, &g) * width + CACHE_LINE // shape.itemsize
+    return (m + 2) ** 2 * shape.i_c * blocks_of(width, &g) * width + line_size(shape)
 
 
 def tile_size(shape, m):
@@ -207,7 +212,7 @@ def run(
     size = band_tiles * tile_size(shape, m)
     check_operands(&g, x.shape, kernel.shape, out.shape)
     check_room("prepared", prepared.shape[0], kernel_size(shape, m))
-    check_room("workspace", workspace.shape[0], slices * size)
+    check_room("workspace", workspace.shape[0], slices * size + CACHE_LINE / sizeof(floating))
     cdef Ends ends = Ends(NULL, relu)
     if bias is not None:
         check_room("bias", bias.shape[0], g.k_c)
@@ -217,7 +222,7 @@ def run(
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* U = at_cache_line(&prepared[0])
     cdef floating* O = &out[0, 0, 0, 0]
-    cdef floating* bands = &workspace[0]
+    cdef floating* bands = at_cache_line(&workspace[0])
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
             convolve_share(I, U, O, bands + share * size, share, slices, channel_shares, tiles, band_tiles, &ends, m, &g)
