@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from pymec import layouts, planning, registry
 from pymec.execution import Recipe, execute
-from pymec.kernels._pieces import small_products
+from pymec.families._row import product_cut
+from pymec.kernels._tile_cut import products
 from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
 from pymec.shapes import ConvShape, Padding, Pair
-from pymec.threads import blas_multiplies_small_products_unpacked
 from pymec.training import SavedLowering
 from pymec.workspace import allocate_workspace
 
@@ -110,8 +110,8 @@ class ConvPlan:
             )
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
-        cut = self.algorithm == "mec" and blas_multiplies_small_products_unpacked()
-        pieces = small_products(shape, shape.o_w, self.n_threads) if cut else None
+        cut = product_cut(shape) if self.algorithm == "mec" else "whole"
+        pieces = products(cut, shape, shape.o_w, self.n_threads)
         schedule = replace(self._recipe.schedule, options={"pieces": pieces})
         made = replace(self._recipe, algorithm=registry.get("mec_b"), schedule=schedule)
         x = made.checked(0, x)

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from pymec import reference
 from pymec.kernels._blas import BLAS_INT_MAX
+from pymec.kernels._tile_cut import fast_tiles
 from pymec.shapes import ConvShape
+from pymec.threads import blas_multiplies_small_products_unpacked
 
 SLICE_BYTES = 512 * 1024
 """What a thread's slice of a bounded algorithm may take without a limit: half of a 1 MiB level-2 cache."""
@@ -97,6 +99,13 @@ def blas_limit(**extents: int) -> str | None:
     if largest <= BLAS_INT_MAX:
         return None
     return f"its {name.replace('_', ' ')} of {largest} is more than BLAS's integer counts ({BLAS_INT_MAX})"
+
+
+def product_cut(shape: ConvShape) -> str:
+    """What the products of MEC are cut for on this machine (see :func:`pymec.kernels._tile_cut.products`)."""
+    if fast_tiles(shape):
+        return "registers"
+    return "small" if blas_multiplies_small_products_unpacked() else "whole"
 
 
 def any_shape(shape: ConvShape) -> None:

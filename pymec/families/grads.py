@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from pymec import reference
-from pymec.families._row import Algorithm, Schedule, any_shape, blas_limit, no_workspace
+from pymec.families._row import Algorithm, Schedule, any_shape, blas_limit, no_workspace, product_cut
 from pymec.families.im2col import PAPER as IM2COL_PAPER
 from pymec.families.im2col import im2col_limit, im2col_schedule
 from pymec.families.mec import PAPER as MEC_PAPER
 from pymec.families.mec import mec_limit, mec_schedule
 from pymec.kernels import direct_grad, im2col_grad, mec_conv_grad, mec_grad, pixel_gemm_grad
 from pymec.shapes import ConvShape
-from pymec.threads import blas_multiplies_small_products_unpacked
 
 # What can't be done -------------------------------------------------------------------------------------
 
@@ -44,7 +43,7 @@ def _mec_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     assert forward is not None
     lowered = 0 if forward.is_pointwise else forward.mec_size
     size = shape.kernel_size + mec_conv_grad.spread_size(shape) + lowered
-    return Schedule(size, {"cut": blas_multiplies_small_products_unpacked()}, prepared=shape.kernel_size)
+    return Schedule(size, {"cut": product_cut(forward)}, prepared=shape.kernel_size)
 
 
 _InputGrad = partial(Algorithm, bound="(k_h·k_w·k_c/G + 1)·u·Σ|dO·K|", error_bound=reference.input_grad_bound)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, thread_slices
+from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, product_cut, thread_slices
 from pymec.kernels import mec, mec_banded
 from pymec.kernels._blas import BLAS_INT_MAX
-from pymec.kernels._pieces import small_products
+from pymec.kernels._tile_cut import products
 from pymec.shapes import ConvShape
-from pymec.threads import blas_multiplies_small_products_unpacked
 
 PAPER = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
 
@@ -51,7 +50,7 @@ def _mec_a(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 
 
 def _mec_cut(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(mec_schedule(shape, n_threads, limit).size, {"cut": blas_multiplies_small_products_unpacked()})
+    return Schedule(mec_schedule(shape, n_threads, limit).size, {"cut": product_cut(shape)})
 
 
 def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
@@ -76,7 +75,7 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
     most = min(-(-bands // slices), shape.o_h)  # no band larger than a thread's share
     band_rows = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, most, room)
-    pieces = small_products(shape, shape.o_w, n_threads) if blas_multiplies_small_products_unpacked() else None
+    pieces = products(product_cut(shape), shape, shape.o_w, n_threads)
     options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
     return Schedule(slices * shape.band_size(band_rows), options)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, blas_limit, thread_slices
+from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, blas_limit, product_cut, thread_slices
 from pymec.families.mec import PAPER as MEC_PAPER
 from pymec.families.mec import largest_band
 from pymec.kernels import im2win, mec_split, mec_w
 from pymec.kernels._blas import BLAS_INT_MAX
-from pymec.kernels._pieces import even_part, small_products
+from pymec.kernels._pieces import even_part
+from pymec.kernels._tile_cut import products
 from pymec.shapes import ConvShape
-from pymec.threads import blas_multiplies_small_products_unpacked
 
 # The other axis -----------------------------------------------------------------------------------------
 
@@ -28,7 +28,7 @@ def _mec_w_limit(shape: ConvShape) -> str | None:
 def _mec_w(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     lowered = 0 if shape.is_row_of_taps else shape.mec_w_size
     permuted = shape.permuted_kernel_size
-    return Schedule(permuted + lowered, {"cut": blas_multiplies_small_products_unpacked()}, permuted)
+    return Schedule(permuted + lowered, {"cut": product_cut(shape)}, permuted)
 
 
 def _im2win(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -76,9 +76,7 @@ def _tiles(shape: ConvShape, n_threads: int, limit: int | None, channels: int) -
 
 
 def _tile_schedule(shape: ConvShape, slices: int, rows: int, columns: int, channels: int, split: bool) -> Schedule:
-    pieces = None
-    if blas_multiplies_small_products_unpacked():
-        pieces = small_products(replace(shape, i_c=shape.groups) if split else shape, columns, slices)
+    pieces = products(product_cut(shape), replace(shape, i_c=shape.groups) if split else shape, columns, slices)
     options = {"band_rows": rows, "columns": columns, "slices": slices, "pieces": pieces}
     if split:
         options["channels"] = channels

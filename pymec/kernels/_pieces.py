@@ -40,12 +40,16 @@ T_CUT = 12
 
 
 class Pieces(NamedTuple):
-    """The largest piece of a product, and how many output rows meet one piece of K before the next."""
+    """The largest piece of a product, how many output rows meet one piece of K before the next, and what multiplies.
+
+    ``registers`` is for tiles of sums in registers in place of BLAS.
+    """
 
     reduction: int
     columns: int
     channels: int
     output_rows: int
+    registers: bool = False
 
 
 def whole_products(shape: ConvShape) -> Pieces:
@@ -80,7 +84,7 @@ def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
         reduction,
         columns if columns <= most else _rounded(even_part(columns, most // ROUND * ROUND), ROUND),
         channels,
-        _output_rows(shape, columns, channels, n_threads),
+        output_rows(shape, columns, channels, n_threads),
     )
 
 
@@ -154,7 +158,7 @@ def _rounded(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) -> int:
+def output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) -> int:
     """Output rows per unit of work: one, where a row has work enough for what it reads of K.
 
     Where it hasn't, rows are taken through each piece of K together: a thread's share of all rows.  Threads

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from pymec.kernels._pieces import PANEL_BYTES, even_part
+from pymec.kernels._pieces import PANEL_BYTES, Pieces, even_part, output_rows, small_products, whole_products
 from pymec.kernels._register_tile import taken_pixels, tile_for
 
 if TYPE_CHECKING:
@@ -83,6 +83,38 @@ def fast_tiles(shape: ConvShape) -> bool:
     """Whether this CPU has registers for tiles of this convolution's channels."""
     pixels, _ = tile_for(shape.k_cg, shape.itemsize)
     return pixels > PLAIN
+
+
+def products(cut: str, shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None) -> Pieces:
+    """How the products of MEC are cut.
+
+    Parameters
+    ----------
+    cut : {"registers", "small", "whole"}
+        For register tiles, for BLAS's small-matrix path, or not at all.
+    shape, columns, n_threads, reduction
+        As in :func:`pymec.kernels._pieces.small_products`.
+    """
+    if cut == "registers":
+        return _tile_products(shape, columns, n_threads, reduction)
+    return small_products(shape, columns, n_threads, reduction) if cut == "small" else whole_products(shape)
+
+
+def _tile_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None) -> Pieces:
+    """Pieces of K that stay in a level-2 cache; all pixels of an output row meet each of them."""
+    patch = reduction or shape.k_h * shape.k_w * shape.i_cg
+    width = tile_for(shape.k_cg, shape.itemsize)[1]
+    depth = _cached_lines(shape, width, in_panels=False)
+    panels = -(-shape.k_cg // width)
+    together = even_part(panels, depth // patch)
+    channels = min(together * width, shape.k_cg)
+    return Pieces(
+        even_part(patch, depth // together),
+        max(columns, 1),
+        channels,
+        output_rows(shape, columns, channels, n_threads),
+        registers=True,
+    )
 
 
 def _cached_lines(shape: ConvShape, width: int, in_panels: bool) -> int:

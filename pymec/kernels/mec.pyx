@@ -37,8 +37,10 @@ from pymec.kernels._lowered_rows cimport (
 )
 from pymec.kernels._patch cimport copy_patch_rows, zero
 from pymec.kernels._pieces cimport Pieces, pieces_of
+from pymec.kernels._tile_product cimport tile_product
 
-from pymec.kernels._pieces import T_CUT, T_WHOLE, small_products, whole_products
+from pymec.kernels._pieces import T_CUT, T_WHOLE, whole_products
+from pymec.kernels._tile_cut import products
 
 # Stage 1: lowering (Algorithm 1, lines 2-6; Algorithm 2, lines 4-7) ------------------------------------
 
@@ -104,6 +106,7 @@ cdef void multiply_rows(
     cdef Py_ssize_t q, lo, hi, i, x, n_x, pixel
     cdef floating beta
     cdef floating* target
+    cdef const floating* window
     cdef Partition p
     q = 0
     while q < g.k_h * chunk:
@@ -124,9 +127,13 @@ cdef void multiply_rows(
                 # O_y (columns × k_c) = P_y (columns × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c),
                 # P_y = L from row y·s_h of every strip on, its leading dimension a whole strip;
                 # in pieces: some pixels, some channels and a part of the sum, which beta = 1 adds up.
-                gemm_rowmajor(n_x, m1 - m0, hi - lo,
-                              L + x * ldl + (p.start - p.a0) * chunk + lo, ldl,
-                              K + lo * at.ldk + m0, at.ldk, beta, target + x * at.ldo, at.ldo)
+                window = L + x * ldl + (p.start - p.a0) * chunk + lo
+                if pieces.registers:
+                    tile_product(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk,
+                                 beta == 1, target + x * at.ldo, at.ldo)
+                else:
+                    gemm_rowmajor(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk,
+                                  beta, target + x * at.ldo, at.ldo)
                 x += n_x
         q += pieces.reduction
 
@@ -284,14 +291,13 @@ def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None):
     multiply(workspace, kernel, out, shape, "B", pieces, n_threads)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut=True):
+def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut="small"):
     """Algorithm 2 with the choice of line 8.
 
-    ``cut`` issues the products in pieces that stay in BLAS's small-matrix path.  T is by default
-    :data:`T_CUT` with and :data:`T_WHOLE` without it.
+    ``cut`` says for what the products are cut, see :func:`pymec.kernels._tile_cut.products`.  T is by default
+    :data:`T_WHOLE` for products left whole, otherwise :data:`T_CUT`.
     """
     run_solution, columns = run_b, shape.o_w
-    if choose_solution(shape, (T_CUT if cut else T_WHOLE) if T is None else T) == "A":
+    if choose_solution(shape, (T_WHOLE if cut == "whole" else T_CUT) if T is None else T) == "A":
         run_solution, columns = run_a, shape.i_n * shape.o_w
-    pieces = small_products(shape, columns, n_threads) if cut else None
-    run_solution(x, kernel, out, workspace, shape, n_threads, pieces)
+    run_solution(x, kernel, out, workspace, shape, n_threads, products(cut, shape, columns, n_threads))

@@ -36,7 +36,8 @@ from pymec.kernels._patch cimport clip, copy, positions_up_to, zero
 from pymec.kernels._pieces cimport Pieces, pieces_of
 from pymec.kernels.mec cimport Places, multiply_unit
 
-from pymec.kernels._pieces import small_products, whole_products
+from pymec.kernels._pieces import whole_products
+from pymec.kernels._tile_cut import products
 
 
 # Before all: K in the order of a window (it depends on the kernel alone) --------------------------------
@@ -50,7 +51,7 @@ cdef void permute_tap(const floating* K, floating* prepared, Py_ssize_t tap, con
     copy(prepared + tap * size, K + (a * g.k_w + b) * size, size)
 
 
-def prepare(const floating[:, :, :, ::1] kernel, floating[::1] prepared, shape, int n_threads=1, cut=True):
+def prepare(const floating[:, :, :, ::1] kernel, floating[::1] prepared, shape, int n_threads=1, cut="small"):
     """Stage 0: K (k_h, k_w, i_c/G, k_c) to K' (k_w, k_h, i_c/G, k_c); nothing where these are the same."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t tap
@@ -174,7 +175,7 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
             multiply_unit(lowered, K, O, unit, 1, &at, &band, &cut, &t)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut=True):
+def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut="small"):
     """Lower the batch and multiply, the products cut as ``mec`` cuts them; ``prepared`` holds K'."""
     if shape.i_n == 0:
         return
@@ -184,5 +185,5 @@ def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut=True):
         workspace = x.reshape(-1)
     else:
         lower(x, workspace, shape, n_threads)
-    pieces = small_products(shape.transposed(), shape.i_n * shape.o_h, n_threads) if cut else None
+    pieces = products(cut, shape.transposed(), shape.i_n * shape.o_h, n_threads)
     multiply(workspace, prepared, out, shape, pieces, n_threads)
