@@ -28,7 +28,7 @@ MANY_CHANNELS = 32
 
 WINOGRAD_CHANNELS = 32
 WINOGRAD_TILES = 36
-"""Channels of a group, in and out, and tiles of 4×4 outputs from which on Winograd by BLAS beats exact products."""
+"""Channels of a group and tiles of 4×4 outputs from which on Winograd by BLAS beats exact products."""
 
 SMALL_WORKSPACE = 2**20
 """Bytes of lowered matrix that are not worth saving: full MEC is taken without a second thought."""
@@ -102,9 +102,9 @@ def cached_recipe(
 def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
 
-    Register tiles are the fastest without a byte of workspace (``profiling/README.md``), wherever a group has a line
-    of output channels for them and the CPU has registers enough; a plan re-lays K for them.
-    Elsewhere products of BLAS are, as :func:`_blas_order` says.
+    Register tiles are the fastest without a byte of workspace (``profiling/README.md``), wherever a group has a
+    line of output channels for them and the CPU has registers enough; a plan re-lays K for them.  Elsewhere
+    products of BLAS are, as :func:`_blas_order` says.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
@@ -142,8 +142,8 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     """What ``accuracy="fast"`` puts before the exact algorithms: Winograd's, where it takes less time.
 
     With registers for tiles of sums that is in bands, of the m that an estimate of cycles finds the best
-    (``pymec/kernels/_band_cut.py``).  Products of BLAS want channels to add up at each point, and tiles enough to be
-    worth transforming the kernel.
+    (``pymec/kernels/_band_cut.py``).  Products of BLAS want channels to add up at each point, and tiles enough to
+    be worth transforming the kernel.
     """
     if fast_tiles(shape):
         m = best_tiles(shape, n_threads, planned)

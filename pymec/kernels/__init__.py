@@ -1,8 +1,8 @@
 """The kernels: one algorithm family per file, read top to bottom.
 
 Files without an underscore are algorithms; files with one are plumbing.  All are Cython but ``fft``,
-``mec_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_tile_cut``, ``_winograd_matrices``,
-``_fft_tiles``, ``_fft_bound``).
+``mec_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_tile_cut``, ``_band_cut``,
+``_winograd_matrices``, ``_fft_tiles``, ``_fft_bound``).
 
 ========================  ==============================================================================
 ``_geometry``             every size by the paper's symbol, as a C struct
@@ -15,8 +15,11 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_wide_row``             the same for pixels at one distance
 ``_narrow_tile``          both in 16 registers of 32 bytes
 ``_registers``            vector registers as C types
+``_tile_product``         a matrix product by such tiles, of operands where they lie
 ``_pixels``               the pixels of such a tile, and where in the image their taps are
 ``_tile_cut``             how convolutions by such tiles are shared among threads, and in which order
+``_winograd_tiles``       a tile of Winograd's convolution to the points and back, all channels
+``_band_cut``             how Winograd's bands are shared among threads, and how long they take
 ``_winograd_transforms``  Winograd's one-dimensional transforms, straight-line arithmetic
 ``_winograd_matrices``    their matrices, exact, and the bound on rounding
 ``_fft_tiles``            the grids and tiles of Fourier transforms, and the outputs that each tile gives

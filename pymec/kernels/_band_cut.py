@@ -1,9 +1,9 @@
 """How Winograd's bands are shared among threads, and how long they take beside register tiles of the definition.
 
-Times are in cycles of one thread, as far as arithmetic on sizes tells them: a register tile takes a line of K for each
-of its pixels in a cycle, a line that comes from a cache that all share is not there sooner than :data:`STREAM` allows,
-and a transform takes :data:`TRANSFORM` cycles for each point and register of channels.  They are good enough to choose
-by (``profiling/winograd_choice.py`` holds them against the clock); nothing is measured here.
+Times are in cycles of one thread, as far as arithmetic on sizes tells them: a register tile takes a line of K for
+each of its pixels in a cycle, a line out of a cache that all share is not there sooner than :data:`STREAM` allows,
+and a transform takes :data:`TRANSFORM` cycles for each point and register of channels.  They are good enough to
+choose by (``profiling/winograd_choice.py`` holds them against the clock); nothing is measured here.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def band_cut(shape: ConvShape, m: int, n_threads: int, most: int) -> BandCut:
     -------
     BandCut
     """
-    cuts = (_cut(shape, m, n_threads, shares, most) for shares in range(1, n_threads + 1) if n_threads % shares == 0)
-    return min(cuts, key=lambda cut: cut.cycles)
+    shares = (shares for shares in range(1, n_threads + 1) if n_threads % shares == 0)
+    return min((_cut(shape, m, n_threads, each, most) for each in shares), key=lambda cut: cut.cycles)
 
 
 def _cut(shape: ConvShape, m: int, n_threads: int, channel_shares: int, most: int) -> BandCut:
@@ -63,7 +63,8 @@ def _cut(shape: ConvShape, m: int, n_threads: int, channel_shares: int, most: in
     width = tile_for(shape.k_cg, shape.itemsize)[1]
     tiles = max(shape.i_n, 1) * -(-shape.o_h // m) * -(-shape.o_w // m)
     share = -(-shape.groups * tiles // (n_threads // channel_shares))
-    panels = -(-(-(-shape.k_cg // width)) // channel_shares)  # noqa: B002
+    panels = -(-shape.k_cg // width)
+    panels = -(-panels // channel_shares)
     band_tiles = even_part(min(share, tiles), most)
     bands = -(-share // band_tiles)
     lines = points * shape.i_cg * panels

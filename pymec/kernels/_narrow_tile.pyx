@@ -105,16 +105,16 @@ cdef compiled_narrow six_in_a_row(
     cdef narrow r0, r1, r2, r3, r4, r5
     cdef narrow left, right
     cdef const floating* p
-    cdef Py_ssize_t c, _
+    cdef Py_ssize_t _run, _
     load_narrow(&l0, &r0, start, 0 * s_step)
     load_narrow(&l1, &r1, start, 1 * s_step)
     load_narrow(&l2, &r2, start, 2 * s_step)
     load_narrow(&l3, &r3, start, 3 * s_step)
     load_narrow(&l4, &r4, start, 4 * s_step)
     load_narrow(&l5, &r5, start, 5 * s_step)
-    for _ in range(runs):
+    for _run in range(runs):
         p = pixel
-        for c in range(length):
+        for _ in range(length):
             load_narrow(&left, &right, K, 0)
             add_narrow(&l0, &r0, p[0 * step], &left, &right)
             add_narrow(&l1, &r1, p[1 * step], &left, &right)
@@ -141,14 +141,14 @@ cdef compiled_narrow four_in_a_row(
     cdef narrow r0, r1, r2, r3
     cdef narrow left, right
     cdef const floating* p
-    cdef Py_ssize_t c, _
+    cdef Py_ssize_t _run, _
     load_narrow(&l0, &r0, start, 0 * s_step)
     load_narrow(&l1, &r1, start, 1 * s_step)
     load_narrow(&l2, &r2, start, 2 * s_step)
     load_narrow(&l3, &r3, start, 3 * s_step)
-    for _ in range(runs):
+    for _run in range(runs):
         p = pixel
-        for c in range(length):
+        for _ in range(length):
             load_narrow(&left, &right, K, 0)
             add_narrow(&l0, &r0, p[0 * step], &left, &right)
             add_narrow(&l1, &r1, p[1 * step], &left, &right)
@@ -183,7 +183,7 @@ cdef void narrow_row(
     cdef Py_ssize_t size = sizeof(floating)
     if floating is float:
         choose_row(pixels, pixel, step, runs, run_step, length, <const narrow_floats*> K, ldk * size,
-                    <const narrow_floats*> start, lds * size, <narrow_floats*> C, ldc * size)
+                   <const narrow_floats*> start, lds * size, <narrow_floats*> C, ldc * size)
     else:
         choose_row(pixels, pixel, step, runs, run_step, length, <const narrow_doubles*> K, ldk * size,
-                    <const narrow_doubles*> start, lds * size, <narrow_doubles*> C, ldc * size)
+                   <const narrow_doubles*> start, lds * size, <narrow_doubles*> C, ldc * size)

@@ -20,10 +20,12 @@ cdef compiled_wide wide_chains(wide* result, Py_ssize_t steps) noexcept nogil:
 
     With f = g = 1/2 every s stays 1, which the compiler can't know.
     """
-    cdef wide s0 = result[0], s1 = result[1], s2 = result[2], s3 = result[3], s4 = result[4], s5 = result[5]
-    cdef wide s6 = result[6], s7 = result[7], s8 = result[8], s9 = result[9], s10 = result[10], s11 = result[11]
-    cdef wide s12 = result[12], s13 = result[13], s14 = result[14], s15 = result[15], s16 = result[16], s17 = result[17]
-    cdef wide s18 = result[18], s19 = result[19], s20 = result[20], s21 = result[21], s22 = result[22], s23 = result[23]
+    cdef wide s0 = result[0], s1 = result[1], s2 = result[2], s3 = result[3]
+    cdef wide s4 = result[4], s5 = result[5], s6 = result[6], s7 = result[7]
+    cdef wide s8 = result[8], s9 = result[9], s10 = result[10], s11 = result[11]
+    cdef wide s12 = result[12], s13 = result[13], s14 = result[14], s15 = result[15]
+    cdef wide s16 = result[16], s17 = result[17], s18 = result[18], s19 = result[19]
+    cdef wide s20 = result[20], s21 = result[21], s22 = result[22], s23 = result[23]
     cdef wide f = result[24], g = result[25]
     cdef Py_ssize_t _
     for _ in range(steps):

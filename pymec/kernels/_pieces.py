@@ -40,7 +40,7 @@ T_CUT = 12
 
 
 class Pieces(NamedTuple):
-    """The largest piece of a product, how many output rows meet one piece of K before the next, and what multiplies.
+    """The largest piece of a product, and how many output rows meet one piece of K before the next.
 
     ``registers`` is for tiles of sums in registers in place of BLAS.
     """

@@ -1,9 +1,9 @@
 # The output pixels of a register tile, and where in the image the taps of the kernel find theirs.
 #
 # A tile takes pixels as they follow each other in O, across the ends of rows and images.  A chunk of the reduction
-# is a number of kernel rows, or of taps in a row, or of channels of a tap; in it every pixel reads runs of adjacent
-# numbers, all of one length: a run is a kernel row (or a piece of one) where its taps lie side by side in the image,
-# and otherwise a tap.
+# is a number of kernel rows, or of taps in a row, or of channels of a tap; in it every pixel reads runs of
+# adjacent numbers, all of one length: a run is a kernel row (or a piece of one) where its taps lie side by side in
+# the image, and otherwise a tap.
 
 from cython cimport floating
 
@@ -41,7 +41,7 @@ cdef struct Chunk:
 
 cdef struct Runs:                      # what every pixel of a tile reads of a chunk
     Py_ssize_t count, length
-    Py_ssize_t step, run_step          # elements from pixel to pixel and from run to run; 0 if each has its pointer
+    Py_ssize_t step, run_step          # elements from pixel to pixel and from run to run; 0 if all have pointers
 
 
 cdef inline Cursor cursor_at(Py_ssize_t pixel, const Geometry* g) noexcept nogil:

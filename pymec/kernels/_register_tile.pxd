@@ -1,7 +1,7 @@
 # A product of a few pixels with a line of channels, its sums in registers: what multiplies without BLAS.
 #
-# A pixel is a pointer to its channels, and the pixels of a tile may lie anywhere: a tile goes on from the end of one
-# row to the start of the next, and a pixel on padding is a pointer to zeros.
+# A pixel is a pointer to its channels, and the pixels of a tile may lie anywhere: a tile goes on from the end of
+# one row to the start of the next, and a pixel on padding is a pointer to zeros.
 
 from cython cimport floating
 

@@ -1,7 +1,7 @@
 """The inner loop of everything that multiplies without BLAS: an outer product whose sums stay in registers.
 
-At every step of the reduction some output pixels meet a line of output channels, and all their sums are in registers.
-How many pixels and channels depends on the CPU's registers:
+At every step of the reduction some output pixels meet a line of output channels, and all their sums are in
+registers.  How many pixels and channels depends on those of the CPU:
 
 ===========================  =====================  ==================  ==================
 CPU                          pixels of a tile       channels, float32   channels, float64
@@ -59,7 +59,7 @@ cdef void four_plain(
     const floating** pixel, Py_ssize_t runs, Py_ssize_t length, const floating* K, Py_ssize_t ldk,
     const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
 ) noexcept nogil:
-    """Four pixels by 64 bytes of channels, in loops of fixed length that the compiler makes of them what it can."""
+    """Four pixels by 64 bytes of channels, in loops of fixed length: the compiler makes of them what it can."""
     cdef floating total[4][16]
     cdef floating v0, v1, v2, v3
     cdef Py_ssize_t c, m, p, _

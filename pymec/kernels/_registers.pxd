@@ -1,8 +1,8 @@
 # Vector registers as C types: what the tiles of _wide_tile.pyx and _narrow_tile.pyx keep their sums in.
 #
 # A register is an array of numbers that gcc and clang know to add and multiply element by element (their vector
-# extension): no instruction of any CPU is named.  A function says for which CPUs it is compiled, and every sum is a
-# variable with a name, because of an array compilers only sometimes make registers.
+# extension): no instruction of any CPU is named.  A function says for which CPUs it is compiled, and every sum is
+# a variable with a name, because of an array compilers only sometimes make registers.
 
 from cython cimport floating
 
@@ -20,8 +20,8 @@ cdef extern from *:
     typedef PYMEC_REGISTER(float, 32) pymec_narrow_floats;
     typedef PYMEC_REGISTER(double, 32) pymec_narrow_doubles;
 
-    /* On x86-64 with glibc, gcc compiles a function for CPUs that the build is not for, and the program asks the CPU
-       whether it may call it.  Elsewhere, and where the whole build is for newer CPUs anyway, nothing is asked. */
+    /* On x86-64 with glibc, gcc compiles a function for CPUs that the build is not for, and the program asks the
+       CPU whether it may call it.  Elsewhere, and where the whole build is for newer CPUs, nothing is asked. */
     #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__AVX__) && !defined(__clang__) && __GNUC__ >= 12
     #define PYMEC_PER_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
     #define PYMEC_WIDE __attribute__((target("arch=x86-64-v4"))) void
@@ -45,7 +45,7 @@ cdef extern from *:
     #endif
     """
     ctypedef void inlined "PYMEC_INLINED"                  # a function that is made part of its callers
-    ctypedef void compiled_per_cpu "PYMEC_PER_CPU"         # one in several versions; the loader takes the one that fits
+    ctypedef void compiled_per_cpu "PYMEC_PER_CPU"         # one in several versions: the loader takes one of them
     ctypedef void compiled_wide "PYMEC_WIDE"               # one for CPUs with AVX-512: 32 registers of 64 bytes
     ctypedef void compiled_narrow "PYMEC_NARROW"           # one for CPUs with AVX2: 16 registers of 32 bytes
     bint PYMEC_HAS_WIDE, PYMEC_HAS_NARROW

@@ -1,8 +1,8 @@
 """How a convolution by register tiles is shared among threads, and in which order its parts meet.
 
-A tile reads a panel of K, k_h·k_w·i_c/G lines of a few channels, once for a dozen pixels.  It runs at full speed as
-long as these lines come from a level-2 cache.  So a panel, or a chunk of it, stays there while all of a thread's
-pixels go by, and its lines come from further away only once.  This is arithmetic on sizes; nothing is measured here.
+A tile reads a panel of K, k_h·k_w·i_c/G lines of a few channels, once for a dozen pixels.  It runs at full speed
+as long as these lines come from a level-2 cache.  So a panel, or a chunk of it, stays there while all pixels of a
+thread go by, and its lines come from further away only once.  This is arithmetic on sizes; nothing is measured.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ UNEVEN = 1.05
 class TileCut(NamedTuple):
     """Shares of the panels (a divisor of the threads), then what is taken at once.
 
-    ``pixels`` of a thread go through all of its panels before the next do, ``panels`` of them together, each chunk of
-    the reduction, of so many kernel ``rows`` or ``taps`` or ``channels``, before the next.  ``in_rows`` is whether tiles
-    end where output rows do.
+    ``pixels`` of a thread go through all of its panels before the next do, ``panels`` of them together, each chunk
+    of the reduction, of so many kernel ``rows`` or ``taps`` or ``channels``, before the next.  ``in_rows`` is
+    whether tiles end where output rows do.
     """
 
     channel_shares: int
@@ -150,14 +150,14 @@ def _rows_are_full(shape: ConvShape, most: int) -> bool:
 def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, panel_nbytes: int) -> int:
     """Among how many threads the panels are shared, the pixels among the others: what makes the shares even.
 
-    Of several that do, the fewest: threads then write to lines of O of their own.  But all threads reading all of a
-    K that no cache of theirs keeps is the worse.
+    Of several that do, the fewest: threads then write to lines of O of their own.  But all threads reading all of
+    a K that no cache of theirs keeps is the worse.
     """
     pixels = max(shape.i_n * shape.o_h * shape.o_w, 1)
-    tiles = {
-        shares: -(-panels // shares) * -(-(-(-pixels // (n_threads // shares))) // tile)
-        for shares in range(1, n_threads + 1)
-        if n_threads % shares == 0
-    }
+    tiles = {}
+    for shares in range(1, n_threads + 1):
+        if n_threads % shares == 0:
+            share = -(-pixels // (n_threads // shares))
+            tiles[shares] = -(-panels // shares) * -(-share // tile)
     even = [shares for shares in tiles if tiles[shares] <= UNEVEN * min(tiles.values())]
     return max(even) if panels * panel_nbytes > 2 * PANEL_BYTES else min(even)

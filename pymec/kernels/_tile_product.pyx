@@ -1,7 +1,7 @@
 """Row-major C = A·B by register tiles, nothing packed: for products whose B stays in a cache.
 
-A panel of B, as many columns as a tile has, meets all rows of A, a tile of them at a time.  What is no whole tile, the
-last rows and the last columns, is summed up in a tile of its own, and what belongs to C goes there.
+A panel of B, as many columns as a tile has, meets all rows of A, a tile of them at a time.  What is no whole tile,
+the last rows and the last columns, is summed up in a tile of its own, and what belongs to C goes there.
 """
 
 from cython cimport floating

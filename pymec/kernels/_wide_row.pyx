@@ -18,7 +18,7 @@ cdef compiled_wide twelve_in_a_row(
     cdef wide r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11
     cdef wide left, right
     cdef const floating* p
-    cdef Py_ssize_t c, _
+    cdef Py_ssize_t _run, _
     load_wide(&l0, &r0, start, 0 * s_step)
     load_wide(&l1, &r1, start, 1 * s_step)
     load_wide(&l2, &r2, start, 2 * s_step)
@@ -31,9 +31,9 @@ cdef compiled_wide twelve_in_a_row(
     load_wide(&l9, &r9, start, 9 * s_step)
     load_wide(&l10, &r10, start, 10 * s_step)
     load_wide(&l11, &r11, start, 11 * s_step)
-    for _ in range(runs):
+    for _run in range(runs):
         p = pixel
-        for c in range(length):
+        for _ in range(length):
             load_wide(&left, &right, K, 0)
             add_wide(&l0, &r0, p[0 * step], &left, &right)
             add_wide(&l1, &r1, p[1 * step], &left, &right)
@@ -72,7 +72,7 @@ cdef compiled_wide ten_in_a_row(
     cdef wide r0, r1, r2, r3, r4, r5, r6, r7, r8, r9
     cdef wide left, right
     cdef const floating* p
-    cdef Py_ssize_t c, _
+    cdef Py_ssize_t _run, _
     load_wide(&l0, &r0, start, 0 * s_step)
     load_wide(&l1, &r1, start, 1 * s_step)
     load_wide(&l2, &r2, start, 2 * s_step)
@@ -83,9 +83,9 @@ cdef compiled_wide ten_in_a_row(
     load_wide(&l7, &r7, start, 7 * s_step)
     load_wide(&l8, &r8, start, 8 * s_step)
     load_wide(&l9, &r9, start, 9 * s_step)
-    for _ in range(runs):
+    for _run in range(runs):
         p = pixel
-        for c in range(length):
+        for _ in range(length):
             load_wide(&left, &right, K, 0)
             add_wide(&l0, &r0, p[0 * step], &left, &right)
             add_wide(&l1, &r1, p[1 * step], &left, &right)
@@ -120,7 +120,7 @@ cdef compiled_wide eight_in_a_row(
     cdef wide r0, r1, r2, r3, r4, r5, r6, r7
     cdef wide left, right
     cdef const floating* p
-    cdef Py_ssize_t c, _
+    cdef Py_ssize_t _run, _
     load_wide(&l0, &r0, start, 0 * s_step)
     load_wide(&l1, &r1, start, 1 * s_step)
     load_wide(&l2, &r2, start, 2 * s_step)
@@ -129,9 +129,9 @@ cdef compiled_wide eight_in_a_row(
     load_wide(&l5, &r5, start, 5 * s_step)
     load_wide(&l6, &r6, start, 6 * s_step)
     load_wide(&l7, &r7, start, 7 * s_step)
-    for _ in range(runs):
+    for _run in range(runs):
         p = pixel
-        for c in range(length):
+        for _ in range(length):
             load_wide(&left, &right, K, 0)
             add_wide(&l0, &r0, p[0 * step], &left, &right)
             add_wide(&l1, &r1, p[1 * step], &left, &right)
@@ -176,7 +176,7 @@ cdef void wide_row(
     cdef Py_ssize_t size = sizeof(floating)
     if floating is float:
         choose_row(pixels, pixel, step, runs, run_step, length, <const wide_floats*> K, ldk * size,
-                    <const wide_floats*> start, lds * size, <wide_floats*> C, ldc * size)
+                   <const wide_floats*> start, lds * size, <wide_floats*> C, ldc * size)
     else:
         choose_row(pixels, pixel, step, runs, run_step, length, <const wide_doubles*> K, ldk * size,
-                    <const wide_doubles*> start, lds * size, <wide_doubles*> C, ldc * size)
+                   <const wide_doubles*> start, lds * size, <wide_doubles*> C, ldc * size)

@@ -171,7 +171,8 @@ cdef compiled_per_cpu points_to_tiles(
             if bias != NULL:
                 bias += LANES
         if c < outputs.count:
-            finish_lanes(M + c, target + c, tiles * outputs.pitch, &tile, bias, outputs.relu, outputs.count - c, m, g)
+            finish_lanes(M + c, target + c, tiles * outputs.pitch, &tile, bias, outputs.relu, outputs.count - c,
+                         m, g)
         if bias != NULL:
             bias -= c
         M += outputs.pitch

@@ -8,16 +8,17 @@
 # In each result an element occurs once, under the coefficient of the matrix, and passes no more roundings than
 # the row has terms (with G one more, for a coefficient such as 1/6): the error bound rests on that.
 #
-# Every function does this for `lanes` channels side by side; elements of a vector lie `step`s apart.  They become part
-# of the functions that call them, whose CPU decides on the vectors that the compiler makes of the lanes.
+# Every function does this for `lanes` channels side by side; elements of a vector lie `step`s apart.  They become
+# part of the functions that call them, whose CPU decides on the vectors that the compiler makes of the lanes.
 
 from cython cimport floating
 
 from pymec.kernels._registers cimport inlined
 
 
-cdef inline inlined input_2(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
-                         Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined input_2(
+    const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating d1, d2
     cdef Py_ssize_t c
     for c in range(lanes):
@@ -28,8 +29,9 @@ cdef inline inlined input_2(const floating* d, Py_ssize_t d_step, floating* v, P
         v[3 * v_step + c] = d1 - d[3 * d_step + c]
 
 
-cdef inline inlined input_4(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
-                         Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined input_4(
+    const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating d1, d2, d3, d4
     cdef floating even_1, odd_1, even_2, odd_2  # at the points 1 and 2
     cdef Py_ssize_t c
@@ -45,8 +47,9 @@ cdef inline inlined input_4(const floating* d, Py_ssize_t d_step, floating* v, P
         v[5 * v_step + c] = <floating> 4 * d1 - <floating> 5 * d3 + d[5 * d_step + c]
 
 
-cdef inline inlined input_6(const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
-                         Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined input_6(
+    const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating d1, d2, d3, d4, d5, d6
     cdef floating even_1, odd_1, even_2, odd_2, even_half, odd_half  # at the points 1, 2 and 1/2
     cdef Py_ssize_t c
@@ -69,8 +72,9 @@ cdef inline inlined input_6(const floating* d, Py_ssize_t d_step, floating* v, P
         v[7 * v_step + c] = d[7 * d_step + c] - d1 + <floating> 5.25 * (d3 - d5)
 
 
-cdef inline inlined input_points(Py_ssize_t m, const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step,
-                              Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined input_points(
+    Py_ssize_t m, const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step, Py_ssize_t lanes
+) noexcept nogil:
     """v = B^T d."""
     if m == 2:
         input_2(d, d_step, v, v_step, lanes)
@@ -80,8 +84,9 @@ cdef inline inlined input_points(Py_ssize_t m, const floating* d, Py_ssize_t d_s
         input_6(d, d_step, v, v_step, lanes)
 
 
-cdef inline inlined kernel_2(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
-                          Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined kernel_2(
+    const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating even_1, odd_1
     cdef Py_ssize_t c
     for c in range(lanes):
@@ -93,8 +98,9 @@ cdef inline inlined kernel_2(const floating* g, Py_ssize_t g_step, floating* u, 
         u[3 * u_step + c] = g[2 * g_step + c]
 
 
-cdef inline inlined kernel_4(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
-                          Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined kernel_4(
+    const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating g0, g1, g2, even_1, odd_1, even_2, odd_2
     cdef Py_ssize_t c
     for c in range(lanes):
@@ -109,8 +115,9 @@ cdef inline inlined kernel_4(const floating* g, Py_ssize_t g_step, floating* u, 
         u[5 * u_step + c] = g2
 
 
-cdef inline inlined kernel_6(const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
-                          Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined kernel_6(
+    const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating g0, g1, g2, even_1, odd_1, even_2, odd_2, even_half, odd_half
     cdef Py_ssize_t c
     for c in range(lanes):
@@ -129,8 +136,9 @@ cdef inline inlined kernel_6(const floating* g, Py_ssize_t g_step, floating* u, 
         u[7 * u_step + c] = g2
 
 
-cdef inline inlined kernel_points(Py_ssize_t m, const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step,
-                               Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined kernel_points(
+    Py_ssize_t m, const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step, Py_ssize_t lanes
+) noexcept nogil:
     """u = G g."""
     if m == 2:
         kernel_2(g, g_step, u, u_step, lanes)
@@ -140,8 +148,9 @@ cdef inline inlined kernel_points(Py_ssize_t m, const floating* g, Py_ssize_t g_
         kernel_6(g, g_step, u, u_step, lanes)
 
 
-cdef inline inlined outputs_2(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
-                           Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined outputs_2(
+    const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating p1, p2
     cdef Py_ssize_t c
     for c in range(lanes):
@@ -150,8 +159,9 @@ cdef inline inlined outputs_2(const floating* p, Py_ssize_t p_step, floating* y,
         y[y_step + c] = p1 - p2 - p[3 * p_step + c]
 
 
-cdef inline inlined outputs_4(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
-                           Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined outputs_4(
+    const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating even_1, odd_1, even_2, odd_2
     cdef Py_ssize_t c
     for c in range(lanes):
@@ -163,8 +173,9 @@ cdef inline inlined outputs_4(const floating* p, Py_ssize_t p_step, floating* y,
         y[3 * y_step + c] = odd_1 + <floating> 8 * odd_2 + p[5 * p_step + c]
 
 
-cdef inline inlined outputs_6(const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step,
-                           Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined outputs_6(
+    const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step, Py_ssize_t lanes
+) noexcept nogil:
     cdef floating even_1, odd_1, even_2, odd_2, even_half, odd_half
     cdef Py_ssize_t c
     for c in range(lanes):
@@ -179,8 +190,9 @@ cdef inline inlined outputs_6(const floating* p, Py_ssize_t p_step, floating* y,
         y[5 * y_step + c] = odd_1 + <floating> 32 * odd_2 + <floating> 0.03125 * odd_half + p[7 * p_step + c]
 
 
-cdef inline inlined outputs_of_points(Py_ssize_t m, const floating* p, Py_ssize_t p_step, floating* y,
-                                   Py_ssize_t y_step, Py_ssize_t lanes) noexcept nogil:
+cdef inline inlined outputs_of_points(
+    Py_ssize_t m, const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step, Py_ssize_t lanes
+) noexcept nogil:
     """y = A^T p."""
     if m == 2:
         outputs_2(p, p_step, y, y_step, lanes)

@@ -20,10 +20,10 @@ out         (i_n, o_h, o_w, k_c)                output O, written in tiles of o_
 Workspace, in elements:  0 for ``direct_blocked``; for ``direct_panels`` the panels and a cache line for their
 alignment, G·B·m_b·k_h·k_w·i_c/G + 64/itemsize
 
-Tiles are those of :mod:`pymec.kernels._register_tile`, up to 12×32.  The last panel of a group reaches back over the
-one before it, so that it has m_b channels, too.  Any stride, padding, dilation and number of groups.  Taps on padding
-are read from a constant line of zeros.  An output is one sum in one order, whoever computes it: the result is the
-same for any number of threads.
+Tiles are those of :mod:`pymec.kernels._register_tile`, up to 12×32.  The last panel of a group reaches back over
+the one before it, so that it has m_b channels, too.  Any stride, padding, dilation and number of groups.  Taps on
+padding are read from a constant line of zeros.  An output is one sum in one order, whoever computes it: the
+result is the same for any number of threads.
 """
 
 from cython cimport floating
@@ -82,8 +82,8 @@ cdef void add_chunk(
 ) noexcept nogil:
     """A chunk's products with one panel; O points at the tile's first pixel and channel.
 
-    ``start`` is a line for all pixels, or NULL where sums go on from what O holds.  Sums that nobody wants, of pixels
-    that only fill the tile and of channels that belong to the panel before, get a place of their own.
+    ``start`` is a line for all pixels, or NULL where sums go on from what O holds.  Sums that nobody wants, of
+    pixels that only fill the tile and of channels that belong to the panel before, get a place of their own.
     """
     cdef floating sums[MOST_SUMS]
     cdef bint whole = wanted == tile.pixels and skip == 0
@@ -115,9 +115,9 @@ cdef void convolve_chunk(
     const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Chunk* chunk,
     bint in_rows, const Tile* widest, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """One chunk of the reduction for all tiles and panels of the part; K points at the group's first panel, or at K.
+    """One chunk of the reduction for all tiles and panels of the part.
 
-    What is pointed at for one panel serves for all.
+    K points at the group's first panel, or at all of K; what is pointed at for one panel serves for all.
     """
     cdef const floating* pixel[POINTERS]
     cdef const floating* bias = <const floating*> ends.bias
@@ -158,7 +158,7 @@ cdef void convolve_share(
     const floating* I, const floating* K, const Lines* lines, floating* O,
     Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """A thread's share: some pixels stay in cache while its panels go by, and a chunk of these while the pixels do."""
+    """A thread's share: some pixels stay in cache while its panels go by, a chunk of these while the pixels do."""
     cdef Tile widest = widest_tile(g.k_cg, sizeof(floating))
     cdef Py_ssize_t blocks = blocks_of(widest.channels, g)
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w, panels = g.groups * blocks

@@ -53,5 +53,5 @@ def run(
     shape: ConvShape,
     n_threads: int = 1,
     T: int | None = None,
-    cut: bool = True,
+    cut: str = "small",
 ) -> None: ...

@@ -22,8 +22,7 @@ Workspace, in elements:  |L| = i_n·o_w·r_h·k_w·i_c
 (``mec_vanilla``, an image at a time: |L|/i_n;  Solution A with i_n > 1: max(|L|, |O|), as L takes a copy of O;
 none for a 1×1 kernel with stride 1, no padding and one group, where I is its own lowered matrix).
 
-Any stride, padding, dilation and number of groups; it saves memory over im2col wherever
-output rows share image rows, so where k_h > s_h.
+Any stride, padding, dilation and number of groups; it saves memory over im2col where k_h > s_h.
 """
 
 from cython cimport floating
@@ -104,7 +103,7 @@ cdef void multiply_rows(
     cdef Py_ssize_t chunk = g.k_w * g.i_cg
     cdef Py_ssize_t ldl = band.rows * chunk
     cdef Py_ssize_t q, lo, hi, i, x, n_x, pixel
-    cdef floating beta
+    cdef bint add
     cdef floating* target
     cdef const floating* window
     cdef Partition p
@@ -120,7 +119,7 @@ cdef void multiply_rows(
             lo, hi = max(q, p.a0 * chunk), min(q + pieces.reduction, p.a1 * chunk)
             if lo >= hi:
                 continue
-            beta = 0 if lo == p.a0 * chunk and not at.add else 1
+            add = at.add or lo > p.a0 * chunk
             x = 0
             while x < at.columns:
                 n_x = min(pieces.columns, at.columns - x)
@@ -129,11 +128,11 @@ cdef void multiply_rows(
                 # in pieces: some pixels, some channels and a part of the sum, which beta = 1 adds up.
                 window = L + x * ldl + (p.start - p.a0) * chunk + lo
                 if pieces.registers:
-                    tile_product(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk,
-                                 beta == 1, target + x * at.ldo, at.ldo)
+                    tile_product(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk, add,
+                                 target + x * at.ldo, at.ldo)
                 else:
-                    gemm_rowmajor(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk,
-                                  beta, target + x * at.ldo, at.ldo)
+                    gemm_rowmajor(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk, <floating> add,
+                                  target + x * at.ldo, at.ldo)
                 x += n_x
         q += pieces.reduction
 
@@ -292,11 +291,7 @@ def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None):
 
 
 def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut="small"):
-    """Algorithm 2 with the choice of line 8.
-
-    ``cut`` says for what the products are cut, see :func:`pymec.kernels._tile_cut.products`.  T is by default
-    :data:`T_WHOLE` for products left whole, otherwise :data:`T_CUT`.
-    """
+    """Algorithm 2 with the choice of line 8, the products cut for :func:`pymec.kernels._tile_cut.products`."""
     run_solution, columns = run_b, shape.o_w
     if choose_solution(shape, (T_WHOLE if cut == "whole" else T_CUT) if T is None else T) == "A":
         run_solution, columns = run_a, shape.i_n * shape.o_w

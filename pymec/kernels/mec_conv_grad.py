@@ -57,7 +57,9 @@ def spread_size(shape: ConvShape) -> int:
     return shape.i_n * ((shape.o_h - 1) * shape.s_h + 1) * ((shape.o_w - 1) * shape.s_w + 1) * shape.k_c
 
 
-def turn_kernel(kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, cut: str = "small") -> None:
+def turn_kernel(
+    kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, cut: str = "small"
+) -> None:
     """K'[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group."""
     grouped = kernel.reshape(shape.k_h, shape.k_w, shape.i_cg, shape.groups, shape.k_cg)
     target = turned[: shape.kernel_size].reshape(shape.k_h, shape.k_w, shape.k_cg, shape.groups, shape.i_cg)

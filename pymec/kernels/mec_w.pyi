@@ -9,7 +9,7 @@ def prepare(
     prepared: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    cut: bool = True,
+    cut: str = "small",
 ) -> None: ...
 def lower(x: NDArray[np.floating], L: NDArray[np.floating], shape: ConvShape, n_threads: int = 1) -> None: ...
 def multiply(
@@ -28,5 +28,5 @@ def run(
     shape: ConvShape,
     n_threads: int = 1,
     prepared: NDArray[np.floating] | None = None,
-    cut: bool = True,
+    cut: str = "small",
 ) -> None: ...

@@ -20,7 +20,13 @@ def multiply(
     n_threads: int = 1,
 ) -> None: ...
 def transform_output(
-    M: NDArray[np.floating], out: NDArray[np.floating], shape: ConvShape, m: int, n_threads: int = 1
+    M: NDArray[np.floating],
+    out: NDArray[np.floating],
+    shape: ConvShape,
+    m: int,
+    n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run(
     x: NDArray[np.floating],
@@ -31,4 +37,6 @@ def run(
     n_threads: int = 1,
     m: int = 4,
     prepared: NDArray[np.floating] | None = None,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

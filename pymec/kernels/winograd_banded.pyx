@@ -1,9 +1,9 @@
 """Winograd's convolution on a band of tiles at a time (ours; after Lavin & Gray, CVPR 2016).
 
 The products at the points need no more than a few tiles to run fast.  So a band of P_b tiles, counted through
-images, tile rows and columns, is transformed and stays in a thread's cache while panels of m_b output channels go by:
-for each of these a product at every point, by register tiles, and the way back to the output.  V shrinks from all P
-tiles to those of a band, M to one panel of them.  U alone is kept whole, its panels each in one piece of memory.
+images, tile rows and columns, is transformed and stays in a thread's cache while panels of m_b output channels go
+by: for each of these a product at every point, by register tiles, and the way back to the output.  V shrinks from
+all P tiles to those of a band, M to one panel of them.  U alone is kept whole, each panel in one piece of memory.
 
 ==========  ===============================  ============================================================
 array       shape                            role
@@ -19,7 +19,7 @@ out         (i_n, o_h, o_w, k_c)             output O
 Workspace, in elements:  t²·i_c·B·m_b + slices·t²·P_b·(i_c/G + m_b) + 2·64/itemsize, slices <= n_threads: U, the
 slices, and for the alignment of each a cache line
 
-Threads share the tiles, or, where these are few, the panels; those that share panels transform the same tiles each.
+Threads share the tiles, or, where these are few, the panels; those that share panels all transform the same tiles.
 3×3 kernels with stride 1 and without dilation; any padding and number of groups; rounding as in ``winograd``.
 """
 
@@ -30,7 +30,8 @@ from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check
 from pymec.kernels._patch cimport copy
 from pymec.kernels._pixels cimport zeros
 from pymec.kernels._register_tile cimport (
-    CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile, widest_tile,
+    CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
+    widest_tile,
 )
 from pymec.kernels._winograd_tiles cimport Outputs, check_tiles, finish_tiles, transform_taps, transform_tiles
 
@@ -110,7 +111,8 @@ cdef void convolve_band(
     for block in range(part.first_block, part.end_block):
         panel = U + block * points * g.i_cg * width
         for j in range(points):
-            multiply_point(V + j * tiles * g.i_cg, panel + j * g.i_cg * width, M + j * tiles * width, tiles, widest, g)
+            multiply_point(V + j * tiles * g.i_cg, panel + j * g.i_cg * width, M + j * tiles * width, tiles,
+                           widest, g)
         channel = block * width
         skip = max(channel + width - g.k_cg, 0)
         outputs = Outputs(group * g.k_cg + channel, width - skip, width, ends.bias, ends.relu)
@@ -138,7 +140,8 @@ cdef void convolve_share(
         tile = part.first - group * tiles
         n_tiles = min(band_tiles, min(part.end - part.first, tiles - tile))
         convolve_band(I, U + group * blocks * points * g.i_cg * widest.channels, O,
-                      band, band + points * band_tiles * g.i_cg, group, tile, tile + n_tiles, &part, ends, &widest, m, g)
+                      band, band + points * band_tiles * g.i_cg, group, tile, tile + n_tiles, &part, ends,
+                      &widest, m, g)
         part.first += n_tiles
 
 
@@ -225,4 +228,5 @@ def run(
     cdef floating* bands = at_cache_line(&workspace[0])
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, U, O, bands + share * size, share, slices, channel_shares, tiles, band_tiles, &ends, m, &g)
+            convolve_share(I, U, O, bands + share * size, share, slices, channel_shares, tiles, band_tiles, &ends,
+                           m, &g)

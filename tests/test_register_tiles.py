@@ -1,0 +1,199 @@
+"""Tiles of sums in registers: where they end, how work is cut for them, and what they must not depend on."""
+
+import numpy as np
+import pytest
+from cases import operands
+
+import pymec
+from pymec import ConvShape, reference
+from pymec.kernels import direct_blocked, winograd_banded
+from pymec.kernels._band_cut import band_cut, tile_cycles, transform_cycles
+from pymec.kernels._register_tile import taken_pixels, tile_for
+from pymec.kernels._tile_cut import TileCut, products, tile_cut
+
+WHOLE = 2**31 - 1
+
+
+def convolved(shape, n_threads=1, cut=None, in_panels=False, **ends):
+    """``direct_blocked.run`` on its own; the output starts as NaN, and all of it is within the bound."""
+    x, kernel = operands(shape)
+    prepared = None
+    if in_panels:
+        prepared = np.full(direct_blocked.panels_size(shape), np.nan, shape.dtype)
+        direct_blocked.pack(kernel, prepared, shape, n_threads)
+    out = np.full(shape.output_shape, np.nan, shape.dtype)
+    direct_blocked.run(x, kernel, out, np.empty(0, shape.dtype), shape, n_threads, cut, prepared, **ends)
+    if not ends:
+        assert (np.abs(out - reference.conv2d(x, kernel, shape)) <= reference.error_bound(x, kernel, shape)).all()
+    return out
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k_c", [1, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96])
+def test_panels_end_anywhere(k_c, dtype):
+    """With fewer channels than a line there is a smaller tile; the last panel reaches back."""
+    for options in ({}, {"groups": 3}):
+        extents = (2, 3, 3 // options.get("groups", 1), k_c * options.get("groups", 1))
+        shape = ConvShape.from_shapes((1, 6, 9, 3), extents, padding=1, dtype=dtype, **options)
+        np.testing.assert_array_equal(convolved(shape), convolved(shape, in_panels=True))
+
+
+@pytest.mark.parametrize("i_w", range(3, 30))
+def test_tiles_end_anywhere(i_w):
+    """A tile goes on over the ends of rows and images, or ends with the row; the last may be a single pixel."""
+    shape = ConvShape.from_shapes((2, 4, i_w, 2), (2, 3, 2, 64))
+    cut = tile_cut(shape, 1, False)
+    results = [convolved(shape, cut=cut._replace(in_rows=in_rows)) for in_rows in (False, True)]
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding": ((2, 0), (1, 3))},
+        {"stride": (2, 3), "padding": 2},
+        {"dilation": (2, 3), "padding": (3, 1)},
+        {"groups": 2, "padding": 1},
+        {"stride": 5},
+    ],
+    ids=str,
+)
+def test_no_cut_changes_a_bit(options, dtype):
+    """An output is one sum in one order: whatever the threads, the order of the work, the place of K."""
+    extents = (3, 4, 12 // options.get("groups", 1), 140)
+    shape = ConvShape.from_shapes((2, 11, 13, 12), extents, dtype=dtype, **options)
+    whole = convolved(shape)
+    i_cg = shape.i_cg
+    for n_threads, channel_shares, pixels, panels, rows, taps, channels, in_rows in (
+        (1, 1, 7, 1, 3, 4, i_cg, False),
+        (2, 2, WHOLE, 2, 1, 4, i_cg, True),
+        (3, 1, 25, WHOLE, 2, 4, i_cg, False),
+        (4, 2, WHOLE, 1, 1, 3, i_cg, True),
+        (6, 3, 13, 3, 1, 1, i_cg, False),
+        (5, 5, WHOLE, 1, 1, 1, 5, True),
+    ):
+        cut = TileCut(channel_shares, pixels, panels, rows, taps, channels, in_rows)
+        for in_panels in (False, True):
+            np.testing.assert_array_equal(convolved(shape, n_threads, cut, in_panels), whole)
+
+
+def test_more_channels_on_padding_than_there_are_zeros():
+    convolved(ConvShape.from_shapes((1, 3, 3, 1100), (3, 3, 1100, 33), padding=2), 2)
+
+
+def test_more_taps_than_one_call_takes():
+    convolved(ConvShape.from_shapes((1, 17, 16, 3), (9, 11, 3, 40), dilation=1, padding=3), 2)
+    convolved(ConvShape.from_shapes((1, 130, 6, 2), (120, 1, 2, 33)), 2)
+    convolved(ConvShape.from_shapes((1, 6, 130, 2), (1, 100, 1, 34), groups=2), 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k_c", [3, 16, 40])
+def test_sums_begin_with_the_bias_and_end_at_zero(k_c, dtype):
+    shape = ConvShape.from_shapes((1, 5, 6, 3), (3, 3, 3, k_c), padding=1, dtype=dtype)
+    x, kernel = operands(shape)
+    bias = np.linspace(-3, 3, k_c).astype(dtype)
+    out = convolved(shape, bias=bias)
+    bound = reference.error_bound(x, kernel, shape) + 30 * np.finfo(dtype).eps * (np.abs(bias) + np.abs(out))
+    assert (np.abs(out - (reference.conv2d(x, kernel, shape) + bias)) <= bound).all()
+    np.testing.assert_array_equal(convolved(shape, bias=bias, relu=True), np.maximum(out, 0))
+    # in chunks, the bias comes in once and what is below zero goes in the end
+    cut = TileCut(1, WHOLE, 1, 1, 1, 2, False)
+    np.testing.assert_array_equal(convolved(shape, cut=cut, bias=bias, relu=True), np.maximum(out, 0))
+
+
+def test_relu_keeps_nan():
+    x, kernel = np.full((1, 4, 4, 2), np.nan, np.float32), np.ones((2, 2, 2, 40), np.float32)
+    assert np.isnan(pymec.conv2d(x, kernel, activation="relu", algorithm="direct_blocked")).all()
+
+
+def test_panels_begin_with_a_cache_line():
+    """Two registers that each lie across two cache lines take twice the time to load."""
+    shape = ConvShape.from_shapes((1, 6, 6, 5), (3, 2, 5, 70))
+    _, kernel = operands(shape)
+    width = tile_for(70, 4)[1]
+    room = np.full(direct_blocked.panels_size(shape) + 16, np.nan, np.float32)
+    for start in range(16):
+        panels = room[start : start + direct_blocked.panels_size(shape)]
+        panels[:] = np.nan
+        direct_blocked.pack(kernel, panels, shape)
+        first = -(panels.ctypes.data // 4) % 16
+        blocks = panels[first : first + (len(panels) - 16)].reshape(-1, 30, width)
+        lines = kernel.reshape(30, 70)
+        for i, block in enumerate(blocks):
+            channel = min(i * width, 70 - width)
+            np.testing.assert_array_equal(block, lines[:, channel : channel + width])
+
+
+@pytest.mark.parametrize("itemsize", [4, 8])
+def test_few_pixels_are_taken_in_vain(itemsize):
+    for channels in (1, 8, 16, 32, 64):
+        most, line = tile_for(channels, itemsize)
+        assert line <= channels
+        for pixels in range(1, 200):
+            taken = taken_pixels(pixels, channels, itemsize)
+            assert pixels <= taken
+            if pixels >= 2 * most:
+                assert taken <= pixels + 3
+
+
+@pytest.mark.parametrize("name", pymec.layers.names())
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 12])
+def test_cuts_keep_to_their_limits(name, n_threads):
+    """Chunks that one call can take, panels that stay in a cache; shares that divide the threads."""
+    shape = pymec.layers.get(name).shape(2)
+    for in_panels in (False, True):
+        cut = tile_cut(shape, n_threads, in_panels)
+        assert n_threads % cut.channel_shares == 0
+        lines = cut.rows * cut.taps * cut.channels * cut.panels
+        assert lines * tile_for(shape.k_cg, 4)[1] * 4 <= 512 * 1024 or cut.panels == cut.rows == cut.taps == 1
+    for cut in ("registers", "small", "whole"):
+        assert products(cut, shape, shape.o_w, n_threads).registers == (cut == "registers")
+
+
+def test_cuts_that_can_not_be():
+    shape = ConvShape.from_shapes((1, 9, 9, 600), (3, 3, 600, 32), padding=1)
+    for cut, message in (
+        (TileCut(2, 1, 1, 1, 1, 1, False), "begin with a divisor of 3"),
+        (TileCut(1, 0, 1, 1, 1, 1, False), "must be positive"),
+        (TileCut(1, 1, 1, 2, 1, 1, False), "all taps of several rows"),
+        (TileCut(1, 1, 1, 1, 2, 1, False), "all channels of several taps"),
+        (TileCut(1, 1, 1, 1, 1, 600, False), "at most 512 channels, got 600"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convolved(shape, 3, cut)
+    with pytest.raises(ValueError, match="at most 49 runs"):
+        convolved(ConvShape.from_shapes((1, 60, 1, 1), (60, 1, 1, 1)), 1, TileCut(1, 1, 1, 60, 1, 1, False))
+    with pytest.raises(ValueError, match="bias has 3 elements"):
+        convolved(ConvShape.from_shapes((1, 3, 3, 1), (1, 1, 1, 1)), bias=np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+@pytest.mark.parametrize("k_c", [5, 33, 64, 100])
+def test_bands_are_shared_by_tiles_or_by_panels(m, k_c):
+    """The same bits, however: a point's sum is one sum."""
+    shape = ConvShape.from_shapes((2, 14, 17, 6), (3, 3, 3, 2 * k_c), padding=1, groups=2)
+    x, kernel = operands(shape)
+    results = []
+    for slices, channel_shares, band_tiles in ((1, 1, 1000), (1, 1, 1), (2, 2, 13), (4, 2, 9), (3, 1, 5)):
+        size = winograd_banded.kernel_size(shape, m) + winograd_banded.line_size(shape)
+        size += slices * min(band_tiles, 1000) * winograd_banded.tile_size(shape, m)
+        room, out = np.full(size, np.nan, np.float32), np.full(shape.output_shape, np.nan, np.float32)
+        winograd_banded.run(x, kernel, out, room, shape, 4, m, band_tiles, slices, channel_shares)
+        results.append(out)
+    for out in results[1:]:
+        np.testing.assert_array_equal(out, results[0])
+    with pytest.raises(ValueError, match="channel_shares a divisor"):
+        winograd_banded.run(x, kernel, results[0], room, shape, 4, m, 1, 3, 2)
+
+
+def test_estimates_grow_with_the_work():
+    """No clock here: the sums behind the choice only have to be ordered as the work is."""
+    small, large = (ConvShape.from_shapes((1, n, n, 64), (3, 3, 64, 64)) for n in (20, 60))
+    for m in (2, 4, 6):
+        assert band_cut(small, m, 2, 40).cycles < band_cut(large, m, 2, 40).cycles
+        assert band_cut(large, m, 2, 40).cycles < band_cut(large, m, 1, 40).cycles
+        assert transform_cycles(large, m, 2) == transform_cycles(small, m, 2)
+    assert tile_cycles(small, 1) < tile_cycles(large, 1)
