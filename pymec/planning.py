@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -24,7 +24,7 @@ from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
 ACCURACIES = ("exact", "fast")
 
 MANY_CHANNELS = 32
-"""Input channels of a tap from which on the kernel's gradient needs no lowering to be fast."""
+"""Input channels of a tap from which on gradients by products need no lowering to be fast."""
 
 WINOGRAD_CHANNELS = 32
 WINOGRAD_TILES = 36
@@ -154,8 +154,15 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 
 
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """MEC through L, which was the fastest of them almost everywhere; without room, no workspace at all."""
-    return "mec", "pixel_gemm", "direct"
+    """With stride 1 a forward convolution by register tiles; with another, products where there are channels enough.
+
+    Elsewhere MEC through L, which was the fastest then; without room, no workspace at all.
+    """
+    rest = "mec", "pixel_gemm", "direct"
+    if shape.s_h == shape.s_w == 1:
+        turned = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
+        return ("direct_conv", *rest) if fast_tiles(turned) else rest
+    return ("pixel_gemm", "direct") if shape.i_cg >= MANY_CHANNELS else rest
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:

@@ -178,7 +178,7 @@ def test_errors_name_the_argument(function, arguments, error, message):
 
 
 def test_an_unknown_algorithm_is_answered_with_those_of_the_operation():
-    with pytest.raises(ValueError, match="mec_conv, pixel_gemm; got 'mec_banded'"):
+    with pytest.raises(ValueError, match="mec_conv, direct_conv, pixel_gemm; got 'mec_banded'"):
         pymec.conv2d_input_grad(G, K, X.shape, algorithm="mec_banded")
     with pytest.raises(ValueError, match="operation must be one of conv2d, conv2d_input_grad"):
         pymec.workspace_size(X.shape, K.shape, algorithm="mec", operation="backward")

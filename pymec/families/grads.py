@@ -10,7 +10,8 @@ from pymec.families.im2col import PAPER as IM2COL_PAPER
 from pymec.families.im2col import im2col_limit, im2col_schedule
 from pymec.families.mec import PAPER as MEC_PAPER
 from pymec.families.mec import mec_limit, mec_schedule
-from pymec.kernels import direct_grad, im2col_grad, mec_conv_grad, mec_grad, pixel_gemm_grad
+from pymec.kernels import direct_conv_grad, direct_grad, im2col_grad, mec_conv_grad, mec_grad, pixel_gemm_grad
+from pymec.kernels._tile_cut import tile_cut
 from pymec.shapes import ConvShape
 
 # What can't be done -------------------------------------------------------------------------------------
@@ -20,13 +21,19 @@ def _pixel_limit(shape: ConvShape) -> str | None:
     return blas_limit(GEMM_leading_dimension=shape.s_w * shape.i_c, GEMM_channel_count=shape.k_c)
 
 
+def _turned_limit(shape: ConvShape) -> str | None:
+    if mec_conv_grad.as_convolution(shape) is not None:
+        return None
+    return (
+        f"its padding of {shape.p_t}, {shape.p_b} rows and {shape.p_l}, {shape.p_r} columns is more than the "
+        f"kernel's reach of {shape.e_h - 1} and {shape.e_w - 1}, so the output's gradient would have to be cut"
+    )
+
+
 def _conv_limit(shape: ConvShape) -> str | None:
     forward = mec_conv_grad.as_convolution(shape)
     if forward is None:
-        return (
-            f"its padding of {shape.p_t}, {shape.p_b} rows and {shape.p_l}, {shape.p_r} columns is more than the "
-            f"kernel's reach of {shape.e_h - 1} and {shape.e_w - 1}, so the output's gradient would have to be cut"
-        )
+        return _turned_limit(shape)
     return mec_limit(forward) or blas_limit(GEMM_row_count=forward.i_n * forward.o_w)
 
 
@@ -44,6 +51,13 @@ def _mec_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     lowered = 0 if forward.is_pointwise else forward.mec_size
     size = shape.kernel_size + mec_conv_grad.spread_size(shape) + lowered
     return Schedule(size, {"cut": product_cut(forward)}, prepared=shape.kernel_size)
+
+
+def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    forward = mec_conv_grad.as_convolution(shape)
+    assert forward is not None
+    size = shape.kernel_size + mec_conv_grad.spread_size(shape)
+    return Schedule(size, {"cut": tile_cut(forward, n_threads, in_panels=False)}, prepared=shape.kernel_size)
 
 
 _InputGrad = partial(Algorithm, bound="(k_h·k_w·k_c/G + 1)·u·Σ|dO·K|", error_bound=reference.input_grad_bound)
@@ -93,6 +107,19 @@ INPUT_GRAD_ROWS = (
         schedule=_mec_conv,
         prepare=mec_conv_grad.turn_kernel,
         run=mec_conv_grad.run_input_grad,
+        ours=True,
+    ),
+    _InputGrad(
+        name="direct_conv",
+        idea="that convolution by register tiles: nothing is lowered",
+        source="ours",
+        formula="|K| + |spread dO|",
+        order="none",
+        unsupported=_turned_limit,
+        schedule=_direct_conv,
+        prepare=mec_conv_grad.turn_kernel,
+        run=direct_conv_grad.run_input_grad,
+        uses_blas=False,
         ours=True,
     ),
     _InputGrad(

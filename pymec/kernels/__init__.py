@@ -1,8 +1,8 @@
 """The kernels: one algorithm family per file, read top to bottom.
 
 Files without an underscore are algorithms; files with one are plumbing.  All are Cython but ``fft``,
-``mec_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_tile_cut``, ``_band_cut``,
-``_winograd_matrices``, ``_fft_tiles``, ``_fft_bound``).
+``mec_conv_grad``, ``direct_conv_grad`` and what only computes sizes and bounds (``_pieces``, ``_tile_cut``,
+``_band_cut``, ``_winograd_matrices``, ``_fft_tiles``, ``_fft_bound``).
 
 ========================  ==============================================================================
 ``_geometry``             every size by the paper's symbol, as a C struct
@@ -51,6 +51,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``im2col_grad``           both gradients through im2col's lowered matrix
 ``mec_grad``              both gradients through MEC's
 ``mec_conv_grad``         the input's gradient as a forward convolution, by MEC (Python)
+``direct_conv_grad``      the same convolution by register tiles (Python)
 ``pixel_gemm_grad``       both gradients without workspace
 ========================  ==============================================================================
 

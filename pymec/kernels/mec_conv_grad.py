@@ -58,7 +58,7 @@ def spread_size(shape: ConvShape) -> int:
 
 
 def turn_kernel(
-    kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, cut: str = "small"
+    kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, cut: object = None
 ) -> None:
     """K'[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group."""
     grouped = kernel.reshape(shape.k_h, shape.k_w, shape.i_cg, shape.groups, shape.k_cg)
