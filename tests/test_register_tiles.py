@@ -6,7 +6,7 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, reference
-from pymec.kernels import direct_blocked, winograd_banded
+from pymec.kernels import _panels, direct_blocked, winograd_banded
 from pymec.kernels._band_cut import band_cut, tile_cycles, transform_cycles
 from pymec.kernels._register_tile import taken_pixels, tile_for
 from pymec.kernels._tile_cut import TileCut, products, tile_cut
@@ -19,8 +19,8 @@ def convolved(shape, n_threads=1, cut=None, in_panels=False, **ends):
     x, kernel = operands(shape)
     prepared = None
     if in_panels:
-        prepared = np.full(direct_blocked.panels_size(shape), np.nan, shape.dtype)
-        direct_blocked.pack(kernel, prepared, shape, n_threads)
+        prepared = np.full(_panels.panels_size(shape), np.nan, shape.dtype)
+        _panels.pack(kernel, prepared, shape, n_threads)
     out = np.full(shape.output_shape, np.nan, shape.dtype)
     direct_blocked.run(x, kernel, out, np.empty(0, shape.dtype), shape, n_threads, cut, prepared, **ends)
     if not ends:
@@ -79,6 +79,25 @@ def test_no_cut_changes_a_bit(options, dtype):
             np.testing.assert_array_equal(convolved(shape, n_threads, cut, in_panels), whole)
 
 
+@pytest.mark.parametrize("k_c", [32, 40, 64, 16, 24])
+@pytest.mark.parametrize("padding", [0, 1, (0, 3)])
+def test_tiles_of_a_row_are_taken_together(k_c, padding):
+    """But for those at its ends that reach over the image; with a last panel that reaches back, and several chunks."""
+    shape = ConvShape.from_shapes((1, 5, 57, 4), (3, 3, 4, k_c), padding=padding)
+    whole = tile_cut(shape, 1, False)
+    results = [
+        convolved(shape, cut=whole._replace(in_rows=in_rows, **chunk), in_panels=in_rows)
+        for in_rows in (False, True)
+        for chunk in ({}, {"rows": 1}, {"rows": 1, "taps": 1, "channels": 3})
+    ]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+    bias = np.linspace(-9, 9, k_c).astype("f")
+    plain = convolved(shape, cut=whole._replace(in_rows=False), bias=bias)
+    clamped = convolved(shape, cut=whole._replace(in_rows=True, rows=1), bias=bias, relu=True)
+    np.testing.assert_array_equal(clamped, np.maximum(plain, 0))
+
+
 def test_more_channels_on_padding_than_there_are_zeros():
     convolved(ConvShape.from_shapes((1, 3, 3, 1100), (3, 3, 1100, 33), padding=2), 2)
 
@@ -114,11 +133,11 @@ def test_panels_begin_with_a_cache_line():
     shape = ConvShape.from_shapes((1, 6, 6, 5), (3, 2, 5, 70))
     _, kernel = operands(shape)
     width = tile_for(70, 4)[1]
-    room = np.full(direct_blocked.panels_size(shape) + 16, np.nan, np.float32)
+    room = np.full(_panels.panels_size(shape) + 16, np.nan, np.float32)
     for start in range(16):
-        panels = room[start : start + direct_blocked.panels_size(shape)]
+        panels = room[start : start + _panels.panels_size(shape)]
         panels[:] = np.nan
-        direct_blocked.pack(kernel, panels, shape)
+        _panels.pack(kernel, panels, shape)
         first = -(panels.ctypes.data // 4) % 16
         blocks = panels[first : first + (len(panels) - 16)].reshape(-1, 30, width)
         lines = kernel.reshape(30, 70)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.typing import NDArray
 
 from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, any_shape, thread_slices
-from pymec.kernels import direct_blocked, indirect, smm, yaconv
+from pymec.kernels import _panels, direct_blocked, indirect, smm, yaconv
 from pymec.kernels._tile_cut import tile_cut
 from pymec.shapes import ConvShape
 
@@ -23,12 +23,12 @@ def _direct_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Sche
 
 
 def _direct_panels(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    size = direct_blocked.panels_size(shape)
+    size = _panels.panels_size(shape)
     return Schedule(size, {"cut": tile_cut(shape, n_threads, in_panels=True)}, prepared=size)
 
 
 def _pack(kernel: NDArray, panels: NDArray, shape: ConvShape, n_threads: int, cut: object) -> None:
-    direct_blocked.pack(kernel, panels, shape, n_threads)
+    _panels.pack(kernel, panels, shape, n_threads)
 
 
 def _offsets_limit(shape: ConvShape) -> str | None:

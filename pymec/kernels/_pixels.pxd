@@ -29,6 +29,7 @@ cdef struct Cursor:
 cdef struct Pixels:
     Cursor first
     Py_ssize_t wanted                  # so many are pixels of the tile, the others repeat the last of them
+    Py_ssize_t tiles                   # so many like it stand side by side, this being the first
     Py_ssize_t offset[MOST_PIXELS]     # of tap (0, 0), in elements from I's first; anywhere if that is on padding
     bint inside                        # whether all taps of all of them lie in images
     bint in_a_row                      # whether all of them are of one row
@@ -64,7 +65,7 @@ cdef inline void place_pixels(
     """The next wanted pixels, row by row; the cursor then stands behind them."""
     cdef Py_ssize_t step = g.s_w * g.i_c
     cdef Py_ssize_t done = 0, end, top, left, right, offset, p
-    pixels.first, pixels.wanted = at[0], wanted
+    pixels.first, pixels.wanted, pixels.tiles = at[0], wanted, 1
     pixels.inside, pixels.in_a_row = True, at.x + wanted <= g.o_w
     while done < wanted:
         end = min(wanted, done + g.o_w - at.x)
@@ -80,6 +81,17 @@ cdef inline void place_pixels(
         done = end
     for p in range(wanted, MOST_PIXELS):
         pixels.offset[p] = pixels.offset[wanted - 1]
+
+
+cdef inline void join_tiles(
+    Pixels* pixels, Py_ssize_t count, Py_ssize_t most, Cursor* at, const Geometry* g
+) noexcept nogil:
+    """As many tiles more of a tile's row as lie in the image with all their taps, up to so many in all."""
+    cdef Py_ssize_t right = (pixels.first.x + count - 1) * g.s_w - g.p_l + (g.k_w - 1) * g.d_w  # of the last pixel
+    while pixels.tiles < most and at.x != 0 and at.x + count <= g.o_w and right + count * g.s_w < g.i_w:
+        pixels.tiles += 1
+        right += count * g.s_w
+        step_on(at, count, g)
 
 
 cdef inline void point_at(

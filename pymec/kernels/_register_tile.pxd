@@ -26,6 +26,8 @@ cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil
 
+cdef Py_ssize_t tiles_alike(Py_ssize_t left, const Tile* widest) noexcept nogil
+
 cdef void multiply_tile(
     const Tile* tile, const floating** pixel, Py_ssize_t runs, Py_ssize_t length,
     const floating* K, Py_ssize_t ldk,
@@ -33,7 +35,7 @@ cdef void multiply_tile(
 ) noexcept nogil
 
 cdef void multiply_row(
-    const Tile* tile, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
-    Py_ssize_t length, const floating* K, Py_ssize_t ldk,
+    const Tile* tile, Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs,
+    Py_ssize_t run_step, Py_ssize_t length, const floating* K, Py_ssize_t ldk,
     const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
 ) noexcept nogil

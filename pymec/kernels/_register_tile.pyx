@@ -46,6 +46,15 @@ cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nog
     return max(widest.least, pixels + pixels % 2)
 
 
+cdef Py_ssize_t tiles_alike(Py_ssize_t left, const Tile* widest) noexcept nogil:
+    """How many tiles in succession take as many pixels, each of them all."""
+    cdef Py_ssize_t pixels = pixels_of_tile(left, widest), tiles = 0
+    while left >= pixels and pixels_of_tile(left, widest) == pixels:
+        tiles += 1
+        left -= pixels
+    return tiles
+
+
 def taken_pixels(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t itemsize):
     """The pixels of all tiles that so many pixels take, those in vain counted."""
     cdef Tile widest = widest_tile(channels, itemsize)
@@ -135,15 +144,17 @@ cdef void multiply_tile(
 
 
 cdef void multiply_row(
-    const Tile* tile, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
-    Py_ssize_t length, const floating* K, Py_ssize_t ldk,
+    const Tile* tile, Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs,
+    Py_ssize_t run_step, Py_ssize_t length, const floating* K, Py_ssize_t ldk,
     const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
 ) noexcept nogil:
-    """The same for pixels ``step`` elements apart, whose runs are ``run_step`` apart."""
-    cdef Py_ssize_t line = tile.channels * sizeof(floating)
+    """The same for so many tiles of pixels ``step`` elements apart, whose runs are ``run_step`` apart."""
+    cdef Py_ssize_t line = tile.channels * sizeof(floating), t
     if line == 128:
-        wide_row(tile.pixels, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc)
+        wide_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc)
     elif line == 64 and has_narrow:
-        narrow_row(tile.pixels, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc)
+        narrow_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc)
     else:
-        any_row(tile, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc)
+        for t in range(tiles):
+            any_row(tile, pixel + t * tile.pixels * step, step, runs, run_step, length, K, ldk,
+                    start + t * tile.pixels * lds, lds, C + t * tile.pixels * ldc, ldc)

@@ -50,10 +50,10 @@ cdef void tile_product(
                 part_of_tile(&tile, min(tile.pixels, m - row), skip, k, A + row * lda, lda, B + column - skip, ldb,
                              add, C + row * ldc + column - skip, ldc)
             elif add:
-                multiply_row(&tile, A + row * lda, lda, 1, 0, k, B + column, ldb,
+                multiply_row(&tile, 1, A + row * lda, lda, 1, 0, k, B + column, ldb,
                              <const floating*> C + row * ldc + column, ldc, C + row * ldc + column, ldc)
             else:
-                multiply_row(&tile, A + row * lda, lda, 1, 0, k, B + column, ldb,
+                multiply_row(&tile, 1, A + row * lda, lda, 1, 0, k, B + column, ldb,
                              <const floating*> zeros, 0, C + row * ldc + column, ldc)
             row += tile.pixels
         column += width

@@ -4,10 +4,6 @@ from numpy.typing import NDArray
 from pymec.kernels._tile_cut import TileCut
 from pymec.shapes import ConvShape
 
-def panels_size(shape: ConvShape) -> int: ...
-def pack(
-    kernel: NDArray[np.floating], panels: NDArray[np.floating], shape: ConvShape, n_threads: int = 1
-) -> None: ...
 def run(
     x: NDArray[np.floating],
     kernel: NDArray[np.floating],

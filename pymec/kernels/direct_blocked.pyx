@@ -30,14 +30,18 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
+from pymec.kernels._panels cimport blocks_of
 from pymec.kernels._patch cimport copy, zero
 from pymec.kernels._pixels cimport (
-    POINTERS, RUNS, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, next_chunk, place_pixels, point_at_chunk, zeros,
+    POINTERS, RUNS, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, join_tiles, next_chunk, place_pixels,
+    point_at_chunk, zeros,
 )
 from pymec.kernels._register_tile cimport (
-    CACHE_LINE, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile, widest_tile,
+    MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
+    tiles_alike, widest_tile,
 )
 
+from pymec.kernels._panels import panels_size
 from pymec.kernels._tile_cut import tile_cut
 
 
@@ -68,44 +72,67 @@ cdef struct Part:          # of the work
 # One tile -----------------------------------------------------------------------------------------------
 
 
-cdef void clamp(floating* C, Py_ssize_t ldc, const Tile* tile) noexcept nogil:
-    """What is below zero becomes zero (NaN is not below): now, while the tile is in the level-1 cache."""
+cdef void clamp(floating* C, Py_ssize_t ldc, Py_ssize_t pixels, const Tile* tile) noexcept nogil:
+    """What is below zero becomes zero (NaN is not below): now, while it is in a cache."""
     cdef Py_ssize_t p, m
-    for p in range(tile.pixels):
+    for p in range(pixels):
         for m in range(tile.channels):
             C[p * ldc + m] = 0 if C[p * ldc + m] < 0 else C[p * ldc + m]
 
 
-cdef void add_chunk(
-    const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
-    Py_ssize_t wanted, Py_ssize_t skip, const floating* start, bint relu, const Geometry* g
+cdef inline void multiply(
+    const floating* K, Py_ssize_t ldk, const floating** pixel, const Runs* runs, const Tile* tile, Py_ssize_t tiles,
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, bint relu
 ) noexcept nogil:
-    """A chunk's products with one panel; O points at the tile's first pixel and channel.
-
-    ``start`` is a line for all pixels, or NULL where sums go on from what O holds.  Sums that nobody wants, of
-    pixels that only fill the tile and of channels that belong to the panel before, get a place of their own.
-    """
-    cdef floating sums[MOST_SUMS]
-    cdef bint whole = wanted == tile.pixels and skip == 0
-    cdef floating* C = O if whole else sums
-    cdef Py_ssize_t ldc = g.k_c if whole else tile.channels
-    cdef Py_ssize_t lds = 0, p
-    if start == NULL:
-        start, lds = C, ldc
-        if not whole:
-            zero(sums, MOST_SUMS)
-            for p in range(wanted):
-                copy(sums + p * ldc + skip, O + p * g.k_c + skip, tile.channels - skip)
+    """C = start + the chunk's products of whole tiles."""
     if runs.step > 0:
-        multiply_row(tile, pixel[0], runs.step, runs.count, runs.run_step, runs.length, K, ldk,
+        multiply_row(tile, tiles, pixel[0], runs.step, runs.count, runs.run_step, runs.length, K, ldk,
                      start, lds, C, ldc)
     else:
         multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, lds, C, ldc)
     if relu:
-        clamp(C, ldc, tile)
-    if not whole:
+        clamp(C, ldc, tiles * tile.pixels, tile)
+
+
+cdef void add_part(
+    const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
+    Py_ssize_t wanted, Py_ssize_t skip, const floating* start, bint relu, const Geometry* g
+) noexcept nogil:
+    """A tile of which O gets the first pixels only, or not the first channels: its sums have a place of their own."""
+    cdef floating sums[MOST_SUMS]
+    cdef Py_ssize_t width = tile.channels, lds = 0, p
+    if start == NULL:
+        start, lds = sums, width
+        zero(sums, MOST_SUMS)
         for p in range(wanted):
-            copy(O + p * g.k_c + skip, sums + p * ldc + skip, tile.channels - skip)
+            copy(sums + p * width + skip, O + p * g.k_c + skip, width - skip)
+    multiply(K, ldk, pixel, runs, tile, 1, start, lds, sums, width, relu)
+    for p in range(wanted):
+        copy(O + p * g.k_c + skip, sums + p * width + skip, width - skip)
+
+
+cdef void add_chunk(
+    const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
+    const Pixels* pixels, Py_ssize_t skip, const floating* start, bint relu, const Geometry* g
+) noexcept nogil:
+    """A chunk's products of a tile, and of those joined to it, with one panel; O points at the first pixel.
+
+    ``start`` is a line for all pixels, or NULL where sums go on from what O holds.  Channels to skip belong to the
+    panel before.
+    """
+    cdef const floating* row
+    cdef Py_ssize_t t
+    if pixels.wanted < tile.pixels:
+        add_part(K, ldk, O, pixel, runs, tile, pixels.wanted, skip, start, relu, g)
+    elif skip > 0:
+        for t in range(pixels.tiles):
+            row = pixel[0] + t * tile.pixels * runs.step
+            add_part(K, ldk, O + t * tile.pixels * g.k_c, &row if runs.step > 0 else pixel, runs, tile,
+                     tile.pixels, skip, start, relu, g)
+    elif start != NULL:
+        multiply(K, ldk, pixel, runs, tile, pixels.tiles, start, 0, O, g.k_c, relu)
+    else:
+        multiply(K, ldk, pixel, runs, tile, pixels.tiles, <const floating*> O, g.k_c, O, g.k_c, relu)
 
 
 # All tiles of a share -----------------------------------------------------------------------------------
@@ -138,20 +165,17 @@ cdef void convolve_chunk(
         tile.pixels = pixels_of_tile(left, widest)
         place_pixels(&pixels, min(tile.pixels, left), &at, part.group, g)
         runs = point_at_chunk(I, &pixels, tile.pixels, chunk, pixel, g)
+        if in_rows and runs.step > 0:
+            join_tiles(&pixels, tile.pixels, tiles_alike(left, widest), &at, g)
         for block in range(part.first_block, part.end_block):
             skip = max((block + 1) * tile.channels - g.k_cg, 0)
             channel = part.group * g.k_cg + block * tile.channels - skip
             if begins:
                 start = <const floating*> zeros if bias == NULL else bias + channel
             add_chunk(K + (block * lines.panel if lines.panel else channel) + row * lines.ldk, lines.ldk,
-                      O + first * g.k_c + channel, pixel, &runs, &tile, pixels.wanted, skip, start,
+                      O + first * g.k_c + channel, pixel, &runs, &tile, &pixels, skip, start,
                       ends_here and ends.relu, g)
-        first += pixels.wanted
-
-
-cdef inline Py_ssize_t blocks_of(Py_ssize_t width, const Geometry* g) noexcept nogil:
-    """Blocks of output channels in a group."""
-    return (g.k_cg + width - 1) / width
+        first += pixels.tiles * pixels.wanted
 
 
 cdef void convolve_share(
@@ -185,46 +209,6 @@ cdef void convolve_share(
 
 
 # What Python calls --------------------------------------------------------------------------------------
-
-
-def panels_size(shape):
-    """The elements of K in panels, and of a cache line for their alignment.
-
-    Channels count twice where the last panel of a group reaches back.
-    """
-    cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t width = widest_tile(g.k_cg, shape.itemsize).channels
-    panels = g.groups * blocks_of(width, &g) * width * shape.k_h * shape.k_w * shape.i_cg
-    return panels + CACHE_LINE // shape.itemsize
-
-
-cdef void pack_row(
-    const floating* K, floating* panels, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t width, const Geometry* g
-) noexcept nogil:
-    """One row of K, all output channels, into its line of each panel."""
-    cdef Py_ssize_t group, first
-    for group in range(g.groups):
-        first = 0
-        while first < g.k_cg:
-            copy(panels, K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width), width)
-            panels += rows * width
-            first += width
-
-
-def pack(const floating[:, :, :, ::1] kernel, floating[::1] panels, shape, int n_threads=1):
-    """Re-lay K in panels, in an array of :func:`panels_size` elements, from its first cache line on."""
-    cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t rows = g.k_h * g.k_w * g.i_cg
-    cdef Py_ssize_t width = widest_tile(g.k_cg, sizeof(floating)).channels
-    cdef Py_ssize_t row
-    check_threads(n_threads)
-    check_operands(&g, NULL, kernel.shape, NULL)
-    check_room("panels", panels.shape[0], panels_size(shape))
-    cdef const floating* K = &kernel[0, 0, 0, 0]
-    cdef floating* to = at_cache_line(&panels[0])
-    with nogil:
-        for row in prange(rows, num_threads=n_threads, schedule="static"):
-            pack_row(K, to + row * width, row, rows, width, &g)
 
 
 cdef Cut cut_of(object cut, int n_threads, bint padded, const Geometry* g) except *:

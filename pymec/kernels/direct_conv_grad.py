@@ -1,8 +1,8 @@
 """The input's gradient as a forward convolution, by register tiles (ours; the identity is textbook knowledge).
 
 As in :mod:`pymec.kernels.mec_conv_grad`, dI is the convolution of dO, spread out by the stride, with the kernel
-turned by 180 degrees and its channels swapped.  Here the tiles of ``direct_blocked`` compute it: nothing is lowered,
-and with stride 1 the turned kernel is all that is kept.
+turned by 180 degrees and its channels swapped.  Here the tiles of ``direct_blocked`` compute it: nothing is
+lowered, and with stride 1 the turned kernel is all that is kept.
 
 ==========  ==============================================  ==================================================
 array       shape                                           role

@@ -27,6 +27,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
+from pymec.kernels._panels cimport blocks_of
 from pymec.kernels._patch cimport copy
 from pymec.kernels._pixels cimport zeros
 from pymec.kernels._register_tile cimport (
@@ -49,11 +50,6 @@ cdef struct Part:          # of the work
 
 
 # Stage 1: the kernel at the points ---------------------------------------------------------------------
-
-
-cdef inline Py_ssize_t blocks_of(Py_ssize_t width, const Geometry* g) noexcept nogil:
-    """Panels of a group; the last reaches back over the one before it, so that it has m_b channels, too."""
-    return (g.k_cg + width - 1) / width
 
 
 cdef void transform_unit(
@@ -92,7 +88,7 @@ cdef void multiply_point(
             copy(M, sums, tiles * width)
             return
         first = min(done, tiles - tile.pixels)
-        multiply_row(&tile, V + first * g.i_cg, g.i_cg, 1, 0, g.i_cg, U, width,
+        multiply_row(&tile, 1, V + first * g.i_cg, g.i_cg, 1, 0, g.i_cg, U, width,
                      <const floating*> zeros, 0, M + first * width, width)
         done = first + tile.pixels
 
