@@ -154,7 +154,7 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 
 
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """With stride 1 a forward convolution by register tiles; with another, products where there are channels enough.
+    """With stride 1 a forward convolution by register tiles, with another products of enough channels.
 
     Elsewhere MEC through L, which was the fastest then; without room, no workspace at all.
     """

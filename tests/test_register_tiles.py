@@ -82,7 +82,7 @@ def test_no_cut_changes_a_bit(options, dtype):
 @pytest.mark.parametrize("k_c", [32, 40, 64, 16, 24])
 @pytest.mark.parametrize("padding", [0, 1, (0, 3)])
 def test_tiles_of_a_row_are_taken_together(k_c, padding):
-    """But for those at its ends that reach over the image; with a last panel that reaches back, and several chunks."""
+    """But for those at its ends, on padding; with a last panel that reaches back, and with several chunks."""
     shape = ConvShape.from_shapes((1, 5, 57, 4), (3, 3, 4, k_c), padding=padding)
     whole = tile_cut(shape, 1, False)
     results = [

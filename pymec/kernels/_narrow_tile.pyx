@@ -99,7 +99,8 @@ cdef void narrow_tile(
 
 cdef compiled_narrow six_in_a_row(
     Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
-    Py_ssize_t length, const narrow* K, Py_ssize_t k_step, const narrow* start, Py_ssize_t s_step, narrow* C, Py_ssize_t c_step
+    Py_ssize_t length, const narrow* K, Py_ssize_t k_step, const narrow* start, Py_ssize_t s_step, narrow* C,
+    Py_ssize_t c_step
 ) noexcept nogil:
     cdef narrow l0, l1, l2, l3, l4, l5
     cdef narrow r0, r1, r2, r3, r4, r5
@@ -142,7 +143,8 @@ cdef compiled_narrow six_in_a_row(
 
 cdef compiled_narrow four_in_a_row(
     Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
-    Py_ssize_t length, const narrow* K, Py_ssize_t k_step, const narrow* start, Py_ssize_t s_step, narrow* C, Py_ssize_t c_step
+    Py_ssize_t length, const narrow* K, Py_ssize_t k_step, const narrow* start, Py_ssize_t s_step, narrow* C,
+    Py_ssize_t c_step
 ) noexcept nogil:
     cdef narrow l0, l1, l2, l3
     cdef narrow r0, r1, r2, r3

@@ -1,7 +1,7 @@
 """K re-laid in panels: what a register tile reads of it lies in one piece of memory, from a cache line on.
 
-In h-w-i-o the lines of a few channels are k_c apart; with many channels they share few sets of a cache, and every one
-is on a page of its own.  Re-laid, (G, B, k_h, k_w, i_c/G, m_b) with B = ⌈k_c/(G·m_b)⌉, they follow each other.
+In h-w-i-o the lines of a few channels are k_c apart; with many channels they share few sets of a cache, and every
+one is on a page of its own.  Re-laid, (G, B, k_h, k_w, i_c/G, m_b) with B = ⌈k_c/(G·m_b)⌉, they follow each other.
 """
 
 from cython cimport floating

@@ -12,7 +12,8 @@ from pymec.kernels._registers cimport (
 
 cdef compiled_wide twelve_in_a_row(
     Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
-    Py_ssize_t length, const wide* K, Py_ssize_t k_step, const wide* start, Py_ssize_t s_step, wide* C, Py_ssize_t c_step
+    Py_ssize_t length, const wide* K, Py_ssize_t k_step, const wide* start, Py_ssize_t s_step, wide* C,
+    Py_ssize_t c_step
 ) noexcept nogil:
     cdef wide l0, l1, l2, l3, l4, l5, l6, l7, l8, l9, l10, l11
     cdef wide r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11
@@ -73,7 +74,8 @@ cdef compiled_wide twelve_in_a_row(
 
 cdef compiled_wide ten_in_a_row(
     Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
-    Py_ssize_t length, const wide* K, Py_ssize_t k_step, const wide* start, Py_ssize_t s_step, wide* C, Py_ssize_t c_step
+    Py_ssize_t length, const wide* K, Py_ssize_t k_step, const wide* start, Py_ssize_t s_step, wide* C,
+    Py_ssize_t c_step
 ) noexcept nogil:
     cdef wide l0, l1, l2, l3, l4, l5, l6, l7, l8, l9
     cdef wide r0, r1, r2, r3, r4, r5, r6, r7, r8, r9
@@ -128,7 +130,8 @@ cdef compiled_wide ten_in_a_row(
 
 cdef compiled_wide eight_in_a_row(
     Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
-    Py_ssize_t length, const wide* K, Py_ssize_t k_step, const wide* start, Py_ssize_t s_step, wide* C, Py_ssize_t c_step
+    Py_ssize_t length, const wide* K, Py_ssize_t k_step, const wide* start, Py_ssize_t s_step, wide* C,
+    Py_ssize_t c_step
 ) noexcept nogil:
     cdef wide l0, l1, l2, l3, l4, l5, l6, l7
     cdef wide r0, r1, r2, r3, r4, r5, r6, r7

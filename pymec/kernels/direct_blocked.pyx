@@ -81,8 +81,8 @@ cdef void clamp(floating* C, Py_ssize_t ldc, Py_ssize_t pixels, const Tile* tile
 
 
 cdef inline void multiply(
-    const floating* K, Py_ssize_t ldk, const floating** pixel, const Runs* runs, const Tile* tile, Py_ssize_t tiles,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, bint relu
+    const floating* K, Py_ssize_t ldk, const floating** pixel, const Runs* runs, const Tile* tile,
+    Py_ssize_t tiles, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, bint relu
 ) noexcept nogil:
     """C = start + the chunk's products of whole tiles."""
     if runs.step > 0:
@@ -98,7 +98,7 @@ cdef void add_part(
     const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
     Py_ssize_t wanted, Py_ssize_t skip, const floating* start, bint relu, const Geometry* g
 ) noexcept nogil:
-    """A tile of which O gets the first pixels only, or not the first channels: its sums have a place of their own."""
+    """A tile of which O gets not all pixels, or not the first channels: its sums have a place of their own."""
     cdef floating sums[MOST_SUMS]
     cdef Py_ssize_t width = tile.channels, lds = 0, p
     if start == NULL:
