@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -396,3 +397,26 @@ def test_the_machines_limit_is_reached_by_multiply_adds():
         np.testing.assert_array_equal(results[:, 0], 24)
     with pytest.raises(ValueError, match="results must have 2 rows of 416, got 1 × 416"):
         _peak.run(np.zeros((1, 416)), 10, 2)
+
+
+# ladder.py, winograd_choice.py --------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_ladder():
+    done = run("ladder.py", "--layers", "cv11,cv12", "--threads", "1", "--seconds", "0.02")
+    assert done.returncode == 0, done.stderr
+    rows = table_rows(done.stdout)
+    assert rows["im2col"][-1] == "1.00"
+    for step in ("published", "small products", "registers", "bands", "no lowering", "panels", "Winograd"):
+        assert all(float(cell) > 0 for cell in rows[step])
+
+
+@needs_fast_build
+def test_winograd_choice():
+    done = run("winograd_choice.py", "--layers", "cv11", "--threads", "1", "--seconds", "0.02")
+    assert done.returncode == 0, done.stderr
+    cells = table_rows(done.stdout)["cv11"]
+    assert len(cells) == 8
+    assert sum(cell.startswith("**") for cell in cells) == 2
+    assert re.search(r"the fastest of four in [01] of 1 layers; its choices take [\d.]+ times", done.stdout)
