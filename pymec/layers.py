@@ -1,4 +1,7 @@
-"""Named layers: the twelve of the MEC paper's Table 2 (batch and dtype are the caller's to choose)."""
+"""Named layers: the twelve of the MEC paper's Table 2, and those of well-known networks.
+
+Batch and dtype are the caller's to choose.
+"""
 
 from __future__ import annotations
 
@@ -39,25 +42,93 @@ class Layer:
 
 _TABLE_2 = "Cho & Brand 2017, Table 2"
 
-LAYERS: dict[str, Layer] = {
-    layer.name: layer
-    for layer in (
-        Layer("cv1", 227, 227, 3, 11, 11, 96, 4, 4, source=_TABLE_2),
-        Layer("cv2", 231, 231, 3, 11, 11, 96, 4, 4, source=_TABLE_2),
-        Layer("cv3", 227, 227, 3, 7, 7, 64, 2, 2, source=_TABLE_2),
-        Layer("cv4", 224, 224, 64, 7, 7, 64, 2, 2, source=_TABLE_2),
-        Layer("cv5", 24, 24, 96, 5, 5, 256, source=_TABLE_2),
-        Layer("cv6", 12, 12, 256, 3, 3, 512, source=_TABLE_2),
-        Layer("cv7", 224, 224, 3, 3, 3, 64, source=_TABLE_2),
-        Layer("cv8", 112, 112, 64, 3, 3, 128, source=_TABLE_2),
-        Layer("cv9", 56, 56, 64, 3, 3, 64, source=_TABLE_2),
-        Layer("cv10", 28, 28, 128, 3, 3, 128, source=_TABLE_2),
-        Layer("cv11", 14, 14, 256, 3, 3, 256, source=_TABLE_2),
-        Layer("cv12", 7, 7, 512, 3, 3, 512, source=_TABLE_2),
-    )
-}
+_VGG = "Simonyan & Zisserman 2014, VGG-16"
+_RESNET = "He et al. 2015, ResNet-50 (strides in the 3×3 layers)"
+_MOBILENET = "Howard et al. 2017, MobileNet"
 
-PAPER = tuple(LAYERS)
+_PAPER_LAYERS = (
+    Layer("cv1", 227, 227, 3, 11, 11, 96, 4, 4, source=_TABLE_2),
+    Layer("cv2", 231, 231, 3, 11, 11, 96, 4, 4, source=_TABLE_2),
+    Layer("cv3", 227, 227, 3, 7, 7, 64, 2, 2, source=_TABLE_2),
+    Layer("cv4", 224, 224, 64, 7, 7, 64, 2, 2, source=_TABLE_2),
+    Layer("cv5", 24, 24, 96, 5, 5, 256, source=_TABLE_2),
+    Layer("cv6", 12, 12, 256, 3, 3, 512, source=_TABLE_2),
+    Layer("cv7", 224, 224, 3, 3, 3, 64, source=_TABLE_2),
+    Layer("cv8", 112, 112, 64, 3, 3, 128, source=_TABLE_2),
+    Layer("cv9", 56, 56, 64, 3, 3, 64, source=_TABLE_2),
+    Layer("cv10", 28, 28, 128, 3, 3, 128, source=_TABLE_2),
+    Layer("cv11", 14, 14, 256, 3, 3, 256, source=_TABLE_2),
+    Layer("cv12", 7, 7, 512, 3, 3, 512, source=_TABLE_2),
+)
+
+
+def _vgg(name: str, size: int, i_c: int, k_c: int) -> Layer:
+    return Layer(f"vgg16.{name}", size, size, i_c, 3, 3, k_c, p_h=1, p_w=1, source=_VGG)
+
+
+def _resnet(name: str, size: int, i_c: int, k: int, k_c: int, s: int = 1) -> Layer:
+    p = k // 2
+    return Layer(f"resnet50.{name}", size, size, i_c, k, k, k_c, s, s, p, p, source=_RESNET)
+
+
+def _depthwise(number: int, size: int, channels: int, s: int) -> Layer:
+    name = f"mobilenet.{number}_depthwise"
+    return Layer(name, size, size, channels, 3, 3, channels, s, s, 1, 1, groups=channels, source=_MOBILENET)
+
+
+def _pointwise(number: int, size: int, i_c: int, k_c: int) -> Layer:
+    return Layer(f"mobilenet.{number}_pointwise", size, size, i_c, 1, 1, k_c, source=_MOBILENET)
+
+
+_NETWORK_LAYERS = (
+    _vgg("conv1_1", 224, 3, 64),
+    _vgg("conv1_2", 224, 64, 64),
+    _vgg("conv2_1", 112, 64, 128),
+    _vgg("conv2_2", 112, 128, 128),
+    _vgg("conv3_1", 56, 128, 256),
+    _vgg("conv3_2", 56, 256, 256),
+    _vgg("conv4_1", 28, 256, 512),
+    _vgg("conv4_2", 28, 512, 512),
+    _vgg("conv5_1", 14, 512, 512),
+    _resnet("conv1", 224, 3, 7, 64, 2),
+    _resnet("conv2_reduce", 56, 256, 1, 64),
+    _resnet("conv2_3x3", 56, 64, 3, 64),
+    _resnet("conv2_expand", 56, 64, 1, 256),
+    _resnet("conv3_reduce", 28, 512, 1, 128),
+    _resnet("conv3_stride", 56, 128, 3, 128, 2),
+    _resnet("conv3_3x3", 28, 128, 3, 128),
+    _resnet("conv3_expand", 28, 128, 1, 512),
+    _resnet("conv4_reduce", 14, 1024, 1, 256),
+    _resnet("conv4_stride", 28, 256, 3, 256, 2),
+    _resnet("conv4_3x3", 14, 256, 3, 256),
+    _resnet("conv4_expand", 14, 256, 1, 1024),
+    _resnet("conv5_reduce", 7, 2048, 1, 512),
+    _resnet("conv5_stride", 14, 512, 3, 512, 2),
+    _resnet("conv5_3x3", 7, 512, 3, 512),
+    _resnet("conv5_expand", 7, 512, 1, 2048),
+    _depthwise(1, 112, 32, 1),
+    _pointwise(1, 112, 32, 64),
+    _depthwise(2, 112, 64, 2),
+    _pointwise(2, 56, 64, 128),
+    _depthwise(3, 56, 128, 1),
+    _pointwise(3, 56, 128, 128),
+    _depthwise(4, 56, 128, 2),
+    _pointwise(4, 28, 128, 256),
+    _depthwise(5, 28, 256, 1),
+    _pointwise(5, 28, 256, 256),
+    _depthwise(6, 28, 256, 2),
+    _pointwise(6, 14, 256, 512),
+    _depthwise(7, 14, 512, 1),
+    _pointwise(7, 14, 512, 512),
+    _depthwise(12, 14, 512, 2),
+    _pointwise(12, 7, 512, 1024),
+    _depthwise(13, 7, 1024, 1),
+    _pointwise(13, 7, 1024, 1024),
+)
+
+LAYERS: dict[str, Layer] = {layer.name: layer for layer in (*_PAPER_LAYERS, *_NETWORK_LAYERS)}
+
+PAPER = tuple(layer.name for layer in _PAPER_LAYERS)
 """The names of the paper's twelve layers, in its order."""
 
 

@@ -101,11 +101,17 @@ def blas_limit(**extents: int) -> str | None:
     return f"its {name.replace('_', ' ')} of {largest} is more than BLAS's integer counts ({BLAS_INT_MAX})"
 
 
+SHORT_PATCH = 64
+"""Elements of a patch below which BLAS's small products are faster than register tiles, if it has them."""
+
+
 def product_cut(shape: ConvShape) -> str:
     """What the products of MEC are cut for on this machine (see :func:`pymec.kernels._tile_cut.products`)."""
-    if fast_tiles(shape):
+    small = blas_multiplies_small_products_unpacked()
+    short = shape.k_h * shape.k_w * shape.i_cg < SHORT_PATCH
+    if fast_tiles(shape) and not (small and short):
         return "registers"
-    return "small" if blas_multiplies_small_products_unpacked() else "whole"
+    return "small" if small else "whole"
 
 
 def any_shape(shape: ConvShape) -> None:

@@ -9,7 +9,7 @@ from cython cimport floating
 from pymec.kernels._patch cimport copy, zero
 from pymec.kernels._pixels cimport zeros
 from pymec.kernels._register_tile cimport (
-    MOST_PIXELS, MOST_SUMS, Tile, multiply_row, multiply_tile, pixels_of_tile, widest_tile,
+    MOST_PIXELS, MOST_SUMS, Tile, multiply_row, multiply_tile, pixels_of_tile, tiles_alike, widest_tile,
 )
 
 
@@ -40,20 +40,22 @@ cdef void tile_product(
     """C (m × n) = or += A (m × k) · B (k × n), each row-major with its leading dimension."""
     cdef Tile widest = widest_tile(n, sizeof(floating))
     cdef Tile tile = widest
-    cdef Py_ssize_t width = widest.channels, column = 0, row, skip
+    cdef Py_ssize_t width = widest.channels, column = 0, row, skip, tiles
     while column < n:
         skip = max(column + width - n, 0)  # the last panel reaches back over the one before it
         row = 0
         while row < m:
             tile.pixels = pixels_of_tile(m - row, &widest)
-            if skip > 0 or tile.pixels > m - row:
+            tiles = 1 if skip > 0 else tiles_alike(m - row, &widest)
+            if skip > 0 or tiles == 0:
+                tiles = 1
                 part_of_tile(&tile, min(tile.pixels, m - row), skip, k, A + row * lda, lda, B + column - skip, ldb,
                              add, C + row * ldc + column - skip, ldc)
             elif add:
-                multiply_row(&tile, 1, A + row * lda, lda, 1, 0, k, B + column, ldb,
+                multiply_row(&tile, tiles, A + row * lda, lda, 1, 0, k, B + column, ldb,
                              <const floating*> C + row * ldc + column, ldc, C + row * ldc + column, ldc)
             else:
-                multiply_row(&tile, 1, A + row * lda, lda, 1, 0, k, B + column, ldb,
+                multiply_row(&tile, tiles, A + row * lda, lda, 1, 0, k, B + column, ldb,
                              <const floating*> zeros, 0, C + row * ldc + column, ldc)
-            row += tile.pixels
+            row += tiles * tile.pixels
         column += width

@@ -32,7 +32,7 @@ from pymec.kernels._patch cimport copy
 from pymec.kernels._pixels cimport zeros
 from pymec.kernels._register_tile cimport (
     CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
-    widest_tile,
+    tiles_alike, widest_tile,
 )
 from pymec.kernels._winograd_tiles cimport Outputs, check_tiles, finish_tiles, transform_taps, transform_tiles
 
@@ -78,7 +78,7 @@ cdef void multiply_point(
     cdef floating sums[MOST_SUMS]
     cdef const floating* row[MOST_PIXELS]
     cdef Tile tile = widest[0]
-    cdef Py_ssize_t width = widest.channels, done = 0, first, i
+    cdef Py_ssize_t width = widest.channels, done = 0, first, alike, i
     while done < tiles:
         tile.pixels = pixels_of_tile(tiles - done, widest)
         if tile.pixels > tiles:  # there is nothing to reach back over
@@ -88,9 +88,10 @@ cdef void multiply_point(
             copy(M, sums, tiles * width)
             return
         first = min(done, tiles - tile.pixels)
-        multiply_row(&tile, 1, V + first * g.i_cg, g.i_cg, 1, 0, g.i_cg, U, width,
+        alike = max(1, tiles_alike(tiles - done, widest))
+        multiply_row(&tile, alike, V + first * g.i_cg, g.i_cg, 1, 0, g.i_cg, U, width,
                      <const floating*> zeros, 0, M + first * width, width)
-        done = first + tile.pixels
+        done = first + alike * tile.pixels
 
 
 cdef void convolve_band(
