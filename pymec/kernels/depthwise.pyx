@@ -25,6 +25,16 @@ from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels._patch cimport clip, positions_up_to
+from pymec.kernels._registers cimport (
+    PYMEC_HAS_NARROW, PYMEC_HAS_WIDE, compiled_narrow, compiled_per_cpu, compiled_wide, inlined, load_narrow,
+    load_wide, narrow, narrow_doubles, narrow_floats, store_narrow, store_wide, wide, wide_doubles, wide_floats,
+)
+
+cdef extern from *:
+    """
+    static const char pymec_line_of_zeros[128];  /* what C gives a static array to begin with */
+    """
+    const char zeros "pymec_line_of_zeros"[128]
 
 cdef enum:
     BLOCK = 32        # output channels summed at a time, at most
@@ -84,7 +94,114 @@ cdef inline void sum_some(
         O[m0 + i] = total[i]
 
 
-cdef void convolve_row(
+# Four pixels at a time, where the CPU has registers for them --------------------------------------------------
+
+
+cdef struct Steps:                # bytes from one to the next
+    Py_ssize_t pixel, row, tap    # under neighbouring outputs, kernel rows and taps, in I
+    Py_ssize_t kernel_row, kernel_tap
+    Py_ssize_t output
+
+
+cdef inline inlined add_line_wide(
+    wide* l, wide* r, const wide* line, Py_ssize_t step, const wide* left, const wide* right
+) noexcept nogil:
+    """Sums of as many channels as two registers hold: numbers of a pixel, some bytes further on, times those of K."""
+    line = <const wide*> (<const char*> line + step)
+    l[0] += line[0] * left[0]
+    r[0] += line[1] * right[0]
+
+
+cdef inline inlined add_line_narrow(
+    narrow* l, narrow* r, const narrow* line, Py_ssize_t step, const narrow* left, const narrow* right
+) noexcept nogil:
+    """Sums of as many channels as two registers hold: numbers of a pixel, some bytes further on, times those of K."""
+    line = <const narrow*> (<const char*> line + step)
+    l[0] += line[0] * left[0]
+    r[0] += line[1] * right[0]
+
+
+cdef compiled_wide four_wide(
+    const wide* pixel, const Steps* s, Py_ssize_t rows, Py_ssize_t taps, const wide* K, wide* O
+) noexcept nogil:
+    """Two registers of channels of four output pixels side by side: a line of K is loaded once for all of them."""
+    cdef wide l0, l1, l2, l3, r0, r1, r2, r3, left, right
+    cdef const wide* p
+    cdef Py_ssize_t a, b
+    load_wide(&l0, &r0, <const wide*> zeros, 0)
+    load_wide(&l1, &r1, <const wide*> zeros, 0)
+    load_wide(&l2, &r2, <const wide*> zeros, 0)
+    load_wide(&l3, &r3, <const wide*> zeros, 0)
+    for a in range(rows):
+        for b in range(taps):
+            load_wide(&left, &right, K, a * s.kernel_row + b * s.kernel_tap)
+            p = <const wide*> (<const char*> pixel + a * s.row + b * s.tap)
+            add_line_wide(&l0, &r0, p, 0 * s.pixel, &left, &right)
+            add_line_wide(&l1, &r1, p, 1 * s.pixel, &left, &right)
+            add_line_wide(&l2, &r2, p, 2 * s.pixel, &left, &right)
+            add_line_wide(&l3, &r3, p, 3 * s.pixel, &left, &right)
+    store_wide(O, 0 * s.output, &l0, &r0)
+    store_wide(O, 1 * s.output, &l1, &r1)
+    store_wide(O, 2 * s.output, &l2, &r2)
+    store_wide(O, 3 * s.output, &l3, &r3)
+
+
+cdef compiled_narrow four_narrow(
+    const narrow* pixel, const Steps* s, Py_ssize_t rows, Py_ssize_t taps, const narrow* K, narrow* O
+) noexcept nogil:
+    """Two registers of channels of four output pixels side by side: a line of K is loaded once for all of them."""
+    cdef narrow l0, l1, l2, l3, r0, r1, r2, r3, left, right
+    cdef const narrow* p
+    cdef Py_ssize_t a, b
+    load_narrow(&l0, &r0, <const narrow*> zeros, 0)
+    load_narrow(&l1, &r1, <const narrow*> zeros, 0)
+    load_narrow(&l2, &r2, <const narrow*> zeros, 0)
+    load_narrow(&l3, &r3, <const narrow*> zeros, 0)
+    for a in range(rows):
+        for b in range(taps):
+            load_narrow(&left, &right, K, a * s.kernel_row + b * s.kernel_tap)
+            p = <const narrow*> (<const char*> pixel + a * s.row + b * s.tap)
+            add_line_narrow(&l0, &r0, p, 0 * s.pixel, &left, &right)
+            add_line_narrow(&l1, &r1, p, 1 * s.pixel, &left, &right)
+            add_line_narrow(&l2, &r2, p, 2 * s.pixel, &left, &right)
+            add_line_narrow(&l3, &r3, p, 3 * s.pixel, &left, &right)
+    store_narrow(O, 0 * s.output, &l0, &r0)
+    store_narrow(O, 1 * s.output, &l1, &r1)
+    store_narrow(O, 2 * s.output, &l2, &r2)
+    store_narrow(O, 3 * s.output, &l3, &r3)
+
+
+cdef bint sum_four(
+    const floating* I, const floating* K, floating* O, const Window* w, const Geometry* g
+) noexcept nogil:
+    """A whole block of channels of four pixels whose taps lie on the image alike; False if the CPU can't."""
+    cdef Py_ssize_t size = sizeof(floating), half
+    cdef Steps s = Steps(g.s_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size, g.d_w * g.i_c * size,
+                         g.k_w * g.k_c * size, g.k_c * size, g.k_c * size)
+    I += w.corner + w.a0 * g.d_h * g.i_w * g.i_c
+    K += w.a0 * g.k_w * g.k_c
+    if PYMEC_HAS_WIDE:
+        if floating is float:
+            four_wide(<const wide_floats*> I, &s, w.a1 - w.a0, g.k_w, <const wide_floats*> K, <wide_floats*> O)
+        else:
+            four_wide(<const wide_doubles*> I, &s, w.a1 - w.a0, g.k_w, <const wide_doubles*> K, <wide_doubles*> O)
+    elif PYMEC_HAS_NARROW:
+        for half in range(2):
+            if floating is float:
+                four_narrow(<const narrow_floats*> (I + half * 64 / size), &s, w.a1 - w.a0, g.k_w,
+                            <const narrow_floats*> (K + half * 64 / size), <narrow_floats*> (O + half * 64 / size))
+            else:
+                four_narrow(<const narrow_doubles*> (I + half * 64 / size), &s, w.a1 - w.a0, g.k_w,
+                            <const narrow_doubles*> (K + half * 64 / size), <narrow_doubles*> (O + half * 64 / size))
+    else:
+        return False
+    return True
+
+
+# Rows ---------------------------------------------------------------------------------------------------
+
+
+cdef compiled_per_cpu convolve_row(
     const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t blocks, const Geometry* g
 ) noexcept nogil:
     """One block of channels of one output row, counted through images, rows and blocks."""
@@ -96,10 +213,12 @@ cdef void convolve_row(
     cdef Py_ssize_t top = y * g.s_h - g.p_t
     cdef Py_ssize_t x, left
     cdef floating* target
+    cdef bint alike
     cdef Window w
     w.a0 = clip(positions_up_to(-top, g), 0, g.k_h)
     w.a1 = clip(positions_up_to(g.i_h - top, g), w.a0, g.k_h)
-    for x in range(g.o_w):
+    x = 0
+    while x < g.o_w:
         left = x * g.s_w - g.p_l
         w.b0 = 0
         w.b1 = g.k_w
@@ -109,10 +228,14 @@ cdef void convolve_row(
             w.b1 -= 1
         w.corner = ((n * g.i_h + top) * g.i_w + left) * g.i_c
         target = O + ((n * g.o_h + y) * g.o_w + x) * g.k_c
-        if g.k_cg == 1 and g.k_c >= block:
+        alike = left >= 0 and x + 4 <= g.o_w and left + 3 * g.s_w + (g.k_w - 1) * g.d_w < g.i_w
+        if g.k_cg == 1 and g.k_c >= block and alike and sum_four(I + m0, K + m0, target + m0, &w, g):
+            x += 3
+        elif g.k_cg == 1 and g.k_c >= block:
             sum_block(I + m0, K + m0, target + m0, &w, g)
         else:
             sum_some(I, K, target, m0, min(block, g.k_c - m0), &w, g)
+        x += 1
 
 
 def run(
