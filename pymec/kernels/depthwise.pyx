@@ -106,7 +106,7 @@ cdef struct Steps:                # bytes from one to the next
 cdef inline inlined add_line_wide(
     wide* l, wide* r, const wide* line, Py_ssize_t step, const wide* left, const wide* right
 ) noexcept nogil:
-    """Sums of as many channels as two registers hold: numbers of a pixel, some bytes further on, times those of K."""
+    """Sums of two registers of channels: numbers of a pixel, some bytes further on, times those of K."""
     line = <const wide*> (<const char*> line + step)
     l[0] += line[0] * left[0]
     r[0] += line[1] * right[0]
@@ -115,7 +115,7 @@ cdef inline inlined add_line_wide(
 cdef inline inlined add_line_narrow(
     narrow* l, narrow* r, const narrow* line, Py_ssize_t step, const narrow* left, const narrow* right
 ) noexcept nogil:
-    """Sums of as many channels as two registers hold: numbers of a pixel, some bytes further on, times those of K."""
+    """Sums of two registers of channels: numbers of a pixel, some bytes further on, times those of K."""
     line = <const narrow*> (<const char*> line + step)
     l[0] += line[0] * left[0]
     r[0] += line[1] * right[0]
@@ -192,7 +192,8 @@ cdef bint sum_four(
                             <const narrow_floats*> (K + half * 64 / size), <narrow_floats*> (O + half * 64 / size))
             else:
                 four_narrow(<const narrow_doubles*> (I + half * 64 / size), &s, w.a1 - w.a0, g.k_w,
-                            <const narrow_doubles*> (K + half * 64 / size), <narrow_doubles*> (O + half * 64 / size))
+                            <const narrow_doubles*> (K + half * 64 / size),
+                            <narrow_doubles*> (O + half * 64 / size))
     else:
         return False
     return True
