@@ -2,9 +2,9 @@
 
 Solution A multiplies the strips of all images at once, in products i_n times taller, and repairs its output
 at the end; Solution B multiplies image by image.  Line 8 takes A where o_w <= T and |O| <= |L|.  Both are
-timed here on the paper's layers with several images, with the paper's own products and with products cut to
-BLAS's small-matrix path (``pymec.kernels._pieces``); each answer is checked first.  The last lines give, for
-either kind of product, the T that loses least: by how much a layer's time exceeds its better solution's.
+timed here on the paper's layers with several images, with the paper's own products, with products cut to
+BLAS's small-matrix path and with products by register tiles; each answer is checked first.  The last lines give,
+for each kind of product, the T that loses least: by how much a layer's time exceeds its better solution's.
 
     python profiling/solutions.py --batch 4 --threads 1,2
     python profiling/solutions.py --batch 32 --threads 2 --layers cv5,cv6,cv9,cv10,cv11,cv12
@@ -32,10 +32,10 @@ from _timing import Canary, check, random_arrays, refuse_what_means_nothing, tak
 import pymec
 from pymec import reference
 from pymec.kernels import mec
-from pymec.kernels._pieces import small_products
+from pymec.kernels._tile_cut import products
 from pymec.threads import single_threaded_blas
 
-KINDS = ("whole", "cut")
+KINDS = ("whole", "small", "registers")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,21 +75,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def time_layer(name: str, batch: int, n_threads: int, seconds: float, canary: Canary) -> dict | None:
-    """GFLOP/s of A and B with either kind of product; None if the canary never allowed it."""
+    """GFLOP/s of A and B with each kind of product; None if the canary never allowed it."""
     shape = pymec.layers.get(name).shape(batch)
     x, kernel = random_arrays(shape)
     expected = reference.conv2d(x, kernel, shape)
     bound = reference.error_bound(x, kernel, shape)
     out = np.empty(shape.output_shape, np.float32)
     L = np.empty(max(shape.mec_size, shape.output_size), np.float32)
-    cut = {
-        "A": small_products(shape, batch * shape.o_w, n_threads),
-        "B": small_products(shape, shape.o_w, n_threads),
-    }
     calls = {}
-    for solution, run in (("A", mec.run_a), ("B", mec.run_b)):
+    for solution, run, columns in (("A", mec.run_a, batch * shape.o_w), ("B", mec.run_b, shape.o_w)):
         for kind in KINDS:
-            pieces = cut[solution] if kind == "cut" else None
+            pieces = products(kind, shape, columns, n_threads)
             calls[kind, solution] = partial(run, x, kernel, out, L, shape, n_threads, pieces)
             out.fill(np.nan)
             calls[kind, solution]()

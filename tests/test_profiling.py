@@ -293,16 +293,16 @@ def test_solutions():
     done = run("solutions.py", "--layers", "cv11,cv12", "--threads", "1", "--seconds", "0.02")
     rows = [line for line in done.stdout.splitlines() if line.startswith("| cv")]
     assert [row.split("|")[1].strip() for row in rows] == ["cv11", "cv12"]
-    assert done.stdout.count("loses") == 2
+    assert done.stdout.count("loses") == 3
 
 
 def test_the_T_that_loses_least(load):
     """Solution A twice as fast up to o_w = 10, half as fast beyond: T is 10, and nothing is lost."""
     rows = [
-        {"layer": "", "o_w": o_w, "fits": fits, ("cut", "A"): 2.0 if o_w <= 10 else 0.5, ("cut", "B"): 1.0}
+        {"layer": "", "o_w": o_w, "fits": fits, ("small", "A"): 2.0 if o_w <= 10 else 0.5, ("small", "B"): 1.0}
         for o_w, fits in ((5, True), (10, True), (12, True), (7, False), (50, True))
     ]
-    verdict = load("solutions").best_T(rows, "cut")
+    verdict = load("solutions").best_T(rows, "small")
     assert verdict.startswith("T from 10 up to below 12 loses ")
     assert verdict.endswith("14.9% in geometric mean")  # 2 ** (1/5): the layer where |O| > |L| takes B
 

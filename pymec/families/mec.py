@@ -113,7 +113,7 @@ ROWS = (
     ),
     Algorithm(
         name="mec",
-        idea="Algorithm 2 with line 8's choice, its products cut to the size BLAS runs fastest",
+        idea="Algorithm 2 with line 8's choice, its products by register tiles, or cut for BLAS",
         source=f"{PAPER}, Algorithm 2",
         formula="i_n·o_w·r_h·k_w·i_c",
         order="k",

@@ -35,8 +35,8 @@ UNEVEN = 1.1
 T_WHOLE = 100
 """T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
 
-T_CUT = 12
-"""T for products cut small: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``)."""
+T_CUT = 10
+"""T for products cut otherwise: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``)."""
 
 
 class Pieces(NamedTuple):
