@@ -91,12 +91,14 @@ def test_tiny_blocks_are_counted_too():
     assert (report.workspace, report.output) == (48, 16)
 
 
-def test_a_limit_is_a_guarantee():
+@pytest.mark.parametrize("algorithm", ["im2col_blocked", "mec_column_split", "auto"])
+def test_a_limit_is_a_guarantee(algorithm):
     shape = pymec.layers.get("cv9").shape()
-    for limit in ("20KiB", "200KiB", "1MiB"):
-        report = memory.measure_shape(shape, workspace_limit=limit, n_threads=2)
-        assert 0 < report.workspace <= int(limit[:-3]) * (1024 if "K" in limit else 2**20)
+    for limit, nbytes in (("20KiB", 20 * 2**10), ("200KiB", 200 * 2**10), ("1MiB", 2**20)):
+        report = memory.measure_shape(shape, algorithm=algorithm, workspace_limit=limit, n_threads=2)
         assert report.exact
+        assert report.workspace <= nbytes
+        assert algorithm == "auto" or report.workspace > nbytes // 2
 
 
 def tracked(tmp_path, call):
