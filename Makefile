@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard pymec/kernels/*.pyx pymec/kernels/*.pxd)
+SOURCES := setup.py pyproject.toml $(wildcard pymec/kernels/*.pyx pymec/kernels/*.pxd pymec/kernels/*.pyx.in)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-debug test-serial memtest docs annotate speed lint sdist clean

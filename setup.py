@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from Cython import Tempita
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -90,9 +91,17 @@ def write_blas_int():
     write_if_changed(KERNELS / "_blas_int.pxi", f"# written by setup.py for the SciPy at hand\n{line}\n")
 
 
+def expand_templates():
+    """Write x.pyx from each x.pyx.in: what differs in a count or a type alone stands once."""
+    for template in KERNELS.glob("*.pyx.in"):
+        text = Tempita.sub(template.read_text(encoding="utf-8"))
+        write_if_changed(template.with_suffix(""), f"# written by setup.py from {template.name}\n{text}")
+
+
 def extensions():
     compile_openmp, link_openmp = openmp_flags()
     write_blas_int()
+    expand_templates()
     if WINDOWS:
         optimise = ["/Od"] if DEBUG else ["/O2"]
     else:

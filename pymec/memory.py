@@ -58,7 +58,8 @@ class MemoryReport:
     predicted : int
         Workspace by the algorithm's formula.
     workspace, output, blas, other, fft : int
-        What was alive at the peak, by who asked for it; together they are :attr:`peak`.
+        What was alive at the peak, by who asked for it; together they are :attr:`peak`.  An output of 4 MiB and
+        more takes a cache line besides its own bytes, to start with one.
     resident : int
         Growth of the resident set, pages touched, in a call without memray; on systems without ``/proc``,
         growth beyond what was the most before, the warm-up included.

@@ -16,6 +16,7 @@ from pymec import layouts, registry, threads
 from pymec.execution import Recipe
 from pymec.families._row import SLICE_BYTES
 from pymec.families.winograd import best_tiles
+from pymec.kernels._panels import panels_size
 from pymec.kernels._tile_cut import fast_tiles
 from pymec.kernels.mec import T_CUT, choose_solution
 from pymec.operations import CONV2D, Operation, operation_named
@@ -32,6 +33,11 @@ WINOGRAD_TILES = 36
 
 SMALL_WORKSPACE = 2**20
 """Bytes of lowered matrix that are not worth saving: full MEC is taken without a second thought."""
+
+SMALL_PANELS = 64 * 1024
+MANY_PIXELS = 1024
+"""Bytes of K in panels that a single call may take, and output pixels from which on re-laying K pays: it costs
+about ten cycles a line, and saves a tile of a dozen pixels some 3 % of a dozen cycles on each."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -103,15 +109,18 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
 
     Register tiles are the fastest without a byte of workspace (``profiling/README.md``), wherever a group has a
-    line of output channels for them and the CPU has registers enough; a plan re-lays K for them.  Elsewhere
-    products of BLAS are, as :func:`_blas_order` says.
+    line of output channels for them and the CPU has registers enough.  A plan re-lays K for them, and so does a
+    single call where K is small and many pixels are multiplied with it.  Elsewhere products of BLAS are, as
+    :func:`_blas_order` says.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
         return "depthwise", *blas
     if not fast_tiles(shape):
         return blas
-    return ("direct_panels", "direct_blocked") if planned else ("direct_blocked",)
+    pixels = shape.i_n * shape.o_h * shape.o_w
+    small = panels_size(shape) * shape.itemsize <= SMALL_PANELS and pixels >= MANY_PIXELS
+    return ("direct_panels", "direct_blocked") if planned or small else ("direct_blocked",)
 
 
 def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 NOTHING = np.empty(0, np.uint8)
 """The workspace of algorithms that need none; NumPy would ask malloc for a byte."""
+
+LARGE = 4 * 2**20
+CACHE_LINE = 64
+"""Bytes; from so many on NumPy, too, treats an array as a large one."""
 
 
 def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
@@ -15,5 +21,13 @@ def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
 
 
 def allocate_output(shape: tuple[int, ...], dtype: str) -> NDArray:
-    """An output array; every element of it will be written."""
-    return np.empty(shape, dtype)
+    """An output array; every element of it will be written.
+
+    A large one starts with a cache line, for which it takes one more: sums can then be written past the caches.
+    """
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    if nbytes < LARGE:
+        return np.empty(shape, dtype)
+    room = np.empty(nbytes + CACHE_LINE, np.uint8)
+    first = -room.ctypes.data % CACHE_LINE
+    return room[first : first + nbytes].view(dtype).reshape(shape)

@@ -248,21 +248,22 @@ def registers(request, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("x", "kernel", "by_blas"),
+    ("x", "kernel", "by_tiles", "by_blas"),
     [
-        ((1, 227, 227, 3), (11, 11, 3, 96), "mec_banded"),  # a lowered matrix worth saving
-        ((1, 7, 7, 512), (3, 3, 512, 512), "mec"),  # a small one
-        ((1, 500, 500, 64), (1, 1, 64, 64), "mec"),  # none at all
-        ((32, 7, 7, 512), (3, 3, 512, 512), "mec"),  # narrow outputs, many images: Solution A
-        ((32, 28, 28, 128), (3, 3, 128, 128), "mec_banded"),
-        ((1, 1080, 1920, 16), (3, 3, 16, 16), "mec_column_split"),  # a row too wide for the cache
-        ((1, 2**22, 8, 512), (3, 3, 512, 8), "mec_banded"),  # mec's leading dimension is past BLAS's integer
-        ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct"),  # and here every product's reduction is
+        ((1, 227, 227, 3), (11, 11, 3, 96), "direct_blocked", "mec_banded"),  # a lowered matrix worth saving
+        ((1, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # a small one
+        ((1, 500, 500, 64), (1, 1, 64, 64), "direct_panels", "mec"),  # none at all; and a kernel soon re-laid
+        ((1, 32, 31, 64), (1, 1, 64, 64), "direct_blocked", "mec"),  # too few pixels for that
+        ((32, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # narrow outputs, many images: Solution A
+        ((32, 28, 28, 128), (3, 3, 128, 128), "direct_blocked", "mec_banded"),
+        ((1, 1080, 1920, 16), (3, 3, 16, 16), "direct_panels", "mec_column_split"),  # a row too wide for the cache
+        ((1, 2**22, 8, 512), (3, 3, 512, 8), None, "mec_banded"),  # mec's leading dimension is past BLAS's integer
+        ((1, 8, 8, 2**29), (3, 3, 2**29, 8), None, "direct"),  # and here every product's reduction is
     ],
 )
-def test_auto_follows_its_written_rule(x, kernel, by_blas, registers):
-    tiles = registers and kernel[3] >= 16
-    assert pymec.explain(x, kernel).chosen == ("direct_blocked" if tiles else by_blas)
+def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
+    tiles = registers and by_tiles is not None
+    assert pymec.explain(x, kernel).chosen == (by_tiles if tiles else by_blas)
     assert pymec.plan(x, kernel).algorithm == ("direct_panels" if tiles else by_blas)
     nothing = "mec" if kernel[:2] == (1, 1) else "direct"
     assert pymec.plan(x, kernel, workspace_limit=0).algorithm == ("direct_blocked" if tiles else nothing)

@@ -10,6 +10,7 @@ from pymec.kernels import _panels, direct_blocked, winograd_banded
 from pymec.kernels._band_cut import band_cut, tile_cycles, transform_cycles
 from pymec.kernels._register_tile import taken_pixels, tile_for
 from pymec.kernels._tile_cut import TileCut, products, tile_cut
+from pymec.workspace import allocate_output
 
 WHOLE = 2**31 - 1
 
@@ -98,6 +99,62 @@ def test_tiles_of_a_row_are_taken_together(k_c, padding):
     np.testing.assert_array_equal(clamped, np.maximum(plain, 0))
 
 
+@pytest.mark.parametrize("padding", [((3, 1), (2, 4)), ((9, 0), (0, 0)), ((0, 0), (5, 0)), 6], ids=str)
+@pytest.mark.parametrize("stride", [1, 2, (3, 1)], ids=str)
+@pytest.mark.parametrize("i_c", [1, 3, 40])  # a window of 40 channels is too large for its place
+def test_padding_beyond_the_kernel(padding, stride, i_c):
+    """Kernel rows on padding are left out, all of them for some outputs; rows end in windows with zeros around."""
+    shape = ConvShape.from_shapes((2, 5, 30, i_c), (4, 5, i_c, 34), stride=stride, padding=padding)
+    cut = tile_cut(shape, 1, False)
+    expected = convolved(shape, cut=cut._replace(in_rows=False))
+    for chunk in ({}, {"rows": 2}, {"rows": 1}, {"rows": 1, "taps": 2}):
+        for n_threads in (1, 3):
+            changed = cut._replace(in_rows=True, **chunk)
+            np.testing.assert_array_equal(convolved(shape, n_threads, changed, in_panels=True), expected)
+    bias = np.linspace(-9, 9, 34).astype("f")
+    only_bias = convolved(shape, cut=cut._replace(in_rows=True, rows=1), bias=bias)
+    untouched = only_bias[(expected == 0).all(axis=3)]  # by any tap in the image
+    np.testing.assert_array_equal(untouched, np.broadcast_to(bias, untouched.shape))
+    assert len(untouched) or padding not in (6, ((9, 0), (0, 0)))
+
+
+@pytest.mark.parametrize("k_c", [16, 32, 48, 70])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_past_the_caches_are_the_same(k_c, dtype):
+    """To an O of whole cache lines; any other is written as ever."""
+    shape = ConvShape.from_shapes((1, 9, 40, 5), (3, 3, 5, k_c), padding=1, dtype=dtype)
+    x, kernel = operands(shape)
+    nothing, bias = np.empty(0, dtype), np.linspace(-9, 9, k_c).astype(dtype)
+    expected = convolved(shape, bias=bias, relu=True)
+    for chunk in ({}, {"rows": 1}):
+        cut = tile_cut(shape, 2, False)._replace(streamed=True, **chunk)
+        room = np.full(shape.output_size + 128, np.nan, dtype)
+        for beyond in (0, 1):
+            first = -(room.ctypes.data // room.itemsize) % (64 // room.itemsize) + beyond
+            out = room[first : first + shape.output_size].reshape(shape.output_shape)
+            room[:] = np.nan
+            direct_blocked.run(x, kernel, out, nothing, shape, 2, cut, None, bias=bias, relu=True)
+            np.testing.assert_array_equal(out, expected)
+            assert np.isnan(room[:first]).all()
+            assert np.isnan(room[first + shape.output_size :]).all()
+
+
+def test_large_outputs_start_with_a_cache_line():
+    for shape in ((1, 1024, 1024, 1), (3, 700, 600, 7)):
+        for dtype in ("float32", "float64"):
+            outputs = [allocate_output(shape, dtype) for _ in range(3)]
+            assert [out.ctypes.data % 64 for out in outputs] == [0, 0, 0]
+            kinds = {(out.shape, str(out.dtype), out.flags.c_contiguous) for out in outputs}
+            assert kinds == {(shape, dtype, True)}
+    assert allocate_output((1, 5, 5, 8), "float64").base is None
+
+
+def test_large_outputs_go_past_the_caches():
+    large, small = (ConvShape.from_shapes((i_n, 224, 224, 3), (3, 3, 3, 64)) for i_n in (4, 1))
+    assert tile_cut(large, 2, True).streamed
+    assert not tile_cut(small, 2, True).streamed
+
+
 def test_more_channels_on_padding_than_there_are_zeros():
     convolved(ConvShape.from_shapes((1, 3, 3, 1100), (3, 3, 1100, 33), padding=2), 2)
 
@@ -156,6 +213,10 @@ def test_few_pixels_are_taken_in_vain(itemsize):
             assert pixels <= taken
             if pixels >= 2 * most:
                 assert taken <= pixels + 3
+            if itemsize * line == 128 and pixels % 14 == 0:
+                assert taken == pixels  # the widths of many networks
+            if itemsize * line == 128 and pixels == 7:
+                assert taken == pixels
 
 
 @pytest.mark.parametrize("name", pymec.layers.names())

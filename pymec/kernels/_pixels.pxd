@@ -4,16 +4,22 @@
 # is a number of kernel rows, or of taps in a row, or of channels of a tap; in it every pixel reads runs of
 # adjacent numbers, all of one length: a run is a kernel row (or a piece of one) where its taps lie side by side in
 # the image, and otherwise a tap.
+#
+# Padding costs little.  A tile that is part of one output row leaves out the kernel rows that lie on it; at a
+# row's ends such a tile reads a small window, a copy of its part of the image with the zeros around it, if that
+# fits; and a pixel elsewhere has a constant line of zeros for each tap on padding.
 
 from cython cimport floating
 
 from pymec.kernels._geometry cimport Geometry
+from pymec.kernels._patch cimport copy, positions_up_to, zero
 from pymec.kernels._register_tile cimport MOST_PIXELS
 
 cdef enum:
     RUNS = 49         # the most that one chunk has: all taps of a 7x7 kernel
-    POINTERS = 600    # RUNS + 1 times MOST_PIXELS, written out: the checked build multiplies no constants here
+    POINTERS = 700    # RUNS + 1 times MOST_PIXELS, written out: the checked build multiplies no constants here
     ZEROS = 512       # the longest run where there is padding
+    WINDOW = 2048     # the largest window, in elements
 
 cdef extern from *:
     """
@@ -31,8 +37,10 @@ cdef struct Pixels:
     Py_ssize_t wanted                  # so many are pixels of the tile, the others repeat the last of them
     Py_ssize_t tiles                   # so many like it stand side by side, this being the first
     Py_ssize_t offset[MOST_PIXELS]     # of tap (0, 0), in elements from I's first; anywhere if that is on padding
-    bint inside                        # whether all taps of all of them lie in images
     bint in_a_row                      # whether all of them are of one row
+    bint clipped                       # whether kernel rows on padding are left out, all pixels being of one row
+    Py_ssize_t top, bottom             # kernel rows to multiply: all, or those in the image
+    bint inside                        # whether all taps of these rows lie in images, for all pixels
 
 
 cdef struct Chunk:
@@ -60,20 +68,31 @@ cdef inline void step_on(Cursor* at, Py_ssize_t pixels, const Geometry* g) noexc
 
 
 cdef inline void place_pixels(
-    Pixels* pixels, Py_ssize_t wanted, Cursor* at, Py_ssize_t group, const Geometry* g
+    Pixels* pixels, Py_ssize_t wanted, Cursor* at, Py_ssize_t group, bint in_rows, const Geometry* g
 ) noexcept nogil:
-    """The next wanted pixels, row by row; the cursor then stands behind them."""
+    """The next wanted pixels, row by row; the cursor then stands behind them.
+
+    Kernel rows on padding are left out where tiles end with rows: for the same pixels, whoever computes them.
+    """
     cdef Py_ssize_t step = g.s_w * g.i_c
-    cdef Py_ssize_t done = 0, end, top, left, right, offset, p
+    cdef Py_ssize_t done = 0, end, first, left, right, offset, p
     pixels.first, pixels.wanted, pixels.tiles = at[0], wanted, 1
-    pixels.inside, pixels.in_a_row = True, at.x + wanted <= g.o_w
+    pixels.in_a_row, pixels.clipped = at.x + wanted <= g.o_w, in_rows
+    pixels.top, pixels.bottom = 0, g.k_h
+    if in_rows:
+        first = at.y * g.s_h - g.p_t
+        pixels.top = min(g.k_h, positions_up_to(-first, g))
+        pixels.bottom = max(pixels.top, min(g.k_h, positions_up_to(g.i_h - first, g)))
+    pixels.inside = True
     while done < wanted:
         end = min(wanted, done + g.o_w - at.x)
-        top, left = at.y * g.s_h - g.p_t, at.x * g.s_w - g.p_l
-        right = left + (end - done - 1) * g.s_w
-        if top < 0 or left < 0 or top + (g.k_h - 1) * g.d_h >= g.i_h or right + (g.k_w - 1) * g.d_w >= g.i_w:
+        first, left = at.y * g.s_h - g.p_t, at.x * g.s_w - g.p_l
+        right = left + (end - done - 1) * g.s_w + (g.k_w - 1) * g.d_w
+        if left < 0 or right >= g.i_w:
             pixels.inside = False
-        offset = ((at.n * g.i_h + top) * g.i_w + left) * g.i_c + group * g.i_cg
+        if first + pixels.top * g.d_h < 0 or first + (pixels.bottom - 1) * g.d_h >= g.i_h:
+            pixels.inside = False
+        offset = ((at.n * g.i_h + first) * g.i_w + left) * g.i_c + group * g.i_cg
         for p in range(done, end):
             pixels.offset[p] = offset
             offset += step
@@ -115,19 +134,60 @@ cdef inline void point_at(
         pixel[p] = pixel[pixels.wanted - 1]
 
 
-cdef inline Runs point_at_chunk(
-    const floating* I, const Pixels* pixels, Py_ssize_t count, const Chunk* chunk, const floating** pixel,
+cdef inline Chunk without_padding(const Chunk* chunk, const Pixels* pixels) noexcept nogil:
+    """The chunk without the kernel rows that lie on padding; it may then have none."""
+    cdef Py_ssize_t a = min(max(chunk.a, pixels.top), chunk.a + chunk.rows)
+    cdef Py_ssize_t end = max(a, min(chunk.a + chunk.rows, pixels.bottom))
+    return Chunk(a, chunk.b, chunk.c, end - a, chunk.taps, chunk.channels)
+
+
+cdef inline Py_ssize_t window_columns(Py_ssize_t count, const Chunk* chunk, const Geometry* g) noexcept nogil:
+    """Of a tile of a row, with its taps side by side; 0 if there is no window for this chunk."""
+    cdef Py_ssize_t columns = (count - 1) * g.s_w + g.k_w
+    if g.d_w > 1 or g.groups > 1 or chunk.taps < g.k_w or chunk.channels < g.i_c:
+        return 0
+    return columns if chunk.rows * columns * g.i_c <= WINDOW else 0
+
+
+cdef inline void copy_window(
+    const floating* I, const Pixels* pixels, Py_ssize_t columns, const Chunk* chunk, floating* window,
     const Geometry* g
 ) noexcept nogil:
-    """All runs of a chunk: count pointers each, run after run, or one for all where all are at one distance."""
+    """Some columns of the kernel rows of the chunk, all in the image; what is beside the image becomes zero."""
+    cdef Py_ssize_t first = pixels.first.y * g.s_h - g.p_t, left = pixels.first.x * g.s_w - g.p_l
+    cdef Py_ssize_t begin = min(max(-left, 0), columns), end = max(begin, min(columns, g.i_w - left))
+    cdef Py_ssize_t a
+    cdef const floating* line
+    for a in range(chunk.a, chunk.a + chunk.rows):
+        line = I + (((pixels.first.n * g.i_h + first + a * g.d_h) * g.i_w + left) * g.i_c)
+        zero(window, begin * g.i_c)
+        copy(window + begin * g.i_c, line + begin * g.i_c, (end - begin) * g.i_c)
+        zero(window + end * g.i_c, (columns - end) * g.i_c)
+        window += columns * g.i_c
+
+
+cdef inline Runs point_at_chunk(
+    const floating* I, const Pixels* pixels, Py_ssize_t count, const Chunk* chunk, const floating** pixel,
+    floating* window, const Geometry* g
+) noexcept nogil:
+    """All runs of a chunk: count pointers each, run after run, or one for all where all are at one distance.
+
+    ``chunk`` is :func:`without_padding`.
+    """
     cdef bint side_by_side = pixels.inside and g.d_w == 1 and g.groups == 1
     cdef Py_ssize_t taps = chunk.taps if side_by_side else 1
-    cdef Runs runs = Runs(0, taps * chunk.channels, 0, 0)
+    cdef Py_ssize_t columns = 0
     cdef Py_ssize_t a, b
+    cdef Runs runs = Runs(0, taps * chunk.channels, 0, 0)
     if side_by_side and pixels.in_a_row and pixels.wanted == count:
         pixel[0] = I + (pixels.offset[0] + (chunk.a * g.d_h * g.i_w + chunk.b) * g.i_c + chunk.c)
-        runs.count, runs.step, runs.run_step = chunk.rows, g.s_w * g.i_c, g.d_h * g.i_w * g.i_c
-        return runs
+        return Runs(chunk.rows, runs.length, g.s_w * g.i_c, g.d_h * g.i_w * g.i_c)
+    if pixels.clipped and not pixels.inside:
+        columns = window_columns(count, chunk, g)
+    if columns > 0:
+        copy_window(I, pixels, columns, chunk, window, g)
+        pixel[0] = window
+        return Runs(chunk.rows, g.k_w * g.i_c, g.s_w * g.i_c, columns * g.i_c)
     for a in range(chunk.a, chunk.a + chunk.rows):
         b = chunk.b
         while b < chunk.b + chunk.taps:

@@ -6,8 +6,8 @@
 from cython cimport floating
 
 cdef enum:
-    MOST_PIXELS = 12
-    MOST_SUMS = 384   # 12 pixels by 32 channels
+    MOST_PIXELS = 14
+    MOST_SUMS = 448   # 14 pixels by 32 channels
     CACHE_LINE = 64   # bytes
 
 
@@ -31,11 +31,11 @@ cdef Py_ssize_t tiles_alike(Py_ssize_t left, const Tile* widest) noexcept nogil
 cdef void multiply_tile(
     const Tile* tile, const floating** pixel, Py_ssize_t runs, Py_ssize_t length,
     const floating* K, Py_ssize_t ldk,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil
 
 cdef void multiply_row(
     const Tile* tile, Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs,
     Py_ssize_t run_step, Py_ssize_t length, const floating* K, Py_ssize_t ldk,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil

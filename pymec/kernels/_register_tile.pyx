@@ -6,19 +6,19 @@ registers.  How many pixels and channels depends on those of the CPU:
 ===========================  =====================  ==================  ==================
 CPU                          pixels of a tile       channels, float32   channels, float64
 ===========================  =====================  ==================  ==================
-AVX-512: 32 of 64 bytes      12, 10 or 8            32                  16
+AVX-512: 32 of 64 bytes      14, 12, 10, 8 or 7     32                  16
 AVX2: 16 of 32 bytes         6 or 4                 16                  8
 any                          4                      16                  8
 fewer channels than that     4                      all there are
 ===========================  =====================  ==================  ==================
+
+Many networks' images are 7, 14, 28, 56 pixels wide: rows of whole tiles.
 """
 
 from cython cimport floating
 
-from pymec.kernels._narrow_tile cimport narrow_row, narrow_tile
-from pymec.kernels._registers cimport PYMEC_HAS_NARROW, PYMEC_HAS_WIDE
-from pymec.kernels._wide_row cimport wide_row
-from pymec.kernels._wide_tile cimport wide_tile
+from pymec.kernels._registers cimport PYMEC_HAS_NARROW, PYMEC_HAS_WIDE, RELU
+from pymec.kernels._tiles cimport narrow_row, narrow_tile, wide_row, wide_tile
 
 cdef bint has_wide = PYMEC_HAS_WIDE
 cdef bint has_narrow = PYMEC_HAS_NARROW
@@ -27,7 +27,7 @@ cdef bint has_narrow = PYMEC_HAS_NARROW
 cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
     """The tile for a group's output channels on this CPU."""
     if has_wide and channels >= 128 / itemsize:
-        return Tile(12, 8, 128 / itemsize)
+        return Tile(14, 7, 128 / itemsize)
     if channels < 64 / itemsize:
         return Tile(4, 4, channels)
     return Tile(6 if has_narrow else 4, 4, 64 / itemsize)
@@ -40,10 +40,10 @@ def tile_for(Py_ssize_t channels, Py_ssize_t itemsize):
 
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil:
-    """How many pixels the next tile takes, if so many are left: all alike, and even, so that few are in vain."""
+    """How many pixels the next tile takes, if so many are left: all alike, the fewest or even, few in vain."""
     cdef Py_ssize_t tiles = (left + widest.pixels - 1) / widest.pixels
     cdef Py_ssize_t pixels = (left + tiles - 1) / tiles
-    return max(widest.least, pixels + pixels % 2)
+    return widest.least if pixels <= widest.least else pixels + pixels % 2
 
 
 cdef Py_ssize_t tiles_alike(Py_ssize_t left, const Tile* widest) noexcept nogil:
@@ -64,21 +64,26 @@ def taken_pixels(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t itemsize):
     return taken
 
 
+cdef inline floating ended(floating total, int ending) noexcept nogil:
+    """What is below zero becomes zero, if so asked; NaN is not below."""
+    return 0 if ending & RELU and total < 0 else total
+
+
 cdef void four_plain(
     const floating** pixel, Py_ssize_t runs, Py_ssize_t length, const floating* K, Py_ssize_t ldk,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil:
     """Four pixels by 64 bytes of channels, in loops of fixed length: the compiler makes of them what it can."""
     cdef floating total[4][16]
     cdef floating v0, v1, v2, v3
     cdef Py_ssize_t c, m, p, _
     for p in range(4):
-        for m in range(64 / sizeof(floating)):
-            total[p][m] = start[p * lds + m]
+        for m in range(<Py_ssize_t> (64 / sizeof(floating))):
+            total[p][m] = 0 if start == NULL else start[p * lds + m]
     for _ in range(runs):
         for c in range(length):
             v0, v1, v2, v3 = pixel[0][c], pixel[1][c], pixel[2][c], pixel[3][c]
-            for m in range(64 / sizeof(floating)):
+            for m in range(<Py_ssize_t> (64 / sizeof(floating))):
                 total[0][m] += v0 * K[m]
                 total[1][m] += v1 * K[m]
                 total[2][m] += v2 * K[m]
@@ -86,38 +91,38 @@ cdef void four_plain(
             K += ldk
         pixel += 4
     for p in range(4):
-        for m in range(64 / sizeof(floating)):
-            C[p * ldc + m] = total[p][m]
+        for m in range(<Py_ssize_t> (64 / sizeof(floating))):
+            C[p * ldc + m] = ended(total[p][m], ending)
 
 
 cdef void few_channels(
     const Tile* tile, const floating** pixel, Py_ssize_t runs, Py_ssize_t length, const floating* K,
-    Py_ssize_t ldk, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+    Py_ssize_t ldk, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil:
     """Any tile, sum by sum."""
     cdef floating total
     cdef Py_ssize_t p, m, t, c
     for p in range(tile.pixels):
         for m in range(tile.channels):
-            total = start[p * lds + m]
+            total = 0 if start == NULL else start[p * lds + m]
             for t in range(runs):
                 for c in range(length):
                     total += pixel[t * tile.pixels + p][c] * K[(t * length + c) * ldk + m]
-            C[p * ldc + m] = total
+            C[p * ldc + m] = ended(total, ending)
 
 
 cdef void any_row(
     const Tile* tile, const floating* pixel, Py_ssize_t step, Py_ssize_t runs, Py_ssize_t run_step,
     Py_ssize_t length, const floating* K, Py_ssize_t ldk,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil:
     """Pixels at one distance as pixels anywhere, run after run."""
     cdef const floating* pixels[MOST_PIXELS]
-    cdef Py_ssize_t p, _
-    for _ in range(runs):
+    cdef Py_ssize_t p, run
+    for run in range(runs):
         for p in range(tile.pixels):
             pixels[p] = pixel + p * step
-        multiply_tile(tile, pixels, 1, length, K, ldk, start, lds, C, ldc)
+        multiply_tile(tile, pixels, 1, length, K, ldk, start, lds, C, ldc, ending if run == runs - 1 else 0)
         start, lds = C, ldc
         pixel += run_step
         K += length * ldk
@@ -126,35 +131,38 @@ cdef void any_row(
 cdef void multiply_tile(
     const Tile* tile, const floating** pixel, Py_ssize_t runs, Py_ssize_t length,
     const floating* K, Py_ssize_t ldk,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil:
     """C[p, m] = start[p, m] + sum over t < runs and c < length of pixel[t, p][c] · K[t·length + c, m].
 
-    ``start`` may be C itself, or with lds = 0 one line for all pixels: a bias, or zeros.
+    ``start`` may be NULL for zeros, C itself, or with lds = 0 one line for all pixels: a bias.  ``ending`` is what else is
+    done to the sums: RELU, STREAM (only where C and ldc are whole cache lines), both, or nothing.
     """
     cdef Py_ssize_t line = tile.channels * sizeof(floating)
     if line == 128:
-        wide_tile(tile.pixels, pixel, runs, length, K, ldk, start, lds, C, ldc)
+        wide_tile(tile.pixels, pixel, runs, length, K, ldk, start, lds, C, ldc, ending)
     elif line < 64:
-        few_channels(tile, pixel, runs, length, K, ldk, start, lds, C, ldc)
+        few_channels(tile, pixel, runs, length, K, ldk, start, lds, C, ldc, ending)
     elif has_narrow:
-        narrow_tile(tile.pixels, pixel, runs, length, K, ldk, start, lds, C, ldc)
+        narrow_tile(tile.pixels, pixel, runs, length, K, ldk, start, lds, C, ldc, ending)
     else:
-        four_plain(pixel, runs, length, K, ldk, start, lds, C, ldc)
+        four_plain(pixel, runs, length, K, ldk, start, lds, C, ldc, ending)
 
 
 cdef void multiply_row(
     const Tile* tile, Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs,
     Py_ssize_t run_step, Py_ssize_t length, const floating* K, Py_ssize_t ldk,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil:
     """The same for so many tiles of pixels ``step`` elements apart, whose runs are ``run_step`` apart."""
     cdef Py_ssize_t line = tile.channels * sizeof(floating), t
     if line == 128:
-        wide_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc)
+        wide_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc, ending)
     elif line == 64 and has_narrow:
-        narrow_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc)
+        narrow_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc, ending)
     else:
         for t in range(tiles):
             any_row(tile, pixel + t * tile.pixels * step, step, runs, run_step, length, K, ldk,
-                    start + t * tile.pixels * lds, lds, C + t * tile.pixels * ldc, ldc)
+                    start, lds, C + t * tile.pixels * ldc, ldc, ending)
+            if start != NULL:
+                start += tile.pixels * lds

@@ -1,4 +1,4 @@
-# Vector registers as C types: what the tiles of _wide_tile.pyx and _narrow_tile.pyx keep their sums in.
+# Vector registers as C types: what the tiles of _tiles.pyx.in keep their sums in.
 #
 # A register is an array of numbers that gcc and clang know to add and multiply element by element (their vector
 # extension): no instruction of any CPU is named.  A function says for which CPUs it is compiled, and every sum is
@@ -20,9 +20,17 @@ cdef extern from *:
     typedef PYMEC_REGISTER(float, 32) pymec_narrow_floats;
     typedef PYMEC_REGISTER(double, 32) pymec_narrow_doubles;
 
+    /* What is below zero becomes zero: a comparison gives all ones where it holds, and NaN is not below. */
+    #if defined(__GNUC__)
+    #define PYMEC_CLAMP(v) ((__typeof__(v)) ((__typeof__((v) < 0)) (v) & ~((v) < 0)))
+    #else
+    #define PYMEC_CLAMP(v) (v)
+    #endif
+
     /* On x86-64 with glibc, gcc compiles a function for CPUs that the build is not for, and the program asks the
        CPU whether it may call it.  Elsewhere, and where the whole build is for newer CPUs, nothing is asked. */
     #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__AVX__) && !defined(__clang__) && __GNUC__ >= 12
+    #define PYMEC_ASKS
     #define PYMEC_PER_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
     #define PYMEC_WIDE __attribute__((target("arch=x86-64-v4"))) void
     #define PYMEC_NARROW __attribute__((target("arch=x86-64-v3"))) void
@@ -43,6 +51,35 @@ cdef extern from *:
     #define PYMEC_HAS_NARROW 0
     #endif
     #endif
+
+    /* A register to whole lines of memory past the caches, which else would read these lines first. */
+    #if defined(__clang__)
+    typedef float pymec_aligned_wide __attribute__((vector_size(64), may_alias));
+    typedef float pymec_aligned_narrow __attribute__((vector_size(32), may_alias));
+    #define PYMEC_STREAM(type, p, v) __builtin_nontemporal_store((type) (v), (type*) (p))
+    #define PYMEC_STREAM_WIDE(p, v) PYMEC_STREAM(pymec_aligned_wide, p, v)
+    #define PYMEC_STREAM_NARROW(p, v) PYMEC_STREAM(pymec_aligned_narrow, p, v)
+    #elif defined(__GNUC__)
+    #define PYMEC_STREAM_WIDE(p, v) (*(__typeof__(v)*) (p) = (v))
+    #define PYMEC_STREAM_NARROW(p, v) (*(__typeof__(v)*) (p) = (v))
+    #else
+    #define PYMEC_STREAM_WIDE(p, v) ((void) 0)  /* never used, as such registers are not */
+    #define PYMEC_STREAM_NARROW(p, v) ((void) 0)
+    #endif
+    #if defined(__GNUC__) && defined(__x86_64__)
+    #include <immintrin.h>
+    #define PYMEC_STREAMED() _mm_sfence()
+    #if !defined(__clang__) && (defined(PYMEC_ASKS) || defined(__AVX512F__))
+    #undef PYMEC_STREAM_WIDE
+    #define PYMEC_STREAM_WIDE(p, v) _mm512_stream_si512((__m512i*) (p), (__m512i) (v))
+    #endif
+    #if !defined(__clang__) && (defined(PYMEC_ASKS) || defined(__AVX2__))
+    #undef PYMEC_STREAM_NARROW
+    #define PYMEC_STREAM_NARROW(p, v) _mm256_stream_si256((__m256i*) (p), (__m256i) (v))
+    #endif
+    #else
+    #define PYMEC_STREAMED() ((void) 0)
+    #endif
     """
     ctypedef void inlined "PYMEC_INLINED"                  # a function that is made part of its callers
     ctypedef void compiled_per_cpu "PYMEC_PER_CPU"         # one in several versions: the loader takes one of them
@@ -53,6 +90,19 @@ cdef extern from *:
     ctypedef double wide_doubles "pymec_wide_doubles"
     ctypedef float narrow_floats "pymec_narrow_floats"
     ctypedef double narrow_doubles "pymec_narrow_doubles"
+    wide_floats no_wide_floats "((pymec_wide_floats) {0})"  # zeros: CPUs set a register to them for nothing
+    wide_doubles no_wide_doubles "((pymec_wide_doubles) {0})"
+    narrow_floats no_narrow_floats "((pymec_narrow_floats) {0})"
+    narrow_doubles no_narrow_doubles "((pymec_narrow_doubles) {0})"
+    wide_floats clamp_wide_floats "PYMEC_CLAMP"(wide_floats) noexcept nogil
+    wide_doubles clamp_wide_doubles "PYMEC_CLAMP"(wide_doubles) noexcept nogil
+    narrow_floats clamp_narrow_floats "PYMEC_CLAMP"(narrow_floats) noexcept nogil
+    narrow_doubles clamp_narrow_doubles "PYMEC_CLAMP"(narrow_doubles) noexcept nogil
+    void stream_wide_floats "PYMEC_STREAM_WIDE"(void*, wide_floats) noexcept nogil
+    void stream_wide_doubles "PYMEC_STREAM_WIDE"(void*, wide_doubles) noexcept nogil
+    void stream_narrow_floats "PYMEC_STREAM_NARROW"(void*, narrow_floats) noexcept nogil
+    void stream_narrow_doubles "PYMEC_STREAM_NARROW"(void*, narrow_doubles) noexcept nogil
+    void streamed "PYMEC_STREAMED"() noexcept nogil        # what was streamed is there for other threads
 
 ctypedef fused wide:
     wide_floats
@@ -62,22 +112,15 @@ ctypedef fused narrow:
     narrow_floats
     narrow_doubles
 
+cdef enum:                 # how sums end, as bits
+    RELU = 1               # what is below zero becomes zero
+    STREAM = 2             # past the caches, to whole cache lines
+
 
 cdef inline inlined load_wide(wide* l, wide* r, const wide* line, Py_ssize_t step) noexcept nogil:
     """A line of two wide registers, some bytes further on."""
     line = <const wide*> (<const char*> line + step)
     l[0], r[0] = line[0], line[1]
-
-
-cdef inline inlined add_wide(
-    wide* l, wide* r, floating number, const wide* left, const wide* right
-) noexcept nogil:
-    """A pixel's sums: its number times a line of K."""
-    if floating is double and wide is wide_floats:
-        return  # Cython writes this pair of types, too
-    else:
-        l[0] += number * left[0]
-        r[0] += number * right[0]
 
 
 cdef inline inlined store_wide(wide* C, Py_ssize_t step, const wide* l, const wide* r) noexcept nogil:
@@ -89,17 +132,6 @@ cdef inline inlined load_narrow(narrow* l, narrow* r, const narrow* line, Py_ssi
     """A line of two narrow registers, some bytes further on."""
     line = <const narrow*> (<const char*> line + step)
     l[0], r[0] = line[0], line[1]
-
-
-cdef inline inlined add_narrow(
-    narrow* l, narrow* r, floating number, const narrow* left, const narrow* right
-) noexcept nogil:
-    """A pixel's sums: its number times a line of K."""
-    if floating is double and narrow is narrow_floats:
-        return  # Cython writes this pair of types, too
-    else:
-        l[0] += number * left[0]
-        r[0] += number * right[0]
 
 
 cdef inline inlined store_narrow(narrow* C, Py_ssize_t step, const narrow* l, const narrow* r) noexcept nogil:

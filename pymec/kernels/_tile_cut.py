@@ -32,12 +32,23 @@ UNEVEN = 1.05
 """How much longer than with the evenest shares a call may take before less traffic is no reason for it."""
 
 
+WHOLE = 2**31 - 1
+
+SHORT = 600
+SHORT_TILE = 8
+"""So few products to a sum leave a tile hardly begun when it ends: smaller ones then overlap better."""
+
+STREAM_BYTES = 32 * 1024 * 1024
+"""An output of more is not expected to stay in a last-level cache until it is read."""
+
+
 class TileCut(NamedTuple):
     """Shares of the panels (a divisor of the threads), then what is taken at once.
 
     ``pixels`` of a thread go through all of its panels before the next do, ``panels`` of them together, each chunk
     of the reduction, of so many kernel ``rows`` or ``taps`` or ``channels``, before the next.  ``in_rows`` is
-    whether tiles end where output rows do.
+    whether tiles end where output rows do, ``streamed`` whether sums go to memory past the caches, ``tile`` the
+    most pixels of a tile.
     """
 
     channel_shares: int
@@ -47,6 +58,8 @@ class TileCut(NamedTuple):
     taps: int
     channels: int
     in_rows: bool
+    streamed: bool = False
+    tile: int = WHOLE
 
 
 def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
@@ -72,10 +85,12 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
     block = max(PANEL_BYTES // reach, 16 * pixels) // pixels * pixels
     return TileCut(
         _channel_shares(shape, panels, pixels, n_threads, lines * width * shape.itemsize),
-        block if panels > together else 2**31 - 1,
+        block if panels > together else WHOLE,
         together,
         *_chunk(shape, depth // together),
         _rows_are_full(shape, pixels),
+        shape.output_nbytes > STREAM_BYTES,
+        SHORT_TILE if lines <= SHORT else WHOLE,
     )
 
 

@@ -7,7 +7,6 @@ the last rows and the last columns, is summed up in a tile of its own, and what 
 from cython cimport floating
 
 from pymec.kernels._patch cimport copy, zero
-from pymec.kernels._pixels cimport zeros
 from pymec.kernels._register_tile cimport (
     MOST_PIXELS, MOST_SUMS, Tile, multiply_row, multiply_tile, pixels_of_tile, tiles_alike, widest_tile,
 )
@@ -26,7 +25,7 @@ cdef void part_of_tile(
         copy(sums + i * width + skip, C + i * ldc + skip, width - skip)
     for i in range(tile.pixels):
         row[i] = A + min(i, rows - 1) * lda
-    multiply_tile(tile, row, 1, k, B, ldb, <const floating*> sums, width, sums, width)
+    multiply_tile(tile, row, 1, k, B, ldb, <const floating*> sums, width, sums, width, 0)
     for i in range(rows):
         copy(C + i * ldc + skip, sums + i * width + skip, width - skip)
 
@@ -53,9 +52,9 @@ cdef void tile_product(
                              add, C + row * ldc + column - skip, ldc)
             elif add:
                 multiply_row(&tile, tiles, A + row * lda, lda, 1, 0, k, B + column, ldb,
-                             <const floating*> C + row * ldc + column, ldc, C + row * ldc + column, ldc)
+                             <const floating*> C + row * ldc + column, ldc, C + row * ldc + column, ldc, 0)
             else:
                 multiply_row(&tile, tiles, A + row * lda, lda, 1, 0, k, B + column, ldb,
-                             <const floating*> zeros, 0, C + row * ldc + column, ldc)
+                             <const floating*> NULL, 0, C + row * ldc + column, ldc, 0)
             row += tiles * tile.pixels
         column += width

@@ -21,9 +21,12 @@ Workspace, in elements:  0 for ``direct_blocked``; for ``direct_panels`` the pan
 alignment, G·B·m_b·k_h·k_w·i_c/G + 64/itemsize
 
 Tiles are those of :mod:`pymec.kernels._register_tile`, up to 12×32.  The last panel of a group reaches back over
-the one before it, so that it has m_b channels, too.  Any stride, padding, dilation and number of groups.  Taps on
-padding are read from a constant line of zeros.  An output is one sum in one order, whoever computes it: the
-result is the same for any number of threads.
+the one before it, so that it has m_b channels, too.  Any stride, padding, dilation and number of groups.  Kernel
+rows on padding are left out where tiles end with rows; other taps on padding are multiplied with zeros.  An output
+is one sum in one order, whoever computes it: the result is the same for any number of threads.
+
+An O too large for the caches is written past them: memory then has no line of it to read before the write, and the
+image stays cached.  That takes whole cache lines, so an O that starts with one (pymec allocates such arrays).
 """
 
 from cython cimport floating
@@ -33,13 +36,14 @@ from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check
 from pymec.kernels._panels cimport blocks_of
 from pymec.kernels._patch cimport copy, zero
 from pymec.kernels._pixels cimport (
-    POINTERS, RUNS, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, join_tiles, next_chunk, place_pixels,
-    point_at_chunk, zeros,
+    POINTERS, RUNS, WINDOW, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, join_tiles, next_chunk, place_pixels,
+    point_at_chunk, without_padding,
 )
 from pymec.kernels._register_tile cimport (
-    MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
-    tiles_alike, widest_tile,
+    CACHE_LINE, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile, tiles_alike,
+    widest_tile,
 )
+from pymec.kernels._registers cimport RELU, STREAM, streamed
 
 from pymec.kernels._panels import panels_size
 from pymec.kernels._tile_cut import tile_cut
@@ -56,11 +60,13 @@ cdef struct Cut:           # how the work is cut
     Py_ssize_t panels                  # meet these pixels together
     Chunk most                         # of the reduction, before its next chunk
     bint in_rows                       # tiles end where rows end
+    bint streamed                      # sums go to memory past the caches
+    Py_ssize_t tile                    # pixels of a tile at most
 
 
 cdef struct Ends:          # where sums begin and end
     const void* bias                   # of all output channels, or NULL for zeros
-    bint relu                          # whether what is below zero becomes zero
+    int ending                         # how a sum of one chunk ends: RELU, STREAM, both or 0
 
 
 cdef struct Part:          # of the work
@@ -72,67 +78,58 @@ cdef struct Part:          # of the work
 # One tile -----------------------------------------------------------------------------------------------
 
 
-cdef void clamp(floating* C, Py_ssize_t ldc, Py_ssize_t pixels, const Tile* tile) noexcept nogil:
-    """What is below zero becomes zero (NaN is not below): now, while it is in a cache."""
-    cdef Py_ssize_t p, m
-    for p in range(pixels):
-        for m in range(tile.channels):
-            C[p * ldc + m] = 0 if C[p * ldc + m] < 0 else C[p * ldc + m]
-
-
 cdef inline void multiply(
     const floating* K, Py_ssize_t ldk, const floating** pixel, const Runs* runs, const Tile* tile,
-    Py_ssize_t tiles, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, bint relu
+    Py_ssize_t tiles, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil:
     """C = start + the chunk's products of whole tiles."""
     if runs.step > 0:
         multiply_row(tile, tiles, pixel[0], runs.step, runs.count, runs.run_step, runs.length, K, ldk,
-                     start, lds, C, ldc)
+                     start, lds, C, ldc, ending)
     else:
-        multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, lds, C, ldc)
-    if relu:
-        clamp(C, ldc, tiles * tile.pixels, tile)
+        multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, lds, C, ldc, ending)
 
 
 cdef void add_part(
     const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
-    Py_ssize_t wanted, Py_ssize_t skip, const floating* start, bint relu, const Geometry* g
+    Py_ssize_t wanted, Py_ssize_t skip, bint begins, const floating* bias, int ending, const Geometry* g
 ) noexcept nogil:
     """A tile of which O gets not all pixels, or not the first channels: its sums have a place of their own."""
     cdef floating sums[MOST_SUMS]
+    cdef const floating* start = bias
     cdef Py_ssize_t width = tile.channels, lds = 0, p
-    if start == NULL:
+    if not begins:
         start, lds = sums, width
         zero(sums, MOST_SUMS)
         for p in range(wanted):
             copy(sums + p * width + skip, O + p * g.k_c + skip, width - skip)
-    multiply(K, ldk, pixel, runs, tile, 1, start, lds, sums, width, relu)
+    multiply(K, ldk, pixel, runs, tile, 1, start, lds, sums, width, ending & RELU)
     for p in range(wanted):
         copy(O + p * g.k_c + skip, sums + p * width + skip, width - skip)
 
 
 cdef void add_chunk(
     const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
-    const Pixels* pixels, Py_ssize_t skip, const floating* start, bint relu, const Geometry* g
+    const Pixels* pixels, Py_ssize_t skip, bint begins, const floating* bias, int ending, const Geometry* g
 ) noexcept nogil:
     """A chunk's products of a tile, and of those joined to it, with one panel; O points at the first pixel.
 
-    ``start`` is a line for all pixels, or NULL where sums go on from what O holds.  Channels to skip belong to the
-    panel before.
+    Sums begin with a line of the bias, or zeros if that is NULL, or go on from what O holds.  Channels to skip
+    belong to the panel before.
     """
     cdef const floating* row
     cdef Py_ssize_t t
     if pixels.wanted < tile.pixels:
-        add_part(K, ldk, O, pixel, runs, tile, pixels.wanted, skip, start, relu, g)
+        add_part(K, ldk, O, pixel, runs, tile, pixels.wanted, skip, begins, bias, ending, g)
     elif skip > 0:
         for t in range(pixels.tiles):
             row = pixel[0] + t * tile.pixels * runs.step
             add_part(K, ldk, O + t * tile.pixels * g.k_c, &row if runs.step > 0 else pixel, runs, tile,
-                     tile.pixels, skip, start, relu, g)
-    elif start != NULL:
-        multiply(K, ldk, pixel, runs, tile, pixels.tiles, start, 0, O, g.k_c, relu)
+                     tile.pixels, skip, begins, bias, ending, g)
+    elif begins:
+        multiply(K, ldk, pixel, runs, tile, pixels.tiles, bias, 0, O, g.k_c, ending)
     else:
-        multiply(K, ldk, pixel, runs, tile, pixels.tiles, <const floating*> O, g.k_c, O, g.k_c, relu)
+        multiply(K, ldk, pixel, runs, tile, pixels.tiles, <const floating*> O, g.k_c, O, g.k_c, ending)
 
 
 # All tiles of a share -----------------------------------------------------------------------------------
@@ -147,34 +144,37 @@ cdef void convolve_chunk(
     K points at the group's first panel, or at all of K; what is pointed at for one panel serves for all.
     """
     cdef const floating* pixel[POINTERS]
+    cdef floating window[WINDOW]
     cdef const floating* bias = <const floating*> ends.bias
-    cdef const floating* start = NULL
+    cdef const floating* line = NULL
     cdef bint begins = chunk.a == 0 and chunk.b == 0 and chunk.c == 0
     cdef bint ends_here = (chunk.a + chunk.rows == g.k_h and chunk.b + chunk.taps == g.k_w
                            and chunk.c + chunk.channels == g.i_cg)
-    cdef Py_ssize_t row = (chunk.a * g.k_w + chunk.b) * g.i_cg + chunk.c
-    cdef Py_ssize_t first = part.first, left, block, channel, skip
+    cdef int ending = ends.ending if begins and ends_here else (ends.ending & RELU if ends_here else 0)
+    cdef Py_ssize_t first = part.first, left, block, channel, skip, row
     cdef Tile tile = widest[0]
     cdef Cursor at = cursor_at(first, g)
     cdef Pixels pixels
+    cdef Chunk inside
     cdef Runs runs
     while first < part.end:
         left = part.end - first
         if in_rows:
             left = min(left, g.o_w - at.x)
         tile.pixels = pixels_of_tile(left, widest)
-        place_pixels(&pixels, min(tile.pixels, left), &at, part.group, g)
-        runs = point_at_chunk(I, &pixels, tile.pixels, chunk, pixel, g)
-        if in_rows and runs.step > 0:
+        place_pixels(&pixels, min(tile.pixels, left), &at, part.group, in_rows, g)
+        inside = without_padding(chunk, &pixels)
+        row = (inside.a * g.k_w + inside.b) * g.i_cg + inside.c
+        runs = point_at_chunk(I, &pixels, tile.pixels, &inside, pixel, window, g)
+        if in_rows and runs.step > 0 and pixels.inside:
             join_tiles(&pixels, tile.pixels, tiles_alike(left, widest), &at, g)
         for block in range(part.first_block, part.end_block):
             skip = max((block + 1) * tile.channels - g.k_cg, 0)
             channel = part.group * g.k_cg + block * tile.channels - skip
-            if begins:
-                start = <const floating*> zeros if bias == NULL else bias + channel
+            if bias != NULL:
+                line = bias + channel
             add_chunk(K + (block * lines.panel if lines.panel else channel) + row * lines.ldk, lines.ldk,
-                      O + first * g.k_c + channel, pixel, &runs, &tile, &pixels, skip, start,
-                      ends_here and ends.relu, g)
+                      O + first * g.k_c + channel, pixel, &runs, &tile, &pixels, skip, begins, line, ending, g)
         first += pixels.tiles * pixels.wanted
 
 
@@ -192,6 +192,7 @@ cdef void convolve_share(
     cdef Py_ssize_t panel
     cdef Part part
     cdef Chunk chunk
+    widest.pixels = min(widest.pixels, max(cut.tile, widest.least))
     part.first = i * pixels / pixel_shares
     while part.first < end:
         part.end = min(part.first + cut.pixels, end)
@@ -206,6 +207,7 @@ cdef void convolve_share(
                                &widest, ends, g)
             panel += part.end_block - part.first_block
         part.first = part.end
+    streamed()
 
 
 # What Python calls --------------------------------------------------------------------------------------
@@ -216,7 +218,8 @@ cdef Cut cut_of(object cut, int n_threads, bint padded, const Geometry* g) excep
     cdef Cut found
     cdef Py_ssize_t rows, taps, channels
     cdef bint side_by_side = not padded and g.d_w == 1 and g.groups == 1
-    found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows = cut
+    (found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows, found.streamed,
+     found.tile) = cut
     if min(cut[:6]) < 1 or n_threads % found.channel_shares:
         raise ValueError(f"cut must be positive and begin with a divisor of {n_threads}, got {cut}")
     rows, taps, channels = min(rows, g.k_h), min(taps, g.k_w), min(channels, g.i_cg)
@@ -265,10 +268,12 @@ def run(
         return
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else at_cache_line(&prepared[0])
-    cdef Ends ends = Ends(NULL, relu)
+    cdef floating* O = &out[0, 0, 0, 0]
+    cdef Ends ends = Ends(NULL, RELU if relu else 0)
     if bias is not None:
         ends.bias = &bias[0]
-    cdef floating* O = &out[0, 0, 0, 0]
+    if pieces.streamed and <size_t> O % CACHE_LINE == 0 and g.k_c * sizeof(floating) % CACHE_LINE == 0:
+        ends.ending |= STREAM
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
             convolve_share(I, K, &lines, O, share, n_threads, &pieces, &ends, &g)

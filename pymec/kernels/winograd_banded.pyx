@@ -29,7 +29,6 @@ from cython.parallel import prange
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._panels cimport blocks_of
 from pymec.kernels._patch cimport copy
-from pymec.kernels._pixels cimport zeros
 from pymec.kernels._register_tile cimport (
     CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
     tiles_alike, widest_tile,
@@ -84,13 +83,13 @@ cdef void multiply_point(
         if tile.pixels > tiles:  # there is nothing to reach back over
             for i in range(tile.pixels):
                 row[i] = V + min(i, tiles - 1) * g.i_cg
-            multiply_tile(&tile, row, 1, g.i_cg, U, width, <const floating*> zeros, 0, sums, width)
+            multiply_tile(&tile, row, 1, g.i_cg, U, width, <const floating*> NULL, 0, sums, width, 0)
             copy(M, sums, tiles * width)
             return
         first = min(done, tiles - tile.pixels)
         alike = max(1, tiles_alike(tiles - done, widest))
         multiply_row(&tile, alike, V + first * g.i_cg, g.i_cg, 1, 0, g.i_cg, U, width,
-                     <const floating*> zeros, 0, M + first * width, width)
+                     <const floating*> NULL, 0, M + first * width, width, 0)
         done = first + alike * tile.pixels
 
 

@@ -1,9 +1,0 @@
-# _register_tile.pxd's multiply_row in registers of 64 bytes.
-
-from cython cimport floating
-
-cdef void wide_row(
-    Py_ssize_t pixels, Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs,
-    Py_ssize_t run_step, Py_ssize_t length,
-    const floating* K, Py_ssize_t ldk, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
-) noexcept nogil
