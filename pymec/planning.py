@@ -135,8 +135,7 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     is always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
-    banded = registry.get("mec_banded").schedule(shape, n_threads, None)
-    if banded.size * shape.itemsize > banded.options["slices"] * SLICE_BYTES:
+    if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
         tiles = "mec_column_split", "mec_banded"
     side_by_side = shape.i_n > 1 and choose_solution(shape, T_CUT) == "A"
     tiled = registry.get(tiles[0]).schedule(shape, n_threads, None).size

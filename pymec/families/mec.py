@@ -5,6 +5,7 @@ from __future__ import annotations
 from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, product_cut, thread_slices
 from pymec.kernels import mec, mec_banded
 from pymec.kernels._blas import BLAS_INT_MAX
+from pymec.kernels._pieces import PANEL_BYTES, even_part
 from pymec.kernels._tile_cut import products
 from pymec.shapes import ConvShape
 
@@ -68,16 +69,36 @@ def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
 
 
 def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    bands = shape.groups * max(1, shape.i_n) * shape.o_h
-    slices = thread_slices(bands, n_threads, shape.band_size(1), limit)
+    """Bands of each thread's own; but of a small image with a large kernel all threads share the channels."""
+    images = shape.groups * max(1, shape.i_n)
+    slices = thread_slices(images * shape.o_h, n_threads, shape.band_size(1), limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
+    if shape.kernel_size * shape.itemsize > PANEL_BYTES and shape.band_size(shape.o_h) <= slices * room:
+        slices, room = 1, slices * room
     room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
-    most = min(-(-bands // slices), shape.o_h)  # no band larger than a thread's share
-    band_rows = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, most, room)
+    most = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, shape.o_h, room)
+    band_rows = _even_bands(shape.o_h, images, most, slices)
     pieces = products(product_cut(shape), shape, shape.o_w, n_threads)
+    if slices < n_threads:
+        pieces = pieces._replace(output_rows=_shared_rows(band_rows, -(-shape.k_cg // pieces.channels), n_threads))
     options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
     return Schedule(slices * shape.band_size(band_rows), options)
+
+
+def _even_bands(rows: int, images: int, most: int, slices: int) -> int:
+    """The largest bands, of no more than that, of those that leave the busiest slice the fewest rows."""
+    fewest = -(-rows // most)
+    sizes = {-(-rows // bands) for bands in range(fewest, fewest + slices + 1)}  # with a multiple of the slices
+    return min(sizes, key=lambda size: (-(-images * -(-rows // size) // slices) * size, -size))
+
+
+def _shared_rows(band_rows: int, channel_blocks: int, n_threads: int) -> int:
+    """Rows of a band for a unit of work, so that its blocks of channels and of rows make even shares."""
+    row_blocks = 1
+    while channel_blocks * row_blocks % n_threads and channel_blocks * row_blocks < 4 * n_threads:
+        row_blocks += 1
+    return even_part(band_rows, -(-band_rows // row_blocks))
 
 
 ROWS = (

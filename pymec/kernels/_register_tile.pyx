@@ -135,8 +135,8 @@ cdef void multiply_tile(
 ) noexcept nogil:
     """C[p, m] = start[p, m] + sum over t < runs and c < length of pixel[t, p][c] · K[t·length + c, m].
 
-    ``start`` may be NULL for zeros, C itself, or with lds = 0 one line for all pixels: a bias.  ``ending`` is what else is
-    done to the sums: RELU, STREAM (only where C and ldc are whole cache lines), both, or nothing.
+    ``start`` may be NULL for zeros, C itself, or with lds = 0 one line for all pixels: a bias.  ``ending`` is what
+    else is done to the sums: RELU, STREAM (only where C and ldc are whole cache lines), both, or nothing.
     """
     cdef Py_ssize_t line = tile.channels * sizeof(floating)
     if line == 128:

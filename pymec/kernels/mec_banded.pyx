@@ -5,6 +5,10 @@ b output rows can be lowered, multiplied and forgotten: L shrinks from r_h rows 
 output rows read, and every product stays what it was.  The price is the e_h - s_h rows that neighbouring
 bands share, which are copied twice.
 
+Each thread has bands of its own, a slice of the workspace each.  Or there is one slice, and all threads take each
+band together, some of its output rows and channels each: a small image has too few rows for even shares, and of a
+large K each thread then reads its own part.
+
 ==========  =====================================  ================================================
 array       shape                                  role
 ==========  =====================================  ================================================
@@ -52,6 +56,28 @@ cdef void convolve_band(
         m += pieces.channels
 
 
+cdef void lower_shared(
+    const floating* I, floating* L, Py_ssize_t n, Py_ssize_t group, Py_ssize_t share, Py_ssize_t shares,
+    const Band* band, const Geometry* g
+) noexcept nogil:
+    """One thread's share of the strips of a band."""
+    cdef Py_ssize_t x
+    for x in range(share * g.o_w / shares, (share + 1) * g.o_w / shares):
+        lower_strip(I, L + x * band.rows * g.k_w * g.i_cg, n, x, group, 0, band.rows, band, g)
+
+
+cdef void multiply_shared(
+    const floating* L, const floating* K, floating* O, Py_ssize_t group, Py_ssize_t unit, const Band* band,
+    const Pieces* pieces, const Geometry* g
+) noexcept nogil:
+    """A block of a band's output rows, O being at the first of them, and a block of its channels."""
+    cdef Py_ssize_t blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
+    cdef Py_ssize_t i = unit / blocks * pieces.output_rows, m = group * g.k_cg + unit % blocks * pieces.channels
+    cdef Places at = adjacent_pixels(g.o_w, g)
+    multiply_rows(L, K, O, i, min(i + pieces.output_rows, band.n_y),
+                  m, min(m + pieces.channels, (group + 1) * g.k_cg), &at, band, pieces, g)
+
+
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
     Py_ssize_t band_rows, const Pieces* pieces, const Geometry* g
@@ -67,11 +93,15 @@ def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t band_rows=1, Py_ssize_t slices=1, pieces=None,
 ):
-    """Convolve in bands of ``band_rows`` output rows, on ``slices`` threads with a slice of workspace each."""
+    """Convolve in bands of ``band_rows`` output rows, on ``slices`` threads with a slice of workspace each.
+
+    With a single slice all ``n_threads`` take each band together.
+    """
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t size
     cdef Pieces cut = pieces_of(pieces or whole_products(shape))
-    cdef Py_ssize_t share
+    cdef Py_ssize_t share, y0, n, group, units
+    cdef Band band
     check_threads(n_threads)
     if band_rows < 1 or not 1 <= slices <= 64:
         raise ValueError(f"band_rows must be positive and slices from 1 to 64, got {band_rows} and {slices}")
@@ -85,6 +115,20 @@ def run(
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
     cdef floating* L = &workspace[0] if workspace.shape[0] else NULL
+    if slices == 1 and n_threads > 1:
+        for group in range(g.groups):
+            for n in range(g.i_n):
+                for y0 in range(0, g.o_h, band_rows):
+                    band = band_of_rows(y0, min(band_rows, g.o_h - y0), &g)
+                    units = ((g.k_cg + cut.channels - 1) / cut.channels
+                             * ((band.n_y + cut.output_rows - 1) / cut.output_rows))
+                    with nogil:
+                        for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+                            lower_shared(I, L, n, group, share, n_threads, &band, &g)
+                        for share in prange(units, num_threads=n_threads, schedule="static"):
+                            multiply_shared(L, K, O + (n * g.o_h + y0) * g.o_w * g.k_c, group, share, &band,
+                                            &cut, &g)
+        return
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
             convolve_share(I, K, O, L + share * size, share, slices, band_rows, &cut, &g)
