@@ -6,7 +6,7 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, reference
-from pymec.kernels import _panels, direct_blocked, winograd_banded
+from pymec.kernels import _panels, depthwise, direct_blocked, winograd_banded
 from pymec.kernels._band_cut import band_cut, tile_cycles, transform_cycles
 from pymec.kernels._register_tile import taken_pixels, tile_for
 from pymec.kernels._tile_cut import TileCut, products, tile_cut
@@ -277,3 +277,36 @@ def test_estimates_grow_with_the_work():
         assert band_cut(large, m, 2, 40).cycles < band_cut(large, m, 1, 40).cycles
         assert transform_cycles(large, m, 2) == transform_cycles(small, m, 2)
     assert tile_cycles(small, 1) < tile_cycles(large, 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("stride", [1, 2, (3, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("padding", [0, 1, ((0, 2), (3, 0)), ((4, 1), (5, 6))], ids=str)
+@pytest.mark.parametrize("channels", [16, 32, 75])
+def test_columns_of_a_depthwise_row(channels, padding, stride, dtype):
+    """A row begins before its first output and may end on padding; what it sums there goes nowhere."""
+    for i_w in range(3, 9):
+        shape = ConvShape.from_shapes(
+            (2, 5, i_w, channels), (3, 3, 1, channels), stride=stride, padding=padding, dilation=(2, 1),
+            groups=channels, dtype=dtype,
+        )  # fmt: skip
+        x, kernel = operands(shape)
+        out = np.full(shape.output_shape, np.nan, dtype)
+        depthwise.run(x, kernel, out, np.empty(0, dtype), shape, 2)
+        assert (np.abs(out - reference.conv2d(x, kernel, shape)) <= reference.error_bound(x, kernel, shape)).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_an_infinite_pixel_reaches_its_own_outputs_alone(stride):
+    """In an image column before the first output's, and anywhere else."""
+    shape = ConvShape.from_shapes((1, 7, 9, 40), (3, 3, 1, 40), stride=stride, groups=40)
+    x, kernel = operands(shape)
+    for row, column in ((3, 0), (3, 4), (6, 8), (0, 8)):
+        marked = x.copy()
+        marked[0, row, column] = np.inf
+        out = np.empty(shape.output_shape, np.float32)
+        depthwise.run(marked, np.abs(kernel) + 1, out, np.empty(0, np.float32), shape, 1)
+        y, x_at = np.mgrid[: shape.o_h, : shape.o_w] * stride
+        reached = (y <= row) & (row < y + 3) & (x_at <= column) & (column < x_at + 3)
+        assert (np.isinf(out[0]).all(axis=2) == reached).all()
+        assert np.isfinite(out[0][~reached]).all()

@@ -12,6 +12,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_microkernel``          an inner loop without BLAS for any pixels and channels: a small tile of sums in registers
 ``_register_tile``        the inner loop of the fastest: the largest tile of sums that the CPU has registers for
 ``_tiles``                that tile, for each kind of register and number of pixels: a template, ``_tiles.pyx.in``
+``_depthwise_rows``       a row of a depthwise convolution in such registers, ``_depthwise_rows.pyx.in``
 ``_registers``            vector registers as C types
 ``_panels``               K re-laid so that what such a tile reads is one piece of memory
 ``_tile_product``         a matrix product by such tiles, of operands where they lie

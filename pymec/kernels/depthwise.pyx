@@ -23,6 +23,7 @@ Any stride, padding and dilation, and any multiplier k_c/G.  Not if a group has 
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._depthwise_rows cimport Columns, depthwise_row
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels._patch cimport clip, positions_up_to
 from pymec.kernels._registers cimport (
@@ -202,6 +203,22 @@ cdef bint sum_four(
 # Rows ---------------------------------------------------------------------------------------------------
 
 
+cdef bint sum_row(
+    const floating* I, const floating* K, floating* O, const Window* w, const Geometry* g
+) noexcept nogil:
+    """A whole block of channels of a row of outputs with 3×3 taps; False if the CPU can't."""
+    cdef Py_ssize_t size = sizeof(floating), a
+    cdef Columns columns
+    columns.first, columns.i_w = -g.p_l, g.i_w
+    for a in range(3):
+        if w.a0 <= a < w.a1:
+            columns.row[a] = <const char*> (I + w.corner + (a * g.d_h * g.i_w + g.p_l) * g.i_c)
+            columns.step[a] = g.i_c * size
+        else:
+            columns.row[a], columns.step[a] = zeros, 0
+    return depthwise_row(&columns, g.s_w, K, g.k_c * size, O, g.k_c * size, g.o_w)
+
+
 cdef compiled_per_cpu convolve_row(
     const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t blocks, const Geometry* g
 ) noexcept nogil:
@@ -219,6 +236,11 @@ cdef compiled_per_cpu convolve_row(
     w.a0 = clip(positions_up_to(-top, g), 0, g.k_h)
     w.a1 = clip(positions_up_to(g.i_h - top, g), w.a0, g.k_h)
     x = 0
+    if g.k_cg == 1 and g.k_c >= block and g.k_h == g.k_w == 3 and g.d_w == 1 and g.s_w <= 2:
+        w.corner = ((n * g.i_h + top) * g.i_w - g.p_l) * g.i_c
+        target = O + (n * g.o_h + y) * g.o_w * g.k_c
+        if sum_row(I + m0, K + m0, target + m0, &w, g):
+            return
     while x < g.o_w:
         left = x * g.s_w - g.p_l
         w.b0 = 0
