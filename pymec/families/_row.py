@@ -101,7 +101,7 @@ def blas_limit(**extents: int) -> str | None:
     return f"its {name.replace('_', ' ')} of {largest} is more than BLAS's integer counts ({BLAS_INT_MAX})"
 
 
-SHORT_PATCH = 64
+SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, if it has them."""
 
 

@@ -8,6 +8,8 @@ from cython cimport floating
 cdef enum:
     MOST_PIXELS = 14
     MOST_SUMS = 448   # 14 pixels by 32 channels
+    SHORT = 600       # products of a sum, for which smaller tiles are better
+    SHORT_TILE = 8    # pixels
     CACHE_LINE = 64   # bytes
 
 
@@ -23,6 +25,8 @@ cdef inline floating* at_cache_line(const floating* array) noexcept nogil:
 
 
 cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
+
+cdef Tile tile_for_sums(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length) noexcept nogil
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil
 

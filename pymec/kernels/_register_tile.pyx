@@ -33,6 +33,18 @@ cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
     return Tile(6 if has_narrow else 4, 4, 64 / itemsize)
 
 
+cdef Tile tile_for_sums(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length) noexcept nogil:
+    """The tile for sums of so many products each.
+
+    A tile begins and ends with a burst of loads and stores.  Where sums are short, the CPU works on two tiles at a
+    time, and the better the smaller they are: 8 pixels were 2 to 8 % faster than 14 for 27 to 600 products.
+    """
+    cdef Tile tile = widest_tile(channels, itemsize)
+    if length <= SHORT:
+        tile.pixels = max(tile.least, min(tile.pixels, SHORT_TILE))
+    return tile
+
+
 def tile_for(Py_ssize_t channels, Py_ssize_t itemsize):
     """The most pixels and the channels of the tile that a group of so many output channels gets on this CPU."""
     cdef Tile tile = widest_tile(channels, itemsize)
@@ -55,9 +67,9 @@ cdef Py_ssize_t tiles_alike(Py_ssize_t left, const Tile* widest) noexcept nogil:
     return tiles
 
 
-def taken_pixels(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t itemsize):
-    """The pixels of all tiles that so many pixels take, those in vain counted."""
-    cdef Tile widest = widest_tile(channels, itemsize)
+def taken_pixels(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1):
+    """The pixels of all tiles that so many pixels take, those in vain counted; a sum is of ``length`` products."""
+    cdef Tile widest = tile_for_sums(channels, itemsize, length)
     cdef Py_ssize_t taken = 0
     while taken < pixels:
         taken += pixels_of_tile(pixels - taken, &widest)

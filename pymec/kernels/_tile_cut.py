@@ -34,10 +34,6 @@ UNEVEN = 1.05
 
 WHOLE = 2**31 - 1
 
-SHORT = 600
-SHORT_TILE = 8
-"""So few products to a sum leave a tile hardly begun when it ends: smaller ones then overlap better."""
-
 STREAM_BYTES = 32 * 1024 * 1024
 """An output of more is not expected to stay in a last-level cache until it is read."""
 
@@ -47,8 +43,7 @@ class TileCut(NamedTuple):
 
     ``pixels`` of a thread go through all of its panels before the next do, ``panels`` of them together, each chunk
     of the reduction, of so many kernel ``rows`` or ``taps`` or ``channels``, before the next.  ``in_rows`` is
-    whether tiles end where output rows do, ``streamed`` whether sums go to memory past the caches, ``tile`` the
-    most pixels of a tile.
+    whether tiles end where output rows do, ``streamed`` whether sums go to memory past the caches.
     """
 
     channel_shares: int
@@ -59,7 +54,6 @@ class TileCut(NamedTuple):
     channels: int
     in_rows: bool
     streamed: bool = False
-    tile: int = WHOLE
 
 
 def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
@@ -88,9 +82,8 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
         block if panels > together else WHOLE,
         together,
         *_chunk(shape, depth // together),
-        _rows_are_full(shape, pixels),
+        _rows_are_full(shape, pixels, lines),
         shape.output_nbytes > STREAM_BYTES,
-        SHORT_TILE if lines <= SHORT else WHOLE,
     )
 
 
@@ -157,9 +150,9 @@ def _chunk(shape: ConvShape, depth: int) -> tuple[int, int, int]:
     return even_part(shape.k_h, rows), shape.k_w, channels
 
 
-def _rows_are_full(shape: ConvShape, most: int) -> bool:
+def _rows_are_full(shape: ConvShape, most: int, lines: int) -> bool:
     """Whether tiles that end with the rows take hardly more pixels: they find theirs by one pointer and a step."""
-    return most > PLAIN and taken_pixels(shape.o_w, shape.k_cg, shape.itemsize) <= UNEVEN * shape.o_w
+    return most > PLAIN and taken_pixels(shape.o_w, shape.k_cg, shape.itemsize, lines) <= UNEVEN * shape.o_w
 
 
 def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, panel_nbytes: int) -> int:

@@ -8,7 +8,7 @@ from cython cimport floating
 
 from pymec.kernels._patch cimport copy, zero
 from pymec.kernels._register_tile cimport (
-    MOST_PIXELS, MOST_SUMS, Tile, multiply_row, multiply_tile, pixels_of_tile, tiles_alike, widest_tile,
+    MOST_PIXELS, MOST_SUMS, Tile, multiply_row, multiply_tile, pixels_of_tile, tile_for_sums, tiles_alike,
 )
 
 
@@ -37,7 +37,7 @@ cdef void tile_product(
     bint add, floating* C, Py_ssize_t ldc,
 ) noexcept nogil:
     """C (m × n) = or += A (m × k) · B (k × n), each row-major with its leading dimension."""
-    cdef Tile widest = widest_tile(n, sizeof(floating))
+    cdef Tile widest = tile_for_sums(n, sizeof(floating), k)
     cdef Tile tile = widest
     cdef Py_ssize_t width = widest.channels, column = 0, row, skip, tiles
     while column < n:

@@ -40,8 +40,8 @@ from pymec.kernels._pixels cimport (
     point_at_chunk, without_padding,
 )
 from pymec.kernels._register_tile cimport (
-    CACHE_LINE, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile, tiles_alike,
-    widest_tile,
+    CACHE_LINE, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile, tile_for_sums,
+    tiles_alike, widest_tile,
 )
 from pymec.kernels._registers cimport RELU, STREAM, streamed
 
@@ -61,7 +61,6 @@ cdef struct Cut:           # how the work is cut
     Chunk most                         # of the reduction, before its next chunk
     bint in_rows                       # tiles end where rows end
     bint streamed                      # sums go to memory past the caches
-    Py_ssize_t tile                    # pixels of a tile at most
 
 
 cdef struct Ends:          # where sums begin and end
@@ -183,7 +182,7 @@ cdef void convolve_share(
     Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """A thread's share: some pixels stay in cache while its panels go by, a chunk of these while the pixels do."""
-    cdef Tile widest = widest_tile(g.k_cg, sizeof(floating))
+    cdef Tile widest = tile_for_sums(g.k_cg, sizeof(floating), g.k_h * g.k_w * g.i_cg)
     cdef Py_ssize_t blocks = blocks_of(widest.channels, g)
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w, panels = g.groups * blocks
     cdef Py_ssize_t pixel_shares = shares / cut.channel_shares
@@ -192,7 +191,6 @@ cdef void convolve_share(
     cdef Py_ssize_t panel
     cdef Part part
     cdef Chunk chunk
-    widest.pixels = min(widest.pixels, max(cut.tile, widest.least))
     part.first = i * pixels / pixel_shares
     while part.first < end:
         part.end = min(part.first + cut.pixels, end)
@@ -218,8 +216,7 @@ cdef Cut cut_of(object cut, int n_threads, bint padded, const Geometry* g) excep
     cdef Cut found
     cdef Py_ssize_t rows, taps, channels
     cdef bint side_by_side = not padded and g.d_w == 1 and g.groups == 1
-    (found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows, found.streamed,
-     found.tile) = cut
+    found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows, found.streamed = cut
     if min(cut[:6]) < 1 or n_threads % found.channel_shares:
         raise ValueError(f"cut must be positive and begin with a divisor of {n_threads}, got {cut}")
     rows, taps, channels = min(rows, g.k_h), min(taps, g.k_w), min(channels, g.i_cg)
