@@ -208,7 +208,8 @@ def our_call(x: NDArray, kernel: NDArray, arguments: dict[str, Any], planned: bo
         return Call(partial(pymec.conv2d, x, kernel, **arguments), np.asarray)
     plan = pymec.plan(x.shape, kernel.shape, **arguments).prepare(kernel)
     workspace = np.full(plan.workspace_nbytes, 255, np.uint8)  # NaN
-    out = np.full(plan.shape.output_shape, np.nan, np.float32)
+    out = plan(x, workspace=workspace)  # as its next calls get it, allocated by pymec
+    out[:] = np.nan
     return Call(partial(plan, x, out=out, workspace=workspace), np.asarray)
 
 

@@ -307,6 +307,26 @@ def test_the_T_that_loses_least(load):
     assert verdict.endswith("14.9% in geometric mean")  # 2 ** (1/5): the layer where |O| > |L| takes B
 
 
+# gemm_regimes.py ----------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_gemm_regimes(load, tmp_path):
+    """Every answer is checked; whether the limit is seen in so short a time is not this test's matter."""
+    path = tmp_path / "regimes.json"
+    load("gemm_regimes").main(["--dtype", "float32", "--seconds", "0.001", "--json", str(path)])
+    records = json.loads(path.read_text())["records"]
+    assert len(records) == 32
+    assert all(record["gflops"] > 0 for record in records)
+
+
+def test_where_a_rate_falls_most(load):
+    limit_of = load("gemm_regimes").limit_of
+    assert limit_of({0.5: 100, 0.95: 110, 1.05: 60, 2.0: 50}) == (0.95, 1.05)
+    assert limit_of({0.5: 100, 0.95: 110, 1.05: 105, 2.0: 60}) == (1.05, 2.0)
+    assert limit_of({0.5: 100, 0.95: 110, 1.05: 105, 2.0: 120}) is None
+
+
 # atlas.py -----------------------------------------------------------------------------------------------
 
 

@@ -79,7 +79,7 @@ def _yaconv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 ROWS = (
     Algorithm(
         name="direct_blocked",
-        idea="the definition, a dozen pixels and a line of channels at a time in registers",
+        idea="the definition, up to 14 pixels by a line of channels at a time in registers",
         source=f"after {_DIRECT}",
         formula="0",
         order="none",

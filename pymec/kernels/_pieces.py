@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pymec.shapes import ConvShape
 
 SMALL_PRODUCT = 1_000_000
-"""The largest m·n·k that OpenBLAS multiplies without packing (its own limit is 100³)."""
+"""The largest m·n·k that OpenBLAS multiplies without packing (its own limit is 100³; measured by
+``profiling/gemm_regimes.py``)."""
 
 CHANNELS = 128
 """Output channels per product: fewer would read L more often for little, more leave a shorter sum."""

@@ -20,7 +20,7 @@ out         (i_n, o_h, o_w, k_c)                output O, written in tiles of o_
 Workspace, in elements:  0 for ``direct_blocked``; for ``direct_panels`` the panels and a cache line for their
 alignment, G·B·m_b·k_h·k_w·i_c/G + 64/itemsize
 
-Tiles are those of :mod:`pymec.kernels._register_tile`, up to 12×32.  The last panel of a group reaches back over
+Tiles are those of :mod:`pymec.kernels._register_tile`, up to 14×32.  The last panel of a group reaches back over
 the one before it, so that it has m_b channels, too.  Any stride, padding, dilation and number of groups.  Kernel
 rows on padding are left out where tiles end with rows; other taps on padding are multiplied with zeros.  An output
 is one sum in one order, whoever computes it: the result is the same for any number of threads.
