@@ -77,8 +77,8 @@ def openmp_flags():
 
 def write_if_changed(path, text):
     """Leave an unchanged file's time stamp alone, so that rebuilds stay incremental."""
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def write_blas_int():

@@ -37,7 +37,7 @@ SMALL_WORKSPACE = 2**20
 SMALL_PANELS = 64 * 1024
 MANY_PIXELS = 1024
 """Bytes of K in panels that a single call may take, and output pixels from which on re-laying K pays: it costs
-about ten cycles a line, and saves a tile of a dozen pixels some 3 % of a dozen cycles on each."""
+about ten cycles a line, and saves a tile some 3 % of the dozen cycles that it takes for each."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -108,7 +108,7 @@ def cached_recipe(
 def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
 
-    Register tiles are the fastest without a byte of workspace (``profiling/README.md``), wherever a group has a
+    Register tiles are the fastest, and need no workspace (``profiling/README.md``), wherever a group has a
     line of output channels for them and the CPU has registers enough.  A plan re-lays K for them, and so does a
     single call where K is small and many pixels are multiplied with it.  Elsewhere products of BLAS are, as
     :func:`_blas_order` says.

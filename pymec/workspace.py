@@ -11,8 +11,9 @@ NOTHING = np.empty(0, np.uint8)
 """The workspace of algorithms that need none; NumPy would ask malloc for a byte."""
 
 LARGE = 4 * 2**20
+"""Bytes of an array that NumPy, too, treats as a large one."""
+
 CACHE_LINE = 64
-"""Bytes; from so many on NumPy, too, treats an array as a large one."""
 
 
 def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:

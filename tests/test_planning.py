@@ -269,6 +269,27 @@ def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     assert pymec.plan(x, kernel, workspace_limit=0).algorithm == ("direct_blocked" if tiles else nothing)
 
 
+def test_bands_that_are_smaller_but_read_more():
+    """At an image's border bands of two rows read more of it than bands of three: they have no room here."""
+    x, kernel = (5, 4, 4, 64), (3, 3, 64, 64)
+    needed = pymec.workspace_size(
+        x, kernel, padding=2, algorithm="mec_banded", n_threads=4, workspace_limit=55296
+    )
+    assert 0 < needed <= 55296
+
+
+@pytest.mark.parametrize("n_threads", [2, 3, 4])
+def test_even_bands_keep_to_the_room(n_threads):
+    for i_h in range(3, 12):
+        for padding in range(4):
+            for i_n in (1, 5):
+                shape = ConvShape.from_shapes((i_n, i_h, 9, 64), (3, 3, 64, 64), padding=padding)
+                schedule = registry.get("mec_banded").schedule
+                smallest = schedule(shape, n_threads, 0).size
+                for limit in range(smallest, shape.mec_size + 1, 9 * 3 * 64):
+                    assert schedule(shape, n_threads, limit).size <= limit
+
+
 def test_auto_takes_no_products_for_one_channel_per_group(registers):
     assert pymec.plan((1, 14, 14, 64), (3, 3, 1, 64), groups=64).algorithm == "depthwise"
 

@@ -78,19 +78,21 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
     most = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, shape.o_h, room)
-    band_rows = _even_bands(shape.o_h, images, most, slices)
+    band_rows = _even_bands(shape, images, most, slices, room)
     pieces = products(product_cut(shape), shape, shape.o_w, n_threads)
-    if slices < n_threads:
+    if slices == 1 and n_threads > 1:
         pieces = pieces._replace(output_rows=_shared_rows(band_rows, -(-shape.k_cg // pieces.channels), n_threads))
     options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
     return Schedule(slices * shape.band_size(band_rows), options)
 
 
-def _even_bands(rows: int, images: int, most: int, slices: int) -> int:
-    """The largest bands, of no more than that, of those that leave the busiest slice the fewest rows."""
-    fewest = -(-rows // most)
-    sizes = {-(-rows // bands) for bands in range(fewest, fewest + slices + 1)}  # with a multiple of the slices
-    return min(sizes, key=lambda size: (-(-images * -(-rows // size) // slices) * size, -size))
+def _even_bands(shape: ConvShape, images: int, most: int, slices: int, room: int) -> int:
+    """The largest bands, of no more rows than that, of those that leave the busiest slice the fewest."""
+    fewest = -(-shape.o_h // most)
+    sizes = {-(-shape.o_h // bands) for bands in range(fewest, fewest + slices + 1)}  # with a multiple of slices
+    # At an image's border a smaller band may read more of its rows: what has no room is left out.
+    sizes = {most, *(size for size in sizes if shape.band_size(size) <= room)}
+    return min(sizes, key=lambda size: (-(-images * -(-shape.o_h // size) // slices) * size, -size))
 
 
 def _shared_rows(band_rows: int, channel_blocks: int, n_threads: int) -> int:

@@ -87,9 +87,10 @@ def tile_cycles(shape: ConvShape, n_threads: int) -> float:
     best = float("inf")
     for shares in range(1, n_threads + 1):
         if n_threads % shares == 0:
-            lines = shape.k_h * shape.k_w * shape.i_cg * -(-panels // shares)
+            length = shape.k_h * shape.k_w * shape.i_cg
+            lines = length * -(-panels // shares)
             share = -(-pixels // (n_threads // shares))
-            multiply = lines * taken_pixels(share, shape.k_cg, shape.itemsize)
+            multiply = lines * taken_pixels(share, shape.k_cg, shape.itemsize, length)
             best = min(best, max(multiply, _streamed(lines * width * shape.itemsize, 1)))
     return best
 

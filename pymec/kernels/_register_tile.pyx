@@ -45,9 +45,9 @@ cdef Tile tile_for_sums(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t len
     return tile
 
 
-def tile_for(Py_ssize_t channels, Py_ssize_t itemsize):
+def tile_for(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1):
     """The most pixels and the channels of the tile that a group of so many output channels gets on this CPU."""
-    cdef Tile tile = widest_tile(channels, itemsize)
+    cdef Tile tile = tile_for_sums(channels, itemsize, length)
     return tile.pixels, tile.channels
 
 
@@ -131,6 +131,8 @@ cdef void any_row(
     """Pixels at one distance as pixels anywhere, run after run."""
     cdef const floating* pixels[MOST_PIXELS]
     cdef Py_ssize_t p, run
+    if runs == 0:
+        multiply_tile(tile, pixels, 0, length, K, ldk, start, lds, C, ldc, ending)
     for run in range(runs):
         for p in range(tile.pixels):
             pixels[p] = pixel + p * step

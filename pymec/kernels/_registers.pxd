@@ -1,8 +1,8 @@
 # Vector registers as C types: what the tiles of _tiles.pyx.in keep their sums in.
 #
 # A register is an array of numbers that gcc and clang know to add and multiply element by element (their vector
-# extension): no instruction of any CPU is named.  A function says for which CPUs it is compiled, and every sum is
-# a variable with a name, because of an array compilers only sometimes make registers.
+# extension): no instruction of any CPU is named but the store past the caches.  A function says for which CPUs it
+# is compiled, and every sum is a variable with a name, because of an array compilers only sometimes make registers.
 
 from cython cimport floating
 
@@ -40,12 +40,12 @@ cdef extern from *:
     #define PYMEC_PER_CPU void
     #define PYMEC_WIDE void
     #define PYMEC_NARROW void
-    #if defined(__AVX512F__)
+    #if defined(__GNUC__) && defined(__AVX512F__)
     #define PYMEC_HAS_WIDE 1
     #else
     #define PYMEC_HAS_WIDE 0
     #endif
-    #if defined(__AVX2__) && defined(__FMA__)
+    #if defined(__GNUC__) && defined(__AVX2__) && defined(__FMA__)
     #define PYMEC_HAS_NARROW 1
     #else
     #define PYMEC_HAS_NARROW 0
@@ -53,7 +53,7 @@ cdef extern from *:
     #endif
 
     /* A register to whole lines of memory past the caches, which else would read these lines first. */
-    #if defined(__clang__)
+    #if defined(__GNUC__) && defined(__clang__)
     typedef float pymec_aligned_wide __attribute__((vector_size(64), may_alias));
     typedef float pymec_aligned_narrow __attribute__((vector_size(32), may_alias));
     #define PYMEC_STREAM(type, p, v) __builtin_nontemporal_store((type) (v), (type*) (p))
@@ -66,7 +66,7 @@ cdef extern from *:
     #define PYMEC_STREAM_WIDE(p, v) ((void) 0)  /* never used, as such registers are not */
     #define PYMEC_STREAM_NARROW(p, v) ((void) 0)
     #endif
-    #if defined(__GNUC__) && defined(__x86_64__)
+    #if defined(__GNUC__) && (defined(__x86_64__) || defined(__SSE__))
     #include <immintrin.h>
     #define PYMEC_STREAMED() _mm_sfence()
     #if !defined(__clang__) && (defined(PYMEC_ASKS) || defined(__AVX512F__))

@@ -1,6 +1,6 @@
 """How a convolution by register tiles is shared among threads, and in which order its parts meet.
 
-A tile reads a panel of K, k_h·k_w·i_c/G lines of a few channels, once for a dozen pixels.  It runs at full speed
+A tile reads a panel of K, k_h·k_w·i_c/G lines of a few channels, once for a tile of pixels.  It runs at full speed
 as long as these lines come from a level-2 cache.  So a panel, or a chunk of it, stays there while all pixels of a
 thread go by, and its lines come from further away only once.  This is arithmetic on sizes; nothing is measured.
 """
@@ -33,6 +33,7 @@ UNEVEN = 1.05
 
 
 WHOLE = 2**31 - 1
+"""More pixels than any thread has."""
 
 STREAM_BYTES = 32 * 1024 * 1024
 """An output of more is not expected to stay in a last-level cache until it is read."""
@@ -70,8 +71,8 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
     -------
     TileCut
     """
-    pixels, width = tile_for(shape.k_cg, shape.itemsize)
     lines = shape.k_h * shape.k_w * shape.i_cg
+    pixels, width = tile_for(shape.k_cg, shape.itemsize, lines)
     panels = shape.groups * -(-shape.k_cg // width)
     depth = _cached_lines(shape, width, in_panels)
     together = max(1, min(depth // lines, -(-shape.k_cg // width)))

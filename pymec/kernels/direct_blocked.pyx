@@ -156,6 +156,7 @@ cdef void convolve_chunk(
     cdef Pixels pixels
     cdef Chunk inside
     cdef Runs runs
+    pixel[0] = I
     while first < part.end:
         left = part.end - first
         if in_rows:
@@ -269,7 +270,7 @@ def run(
     cdef Ends ends = Ends(NULL, RELU if relu else 0)
     if bias is not None:
         ends.bias = &bias[0]
-    if pieces.streamed and <size_t> O % CACHE_LINE == 0 and g.k_c * sizeof(floating) % CACHE_LINE == 0:
+    if pieces.streamed and <size_t> O % CACHE_LINE == 0 and g.k_cg * sizeof(floating) % CACHE_LINE == 0:
         ends.ending |= STREAM
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
