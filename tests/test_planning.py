@@ -272,9 +272,7 @@ def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
 def test_bands_that_are_smaller_but_read_more():
     """At an image's border bands of two rows read more of it than bands of three: they have no room here."""
     x, kernel = (5, 4, 4, 64), (3, 3, 64, 64)
-    needed = pymec.workspace_size(
-        x, kernel, padding=2, algorithm="mec_banded", n_threads=4, workspace_limit=55296
-    )
+    needed = pymec.workspace_size(x, kernel, padding=2, algorithm="mec_banded", n_threads=4, workspace_limit=55296)
     assert 0 < needed <= 55296
 
 
