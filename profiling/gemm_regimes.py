@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def product(m: int, n: int, k: int, dtype: str) -> Any:
 def limit_of(rate: dict[float, float]) -> tuple[float, float] | None:
     """The two neighbouring sizes between which the rate falls most, or None where it hardly falls."""
     sizes = list(rate)
-    falls = {(low, high): rate[low] / rate[high] for low, high in zip(sizes, sizes[1:], strict=False)}
+    falls = {(low, high): rate[low] / rate[high] for low, high in pairwise(sizes)}
     steepest = max(falls, key=lambda pair: falls[pair])
     return steepest if falls[steepest] >= FALL else None
 

@@ -111,16 +111,26 @@ cdef void few_channels(
     const Tile* tile, const floating** pixel, Py_ssize_t runs, Py_ssize_t length, const floating* K,
     Py_ssize_t ldk, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
 ) noexcept nogil:
-    """Any tile, sum by sum."""
-    cdef floating total
+    """Any tile, pixel by pixel.
+
+    Channels are the inner loop: along a run, compilers round some products before they add them, and others not.
+    """
+    cdef floating total[16]
+    cdef const floating* line
+    cdef floating v
     cdef Py_ssize_t p, m, t, c
     for p in range(tile.pixels):
         for m in range(tile.channels):
-            total = 0 if start == NULL else start[p * lds + m]
-            for t in range(runs):
-                for c in range(length):
-                    total += pixel[t * tile.pixels + p][c] * K[(t * length + c) * ldk + m]
-            C[p * ldc + m] = ended(total, ending)
+            total[m] = 0 if start == NULL else start[p * lds + m]
+        line = K
+        for t in range(runs):
+            for c in range(length):
+                v = pixel[t * tile.pixels + p][c]
+                for m in range(tile.channels):
+                    total[m] += v * line[m]
+                line += ldk
+        for m in range(tile.channels):
+            C[p * ldc + m] = ended(total[m], ending)
 
 
 cdef void any_row(
