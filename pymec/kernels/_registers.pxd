@@ -2,7 +2,7 @@
 #
 # A register is an array of numbers that gcc and clang know to add and multiply element by element (their vector
 # extension): no instruction of any CPU is named but the store past the caches.  A function says for which CPUs it
-# is compiled, and every sum is a variable with a name, because of an array compilers only sometimes make registers.
+# is compiled, and every sum is a variable with a name: of an array compilers only sometimes make registers.
 
 from cython cimport floating
 

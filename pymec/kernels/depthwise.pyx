@@ -5,8 +5,8 @@
 
 A lowered matrix would turn this into products with a vector: all the copying for no product to gain from it.
 The channels of a pixel lie side by side in I, K and O, so the compiler makes vectors of them instead; a block of
-sums stays in registers while the taps go by.  Taps on padding are skipped, before the loop over channels; along a row
-of 3×3 taps (:mod:`pymec.kernels._depthwise_rows`) kernel rows on padding are multiplied with zeros.
+sums stays in registers while the taps go by.  Taps on padding are skipped, before the loop over channels; along a
+row of 3×3 taps (:mod:`pymec.kernels._depthwise_rows`) kernel rows on padding are multiplied with zeros.
 
 ==========  =========================  =====================================
 array       shape                      role
