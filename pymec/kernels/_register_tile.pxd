@@ -26,7 +26,9 @@ cdef inline floating* at_cache_line(const floating* array) noexcept nogil:
 
 cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 
-cdef Tile tile_for_sums(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length) noexcept nogil
+cdef Tile tile_for_sums(
+    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t pixels
+) noexcept nogil
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil
 

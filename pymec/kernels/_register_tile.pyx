@@ -33,21 +33,28 @@ cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
     return Tile(6 if has_narrow else 4, 4, 64 / itemsize)
 
 
-cdef Tile tile_for_sums(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length) noexcept nogil:
-    """The tile for sums of so many products each.
+cdef Tile tile_for_sums(
+    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t pixels
+) noexcept nogil:
+    """The tile for sums of so many products, for rows of so many pixels.
 
     A tile begins and ends with a burst of loads and stores.  Where sums are short, the CPU works on two tiles at a
-    time, and the better the smaller they are: 8 pixels were 2 to 8 % faster than 14 for 27 to 600 products.
+    time, and the better the smaller they are: 8 pixels were 2 to 8 % faster than 14 for 27 to 600 products.  But
+    only where they make rows that end as well, to 2 %.
     """
-    cdef Tile tile = widest_tile(channels, itemsize)
-    if length <= SHORT:
-        tile.pixels = max(tile.least, min(tile.pixels, SHORT_TILE))
-    return tile
+    cdef Tile widest = widest_tile(channels, itemsize), short = widest
+    short.pixels = max(widest.least, min(widest.pixels, SHORT_TILE))
+    if length <= SHORT and 50 * all_taken(pixels, &short) <= 51 * all_taken(pixels, &widest):
+        return short
+    return widest
 
 
-def tile_for(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1):
-    """The most pixels and the channels of the tile that a group of so many output channels gets on this CPU."""
-    cdef Tile tile = tile_for_sums(channels, itemsize, length)
+def tile_for(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1, Py_ssize_t pixels=0):
+    """The most pixels and the channels of the tile that a group of so many output channels gets on this CPU.
+
+    ``length`` and ``pixels`` are the products of a sum and the pixels of a row, for which there is a smaller one.
+    """
+    cdef Tile tile = tile_for_sums(channels, itemsize, length, pixels)
     return tile.pixels, tile.channels
 
 
@@ -67,13 +74,18 @@ cdef Py_ssize_t tiles_alike(Py_ssize_t left, const Tile* widest) noexcept nogil:
     return tiles
 
 
-def taken_pixels(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1):
-    """The pixels of all tiles that so many pixels take, those in vain counted; a sum is of ``length`` products."""
-    cdef Tile widest = tile_for_sums(channels, itemsize, length)
+cdef Py_ssize_t all_taken(Py_ssize_t pixels, const Tile* widest) noexcept nogil:
+    """The pixels of all tiles that so many pixels take, those in vain counted."""
     cdef Py_ssize_t taken = 0
     while taken < pixels:
-        taken += pixels_of_tile(pixels - taken, &widest)
+        taken += pixels_of_tile(pixels - taken, widest)
     return taken
+
+
+def taken_pixels(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1):
+    """The pixels of all tiles that so many pixels take, those in vain counted; a sum is of ``length`` products."""
+    cdef Tile widest = tile_for_sums(channels, itemsize, length, pixels)
+    return all_taken(pixels, &widest)
 
 
 cdef inline floating ended(floating total, int ending) noexcept nogil:

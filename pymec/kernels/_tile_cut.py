@@ -72,7 +72,7 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
     TileCut
     """
     lines = shape.k_h * shape.k_w * shape.i_cg
-    pixels, width = tile_for(shape.k_cg, shape.itemsize, lines)
+    pixels, width = tile_for(shape.k_cg, shape.itemsize, lines, shape.o_w)
     panels = shape.groups * -(-shape.k_cg // width)
     depth = _cached_lines(shape, width, in_panels)
     together = max(1, min(depth // lines, -(-shape.k_cg // width)))

@@ -183,7 +183,7 @@ cdef void convolve_share(
     Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """A thread's share: some pixels stay in cache while its panels go by, a chunk of these while the pixels do."""
-    cdef Tile widest = tile_for_sums(g.k_cg, sizeof(floating), g.k_h * g.k_w * g.i_cg)
+    cdef Tile widest = tile_for_sums(g.k_cg, sizeof(floating), g.k_h * g.k_w * g.i_cg, g.o_w)
     cdef Py_ssize_t blocks = blocks_of(widest.channels, g)
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w, panels = g.groups * blocks
     cdef Py_ssize_t pixel_shares = shares / cut.channel_shares
