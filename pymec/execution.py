@@ -119,7 +119,7 @@ def execute(
         inner = layouts.enter(dict(zip(roles, (first, second), strict=True)), scratch, shape)
         first, second, inner_out = inner[roles[0]], inner[roles[1]], inner[operation.result]
         scratch = scratch[conversion:]
-    with single_threaded_blas() if row.uses_blas else nullcontext():
+    with single_threaded_blas() if row.uses_blas and recipe.schedule.uses_blas else nullcontext():
         options = recipe.schedule.options
         if row.prepare is not None:
             if prepared is None:

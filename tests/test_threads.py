@@ -221,6 +221,27 @@ def test_every_blas_call_of_every_algorithm_is_under_the_guard(two_blas_threads,
     pymec.planning.cached_recipe.cache_clear()
 
 
+@pytest.mark.parametrize("cut", ["registers", "small"])
+@pytest.mark.parametrize("name", ["mec", "mec_banded", "mec_column_split", "mec_channel_split"])
+def test_products_without_blas_need_no_guard(name, cut, two_blas_threads, monkeypatch):
+    """Register tiles multiply with more BLAS threads on offer, which then must not be asked for."""
+    x, kernel = np.ones((1, 9, 9, 8), np.float32), np.ones((3, 3, 8, 32), np.float32)
+    for family in (pymec.families.mec, pymec.families.mec_relatives):
+        monkeypatch.setattr(family, "product_cut", lambda shape: cut)
+    pymec.planning.cached_recipe.cache_clear()
+    row, seen = registry.ALGORITHMS[name], []
+
+    def spy(*args, **options):
+        seen.extend(blas_threads())
+        row.run(*args, **options)
+
+    monkeypatch.setitem(registry.ALGORITHMS, name, registry.Algorithm(**{**vars(row), "run": spy}))
+    np.testing.assert_array_equal(pymec.conv2d(x, kernel, algorithm=name), 72)
+    assert set(seen) == ({2} if cut == "registers" else {1})
+    monkeypatch.undo()
+    pymec.planning.cached_recipe.cache_clear()
+
+
 def test_several_python_threads_at_once(two_blas_threads):
     """Every algorithm from four threads at a time: right results, and BLAS as before at the end."""
     cases = [case for case in CASES if case.shape().multiply_adds < 1e6]
@@ -251,6 +272,10 @@ def test_the_gil_is_released(algorithm):
     x = np.ones((1, 192, 192, 32), np.float32)
     extents, groups = suited(algorithm, x.shape, 64)
     kernel = np.ones(extents, np.float32)
+    start = time.perf_counter()
+    pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups, n_threads=1)
+    if time.perf_counter() - start < 0.02:  # too short for the other to count, on a busy machine
+        x = np.ones((1, 480, 480, 32), np.float32)
     counts, done = [0], threading.Event()
 
     def count():

@@ -22,12 +22,14 @@ SLICE_BYTES = 512 * 1024
 class Schedule:
     """What one call of an algorithm takes: elements of workspace, and options for its ``run``.
 
-    The first ``prepared`` elements of the workspace depend on the kernel alone: a plan keeps them.
+    The first ``prepared`` elements of the workspace depend on the kernel alone: a plan keeps them.  ``uses_blas``
+    is False where an algorithm that uses BLAS for other shapes needs it for none of this one's products.
     """
 
     size: int
     options: Mapping[str, Any] = field(default_factory=dict)
     prepared: int = 0
+    uses_blas: bool = True
 
 
 ORDERS = {

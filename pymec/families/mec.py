@@ -51,7 +51,8 @@ def _mec_a(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 
 
 def _mec_cut(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(mec_schedule(shape, n_threads, limit).size, {"cut": product_cut(shape)})
+    cut = product_cut(shape)
+    return Schedule(mec_schedule(shape, n_threads, limit).size, {"cut": cut}, uses_blas=cut != "registers")
 
 
 def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
@@ -83,7 +84,7 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     if slices == 1 and n_threads > 1:
         pieces = pieces._replace(output_rows=_shared_rows(band_rows, -(-shape.k_cg // pieces.channels), n_threads))
     options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
-    return Schedule(slices * shape.band_size(band_rows), options)
+    return Schedule(slices * shape.band_size(band_rows), options, uses_blas=not pieces.registers)
 
 
 def _even_bands(shape: ConvShape, images: int, most: int, slices: int, room: int) -> int:

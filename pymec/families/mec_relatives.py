@@ -80,7 +80,8 @@ def _tile_schedule(shape: ConvShape, slices: int, rows: int, columns: int, chann
     options = {"band_rows": rows, "columns": columns, "slices": slices, "pieces": pieces}
     if split:
         options["channels"] = channels
-    return Schedule(slices * shape.tile_size(rows, columns, channels), options)
+    size = slices * shape.tile_size(rows, columns, channels)
+    return Schedule(size, options, uses_blas=not pieces.registers)
 
 
 def _mec_column_split(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
