@@ -307,6 +307,18 @@ def test_the_T_that_loses_least(load):
     assert verdict.endswith("14.9% in geometric mean")  # 2 ** (1/5): the layer where |O| > |L| takes B
 
 
+# large.py -----------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_large(load, capsys):
+    quick = ["--cases", "cv9_float64,cv12_float64", "--threads", "1", "--seconds", "0.02"]
+    assert load("large").main(quick) == 0
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| cv")]
+    assert [row[1].strip() for row in rows] == ["cv9_float64", "cv12_float64"]
+    assert all(float(cell) > 0 for row in rows for cell in row[3:6])
+
+
 # gemm_regimes.py ----------------------------------------------------------------------------------------
 
 
