@@ -1,10 +1,10 @@
 """Large images, thin layers and double precision: as many multiply-adds, or as many bytes, as the machine gives.
 
-The paper's layers fit a cache.  An image of 1080 or 2160 rows doesn't, a pointwise or depthwise layer has little
-to do with each byte of it, and double precision has half the numbers in a register.  A plan with ``out`` given
-takes turns with the peers of ``_peers.py`` that are asked for, every answer checked; beside GFLOP/s stand the bytes
-of input, kernel and output by the second, and the same for copying an array that no cache holds, read and written
-bytes counted alike: what is near that waits for memory.
+The paper's layers fit a cache.  An image of 1080 or 2160 rows doesn't, a pointwise or depthwise layer has
+little to do with each byte of it, and double precision has half the numbers in a register.  A plan with ``out``
+given takes turns with the peers of ``_peers.py`` that are asked for, every answer checked; beside GFLOP/s stand
+the bytes of input, kernel and output by the second, and the same for copying an array that no cache holds, read
+and written bytes counted alike: what is near that waits for memory.
 
     python profiling/large.py --threads 1,2
     python profiling/large.py --cases 1080p_depthwise --peers "torch channels-last"
