@@ -86,6 +86,9 @@ def conv2d(
     The zeros of the padding are multiplied by some algorithms and left out by others.  That is the same unless
     the kernel holds an infinity or NaN: a padded pixel then gives NaN with the former and nothing with the latter.
 
+    With exact algorithms an infinity or NaN in the input reaches the outputs that read it, and no others.
+    Winograd's spread it over a tile of outputs, and Fourier transforms over an image: ``accuracy="fast"`` may do so.
+
     Examples
     --------
     >>> x = np.random.default_rng(0).standard_normal((1, 227, 227, 3), dtype=np.float32)

@@ -169,12 +169,14 @@ def checked(
         raise TypeError(f"{argument} is {name}, but {partner} {shape.dtype}; convert one of them with astype")
     flags = array.flags
     if not flags.aligned:
-        raise ValueError(f"{argument} is not aligned to its element size; pass a copy")
+        remedy = "an array from numpy.empty" if argument == "out" else "a copy"
+        raise ValueError(f"{argument} is not aligned to its element size; pass {remedy}")
     # With NCHW the operands are copied anyway, from wherever their elements lie.
     if not flags.c_contiguous and (shape.layout == "NHWC" or argument in ("out", "bias")):
+        remedy = "an array from numpy.empty" if argument == "out" else "numpy.ascontiguousarray of it"
         raise ValueError(
             f"{argument} must be C-contiguous, got strides {array.strides} for shape {array.shape}; "
-            "pass numpy.ascontiguousarray of it (pymec makes no silent copies)"
+            f"pass {remedy} (pymec makes no silent copies)"
         )
     return array
 
