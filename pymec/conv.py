@@ -87,7 +87,7 @@ def conv2d(
     the kernel holds an infinity or NaN: a padded pixel then gives NaN with the former and nothing with the latter.
 
     With exact algorithms an infinity or NaN in the input reaches the outputs that read it, and no others.
-    Winograd's spread it over a tile of outputs, and Fourier transforms over an image: ``accuracy="fast"`` may do so.
+    Winograd spreads it over a tile of outputs, a Fourier transform over an image: ``accuracy="fast"`` may do so.
 
     Examples
     --------
