@@ -89,6 +89,8 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
 
 def _even_bands(shape: ConvShape, images: int, most: int, slices: int, room: int) -> int:
     """The largest bands, of no more rows than that, of those that leave the busiest slice the fewest."""
+    if slices == 1:  # it has them all
+        return most
     fewest = -(-shape.o_h // most)
     sizes = {-(-shape.o_h // bands) for bands in range(fewest, fewest + slices + 1)}  # with a multiple of slices
     # At an image's border a smaller band may read more of its rows: what has no room is left out.
