@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pymec import reference
 from pymec.kernels._blas import BLAS_INT_MAX
-from pymec.kernels._tile_cut import fast_tiles
+from pymec.kernels._tile_cut import CACHE_LINE, fast_tiles
 from pymec.shapes import ConvShape
 from pymec.threads import blas_multiplies_small_products_unpacked
 
@@ -105,6 +105,13 @@ def blas_limit(**extents: int) -> str | None:
 
 SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, if it has them."""
+
+
+def filled_panels(shape: ConvShape) -> bool:
+    """Whether panels of few channels, filled up with zeros, are as fast as BLAS: half full, and sums not short."""
+    half_full = 2 * shape.k_cg * shape.itemsize > CACHE_LINE
+    short = shape.k_h * shape.k_w * shape.i_cg < SHORT_PATCH
+    return fast_tiles(shape, in_panels=True) and half_full and not short
 
 
 def product_cut(shape: ConvShape) -> str:

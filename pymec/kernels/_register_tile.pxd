@@ -7,7 +7,8 @@ from cython cimport floating
 
 cdef enum:
     MOST_PIXELS = 14
-    MOST_SUMS = 448   # 14 pixels by 32 channels
+    MOST_CHANNELS = 32
+    MOST_SUMS = 448   # MOST_PIXELS times MOST_CHANNELS
     SHORT = 600       # products of a sum, for which smaller tiles are better
     SHORT_TILE = 8    # pixels
     CACHE_LINE = 64   # bytes
@@ -25,6 +26,8 @@ cdef inline floating* at_cache_line(const floating* array) noexcept nogil:
 
 
 cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
+
+cdef Tile panel_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 
 cdef Tile tile_for_sums(
     Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t pixels

@@ -6,19 +6,20 @@ registers.  How many pixels and channels depends on those of the CPU:
 ===========================  =====================  ==================  ==================
 CPU                          pixels of a tile       channels, float32   channels, float64
 ===========================  =====================  ==================  ==================
-AVX-512: 32 of 64 bytes      14, 12, 10, 8 or 7     32                  16
+AVX-512: 32 of 64 bytes      14, 12, 10, 8 or 7     32 or 16            16 or 8
 AVX2: 16 of 32 bytes         6 or 4                 16                  8
 any                          4                      16                  8
 fewer channels than that     4                      all there are
 ===========================  =====================  ==================  ==================
 
-Many networks' images are 7, 14, 28, 56 pixels wide: rows of whole tiles.
+Many networks' images are 7, 14, 28, 56 pixels wide: rows of whole tiles.  With AVX-512 a line of K is two registers,
+which each number of the image is loaded for once; where that would take many channels twice, it is one.
 """
 
 from cython cimport floating
 
 from pymec.kernels._registers cimport PYMEC_HAS_NARROW, PYMEC_HAS_WIDE, RELU
-from pymec.kernels._tiles cimport narrow_row, narrow_tile, wide_row, wide_tile
+from pymec.kernels._tiles cimport half_row, half_tile, narrow_row, narrow_tile, wide_row, wide_tile
 
 cdef bint has_wide = PYMEC_HAS_WIDE
 cdef bint has_narrow = PYMEC_HAS_NARROW
@@ -26,11 +27,19 @@ cdef bint has_narrow = PYMEC_HAS_NARROW
 
 cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
     """The tile for a group's output channels on this CPU."""
-    if has_wide and channels >= 128 / itemsize:
-        return Tile(14, 7, 128 / itemsize)
-    if channels < 64 / itemsize:
+    cdef Py_ssize_t half = 64 / itemsize, halves = (channels + half - 1) / half
+    if channels < half:
         return Tile(4, 4, channels)
-    return Tile(6 if has_narrow else 4, 4, 64 / itemsize)
+    if not has_wide:
+        return Tile(6 if has_narrow else 4, 4, half)
+    # By loads: 16 for a step of 14 pixels and a whole line, 15 for half of one.  A last panel that reaches back by
+    # half a line, where there is an odd number of halves, is worth that among 14 and more.
+    return Tile(14, 7, half if channels < 2 * half or (halves % 2 and halves < 14) else 2 * half)
+
+
+cdef Tile panel_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
+    """The same where K is in panels: those of fewer channels than a register has are filled up with zeros."""
+    return widest_tile(max(channels, 64 / itemsize), itemsize)
 
 
 cdef Tile tile_for_sums(
@@ -80,6 +89,12 @@ cdef Py_ssize_t all_taken(Py_ssize_t pixels, const Tile* widest) noexcept nogil:
     while taken < pixels:
         taken += pixels_of_tile(pixels - taken, widest)
     return taken
+
+
+def line_cycles(Py_ssize_t channels, Py_ssize_t itemsize):
+    """What a pixel and a line of channels take, where a CPU does two multiply-adds of registers in a cycle."""
+    cdef Tile widest = widest_tile(channels, itemsize)
+    return 0.5 if has_wide and widest.channels * itemsize == 64 else 1.0
 
 
 def taken_pixels(Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1):
@@ -177,6 +192,8 @@ cdef void multiply_tile(
     cdef Py_ssize_t line = tile.channels * sizeof(floating)
     if line == 128:
         wide_tile(tile.pixels, pixel, runs, length, K, ldk, start, lds, C, ldc, ending)
+    elif line == 64 and has_wide:
+        half_tile(tile.pixels, pixel, runs, length, K, ldk, start, lds, C, ldc, ending)
     elif line < 64:
         few_channels(tile, pixel, runs, length, K, ldk, start, lds, C, ldc, ending)
     elif has_narrow:
@@ -194,6 +211,8 @@ cdef void multiply_row(
     cdef Py_ssize_t line = tile.channels * sizeof(floating), t
     if line == 128:
         wide_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc, ending)
+    elif line == 64 and has_wide:
+        half_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc, ending)
     elif line == 64 and has_narrow:
         narrow_row(tile.pixels, tiles, pixel, step, runs, run_step, length, K, ldk, start, lds, C, ldc, ending)
     else:

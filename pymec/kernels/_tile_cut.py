@@ -72,7 +72,8 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
     TileCut
     """
     lines = shape.k_h * shape.k_w * shape.i_cg
-    pixels, width = tile_for(shape.k_cg, shape.itemsize, lines, shape.o_w)
+    channels = _channels(shape, in_panels)
+    pixels, width = tile_for(channels, shape.itemsize, lines, shape.o_w)
     panels = shape.groups * -(-shape.k_cg // width)
     depth = _cached_lines(shape, width, in_panels)
     together = max(1, min(depth // lines, -(-shape.k_cg // width)))
@@ -83,14 +84,14 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
         block if panels > together else WHOLE,
         together,
         *_chunk(shape, depth // together),
-        _rows_are_full(shape, pixels, lines),
+        _rows_are_full(shape, channels, pixels, lines),
         shape.output_nbytes > STREAM_BYTES,
     )
 
 
-def fast_tiles(shape: ConvShape) -> bool:
+def fast_tiles(shape: ConvShape, in_panels: bool = False) -> bool:
     """Whether this CPU has registers for tiles of this convolution's channels."""
-    pixels, _ = tile_for(shape.k_cg, shape.itemsize)
+    pixels, _ = tile_for(_channels(shape, in_panels), shape.itemsize)
     return pixels > PLAIN
 
 
@@ -126,6 +127,11 @@ def _tile_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
     )
 
 
+def _channels(shape: ConvShape, in_panels: bool) -> int:
+    """A group's output channels as tiles see them: panels hold a cache line or more, some of them zeros."""
+    return max(shape.k_cg, CACHE_LINE // shape.itemsize) if in_panels else shape.k_cg
+
+
 def _cached_lines(shape: ConvShape, width: int, in_panels: bool) -> int:
     """Lines of K that a level-2 cache keeps beside what else is read."""
     line_bytes = width * shape.itemsize
@@ -151,9 +157,9 @@ def _chunk(shape: ConvShape, depth: int) -> tuple[int, int, int]:
     return even_part(shape.k_h, rows), shape.k_w, channels
 
 
-def _rows_are_full(shape: ConvShape, most: int, lines: int) -> bool:
+def _rows_are_full(shape: ConvShape, channels: int, most: int, lines: int) -> bool:
     """Whether tiles that end with the rows take hardly more pixels: they find theirs by one pointer and a step."""
-    return most > PLAIN and taken_pixels(shape.o_w, shape.k_cg, shape.itemsize, lines) <= UNEVEN * shape.o_w
+    return most > PLAIN and taken_pixels(shape.o_w, channels, shape.itemsize, lines) <= UNEVEN * shape.o_w
 
 
 def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, panel_nbytes: int) -> int:

@@ -40,8 +40,8 @@ from pymec.kernels._pixels cimport (
     point_at_chunk, without_padding,
 )
 from pymec.kernels._register_tile cimport (
-    CACHE_LINE, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile, tile_for_sums,
-    tiles_alike, widest_tile,
+    CACHE_LINE, MOST_CHANNELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, panel_tile,
+    pixels_of_tile, tile_for_sums, tiles_alike,
 )
 from pymec.kernels._registers cimport RELU, STREAM, streamed
 
@@ -52,6 +52,7 @@ from pymec.kernels._tile_cut import tile_cut
 cdef struct Lines:         # where K's lines are
     Py_ssize_t ldk         # elements from one to the next
     Py_ssize_t panel       # from one panel to the next; 0 if K is read in place
+    Py_ssize_t width       # channels of a panel; 0 without
 
 
 cdef struct Cut:           # how the work is cut
@@ -95,9 +96,14 @@ cdef void add_part(
 ) noexcept nogil:
     """A tile of which O gets not all pixels, or not the first channels: its sums have a place of their own."""
     cdef floating sums[MOST_SUMS]
-    cdef const floating* start = bias
+    cdef floating line[MOST_CHANNELS]
+    cdef const floating* start = NULL
     cdef Py_ssize_t width = tile.channels, lds = 0, p
-    if not begins:
+    if begins and bias != NULL:
+        start = line
+        zero(line, skip)
+        copy(line + skip, bias + skip, width - skip)
+    elif not begins:
         start, lds = sums, width
         zero(sums, MOST_SUMS)
         for p in range(wanted):
@@ -183,7 +189,8 @@ cdef void convolve_share(
     Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """A thread's share: some pixels stay in cache while its panels go by, a chunk of these while the pixels do."""
-    cdef Tile widest = tile_for_sums(g.k_cg, sizeof(floating), g.k_h * g.k_w * g.i_cg, g.o_w)
+    cdef Py_ssize_t channels = max(g.k_cg, lines.width)  # a panel's, where the group has fewer
+    cdef Tile widest = tile_for_sums(channels, sizeof(floating), g.k_h * g.k_w * g.i_cg, g.o_w)
     cdef Py_ssize_t blocks = blocks_of(widest.channels, g)
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w, panels = g.groups * blocks
     cdef Py_ssize_t pixel_shares = shares / cut.channel_shares
@@ -250,8 +257,8 @@ def run(
         Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Lines lines = Lines(g.k_c, 0)
-    cdef Py_ssize_t width = widest_tile(g.k_cg, sizeof(floating)).channels
+    cdef Lines lines = Lines(g.k_c, 0, 0)
+    cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels
     cdef Py_ssize_t share
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -261,7 +268,7 @@ def run(
         raise ValueError(f"bias has {bias.shape[0]} elements, but shape= speaks of {g.k_c} output channels")
     if prepared is not None:
         check_room("prepared", prepared.shape[0], panels_size(shape))
-        lines = Lines(width, g.k_h * g.k_w * g.i_cg * width)
+        lines = Lines(width, g.k_h * g.k_w * g.i_cg * width, width)
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
