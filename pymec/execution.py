@@ -18,7 +18,7 @@ from pymec import layouts
 from pymec.operations import CONV2D, Operation
 from pymec.registry import Algorithm, Schedule
 from pymec.shapes import ConvShape, dtype_name
-from pymec.threads import forked, single_threaded_blas
+from pymec.threads import blas_multiplies_alone, forked, single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
 
 
@@ -41,6 +41,17 @@ class Recipe:
     def prepared_nbytes(self) -> int:
         """Those of them that depend on the kernel alone."""
         return self.schedule.prepared * self.shape.itemsize
+
+    @cached_property
+    def guards_blas(self) -> bool:
+        """Whether BLAS must be held to one thread meanwhile: where it multiplies, and products that it might split.
+
+        No product of any algorithm has more factors than all taps and channels at every pixel of I or O.
+        """
+        s = self.shape
+        pixels = s.i_n * max(s.i_h * s.i_w, s.o_h * s.o_w)
+        largest = pixels * s.k_h * s.k_w * s.i_cg * s.k_c
+        return self.algorithm.uses_blas and self.schedule.uses_blas and largest > blas_multiplies_alone()
 
     def here(self) -> Recipe:
         """Itself; in a forked child, where OpenMP's threads are missing, the same for one thread.
@@ -119,7 +130,7 @@ def execute(
         inner = layouts.enter(dict(zip(roles, (first, second), strict=True)), scratch, shape)
         first, second, inner_out = inner[roles[0]], inner[roles[1]], inner[operation.result]
         scratch = scratch[conversion:]
-    with single_threaded_blas() if row.uses_blas and recipe.schedule.uses_blas else nullcontext():
+    with single_threaded_blas() if recipe.guards_blas else nullcontext():
         options = recipe.schedule.options
         if row.prepare is not None:
             if prepared is None:

@@ -172,6 +172,17 @@ def blas_libraries(whose: str = "scipy") -> tuple[Any, ...]:
 
 
 @cache
+def blas_multiplies_alone() -> int:
+    """The multiply-adds up to which SciPy's BLAS takes one thread for a product, however many it may.
+
+    OpenBLAS: ``SMP_THRESHOLD_MIN``·``GEMM_MULTITHREAD_THRESHOLD`` of its ``interface/gemm.c``, in every release so
+    far.  Of another BLAS nothing is known.
+    """
+    openblas = all(library.internal_api == "openblas" for library in blas_libraries())
+    return 65536 * 4 if openblas else 0
+
+
+@cache
 def blas_multiplies_small_products_unpacked() -> bool:
     """Whether SciPy's BLAS has the path that :mod:`pymec.kernels._pieces` cuts its products for.
 

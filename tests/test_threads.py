@@ -199,7 +199,9 @@ raise SystemExit("the child hangs")
     assert done.returncode == 0, done.stderr
 
 
-def test_every_blas_call_of_every_algorithm_is_under_the_guard(two_blas_threads, monkeypatch):
+@pytest.mark.parametrize("i_h", [40, 2])
+def test_every_blas_call_of_every_algorithm_is_under_the_guard(i_h, two_blas_threads, monkeypatch):
+    """But for products so small that OpenBLAS takes one thread for them anyway."""
     for name, row in list(registry.ALGORITHMS.items()):
         seen = []
 
@@ -211,11 +213,16 @@ def test_every_blas_call_of_every_algorithm_is_under_the_guard(two_blas_threads,
         pymec.planning.cached_recipe.cache_clear()
         kernel = next(
             kernel
-            for kernel in ((3, 3, 2, 2), (1, 1, 2, 2), (3, 3, 1, 2))
-            if row.unsupported(ConvShape.from_shapes((1, 5, 5, 2), kernel, groups=2 // kernel[2])) is None
+            for kernel in ((3, 3, 16, 16), (1, 1, 16, 16), (3, 3, 1, 16))
+            if row.unsupported(ConvShape.from_shapes((1, 40, 40, 16), kernel, groups=16 // kernel[2])) is None
         )
-        pymec.conv2d(np.ones((1, 5, 5, 2)), np.ones(kernel), algorithm=name, groups=2 // kernel[2])
-        assert set(seen) == ({1} if row.uses_blas else {2}), name
+        x = np.ones((1, i_h, 40, 16))
+        pymec.conv2d(x, np.ones(kernel), padding=1, algorithm=name, groups=16 // kernel[2])
+        alone = i_h == 2 and threads.blas_multiplies_alone()
+        shape = ConvShape.from_shapes(x.shape, kernel, padding=1, groups=16 // kernel[2])
+        row = pymec.planning.recipe(shape, name, "exact", None, None).algorithm
+        schedule = row.schedule(shape, 2, None)
+        assert set(seen) == ({1} if row.uses_blas and schedule.uses_blas and not alone else {2}), name
         assert set(blas_threads()) == {2}
     monkeypatch.undo()
     pymec.planning.cached_recipe.cache_clear()
@@ -225,7 +232,7 @@ def test_every_blas_call_of_every_algorithm_is_under_the_guard(two_blas_threads,
 @pytest.mark.parametrize("name", ["mec", "mec_banded", "mec_column_split", "mec_channel_split"])
 def test_products_without_blas_need_no_guard(name, cut, two_blas_threads, monkeypatch):
     """Register tiles multiply with more BLAS threads on offer, which then must not be asked for."""
-    x, kernel = np.ones((1, 9, 9, 8), np.float32), np.ones((3, 3, 8, 32), np.float32)
+    x, kernel = np.ones((1, 19, 19, 8), np.float32), np.ones((3, 3, 8, 32), np.float32)
     for family in (pymec.families.mec, pymec.families.mec_relatives):
         monkeypatch.setattr(family, "product_cut", lambda shape: cut)
     pymec.planning.cached_recipe.cache_clear()
@@ -322,3 +329,29 @@ def test_more_threads_than_work():
         for algorithm in able(x.shape, kernel.shape):
             out = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=64)
             np.testing.assert_allclose(out, size * size)
+
+
+def test_blas_takes_one_thread_for_small_products(tmp_path):
+    """As ``blas_multiplies_alone`` says: with two on offer, no other thread of the process does a thing."""
+    script = """
+import time
+import numpy as np
+from scipy.linalg.blas import dgemm, sgemm
+from pymec import threads
+
+for rows, columns, reduction in ((64, 64, 64), (1, 512, 512), (8192, 4, 8), (64, 4096, 1)):
+    assert rows * columns * reduction >= threads.blas_multiplies_alone()
+    for product, dtype in ((sgemm, "f"), (dgemm, "d")):
+        a, b = np.ones((rows, reduction), dtype, "F"), np.ones((reduction, columns), dtype, "F")
+        product(1, a, b)
+        everybody, myself = time.process_time(), time.thread_time()
+        for _ in range(500):
+            product(1, a, b)
+        everybody, myself = time.process_time() - everybody, time.thread_time() - myself
+        assert everybody < 1.2 * myself + 0.002, (rows, columns, reduction, dtype, everybody, myself)
+"""
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
