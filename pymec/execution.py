@@ -44,7 +44,7 @@ class Recipe:
 
     @cached_property
     def guards_blas(self) -> bool:
-        """Whether BLAS must be held to one thread meanwhile: where it multiplies, and products that it might split.
+        """Whether BLAS must be held to one thread meanwhile: where it multiplies, and products that it may split.
 
         No product of any algorithm has more factors than all taps and channels at every pixel of I or O.
         """

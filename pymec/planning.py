@@ -228,7 +228,7 @@ def parse_bytes(argument: str, value: int | str | None) -> int | None:
     elif isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
         return int(value)
     raise ValueError(
-        f"{argument} must be a number of bytes or a text like '64MiB' (B, KB, MB, GB, KiB, MiB or GiB), "
+        f"{argument} must be a whole number of bytes or a text like '64MiB' (B, KB, MB, GB, KiB, MiB or GiB), "
         f"got {value!r}"
     )
 
@@ -311,6 +311,7 @@ class Explanation(Sequence[ExplainedAlgorithm]):
 
     shape: ConvShape
     chosen: str
+    planned: str
     n_threads: int
     rows: tuple[ExplainedAlgorithm, ...]
 
@@ -340,7 +341,8 @@ class Explanation(Sequence[ExplainedAlgorithm]):
                 table.append((mark, row.algorithm, f"{row.workspace_nbytes:,}", ratio, row.formula))
         widths = [max(len(line[i]) for line in table) for i in range(4)]
         lines = [f"{m} {n:<{widths[1]}}  {b:>{widths[2]}}  {r:>{widths[3]}}  {f}" for m, n, b, r, f in table]
-        return "\n".join([head, "", *lines, "", f"→ what algorithm='auto' takes: {self.chosen}"])
+        plan = "" if self.planned == self.chosen else f"; a plan, which keeps the kernel: {self.planned}"
+        return "\n".join([head, "", *lines, "", f"→ what algorithm='auto' takes: {self.chosen}{plan}"])
 
 
 def explain(
@@ -373,7 +375,8 @@ def explain(
     -------
     Explanation
         A sequence of rows (``algorithm``, ``reason`` why not or None, ``workspace_nbytes``,
-        ``ratio_to_im2col``, ``multiply_adds``, ``formula``, ``idea``) that prints as a table.
+        ``ratio_to_im2col``, ``multiply_adds``, ``formula``, ``idea``) that prints as a table; ``chosen`` is what a
+        single call takes, ``planned`` what :func:`pymec.plan` does.
     """
     shape = ConvShape.from_shapes(
         x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
@@ -382,6 +385,7 @@ def explain(
     limit = parse_bytes("workspace_limit", workspace_limit)
     wanted = operation_named(operation)
     chosen = recipe(shape, "auto", accuracy, limit, n_threads, wanted)
+    planned = recipe(shape, "auto", accuracy, limit, n_threads, wanted, planned=True)
     whole = (shape.im2col_size + layouts.conversion_size(shape)) * shape.itemsize
     rows = []
     for row in registry.TABLES[operation].values():
@@ -394,4 +398,4 @@ def explain(
         rows.append(
             ExplainedAlgorithm(row.name, row.idea, row.formula, reason, nbytes, ratio, shape.multiply_adds)
         )
-    return Explanation(shape, chosen.algorithm.name, chosen.n_threads, tuple(rows))
+    return Explanation(shape, chosen.algorithm.name, planned.algorithm.name, chosen.n_threads, tuple(rows))

@@ -6,6 +6,8 @@ tests, the memory measurements and the report find it by themselves.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from pymec.families import FAMILIES, grads
 from pymec.families._row import Algorithm, Schedule
 from pymec.operations import operation_named
@@ -43,4 +45,6 @@ def get(name: str, operation: str = "conv2d") -> Algorithm:
     try:
         return table[name]
     except (KeyError, TypeError):
-        raise ValueError(f"algorithm must be 'auto' or one of {', '.join(table)}; got {name!r}") from None
+        meant = get_close_matches(name, table, n=1) if isinstance(name, str) else []
+        hint = f"; did you mean {meant[0]!r}?" if meant else ""
+        raise ValueError(f"algorithm must be 'auto' or one of {', '.join(table)}; got {name!r}{hint}") from None

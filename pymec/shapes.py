@@ -403,6 +403,8 @@ def checked_integers(
         items = tuple(values)
         numbers = tuple(operator.index(item) for item in items)
     except TypeError:
+        if isinstance(got, np.ndarray):  # the array in the place of its shape
+            raise TypeError(f"{argument} must be {wanted}, got an array of shape {got.shape}") from None
         raise TypeError(f"{argument} must be {wanted}, got {got!r}") from None
     if len(numbers) != length or any(isinstance(item, (bool, np.bool_)) for item in items):
         raise ValueError(f"{argument} must be {wanted}, got {got!r}")
@@ -439,8 +441,10 @@ def _four_sides(
         and len(padding) == 2
         and all(isinstance(p, (tuple, list)) for p in padding)
     ):
-        (p_t, p_b), (p_l, p_r) = (checked_integers("padding", sides, 2, wanted, low=0) for sides in padding)
+        (p_t, p_b), (p_l, p_r) = (
+            checked_integers("padding", sides, 2, wanted, low=0, got=padding) for sides in padding
+        )
         return (p_t, p_b), (p_l, p_r)
     both = padding if isinstance(padding, (tuple, list)) else (padding, padding)
-    p_h, p_w = checked_integers("padding", both, 2, wanted, low=0)
+    p_h, p_w = checked_integers("padding", both, 2, wanted, low=0, got=padding)
     return (p_h, p_h), (p_w, p_w)

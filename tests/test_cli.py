@@ -126,7 +126,7 @@ def test_explain_json(capsys):
         ("explain --input 1,8,8,3 --kernel 3,3,3,4 --padding 1,2,3", "padding must be"),
         ("explain --input 1,8,8,3 --kernel 9,9,3,4", "kernel spans 9 × 9 pixels"),
         ("explain cv1 --dtype float16", "dtype must be float32 or float64"),
-        ("explain cv1 --limit lots", "workspace_limit must be a number of bytes"),
+        ("explain cv1 --limit lots", "workspace_limit must be a whole number of bytes"),
         ("explain cv1 --threads 0", "n_threads must be a positive integer"),
         ("explain cv1 --batch many", "argument --batch: invalid int value"),
         ("measure cv12 --algorithm fastest", "algorithm must be 'auto' or one of"),

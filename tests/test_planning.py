@@ -24,7 +24,7 @@ def test_parse_bytes(text, nbytes):
 
 @pytest.mark.parametrize("text", ["", "\u0661", "9" * 400, "MiB", "1 2", "-3", "1TiB!", "1e3", True, 2.0, [1]])
 def test_parse_bytes_refuses(text):
-    with pytest.raises(ValueError, match="limit must be a number of bytes"):
+    with pytest.raises(ValueError, match="limit must be a whole number of bytes"):
         planning.parse_bytes("limit", text)
 
 

@@ -71,15 +71,15 @@ def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
 
 def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     """Bands of each thread's own; but of a small image with a large kernel all threads share the channels."""
-    images = shape.groups * max(1, shape.i_n)
-    slices = thread_slices(images * shape.o_h, n_threads, shape.band_size(1), limit)
+    planes = shape.groups * max(1, shape.i_n)
+    slices = thread_slices(planes * shape.o_h, n_threads, shape.band_size(1), limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
     if shape.kernel_size * shape.itemsize > PANEL_BYTES and shape.band_size(shape.o_h) <= slices * room:
         slices, room = 1, slices * room
     room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
     most = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, shape.o_h, room)
-    band_rows = _even_bands(shape, images, most, slices, room)
+    band_rows = _even_bands(shape, planes, most, slices, room)
     pieces = products(product_cut(shape), shape, shape.o_w, n_threads)
     if slices == 1 and n_threads > 1:
         pieces = pieces._replace(output_rows=_shared_rows(band_rows, -(-shape.k_cg // pieces.channels), n_threads))
@@ -87,7 +87,7 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     return Schedule(slices * shape.band_size(band_rows), options, uses_blas=not pieces.registers)
 
 
-def _even_bands(shape: ConvShape, images: int, most: int, slices: int, room: int) -> int:
+def _even_bands(shape: ConvShape, planes: int, most: int, slices: int, room: int) -> int:
     """The largest bands, of no more rows than that, of those that leave the busiest slice the fewest."""
     if slices == 1:  # it has them all
         return most
@@ -95,7 +95,7 @@ def _even_bands(shape: ConvShape, images: int, most: int, slices: int, room: int
     sizes = {-(-shape.o_h // bands) for bands in range(fewest, fewest + slices + 1)}  # with a multiple of slices
     # At an image's border a smaller band may read more of its rows: what has no room is left out.
     sizes = {most, *(size for size in sizes if shape.band_size(size) <= room)}
-    return min(sizes, key=lambda size: (-(-images * -(-shape.o_h // size) // slices) * size, -size))
+    return min(sizes, key=lambda size: (-(-planes * -(-shape.o_h // size) // slices) * size, -size))
 
 
 def _shared_rows(band_rows: int, channel_blocks: int, n_threads: int) -> int:

@@ -68,7 +68,8 @@ def _cut(shape: ConvShape, m: int, n_threads: int, channel_shares: int, most: in
     band_tiles = even_part(min(share, tiles), most)
     bands = -(-share // band_tiles)
     lines = points * shape.i_cg * panels
-    multiply = lines * bands * taken_pixels(band_tiles, shape.k_cg, shape.itemsize) * _line_cycles(shape)
+    taken = taken_pixels(band_tiles, shape.k_cg, shape.itemsize)
+    multiply = lines * bands * taken * _line_cycles(shape)
     stream = _streamed(lines * width * shape.itemsize, bands)
     registers = (shape.i_cg + panels * width) * shape.itemsize / 64
     return BandCut(channel_shares, band_tiles, max(multiply, stream) + TRANSFORM * points * share * registers)
@@ -90,7 +91,8 @@ def tile_cycles(shape: ConvShape, n_threads: int) -> float:
             length = shape.k_h * shape.k_w * shape.i_cg
             lines = length * -(-panels // shares)
             share = -(-pixels // (n_threads // shares))
-            multiply = lines * taken_pixels(share, shape.k_cg, shape.itemsize, length) * _line_cycles(shape)
+            taken = taken_pixels(share, shape.k_cg, shape.itemsize, length, shape.s_w * shape.i_c)
+            multiply = lines * taken * _line_cycles(shape)
             best = min(best, max(multiply, _streamed(lines * width * shape.itemsize, 1)))
     return best
 

@@ -34,7 +34,8 @@ cdef void pack_row(
         first = 0
         while first < g.k_cg:
             zero(panels, zeros)
-            copy(panels + zeros, K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width + zeros), width - zeros)
+            copy(panels + zeros, K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width + zeros),
+                 width - zeros)
             panels += rows * width
             first += width
 

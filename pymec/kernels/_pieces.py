@@ -159,21 +159,27 @@ def _rounded(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
+def row_share(shape: ConvShape, columns: int, n_threads: int) -> int:
+    """A thread's share of all output rows; 0 if it would be uneven, or too few pixels for reading all of K."""
+    rows = shape.groups * shape.i_n * shape.o_w // max(columns, 1) * shape.o_h
+    share = -(-rows // n_threads)
+    return share if share * columns >= COLUMNS and share * n_threads <= UNEVEN * rows else 0
+
+
 def output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) -> int:
     """Output rows per unit of work: one, where a row has work enough for what it reads of K.
 
     Where it hasn't, rows are taken through each piece of K together: a thread's share of all rows.  Threads
-    share channels instead where they would get uneven shares of the rows, or too few pixels for reading all of K.
+    share channels instead where there is no such share.
     """
     channel_blocks = -(-shape.k_cg // channels)
     panel_nbytes = shape.k_h * shape.k_w * shape.i_cg * channels * shape.itemsize
     if channel_blocks == 1 and (columns >= COLUMNS or panel_nbytes <= PANEL_BYTES):
         return 1
-    images = shape.groups * shape.i_n * shape.o_w // max(columns, 1)
-    rows = images * shape.o_h
-    share = -(-rows // n_threads)
-    if share * columns >= COLUMNS and share * n_threads <= UNEVEN * rows:
+    share = row_share(shape, columns, n_threads)
+    if share:
         return even_part(shape.o_h, share)
+    images = shape.groups * shape.i_n * shape.o_w // max(columns, 1)
     row_blocks, units = 1, images * channel_blocks
     while units * row_blocks % n_threads and units * row_blocks < 4 * n_threads:
         row_blocks += 1

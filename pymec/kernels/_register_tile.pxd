@@ -11,6 +11,8 @@ cdef enum:
     MOST_SUMS = 448   # MOST_PIXELS times MOST_CHANNELS
     SHORT = 600       # products of a sum, for which smaller tiles are better
     SHORT_TILE = 8    # pixels
+    SAME_SET = 4096   # bytes from one line to the next in the same set of a level-1 cache: 64 sets, lines of 64
+    IN_A_SET = 7      # pixels
     CACHE_LINE = 64   # bytes
 
 
@@ -30,7 +32,7 @@ cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 cdef Tile panel_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 
 cdef Tile tile_for_sums(
-    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t pixels
+    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t pixels, Py_ssize_t step
 ) noexcept nogil
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil

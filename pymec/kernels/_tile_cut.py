@@ -2,7 +2,9 @@
 
 A tile reads a panel of K, k_h·k_w·i_c/G lines of a few channels, once for a tile of pixels.  It runs at full speed
 as long as these lines come from a level-2 cache.  So a panel, or a chunk of it, stays there while all pixels of a
-thread go by, and its lines come from further away only once.  This is arithmetic on sizes; nothing is measured.
+thread go by, and its lines come from further away only once.  Where K is read in place, a chunk is whole rows of
+K, for all panels of a thread: one piece of memory, where the lines of one panel would each be on another page and
+in few sets of a cache.  This is arithmetic on sizes; nothing is measured.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from pymec.kernels._pieces import PANEL_BYTES, Pieces, even_part, output_rows, small_products, whole_products
+from pymec.kernels._pieces import (
+    PANEL_BYTES,
+    Pieces,
+    even_part,
+    output_rows,
+    row_share,
+    small_products,
+    whole_products,
+)
 from pymec.kernels._register_tile import taken_pixels, tile_for
 
 if TYPE_CHECKING:
@@ -20,6 +30,13 @@ CACHE_LINE = 64
 L2_SETS = 1024
 L2_WAYS = 8
 """A common level-2 cache of 1 MiB, in lines: 1024 sets of 16 ways, half of which are left for I and O."""
+
+ROWS_BYTES = 2 * PANEL_BYTES
+"""Rows of K, in place, that meet the pixels together: shorter chunks read and write O more often, which costs more
+than that some of these come from further away than a level-2 cache."""
+
+SHORT_CHUNK = 128
+"""Lines of a chunk below which fewer panels go together: its sums are read and written every time."""
 
 RUNS = 49
 ZEROS = 512
@@ -73,17 +90,18 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
     """
     lines = shape.k_h * shape.k_w * shape.i_cg
     channels = _channels(shape, in_panels)
-    pixels, width = tile_for(channels, shape.itemsize, lines, shape.o_w)
+    step = shape.s_w * shape.i_c
+    pixels, width = tile_for(channels, shape.itemsize, lines, shape.o_w, step)
     panels = shape.groups * -(-shape.k_cg // width)
-    depth = _cached_lines(shape, width, in_panels)
-    together = max(1, min(depth // lines, -(-shape.k_cg // width)))
+    shares = _channel_shares(shape, panels, pixels, n_threads, lines * width * shape.itemsize)
+    together, depth = _kept(shape, width, -(-panels // shares), in_panels)
     reach = shape.s_h * shape.s_w * shape.i_c * shape.itemsize  # bytes of I that a pixel adds to those before it
     block = max(PANEL_BYTES // reach, 16 * pixels) // pixels * pixels
     return TileCut(
-        _channel_shares(shape, panels, pixels, n_threads, lines * width * shape.itemsize),
-        block if panels > together else WHOLE,
+        shares,
+        block if panels > together or depth < lines else WHOLE,
         together,
-        *_chunk(shape, depth // together),
+        *_chunk(shape, depth),
         _rows_are_full(shape, channels, pixels, lines),
         shape.output_nbytes > STREAM_BYTES,
     )
@@ -114,12 +132,13 @@ def _tile_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
     """Pieces of K that stay in a level-2 cache; all pixels of an output row meet each of them."""
     patch = reduction or shape.k_h * shape.k_w * shape.i_cg
     width = tile_for(shape.k_cg, shape.itemsize)[1]
-    depth = _cached_lines(shape, width, in_panels=False)
     panels = -(-shape.k_cg // width)
-    together = even_part(panels, depth // patch)
+    if not row_share(shape, columns, n_threads):
+        panels = -(-panels // n_threads)  # channels are shared
+    together, depth = _kept(shape, width, panels, in_panels=False)
     channels = min(together * width, shape.k_cg)
     return Pieces(
-        even_part(patch, depth // together),
+        even_part(patch, depth),
         max(columns, 1),
         channels,
         output_rows(shape, columns, channels, n_threads),
@@ -132,16 +151,21 @@ def _channels(shape: ConvShape, in_panels: bool) -> int:
     return max(shape.k_cg, CACHE_LINE // shape.itemsize) if in_panels else shape.k_cg
 
 
-def _cached_lines(shape: ConvShape, width: int, in_panels: bool) -> int:
-    """Lines of K that a level-2 cache keeps beside what else is read."""
+def _kept(shape: ConvShape, width: int, share: int, in_panels: bool) -> tuple[int, int]:
+    """How many of a thread's panels meet the pixels together, and the lines of each that stay in a cache."""
+    lines = shape.k_h * shape.k_w * shape.i_cg
     line_bytes = width * shape.itemsize
-    most = PANEL_BYTES // line_bytes
-    if in_panels:
-        return most
-    # Lines a multiple of many cache lines apart share a few sets, as many as their distance leaves.
-    pitch = shape.k_c * shape.itemsize / CACHE_LINE
-    sets = L2_SETS if pitch % 1 else L2_SETS // math.gcd(L2_SETS, int(pitch))
-    return min(most, sets * L2_WAYS)
+    if shape.groups == 1 and not in_panels:
+        together = min(share, ROWS_BYTES // (SHORT_CHUNK * line_bytes))
+        return together, ROWS_BYTES // (together * line_bytes)
+    depth = PANEL_BYTES // line_bytes
+    if not in_panels:
+        # Lines a multiple of many cache lines apart share a few sets, as many as their distance leaves.
+        pitch = shape.k_c * shape.itemsize / CACHE_LINE
+        sets = L2_SETS if pitch % 1 else L2_SETS // math.gcd(L2_SETS, int(pitch))
+        depth = min(depth, sets * L2_WAYS)
+    together = max(1, min(depth // lines, -(-shape.k_cg // width)))
+    return together, depth // together
 
 
 def _chunk(shape: ConvShape, depth: int) -> tuple[int, int, int]:
@@ -159,7 +183,10 @@ def _chunk(shape: ConvShape, depth: int) -> tuple[int, int, int]:
 
 def _rows_are_full(shape: ConvShape, channels: int, most: int, lines: int) -> bool:
     """Whether tiles that end with the rows take hardly more pixels: they find theirs by one pointer and a step."""
-    return most > PLAIN and taken_pixels(shape.o_w, channels, shape.itemsize, lines) <= UNEVEN * shape.o_w
+    return (
+        most > PLAIN
+        and taken_pixels(shape.o_w, channels, shape.itemsize, lines, shape.s_w * shape.i_c) <= UNEVEN * shape.o_w
+    )
 
 
 def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, panel_nbytes: int) -> int:
