@@ -32,7 +32,7 @@ cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 cdef Tile panel_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil
 
 cdef Tile tile_for_sums(
-    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t pixels, Py_ssize_t step
+    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t step
 ) noexcept nogil
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil

@@ -6,8 +6,8 @@ registers.  How many pixels and channels depends on those of the CPU:
 ===========================  =====================  ==================  ==================
 CPU                          pixels of a tile       channels, float32   channels, float64
 ===========================  =====================  ==================  ==================
-AVX-512: 32 of 64 bytes      14, 12, 10, 8 to 5     32 or 16            16 or 8
-AVX2: 16 of 32 bytes         6 to 4                 16                  8
+AVX-512: 32 of 64 bytes      5 to 14                32 or 16            16 or 8
+AVX2: 16 of 32 bytes         4 to 6                 16                  8
 any                          4                      16                  8
 fewer channels than that     4                      all there are
 ===========================  =====================  ==================  ==================
@@ -43,43 +43,38 @@ cdef Tile panel_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
 
 
 cdef Tile tile_for_sums(
-    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t pixels, Py_ssize_t step
+    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t step
 ) noexcept nogil:
-    """The tile for sums of so many products, for rows of so many pixels, that many elements from one to the next.
+    """The tile for sums of so many products, and for pixels that many elements apart.
 
     A tile begins and ends with a burst of loads and stores.  Where sums are short, the CPU works on two tiles at a
-    time, and the better the smaller they are: 8 pixels were 2 to 8 % faster than 14 for 27 to 600 products.  But
-    only where they make rows that end as well, to 2 %.
+    time, and the better the smaller they are: 8 pixels were 2 to 8 % faster than 14 for 27 to 600 products.
 
     Pixels a multiple of 4 KiB apart share one set of a level-1 cache, which has 8 lines or 12 for them and for K.
     They must then come from further away at each step: a tile takes 7 of them at most.
     """
-    cdef Tile widest = widest_tile(channels, itemsize), short = widest
+    cdef Tile widest = widest_tile(channels, itemsize)
     if step * itemsize % SAME_SET == 0:
         widest.pixels = min(widest.pixels, IN_A_SET)
-        return widest
-    short.pixels = max(widest.least, min(widest.pixels, SHORT_TILE))
-    if length <= SHORT and 50 * all_taken(pixels, &short) <= 51 * all_taken(pixels, &widest):
-        return short
+    elif length <= SHORT:
+        widest.pixels = min(widest.pixels, SHORT_TILE)
     return widest
 
 
-def tile_for(
-    Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1, Py_ssize_t pixels=0, Py_ssize_t step=1
-):
+def tile_for(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1, Py_ssize_t step=1):
     """The most pixels and the channels of the tile that a group of so many output channels gets on this CPU.
 
-    ``length``, ``pixels`` and ``step`` are those of :c:func:`tile_for_sums`: for some there is a smaller one.
+    ``length`` and ``step`` are those of :c:func:`tile_for_sums`: for some there is a smaller one.
     """
-    cdef Tile tile = tile_for_sums(channels, itemsize, length, pixels, step)
+    cdef Tile tile = tile_for_sums(channels, itemsize, length, step)
     return tile.pixels, tile.channels
 
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil:
-    """How many pixels the next tile takes, if so many are left: all alike, the fewest or even, few in vain."""
+    """How many pixels the next tile takes, if so many are left: all tiles alike, or one less."""
     cdef Py_ssize_t tiles = (left + widest.pixels - 1) / widest.pixels
     cdef Py_ssize_t pixels = (left + tiles - 1) / tiles
-    return max(widest.least, pixels if pixels <= 8 else pixels + pixels % 2)
+    return max(widest.least, pixels)
 
 
 cdef Py_ssize_t tiles_alike(Py_ssize_t left, const Tile* widest) noexcept nogil:
@@ -109,7 +104,7 @@ def taken_pixels(
     Py_ssize_t pixels, Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT + 1, Py_ssize_t step=1
 ):
     """The pixels of all tiles that so many pixels take, those in vain counted; the others as :func:`tile_for`."""
-    cdef Tile widest = tile_for_sums(channels, itemsize, length, pixels, step)
+    cdef Tile widest = tile_for_sums(channels, itemsize, length, step)
     return all_taken(pixels, &widest)
 
 

@@ -91,7 +91,7 @@ def tile_cut(shape: ConvShape, n_threads: int, in_panels: bool) -> TileCut:
     lines = shape.k_h * shape.k_w * shape.i_cg
     channels = _channels(shape, in_panels)
     step = shape.s_w * shape.i_c
-    pixels, width = tile_for(channels, shape.itemsize, lines, shape.o_w, step)
+    pixels, width = tile_for(channels, shape.itemsize, lines, step)
     panels = shape.groups * -(-shape.k_cg // width)
     shares = _channel_shares(shape, panels, pixels, n_threads, lines * width * shape.itemsize)
     together, depth = _kept(shape, width, -(-panels // shares), in_panels)

@@ -37,7 +37,7 @@ cdef void tile_product(
     bint add, floating* C, Py_ssize_t ldc,
 ) noexcept nogil:
     """C (m × n) = or += A (m × k) · B (k × n), each row-major with its leading dimension."""
-    cdef Tile widest = tile_for_sums(n, sizeof(floating), k, m, 1)  # A is in a level-2 cache, whatever its step
+    cdef Tile widest = tile_for_sums(n, sizeof(floating), k, 1)  # A is in a level-2 cache, whatever its step
     cdef Tile tile = widest
     cdef Py_ssize_t width = widest.channels, column = 0, row, skip, tiles
     while column < n:

@@ -191,7 +191,7 @@ cdef void convolve_share(
     """A thread's share: some pixels stay in cache while its panels go by, a chunk of these while the pixels do."""
     cdef Py_ssize_t channels = max(g.k_cg, lines.width)  # a panel's, where the group has fewer
     cdef Py_ssize_t length = g.k_h * g.k_w * g.i_cg
-    cdef Tile widest = tile_for_sums(channels, sizeof(floating), length, g.o_w, g.s_w * g.i_c)
+    cdef Tile widest = tile_for_sums(channels, sizeof(floating), length, g.s_w * g.i_c)
     cdef Py_ssize_t blocks = blocks_of(widest.channels, g)
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w, panels = g.groups * blocks
     cdef Py_ssize_t pixel_shares = shares / cut.channel_shares
