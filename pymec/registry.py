@@ -45,6 +45,6 @@ def get(name: str, operation: str = "conv2d") -> Algorithm:
     try:
         return table[name]
     except (KeyError, TypeError):
-        meant = get_close_matches(name, table, n=1) if isinstance(name, str) else []
+        meant = get_close_matches(name.lower(), ["auto", *table], n=1) if isinstance(name, str) else []
         hint = f"; did you mean {meant[0]!r}?" if meant else ""
         raise ValueError(f"algorithm must be 'auto' or one of {', '.join(table)}; got {name!r}{hint}") from None

@@ -403,7 +403,7 @@ def checked_integers(
         items = tuple(values)
         numbers = tuple(operator.index(item) for item in items)
     except TypeError:
-        if isinstance(got, np.ndarray):  # the array in the place of its shape
+        if isinstance(got, np.ndarray) and got.ndim > 2:  # the array in the place of its shape
             raise TypeError(f"{argument} must be {wanted}, got an array of shape {got.shape}") from None
         raise TypeError(f"{argument} must be {wanted}, got {got!r}") from None
     if len(numbers) != length or any(isinstance(item, (bool, np.bool_)) for item in items):

@@ -9,6 +9,7 @@ limit, the last one out restores it.
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from functools import cache
 from typing import Any
@@ -175,11 +176,14 @@ def blas_libraries(whose: str = "scipy") -> tuple[Any, ...]:
 def blas_multiplies_alone() -> int:
     """The multiply-adds up to which SciPy's BLAS takes one thread for a product, however many it may.
 
-    OpenBLAS: ``SMP_THRESHOLD_MIN``·``GEMM_MULTITHREAD_THRESHOLD`` of its ``interface/gemm.c``, in every release so
-    far.  Of another BLAS nothing is known.
+    OpenBLAS on x86-64: ``SMP_THRESHOLD_MIN``·``GEMM_MULTITHREAD_THRESHOLD`` of its ``interface/gemm.c``.  On other
+    CPUs it may take a product of one row or column for one with a vector, which it splits earlier, and of another
+    BLAS nothing is known.
     """
-    openblas = all(library.internal_api == "openblas" for library in blas_libraries())
-    return 65536 * 4 if openblas else 0
+    known = platform.machine().lower() in ("x86_64", "amd64")
+    libraries = blas_libraries()
+    openblas = bool(libraries) and all(library.internal_api == "openblas" for library in libraries)
+    return 65536 * 4 if openblas and known else 0
 
 
 @cache

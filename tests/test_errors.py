@@ -69,6 +69,7 @@ BAD = [
     ({"layout": "NHCW"}, ValueError, "layout must be 'NHWC' or 'NCHW', got 'NHCW'"),
     ({"algorithm": "mecc"}, ValueError, "algorithm must be 'auto' or one of direct, im2col"),
     ({"algorithm": "mecc"}, ValueError, "got 'mecc'; did you mean 'mec'?"),
+    ({"algorithm": "AUTO"}, ValueError, "got 'AUTO'; did you mean 'auto'?"),
     ({"padding": None}, TypeError, "or 'same', got None"),
     ({"workspace_limit": 1e6}, ValueError, "must be a whole number of bytes"),
     ({"algorithm": 3}, ValueError, "algorithm must be 'auto' or one of"),

@@ -272,7 +272,10 @@ def registers(request, monkeypatch):
 def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     tiles = registers and by_tiles is not None
     assert pymec.explain(x, kernel).chosen == (by_tiles if tiles else by_blas)
-    assert pymec.plan(x, kernel).algorithm == ("direct_panels" if tiles else by_blas)
+    planned = "direct_panels" if tiles else by_blas
+    assert pymec.plan(x, kernel).algorithm == pymec.explain(x, kernel).planned == planned
+    said = f"; a plan, which keeps the kernel: {planned}"
+    assert (said in str(pymec.explain(x, kernel))) == (planned != pymec.explain(x, kernel).chosen)
     nothing = "mec" if kernel[:2] == (1, 1) else "direct"
     in_place = tiles and kernel[3] >= 16  # without room for zeros
     assert pymec.plan(x, kernel, workspace_limit=0).algorithm == ("direct_blocked" if in_place else nothing)

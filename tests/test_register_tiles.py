@@ -113,6 +113,38 @@ def test_tiles_of_a_row_are_taken_together(k_c, padding):
     np.testing.assert_array_equal(clamped, np.maximum(plain, 0))
 
 
+@pytest.mark.parametrize("i_w", [4, 6, 7, 14, 27])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 1},
+        {"padding": ((0, 2), (0, 3))},
+        {"padding": ((1, 1), (4, 4))},  # some taps have but few pixels, or none
+        {"padding": 2, "dilation": 2},
+        {"padding": 2, "stride": (1, 2)},
+        {"padding": 1, "groups": 2},
+    ],
+    ids=str,
+)
+def test_many_zeros_beside_the_image_are_left_out(i_w, options):
+    """Tap by tap, each with the pixels that have it: the same sums, bias and ReLU as with the zeros."""
+    groups = options.get("groups", 1)
+    shape = ConvShape.from_shapes((1, 4, i_w, 520 * groups), (3, 3, 520, 40 * groups), **options)
+    bias = np.linspace(-9, 9, shape.k_c).astype("f")
+    for in_panels in (False, True):
+        cut = tile_cut(shape, 1, in_panels)
+        with_zeros = [
+            convolved(shape, 1, cut._replace(in_rows=False), in_panels, **ends) for ends in ({}, {"bias": bias})
+        ]
+        for chunk in ({}, {"rows": 1}, {"rows": 1, "taps": 1, "channels": 260}):
+            for n_threads in (1, 3):
+                changed = cut._replace(in_rows=True, **chunk)
+                result = convolved(shape, n_threads, changed, in_panels)
+                np.testing.assert_array_equal(result, with_zeros[0])
+                result = convolved(shape, n_threads, changed, in_panels, bias=bias, relu=True)
+                np.testing.assert_array_equal(result, np.maximum(with_zeros[1], 0))
+
+
 @pytest.mark.parametrize("padding", [((3, 1), (2, 4)), ((9, 0), (0, 0)), ((0, 0), (5, 0)), 6], ids=str)
 @pytest.mark.parametrize("stride", [1, 2, (3, 1)], ids=str)
 @pytest.mark.parametrize("i_c", [1, 3, 40])  # a window of 40 channels is too large for its place
@@ -230,6 +262,9 @@ def test_few_pixels_are_taken_in_vain(itemsize):
             assert pixels <= taken
             if most == 14:
                 assert taken == max(pixels, 5)
+                for length, step, largest in ((600, 1, 8), (601, 4096, 7)):  # short sums; one set of a cache
+                    assert tile_for(channels, itemsize, length, step) == (largest, line)
+                    assert taken_pixels(pixels, channels, itemsize, length, step) <= max(pixels + 2, 5)
             elif pixels >= 2 * most:
                 assert taken <= pixels + 3
 
@@ -246,6 +281,10 @@ def test_cuts_keep_to_their_limits(name, n_threads):
         line_bytes = tile_for(max(shape.k_cg, 16), 4)[1] * 4
         kept = 512 * 1024 if in_panels else 1024 * 1024
         assert lines * line_bytes <= kept or cut.panels == cut.rows == cut.taps == 1
+    for k_c in range(16, 200):
+        few = ConvShape.from_shapes((1, 7, 7, 64), (3, 3, 64, k_c), padding=1)
+        channels = products("registers", few, 7, n_threads).channels
+        assert k_c % channels == 0 or k_c % channels >= 16  # no rest without a tile
     for cut in ("registers", "small", "whole"):
         assert products(cut, shape, shape.o_w, n_threads).registers == (cut == "registers")
 

@@ -331,6 +331,7 @@ def test_more_threads_than_work():
             np.testing.assert_allclose(out, size * size)
 
 
+@pytest.mark.skipif(not threads.blas_multiplies_alone(), reason="nothing is known of this BLAS")
 def test_blas_takes_one_thread_for_small_products(tmp_path):
     """As ``blas_multiplies_alone`` says: with two on offer, no other thread of the process does a thing."""
     script = """

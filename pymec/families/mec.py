@@ -80,7 +80,7 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
     most = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, shape.o_h, room)
     band_rows = _even_bands(shape, planes, most, slices, room)
-    pieces = products(product_cut(shape), shape, shape.o_w, n_threads)
+    pieces = products(product_cut(shape), shape, shape.o_w, n_threads if slices == 1 else 1)
     if slices == 1 and n_threads > 1:
         pieces = pieces._replace(output_rows=_shared_rows(band_rows, -(-shape.k_cg // pieces.channels), n_threads))
     options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}

@@ -3,7 +3,7 @@
 In h-w-i-o the lines of a few channels are k_c apart; with many channels they share few sets of a cache, and every
 one is on a page of its own.  Re-laid, (G, B, k_h, k_w, i_c/G, m_b) with B = ⌈k_c/(G·m_b)⌉, they follow each other.
 The last panel of a group reaches back over the one before it, so that it is as wide as they are.  One of fewer
-channels than a register holds begins with zeros: the sums of these are written nowhere.
+channels than a cache line holds begins with zeros: the sums of these are written nowhere.
 """
 
 from cython cimport floating

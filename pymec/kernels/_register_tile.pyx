@@ -9,7 +9,7 @@ CPU                          pixels of a tile       channels, float32   channels
 AVX-512: 32 of 64 bytes      5 to 14                32 or 16            16 or 8
 AVX2: 16 of 32 bytes         4 to 6                 16                  8
 any                          4                      16                  8
-fewer channels than that     4                      all there are
+fewer than that, in place    4                      all there are
 ===========================  =====================  ==================  ==================
 
 Many networks' images are 7, 14, 28, 56 pixels wide: rows of whole tiles.  With AVX-512 a line of K is two
@@ -38,7 +38,7 @@ cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
 
 
 cdef Tile panel_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
-    """The same where K is in panels: those of fewer channels than a register has are filled up with zeros."""
+    """The same where K is in panels: those of fewer channels than a cache line has are filled up with zeros."""
     return widest_tile(max(channels, 64 / itemsize), itemsize)
 
 
@@ -71,7 +71,7 @@ def tile_for(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT +
 
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil:
-    """How many pixels the next tile takes, if so many are left: all tiles alike, or one less."""
+    """How many pixels the next tile takes, if so many are left: all tiles alike, or one less, or the fewest."""
     cdef Py_ssize_t tiles = (left + widest.pixels - 1) / widest.pixels
     cdef Py_ssize_t pixels = (left + tiles - 1) / tiles
     return max(widest.least, pixels)

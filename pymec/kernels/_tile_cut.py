@@ -129,7 +129,7 @@ def products(cut: str, shape: ConvShape, columns: int, n_threads: int, reduction
 
 
 def _tile_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None) -> Pieces:
-    """Pieces of K that stay in a level-2 cache; all pixels of an output row meet each of them."""
+    """Pieces of K that mostly stay in a level-2 cache; all pixels of an output row meet each of them."""
     patch = reduction or shape.k_h * shape.k_w * shape.i_cg
     width = tile_for(shape.k_cg, shape.itemsize)[1]
     panels = -(-shape.k_cg // width)
@@ -137,6 +137,10 @@ def _tile_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
         panels = -(-panels // n_threads)  # channels are shared
     together, depth = _kept(shape, width, panels, in_panels=False)
     channels = min(together * width, shape.k_cg)
+    pieces = -(-shape.k_cg // channels)
+    while 0 < shape.k_cg % channels * shape.itemsize < CACHE_LINE:  # a rest that there is no tile for
+        pieces -= 1
+        channels = -(-shape.k_cg // pieces)
     return Pieces(
         even_part(patch, depth),
         max(columns, 1),
@@ -152,7 +156,7 @@ def _channels(shape: ConvShape, in_panels: bool) -> int:
 
 
 def _kept(shape: ConvShape, width: int, share: int, in_panels: bool) -> tuple[int, int]:
-    """How many of a thread's panels meet the pixels together, and the lines of each that stay in a cache."""
+    """How many panels (of a thread's) meet pixels together, and the lines of each that stay in a cache."""
     lines = shape.k_h * shape.k_w * shape.i_cg
     line_bytes = width * shape.itemsize
     if shape.groups == 1 and not in_panels:

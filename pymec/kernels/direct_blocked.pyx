@@ -21,9 +21,10 @@ Workspace, in elements:  0 for ``direct_blocked``; for ``direct_panels`` the pan
 alignment, G·B·m_b·k_h·k_w·i_c/G + 64/itemsize
 
 Tiles are those of :mod:`pymec.kernels._register_tile`, up to 14×32.  The last panel of a group reaches back over
-the one before it, so that it has m_b channels, too.  Any stride, padding, dilation and number of groups.  Kernel
-rows on padding are left out where tiles end with rows; other taps on padding are multiplied with zeros.  An output
-is one sum in one order, whoever computes it: the result is the same for any number of threads.
+the one before it, so that it has m_b channels, too.  Any stride, padding, dilation and number of groups.  Where
+tiles end with rows, kernel rows on padding are left out, and other taps on padding where they are many; elsewhere
+they are multiplied with zeros.  An output is one sum in one order, whoever computes it: the result is the same for
+any number of threads (unless there is an infinity or NaN in K for zeros to meet).
 
 An O too large for the caches is written past them: memory then has no line of it to read before the write, and the
 image stays cached.  That takes whole cache lines, so an O that starts with one (pymec allocates such arrays).
@@ -37,7 +38,7 @@ from pymec.kernels._panels cimport blocks_of
 from pymec.kernels._patch cimport copy, zero
 from pymec.kernels._pixels cimport (
     POINTERS, RUNS, WINDOW, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, join_tiles, next_chunk, place_pixels,
-    point_at_chunk, without_padding,
+    point_at_chunk, without_padding, without_zeros, zeros_beside,
 )
 from pymec.kernels._register_tile cimport (
     CACHE_LINE, MOST_CHANNELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, panel_tile,
@@ -47,6 +48,10 @@ from pymec.kernels._registers cimport RELU, STREAM, streamed
 
 from pymec.kernels._panels import panels_size
 from pymec.kernels._tile_cut import tile_cut
+
+
+cdef enum:
+    MANY_ZEROS = 512       # of a tile's kernel row: multiplying them takes longer than to have sums in O between taps
 
 
 cdef struct Lines:         # where K's lines are
@@ -137,6 +142,83 @@ cdef void add_chunk(
         multiply(K, ldk, pixel, runs, tile, pixels.tiles, <const floating*> O, g.k_c, O, g.k_c, ending)
 
 
+cdef inline void add_panel(
+    const floating* K, const Lines* lines, floating* O, const Part* part, Py_ssize_t block, const Chunk* chunk,
+    const floating** pixel, const Runs* runs, const Tile* tile, const Pixels* pixels, bint begins,
+    const floating* bias, int ending, const Geometry* g
+) noexcept nogil:
+    """:c:func:`add_chunk` with one of the part's panels; K and O point at all of their channels."""
+    cdef Py_ssize_t skip = max((block + 1) * tile.channels - g.k_cg, 0)
+    cdef Py_ssize_t channel = part.group * g.k_cg + block * tile.channels - skip
+    cdef Py_ssize_t line = (chunk.a * g.k_w + chunk.b) * g.i_cg + chunk.c
+    add_chunk(K + (block * lines.panel if lines.panel else channel) + line * lines.ldk, lines.ldk, O + channel,
+              pixel, runs, tile, pixels, skip, begins, bias + channel if bias != NULL else bias, ending, g)
+
+
+# A tile at the end of a row, tap by tap -----------------------------------------------------------------
+
+
+cdef bint leaves_zeros_out(
+    const Pixels* pixels, const Tile* tile, Py_ssize_t channels, const Geometry* g
+) noexcept nogil:
+    """Whether a tile is of one row, and has at an end of it zeros enough."""
+    if not pixels.clipped or pixels.inside or pixels.wanted < tile.pixels:
+        return False
+    return zeros_beside(pixels, g) * channels >= MANY_ZEROS
+
+
+cdef void begin_sums(
+    floating* O, Py_ssize_t wanted, const Part* part, Py_ssize_t width, const floating* bias, const Geometry* g
+) noexcept nogil:
+    """The bias, or zeros, in all channels of the part's panels."""
+    cdef Py_ssize_t channel = part.group * g.k_cg + part.first_block * width
+    cdef Py_ssize_t count = min(part.end_block * width, g.k_cg) - part.first_block * width, p
+    for p in range(wanted):
+        if bias == NULL:
+            zero(O + p * g.k_c + channel, count)
+        else:
+            copy(O + p * g.k_c + channel, bias + channel, count)
+
+
+cdef void clamp_sums(
+    floating* O, Py_ssize_t wanted, const Part* part, Py_ssize_t width, const Geometry* g
+) noexcept nogil:
+    """What is below zero becomes zero, in all channels of the part's panels; NaN is not below."""
+    cdef Py_ssize_t channel = part.group * g.k_cg + part.first_block * width
+    cdef Py_ssize_t count = min(part.end_block * width, g.k_cg) - part.first_block * width, p, m
+    for p in range(wanted):
+        for m in range(channel, channel + count):
+            if O[p * g.k_c + m] < 0:
+                O[p * g.k_c + m] = 0
+
+
+cdef void add_tap_by_tap(
+    const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Chunk* chunk,
+    const Tile* tile, const Pixels* pixels, const floating** pixel, floating* window, const Geometry* g
+) noexcept nogil:
+    """A chunk's products of a tile, without those on padding: at every tap the pixels that have it in the image.
+
+    Their sums are in O between the taps, which costs less than the zeros where a tap has channels enough.
+    """
+    cdef Chunk tap = chunk[0]
+    cdef Tile some = tile[0]
+    cdef Pixels found
+    cdef Runs runs
+    cdef Py_ssize_t a, b, block
+    tap.rows = tap.taps = 1
+    for a in range(chunk.a, chunk.a + chunk.rows):
+        for b in range(chunk.b, chunk.b + chunk.taps):
+            tap.a, tap.b = a, b
+            found = without_zeros(pixels, tile.least, b, g)
+            if found.wanted == 0:
+                continue
+            some.pixels = found.wanted
+            runs = point_at_chunk(I, &found, some.pixels, &tap, pixel, window, g)
+            for block in range(part.first_block, part.end_block):
+                add_panel(K, lines, O + (found.first.x - pixels.first.x) * g.k_c, part, block, &tap, pixel, &runs,
+                          &some, &found, False, <const floating*> NULL, 0, g)
+
+
 # All tiles of a share -----------------------------------------------------------------------------------
 
 
@@ -151,12 +233,11 @@ cdef void convolve_chunk(
     cdef const floating* pixel[POINTERS]
     cdef floating window[WINDOW]
     cdef const floating* bias = <const floating*> ends.bias
-    cdef const floating* line = NULL
     cdef bint begins = chunk.a == 0 and chunk.b == 0 and chunk.c == 0
     cdef bint ends_here = (chunk.a + chunk.rows == g.k_h and chunk.b + chunk.taps == g.k_w
                            and chunk.c + chunk.channels == g.i_cg)
     cdef int ending = ends.ending if begins and ends_here else (ends.ending & RELU if ends_here else 0)
-    cdef Py_ssize_t first = part.first, left, block, channel, skip, row
+    cdef Py_ssize_t first = part.first, left, block
     cdef Tile tile = widest[0]
     cdef Cursor at = cursor_at(first, g)
     cdef Pixels pixels
@@ -170,17 +251,20 @@ cdef void convolve_chunk(
         tile.pixels = pixels_of_tile(left, widest)
         place_pixels(&pixels, min(tile.pixels, left), &at, part.group, in_rows, g)
         inside = without_padding(chunk, &pixels)
-        row = (inside.a * g.k_w + inside.b) * g.i_cg + inside.c
+        if leaves_zeros_out(&pixels, &tile, inside.channels, g):
+            if begins:
+                begin_sums(O + first * g.k_c, tile.pixels, part, tile.channels, bias, g)
+            add_tap_by_tap(I, K, lines, O + first * g.k_c, part, &inside, &tile, &pixels, pixel, window, g)
+            if ending & RELU:
+                clamp_sums(O + first * g.k_c, tile.pixels, part, tile.channels, g)
+            first += tile.pixels
+            continue
         runs = point_at_chunk(I, &pixels, tile.pixels, &inside, pixel, window, g)
         if in_rows and runs.step > 0 and pixels.inside:
             join_tiles(&pixels, tile.pixels, tiles_alike(left, widest), &at, g)
         for block in range(part.first_block, part.end_block):
-            skip = max((block + 1) * tile.channels - g.k_cg, 0)
-            channel = part.group * g.k_cg + block * tile.channels - skip
-            if bias != NULL:
-                line = bias + channel
-            add_chunk(K + (block * lines.panel if lines.panel else channel) + row * lines.ldk, lines.ldk,
-                      O + first * g.k_c + channel, pixel, &runs, &tile, &pixels, skip, begins, line, ending, g)
+            add_panel(K, lines, O + first * g.k_c, part, block, &inside, pixel, &runs, &tile, &pixels,
+                begins, bias, ending, g)
         first += pixels.tiles * pixels.wanted
 
 
