@@ -264,7 +264,7 @@ cdef void convolve_chunk(
             join_tiles(&pixels, tile.pixels, tiles_alike(left, widest), &at, g)
         for block in range(part.first_block, part.end_block):
             add_panel(K, lines, O + first * g.k_c, part, block, &inside, pixel, &runs, &tile, &pixels,
-                begins, bias, ending, g)
+                      begins, bias, ending, g)
         first += pixels.tiles * pixels.wanted
 
 
