@@ -5,10 +5,10 @@
 # adjacent numbers, all of one length: a run is a kernel row (or a piece of one) where its taps lie side by side in
 # the image, and otherwise a tap.
 #
-# Padding costs little.  A tile that is part of one output row leaves out the kernel rows that lie on it.  At a row's
-# ends such a tile also leaves out the taps beside the image, pixel by pixel, if that saves more than it costs, or
-# reads a small window, a copy of its part of the image with the zeros around it, if that fits.  A pixel elsewhere
-# has a constant line of zeros for each tap on padding.
+# Padding costs little.  A tile that is part of one output row leaves out the kernel rows that lie on it.  At the
+# ends of a row it also leaves out the taps beside the image, each pixel its own, if that saves more than it costs,
+# or reads a small window, a copy of its part of the image with the zeros around it, if that fits.  A pixel
+# elsewhere has a constant line of zeros for each tap on padding.
 
 from cython cimport floating
 
@@ -203,7 +203,7 @@ cdef inline Runs point_at_chunk(
 
 
 cdef inline Range in_the_image(const Pixels* pixels, Py_ssize_t b, const Geometry* g) noexcept nogil:
-    """The pixels of a tile of a row whose taps of a column of the kernel are neither left nor right of the image."""
+    """The pixels of a tile of a row whose taps of a column of the kernel are not left or right of the image."""
     cdef Py_ssize_t left = pixels.first.x * g.s_w - g.p_l + b * g.d_w
     cdef Py_ssize_t begin = min((g.s_w - 1 - left) / g.s_w, pixels.wanted) if left < 0 else 0
     cdef Py_ssize_t end = min((g.i_w - left + g.s_w - 1) / g.s_w, pixels.wanted) if left < g.i_w else 0
@@ -220,8 +220,10 @@ cdef inline Py_ssize_t zeros_beside(const Pixels* pixels, const Geometry* g) noe
     return zeros
 
 
-cdef inline Pixels without_zeros(const Pixels* pixels, Py_ssize_t least, Py_ssize_t b, const Geometry* g) noexcept nogil:
-    """Only the pixels of :c:func:`in_the_image`, or none; all of the tile if there are some, but fewer than that."""
+cdef inline Pixels without_zeros(
+    const Pixels* pixels, Py_ssize_t least, Py_ssize_t b, const Geometry* g
+) noexcept nogil:
+    """Only the pixels of :c:func:`in_the_image`, or none; all of the tile if they are some, but too few."""
     cdef Range inside = in_the_image(pixels, b, g)
     cdef Pixels found = pixels[0]
     cdef Py_ssize_t p

@@ -51,7 +51,7 @@ from pymec.kernels._tile_cut import tile_cut
 
 
 cdef enum:
-    MANY_ZEROS = 512       # of a tile's kernel row: multiplying them takes longer than to have sums in O between taps
+    MANY_ZEROS = 512       # of a tile's kernel row: having sums in O between taps takes less time than these
 
 
 cdef struct Lines:         # where K's lines are
