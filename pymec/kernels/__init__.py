@@ -15,6 +15,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_depthwise_rows``       a row of a depthwise convolution in such registers, ``_depthwise_rows.pyx.in``
 ``_registers``            vector registers as C types
 ``_panels``               K re-laid so that what such a tile reads is one piece of memory
+``_turned``               K by 180 degrees, its channels swapped: the kernel of the input's gradient
 ``_tile_product``         a matrix product by such tiles, of operands where they lie
 ``_pixels``               the pixels of such a tile, and where in the image their taps are
 ``_tile_cut``             how convolutions by such tiles are shared among threads, and in which order

@@ -27,7 +27,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels import mec
+from pymec.kernels import _turned, mec
 from pymec.shapes import ConvShape
 
 
@@ -60,10 +60,8 @@ def spread_size(shape: ConvShape) -> int:
 def turn_kernel(
     kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, cut: object = None
 ) -> None:
-    """K'[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group."""
-    grouped = kernel.reshape(shape.k_h, shape.k_w, shape.i_cg, shape.groups, shape.k_cg)
-    target = turned[: shape.kernel_size].reshape(shape.k_h, shape.k_w, shape.k_cg, shape.groups, shape.i_cg)
-    np.copyto(target, grouped[::-1, ::-1].transpose(0, 1, 4, 3, 2))
+    """K' (:func:`pymec.kernels._turned.turn`); the cut is of no matter to it."""
+    _turned.turn(kernel, turned, shape, n_threads)
 
 
 def spread(grad_out: NDArray, room: NDArray, shape: ConvShape) -> NDArray:

@@ -1,0 +1,8 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec.shapes import ConvShape
+
+def turn(
+    kernel: NDArray[np.floating], turned: NDArray[np.floating], shape: ConvShape, n_threads: int = 1
+) -> None: ...
