@@ -18,6 +18,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_turned``               K by 180 degrees, its channels swapped: the kernel of the input's gradient
 ``_tile_product``         a matrix product by such tiles, of operands where they lie
 ``_pixels``               the pixels of such a tile, and where in the image their taps are
+``_output_tile``          such a tile with the panels of K, and at the end of a row
 ``_tile_cut``             how convolutions by such tiles are shared among threads, and in which order
 ``_winograd_tiles``       a tile of Winograd's convolution to the points and back, all channels
 ``_band_cut``             how Winograd's bands are shared among threads, and how long they take

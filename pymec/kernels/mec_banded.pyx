@@ -89,28 +89,6 @@ cdef void convolve_share(
         convolve_band(I, K, O, L, unit, band_rows, pieces, g)
 
 
-cdef void convolve_together(
-    const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t band_rows, const Pieces* pieces,
-    int n_threads, const Geometry* g
-) noexcept nogil:
-    """All bands, one after the other, each by all threads."""
-    cdef Py_ssize_t bands = (g.o_h + band_rows - 1) / band_rows
-    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
-    cdef Py_ssize_t unit, y0, n, group, share, shares
-    cdef Band band
-    for unit in range(g.groups * g.i_n * bands):
-        y0, n, group = unit % bands * band_rows, unit / bands % g.i_n, unit / bands / g.i_n
-        band = band_of_rows(y0, min(band_rows, g.o_h - y0), g)
-        shares = channel_blocks * ((band.n_y + pieces.output_rows - 1) / pieces.output_rows)
-        for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            lower_shared(I, L, n, group, share, n_threads, &band, g)
-        for share in prange(shares, num_threads=n_threads, schedule="static"):
-            multiply_shared(L, K, O + (n * g.o_h + y0) * g.o_w * g.k_c, group, share, &band, pieces, g)
-
-
-# What Python calls --------------------------------------------------------------------------------------
-
-
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t band_rows=1, Py_ssize_t slices=1, pieces=None,
@@ -122,7 +100,8 @@ def run(
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t size
     cdef Pieces cut = pieces_of(pieces or whole_products(shape))
-    cdef Py_ssize_t share
+    cdef Py_ssize_t share, y0, n, group, units
+    cdef Band band
     check_threads(n_threads)
     if band_rows < 1 or not 1 <= slices <= 64:
         raise ValueError(f"band_rows must be positive and slices from 1 to 64, got {band_rows} and {slices}")
@@ -136,9 +115,20 @@ def run(
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
     cdef floating* L = &workspace[0] if workspace.shape[0] else NULL
+    if slices == 1 and n_threads > 1:
+        for group in range(g.groups):
+            for n in range(g.i_n):
+                for y0 in range(0, g.o_h, band_rows):
+                    band = band_of_rows(y0, min(band_rows, g.o_h - y0), &g)
+                    units = ((g.k_cg + cut.channels - 1) / cut.channels
+                             * ((band.n_y + cut.output_rows - 1) / cut.output_rows))
+                    with nogil:
+                        for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+                            lower_shared(I, L, n, group, share, n_threads, &band, &g)
+                        for share in prange(units, num_threads=n_threads, schedule="static"):
+                            multiply_shared(L, K, O + (n * g.o_h + y0) * g.o_w * g.k_c, group, share, &band,
+                                            &cut, &g)
+        return
     with nogil:
-        if slices == 1 and n_threads > 1:
-            convolve_together(I, K, O, L, band_rows, &cut, n_threads, &g)
-        else:
-            for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-                convolve_share(I, K, O, L + share * size, share, slices, band_rows, &cut, &g)
+        for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
+            convolve_share(I, K, O, L + share * size, share, slices, band_rows, &cut, &g)
