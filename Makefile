@@ -61,3 +61,4 @@ sdist: $(VENV)/installed-dev ## build the sdist and the wheel into dist/
 clean: ## remove what was built, but not the environments
 	rm -rf build dist report docs/_build docs/auto_tutorials docs/_static/annotated *.egg-info
 	rm -f pymec/kernels/*.c pymec/kernels/*.so pymec/kernels/*.html
+	rm -f $(patsubst %.in,%,$(wildcard pymec/kernels/*.pyx.in)) pymec/kernels/_blas_int.pxi

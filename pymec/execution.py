@@ -92,18 +92,21 @@ def execute(
     workspace: Any,
     prepared: NDArray | None = None,
     activation: str | None = None,
+    kept: bool = False,
 ) -> NDArray:
     """Check the arrays, allocate what was not given, run the kernel, return ``out``.
 
     ``first`` and ``second`` are the operands that ``recipe.operation`` names; ``prepared`` is what
-    :meth:`Recipe.prepare` wrote, if the caller kept it.
+    :meth:`Recipe.prepare` wrote, if the caller kept it, and ``kept`` whether ``second`` was checked then.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be None or 'relu', got {activation!r}")
     recipe = recipe.here()
     shape, row, operation = recipe.shape, recipe.algorithm, recipe.operation
     needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)
-    first, second = recipe.checked(0, first), recipe.checked(1, second)
+    first = recipe.checked(0, first)
+    if not kept:
+        second = recipe.checked(1, second)
     if bias is not None:
         bias = checked("bias", bias, shape, (shape.k_c,))
     if out is not None:
@@ -140,7 +143,7 @@ def execute(
         if row.finishes:
             options = {**options, "bias": bias, "relu": activation == "relu"}
         row.run(first, second, inner_out, scratch, shape, recipe.n_threads, **options)
-    if not row.finishes:
+    if not row.finishes and (bias is not None or activation == "relu"):
         with np.errstate(all="ignore"):  # as in the kernels: infinities are results, not errors
             if bias is not None:
                 np.add(inner_out, bias, out=inner_out)
@@ -222,11 +225,13 @@ def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[n
 
 def check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | None]) -> None:
     """No array that is written may share memory with another one."""
-    if all(array is None for array in written.values()):
+    outputs = [(name, array) for name, array in written.items() if array is not None]
+    if not outputs:
         return
-    for name, array in written.items():
-        for other, partner in {**read, **written}.items():
-            if name != other and array is not None and partner is not None and np.may_share_memory(array, partner):
+    inputs = [(name, array) for name, array in read.items() if array is not None]
+    for name, array in outputs:
+        for other, partner in (*inputs, *outputs):
+            if name != other and np.may_share_memory(array, partner):
                 raise ValueError(f"{name} overlaps {other} in memory; pass an array of its own")
 
 

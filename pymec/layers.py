@@ -45,6 +45,7 @@ _TABLE_2 = "Cho & Brand 2017, Table 2"
 _VGG = "Simonyan & Zisserman 2014, VGG-16"
 _RESNET = "He et al. 2015, ResNet-50 (strides in the 3×3 layers)"
 _MOBILENET = "Howard et al. 2017, MobileNet"
+_RESNEXT = "Xie et al. 2017, ResNeXt-50 of 32 groups (strides in the 3×3 layers)"
 
 _PAPER_LAYERS = (
     Layer("cv1", 227, 227, 3, 11, 11, 96, 4, 4, source=_TABLE_2),
@@ -78,6 +79,12 @@ def _depthwise(number: int, size: int, channels: int, s: int) -> Layer:
 
 def _pointwise(number: int, size: int, i_c: int, k_c: int) -> Layer:
     return Layer(f"mobilenet.{number}_pointwise", size, size, i_c, 1, 1, k_c, source=_MOBILENET)
+
+
+def _resnext(name: str, size: int, channels: int, s: int = 1) -> Layer:
+    return Layer(
+        f"resnext50.{name}", size, size, channels, 3, 3, channels, s, s, 1, 1, groups=32, source=_RESNEXT
+    )
 
 
 _NETWORK_LAYERS = (
@@ -124,6 +131,13 @@ _NETWORK_LAYERS = (
     _pointwise(12, 7, 512, 1024),
     _depthwise(13, 7, 1024, 1),
     _pointwise(13, 7, 1024, 1024),
+    _resnext("conv2_3x3", 56, 128),
+    _resnext("conv3_stride", 56, 256, 2),
+    _resnext("conv3_3x3", 28, 256),
+    _resnext("conv4_stride", 28, 512, 2),
+    _resnext("conv4_3x3", 14, 512),
+    _resnext("conv5_stride", 14, 1024, 2),
+    _resnext("conv5_3x3", 7, 1024),
 )
 
 LAYERS: dict[str, Layer] = {layer.name: layer for layer in (*_PAPER_LAYERS, *_NETWORK_LAYERS)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from pymec import layouts, registry, threads
 from pymec.execution import Recipe
-from pymec.families._row import SLICE_BYTES, filled_panels
+from pymec.families._row import SLICE_BYTES, filled_panels, shared_lines
 from pymec.families.winograd import best_tiles
 from pymec.kernels._panels import panels_size
 from pymec.kernels._tile_cut import fast_tiles
@@ -111,11 +111,13 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     Register tiles are the fastest, and need no workspace (``profiling/README.md``), wherever a group has a
     line of output channels for them and the CPU has registers enough.  A plan re-lays K for them, and so does a
     single call where K is small and many pixels are multiplied with it; re-laid, K may also be filled up to a line
-    of channels.  Elsewhere products of BLAS are, as :func:`_blas_order` says.
+    of channels.  Groups of fewer channels share a line.  Elsewhere products of BLAS are, as :func:`_blas_order` says.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
         return "depthwise", *blas
+    if registry.get("direct_grouped").unsupported(shape) is None and shared_lines(shape):
+        return ("direct_grouped",)
     pixels = shape.i_n * shape.o_h * shape.o_w
     small = panels_size(shape) * shape.itemsize <= SMALL_PANELS and pixels >= MANY_PIXELS
     if fast_tiles(shape):

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pymec import reference
+from pymec.kernels import direct_grouped
 from pymec.kernels._blas import BLAS_INT_MAX
 from pymec.kernels._tile_cut import CACHE_LINE, fast_tiles
 from pymec.shapes import ConvShape
@@ -112,6 +113,12 @@ def filled_panels(shape: ConvShape) -> bool:
     half_full = 2 * shape.k_cg * shape.itemsize > CACHE_LINE
     short = shape.k_h * shape.k_w * shape.i_cg < SHORT_PATCH
     return fast_tiles(shape, in_panels=True) and half_full and not short
+
+
+def shared_lines(shape: ConvShape) -> bool:
+    """Whether lines of registers are best shared by groups, or by three taps of one group that fills them."""
+    side_by_side = shape.k_w % 3 == 0 and shape.s_w == shape.d_w == 1
+    return direct_grouped.whole_lines(shape) and (side_by_side or not fast_tiles(shape))
 
 
 def product_cut(shape: ConvShape) -> str:

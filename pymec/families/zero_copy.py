@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pymec.families._row import Algorithm, Schedule, blas_limit, no_workspace
-from pymec.kernels import depthwise, zero_copy
+from pymec.kernels import depthwise, direct_grouped, zero_copy
 from pymec.kernels._pieces import COLUMNS, PANEL_BYTES, ROUND, even_part, pixel_block, small_products
 from pymec.shapes import ConvShape
 from pymec.threads import blas_multiplies_small_products_unpacked
@@ -33,6 +33,14 @@ def _pointwise_limit(shape: ConvShape) -> str | None:
 def _depthwise_limit(shape: ConvShape) -> str | None:
     if shape.i_cg > 1:
         return f"each of its groups has {shape.i_cg} input channels and depthwise takes one"
+    return None
+
+
+def _small_groups(shape: ConvShape) -> str | None:
+    if shape.k_cg > 16 or 16 % shape.k_cg:
+        return f"its groups have {shape.k_cg} output channels, and these must divide 16"
+    if shape.i_cg > shape.k_cg:
+        return f"its groups have {shape.i_cg} input channels, more than the {shape.k_cg} output channels"
     return None
 
 
@@ -114,5 +122,19 @@ ROWS = (
         schedule=no_workspace,
         run=depthwise.run,
         uses_blas=False,
+        finishes=True,
+    ),
+    Algorithm(
+        name="direct_grouped",
+        idea="small groups: vectors of the channels of several groups, shuffled to meet their own",
+        source="ours",
+        formula="0",
+        order="none",
+        unsupported=_small_groups,
+        schedule=no_workspace,
+        run=direct_grouped.run,
+        uses_blas=False,
+        finishes=True,
+        ours=True,
     ),
 )

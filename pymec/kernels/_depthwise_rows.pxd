@@ -10,5 +10,5 @@ cdef struct Columns:             # of three image pixels, one below the other
 
 cdef bint depthwise_row(
     const Columns* columns, Py_ssize_t stride, const floating* K, Py_ssize_t k_step, floating* O,
-    Py_ssize_t o_step, Py_ssize_t o_w
+    Py_ssize_t o_step, Py_ssize_t o_w, const floating* bias, bint relu
 ) noexcept nogil

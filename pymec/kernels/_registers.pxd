@@ -1,7 +1,7 @@
 # Vector registers as C types: what the tiles of _tiles.pyx.in keep their sums in.
 #
 # A register is an array of numbers that gcc and clang know to add and multiply element by element (their vector
-# extension): no instruction of any CPU is named but the store past the caches.  A function says for which CPUs it
+# extension): no instruction of any CPU is named but the store past the caches, and for clang the shuffle.  A function says for which CPUs it
 # is compiled, and every sum is a variable with a name: of an array compilers only sometimes make registers.
 
 from cython cimport floating
@@ -19,6 +19,8 @@ cdef extern from *:
     typedef PYMEC_REGISTER(double, 64) pymec_wide_doubles;
     typedef PYMEC_REGISTER(float, 32) pymec_narrow_floats;
     typedef PYMEC_REGISTER(double, 32) pymec_narrow_doubles;
+    typedef PYMEC_REGISTER(int, 64) pymec_wide_places;
+    typedef PYMEC_REGISTER(int, 32) pymec_narrow_places;
 
     /* What is below zero becomes zero: a comparison gives all ones where it holds, and NaN is not below. */
     #if defined(__GNUC__)
@@ -80,6 +82,23 @@ cdef extern from *:
     #else
     #define PYMEC_STREAMED() ((void) 0)
     #endif
+
+    /* The numbers of a register that are at given places, counted in four bytes: some often, others not at all. */
+    #if defined(__GNUC__) && !defined(__clang__)
+    #define PYMEC_AT_WIDE(v, p) ((__typeof__(v)) __builtin_shuffle((pymec_wide_floats) (v), p))
+    #define PYMEC_AT_NARROW(v, p) ((__typeof__(v)) __builtin_shuffle((pymec_narrow_floats) (v), p))
+    #else
+    #define PYMEC_AT_WIDE(v, p) (v)  /* never used, unless clang has the instruction */
+    #define PYMEC_AT_NARROW(v, p) (v)
+    #endif
+    #if defined(__clang__) && defined(__AVX512F__)
+    #undef PYMEC_AT_WIDE
+    #define PYMEC_AT_WIDE(v, p) ((__typeof__(v)) _mm512_permutexvar_ps((__m512i) (p), (__m512) (v)))
+    #endif
+    #if defined(__clang__) && defined(__AVX2__)
+    #undef PYMEC_AT_NARROW
+    #define PYMEC_AT_NARROW(v, p) ((__typeof__(v)) _mm256_permutevar8x32_ps((__m256) (v), (__m256i) (p)))
+    #endif
     """
     ctypedef void inlined "PYMEC_INLINED"                  # a function that is made part of its callers
     ctypedef void compiled_per_cpu "PYMEC_PER_CPU"         # one in several versions: the loader takes one of them
@@ -90,6 +109,8 @@ cdef extern from *:
     ctypedef double wide_doubles "pymec_wide_doubles"
     ctypedef float narrow_floats "pymec_narrow_floats"
     ctypedef double narrow_doubles "pymec_narrow_doubles"
+    ctypedef int wide_places "pymec_wide_places"           # a whole number for every four bytes of a register
+    ctypedef int narrow_places "pymec_narrow_places"
     wide_floats no_wide_floats "((pymec_wide_floats) {0})"  # zeros: CPUs set a register to them for nothing
     wide_doubles no_wide_doubles "((pymec_wide_doubles) {0})"
     narrow_floats no_narrow_floats "((pymec_narrow_floats) {0})"
@@ -98,6 +119,10 @@ cdef extern from *:
     wide_doubles clamp_wide_doubles "PYMEC_CLAMP"(wide_doubles) noexcept nogil
     narrow_floats clamp_narrow_floats "PYMEC_CLAMP"(narrow_floats) noexcept nogil
     narrow_doubles clamp_narrow_doubles "PYMEC_CLAMP"(narrow_doubles) noexcept nogil
+    wide_floats wide_floats_at "PYMEC_AT_WIDE"(wide_floats, wide_places) noexcept nogil
+    wide_doubles wide_doubles_at "PYMEC_AT_WIDE"(wide_doubles, wide_places) noexcept nogil
+    narrow_floats narrow_floats_at "PYMEC_AT_NARROW"(narrow_floats, narrow_places) noexcept nogil
+    narrow_doubles narrow_doubles_at "PYMEC_AT_NARROW"(narrow_doubles, narrow_places) noexcept nogil
     void stream_wide_floats "PYMEC_STREAM_WIDE"(void*, wide_floats) noexcept nogil
     void stream_wide_doubles "PYMEC_STREAM_WIDE"(void*, wide_doubles) noexcept nogil
     void stream_narrow_floats "PYMEC_STREAM_NARROW"(void*, narrow_floats) noexcept nogil
@@ -115,25 +140,3 @@ ctypedef fused narrow:
 cdef enum:                 # how sums end, as bits
     RELU = 1               # what is below zero becomes zero
     STREAM = 2             # past the caches, to whole cache lines
-
-
-cdef inline inlined load_wide(wide* l, wide* r, const wide* line, Py_ssize_t step) noexcept nogil:
-    """A line of two wide registers, some bytes further on."""
-    line = <const wide*> (<const char*> line + step)
-    l[0], r[0] = line[0], line[1]
-
-
-cdef inline inlined store_wide(wide* C, Py_ssize_t step, const wide* l, const wide* r) noexcept nogil:
-    C = <wide*> (<char*> C + step)
-    C[0], C[1] = l[0], r[0]
-
-
-cdef inline inlined load_narrow(narrow* l, narrow* r, const narrow* line, Py_ssize_t step) noexcept nogil:
-    """A line of two narrow registers, some bytes further on."""
-    line = <const narrow*> (<const char*> line + step)
-    l[0], r[0] = line[0], line[1]
-
-
-cdef inline inlined store_narrow(narrow* C, Py_ssize_t step, const narrow* l, const narrow* r) noexcept nogil:
-    C = <narrow*> (<char*> C + step)
-    C[0], C[1] = l[0], r[0]
