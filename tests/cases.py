@@ -70,6 +70,8 @@ CASES = [
     case("three groups, all at once", (2, 9, 10, 6), (3, 2, 2, 9), groups=3, stride=2, padding=2, dilation=(1, 2)),
     case("depthwise", (2, 9, 9, 8), (3, 3, 1, 8), groups=8, padding=1),
     case("depthwise with a multiplier", (1, 9, 9, 4), (3, 3, 1, 12), groups=4, padding="same"),
+    case("groups that share a line", (2, 9, 20, 32), (3, 3, 4, 32), groups=8, padding=1),
+    case("and take a number of inputs of their own", (1, 9, 9, 24), (3, 3, 3, 32), groups=8, stride=2),
     case("pointwise in groups: channels of a group are apart", (2, 5, 5, 6), (1, 1, 3, 4), groups=2),
     # sizes
     case("primes", (3, 13, 17, 5), (3, 7, 5, 11), stride=(2, 1), padding=(1, 3)),
@@ -101,7 +103,7 @@ def able(x, kernel, accuracy="fast", **options):
 def suited(algorithm, x, k_c):
     """A kernel's shape and a number of groups that the algorithm can do with such an input: 3×3 if it may be."""
     i_c = x[3]
-    candidates = (((3, 3, i_c, k_c), 1), ((1, 1, i_c, k_c), 1), ((3, 3, 1, -(-k_c // i_c) * i_c), i_c))
+    candidates = (((3, 3, i_c, k_c), 1), ((1, 1, i_c, k_c), 1), ((3, 3, 1, -(-k_c // i_c) * i_c), i_c), ((3, 3, 1, i_c), i_c))
     row = registry.get(algorithm)
     return next(
         (kernel, groups)

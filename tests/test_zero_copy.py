@@ -121,6 +121,7 @@ def test_what_a_stage_refuses():
     [
         ("pointwise", ConvShape.from_shapes((2, 7, 6, 6), (1, 1, 6, 8), stride=2, padding=1)),
         ("depthwise", ConvShape.from_shapes((2, 7, 6, 6), (3, 2, 1, 12), groups=6, padding=1)),
+        ("direct_grouped", ConvShape.from_shapes((2, 7, 6, 32), (3, 2, 4, 32), groups=8, padding=1)),
     ],
 )
 def test_the_narrow_ones_as_users_call_them(name, shape, layout):
@@ -142,7 +143,7 @@ def test_the_narrow_ones_as_users_call_them(name, shape, layout):
         np.testing.assert_array_equal(plan(x), first)
     bias = np.arange(shape.k_c, dtype=np.float32)
     spread = bias[:, None, None] if layout == "NCHW" else bias
-    np.testing.assert_array_equal(plan(x, bias), first + spread)
+    np.testing.assert_allclose(plan(x, bias), first + spread, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("multiplier", [1, 2, 3])

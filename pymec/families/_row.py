@@ -116,9 +116,9 @@ def filled_panels(shape: ConvShape) -> bool:
 
 
 def shared_lines(shape: ConvShape) -> bool:
-    """Whether lines of registers are best shared by groups, or by three taps of one group that fills them."""
+    """Whether several groups are best taken by lines: those they share, or fill if three taps share what is loaded."""
     side_by_side = shape.k_w % 3 == 0 and shape.s_w == shape.d_w == 1
-    return direct_grouped.whole_lines(shape) and (side_by_side or not fast_tiles(shape))
+    return shape.groups > 1 and direct_grouped.whole_lines(shape) and (side_by_side or not fast_tiles(shape))
 
 
 def product_cut(shape: ConvShape) -> str:

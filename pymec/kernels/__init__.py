@@ -13,6 +13,8 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_register_tile``        the inner loop of the fastest: the largest tile of sums that the CPU has registers for
 ``_tiles``                that tile, for each kind of register and number of pixels: a template, ``_tiles.pyx.in``
 ``_depthwise_rows``       a row of a depthwise convolution in such registers, ``_depthwise_rows.pyx.in``
+``_depthwise_four``       four outputs of one, where kernels are not 3×3: ``_depthwise_four.pyx.in``
+``_group_tiles``          outputs of several small groups in such registers, ``_group_tiles.pyx.in``
 ``_registers``            vector registers as C types
 ``_panels``               K re-laid so that what such a tile reads is one piece of memory
 ``_turned``               K by 180 degrees, its channels swapped: the kernel of the input's gradient
@@ -40,6 +42,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``im2win``                the twin's lowered matrix, multiplied window by window
 ``zero_copy``             products straight from the image: by pixel, by kernel row, pointwise
 ``depthwise``             one input channel per group, no products
+``direct_grouped``        small groups, several to a line of registers (ours)
 ``kn2row``                every tap times the whole image, then shifted sums
 ``shift_gemm``            the same with sums that land where they belong (ours)
 ``direct_blocked``        the definition, a tile of the output in registers

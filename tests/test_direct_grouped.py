@@ -1,0 +1,126 @@
+"""Groups of a few channels that share a line of registers, and those that don't."""
+
+import numpy as np
+import pytest
+from cases import operands
+
+import pymec
+from pymec import ConvShape, reference, registry
+from pymec.kernels import depthwise, direct_grouped
+
+GEOMETRIES = [
+    ((3, 3), {"padding": 1}),
+    ((3, 3), {"padding": 1, "stride": 2}),
+    ((3, 6), {"padding": ((0, 2), (5, 1)), "stride": (1, 2)}),
+    ((3, 3), {"padding": 2, "dilation": (1, 2), "stride": (2, 1)}),
+    ((1, 1), {"padding": 3}),
+    ((2, 5), {"stride": (1, 3), "padding": ((4, 0), (0, 7)), "dilation": 3}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kernel", "options"), GEOMETRIES, ids=str)
+@pytest.mark.parametrize(("i_cg", "k_cg"), [(1, 2), (2, 2), (3, 4), (4, 4), (8, 8), (5, 16), (16, 16)])
+def test_lines_and_tiles_end_anywhere(i_cg, k_cg, kernel, options, dtype):
+    for groups, i_w in ((1, 15), (4, 17), (5, 29), (16, 31), (33, 16)):
+        shape = ConvShape.from_shapes(
+            (2, 5, i_w, groups * i_cg), (*kernel, i_cg, groups * k_cg), groups=groups, dtype=dtype, **options
+        )
+        x, weights = operands(shape)
+        for n_threads in (1, 3):
+            out = np.full(shape.output_shape, np.nan, dtype)
+            direct_grouped.run(x, weights, out, np.empty(0, dtype), shape, n_threads)
+            error = np.abs(out - reference.conv2d(x, weights, shape))
+            assert (error <= reference.error_bound(x, weights, shape)).all()
+
+
+@pytest.mark.parametrize("channels", [256, 512, 1024])
+def test_pixels_that_would_share_sets_of_a_cache_are_gathered(channels):
+    """Many cache lines apart: tiles read a copy of theirs, whose columns on padding are not written."""
+    for i_w, stride in ((5, 1), (14, 1), (30, 1), (17, 2)):
+        shape = ConvShape.from_shapes(
+            (1, 4, i_w, channels), (3, 3, 16, channels), padding=1, stride=stride, groups=channels // 16
+        )
+        x, kernel = operands(shape)
+        out = np.full(shape.output_shape, np.nan, np.float32)
+        direct_grouped.run(x, kernel, out, np.empty(0, np.float32), shape, 2)
+        assert (np.abs(out - reference.conv2d(x, kernel, shape)) <= reference.error_bound(x, kernel, shape)).all()
+
+
+@pytest.mark.parametrize("channels", [2, 4, 8])
+def test_an_infinite_number_reaches_its_own_group_alone(channels):
+    """Those of other groups are in the same register; padding is no zeros to multiply with, either."""
+    shape = ConvShape.from_shapes((1, 5, 7, 32), (3, 3, channels, 32), padding=1, groups=32 // channels)
+    x, kernel = operands(shape)
+    for row, column, channel in ((0, 0, 0), (2, 3, 9), (4, 6, 31)):
+        marked = x.copy()
+        marked[0, row, column, channel] = np.inf
+        out = np.empty(shape.output_shape, np.float32)
+        direct_grouped.run(marked, np.abs(kernel) + 1, out, np.empty(0, np.float32), shape, 1)
+        y, x_at, m = np.mgrid[:5, :7, :32]
+        reached = (np.abs(y - row) <= 1) & (np.abs(x_at - column) <= 1) & (m // channels == channel // channels)
+        assert (np.isinf(out[0]) == reached).all()
+        assert np.isfinite(out[0][~reached]).all()
+    kernel[0, 0] = np.inf  # meets padding at the first row and column of outputs
+    out = np.empty(shape.output_shape, np.float32)
+    direct_grouped.run(x, kernel, out, np.empty(0, np.float32), shape, 1)
+    assert np.isfinite(out[0, 0]).all()
+    assert np.isfinite(out[0, :, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("module", "channels"), [(depthwise, 1), (direct_grouped, 4), (direct_grouped, 16)], ids=str
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_sums_begin_with_the_bias_and_end_at_zero(module, channels, dtype, size):
+    for stride, total in ((1, 64), (2, 64), (3, 80), (1, 16)):
+        shape = ConvShape.from_shapes(
+            (2, 6, 11, total), (size, size, channels, total), padding=1, stride=stride, groups=total // channels,
+            dtype=dtype,
+        )  # fmt: skip
+        x, kernel = operands(shape)
+        x[0, 3, 3, 5] = np.nan
+        bias = np.linspace(-40, 40, total).astype(dtype)
+        out = np.empty(shape.output_shape, dtype)
+        module.run(x, kernel, out, np.empty(0, dtype), shape, 2, bias=bias, relu=True)
+        expected = reference.conv2d(x, kernel, shape) + bias
+        assert np.isnan(expected).any()
+        np.testing.assert_allclose(out, np.maximum(expected, 0), rtol=1e-4, atol=1e-4)
+        with pytest.raises(ValueError, match=f"bias has 1 elements, but shape= speaks of {total} output"):
+            module.run(x, kernel, out, np.empty(0, dtype), shape, 2, bias=bias[:1])
+
+
+@pytest.mark.parametrize(
+    ("i_cg", "k_cg", "reason"),
+    [
+        (3, 3, "its groups have 3 output channels, and these must divide 16"),
+        (4, 32, "its groups have 32 output channels"),
+        (8, 4, "its groups have 8 input channels, more than the 4 output channels"),
+        (16, 16, None),
+    ],
+)
+def test_which_groups(i_cg, k_cg, reason):
+    shape = ConvShape.from_shapes((1, 6, 6, 2 * i_cg), (3, 3, i_cg, 2 * k_cg), groups=2)
+    given = registry.get("direct_grouped").unsupported(shape)
+    assert given is None if reason is None else given.startswith(reason)
+    if reason:
+        x, kernel = operands(shape)
+        with pytest.raises(ValueError, match="1, 2, 4, 8 or 16 output channels and no more input channels"):
+            direct_grouped.run(x, kernel, np.empty(shape.output_shape, np.float32), np.empty(0, np.float32), shape)
+
+
+@pytest.mark.parametrize("has_lines", [True, False])
+def test_auto_takes_it_where_lines_are_whole(has_lines, monkeypatch):
+    def choice(i_cg, k_cg, groups=32, k=3, **options):
+        return pymec.explain((1, 14, 14, i_cg * groups), (k, k, i_cg, k_cg * groups), groups=groups, **options)
+
+    monkeypatch.setattr(direct_grouped, "whole_lines", lambda shape: has_lines and shape.groups != 2)
+    monkeypatch.setattr(pymec.families._row, "fast_tiles", lambda shape, in_panels=False: shape.k_cg >= 16)
+    pymec.planning.cached_recipe.cache_clear()
+    for made in (choice(4, 4), choice(8, 8, k=1), choice(1, 2, stride=2), choice(16, 16), choice(16, 16, k=9)):
+        assert (made.chosen == "direct_grouped") == (made.planned == "direct_grouped") == has_lines
+    for made in (choice(16, 16, stride=2), choice(16, 16, dilation=2), choice(3, 3), choice(4, 4, groups=2), choice(16, 16, groups=1)):
+        assert "direct_grouped" not in (made.chosen, made.planned)
+    assert choice(1, 1).chosen == "depthwise"
+    pymec.planning.cached_recipe.cache_clear()
