@@ -18,6 +18,7 @@ from pymec.families._row import SLICE_BYTES, filled_panels, shared_lines
 from pymec.families.winograd import best_tiles
 from pymec.kernels._panels import panels_size
 from pymec.kernels._tile_cut import fast_tiles
+from pymec.kernels.direct_grouped import whole_lines
 from pymec.kernels.mec import T_CUT, choose_solution
 from pymec.operations import CONV2D, Operation, operation_named
 from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
@@ -111,7 +112,7 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     Register tiles are the fastest, and need no workspace (``profiling/README.md``), wherever a group has a
     line of output channels for them and the CPU has registers enough.  A plan re-lays K for them, and so does a
     single call where K is small and many pixels are multiplied with it; re-laid, K may also be filled up to a line
-    of channels.  Groups of fewer channels share a line.  Elsewhere products of BLAS are, as :func:`_blas_order` says.
+    of channels.  Small groups share a line.  Elsewhere products of BLAS are the fastest, as :func:`_blas_order` says.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
@@ -169,6 +170,8 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     Elsewhere MEC through L, which was the fastest then; without room, no workspace at all.
     """
     rest = "mec", "pixel_gemm", "direct"
+    if shape.groups > 1 and whole_lines(shape, swapped=True):
+        return "direct_grouped", *rest
     if shape.s_h == shape.s_w == 1:
         turned = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
         return ("direct_conv", *rest) if fast_tiles(turned) else rest
@@ -179,7 +182,8 @@ def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple
     """No workspace where a tap has channels enough for a good product; MEC where it hasn't."""
     if shape.i_cg >= MANY_CHANNELS:
         return "pixel_gemm", "direct"
-    return "mec", "pixel_gemm", "direct"
+    rest = "mec", "pixel_gemm", "direct"
+    return ("direct_grouped", *rest) if shape.groups > 1 and whole_lines(shape) else rest
 
 
 _AUTO_ORDERS = {

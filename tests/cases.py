@@ -103,7 +103,12 @@ def able(x, kernel, accuracy="fast", **options):
 def suited(algorithm, x, k_c):
     """A kernel's shape and a number of groups that the algorithm can do with such an input: 3×3 if it may be."""
     i_c = x[3]
-    candidates = (((3, 3, i_c, k_c), 1), ((1, 1, i_c, k_c), 1), ((3, 3, 1, -(-k_c // i_c) * i_c), i_c), ((3, 3, 1, i_c), i_c))
+    candidates = (
+        ((3, 3, i_c, k_c), 1),
+        ((1, 1, i_c, k_c), 1),
+        ((3, 3, 1, -(-k_c // i_c) * i_c), i_c),
+        ((3, 3, 1, i_c), i_c),
+    )
     row = registry.get(algorithm)
     return next(
         (kernel, groups)

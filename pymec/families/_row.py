@@ -116,7 +116,7 @@ def filled_panels(shape: ConvShape) -> bool:
 
 
 def shared_lines(shape: ConvShape) -> bool:
-    """Whether several groups are best taken by lines: those they share, or fill if three taps share what is loaded."""
+    """Whether groups are best taken by lines: those they share, or fill if three taps share what is loaded."""
     side_by_side = shape.k_w % 3 == 0 and shape.s_w == shape.d_w == 1
     return shape.groups > 1 and direct_grouped.whole_lines(shape) and (side_by_side or not fast_tiles(shape))
 

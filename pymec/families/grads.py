@@ -10,7 +10,16 @@ from pymec.families.im2col import PAPER as IM2COL_PAPER
 from pymec.families.im2col import im2col_limit, im2col_schedule
 from pymec.families.mec import PAPER as MEC_PAPER
 from pymec.families.mec import mec_limit, mec_schedule
-from pymec.kernels import direct_conv_grad, direct_grad, im2col_grad, mec_conv_grad, mec_grad, pixel_gemm_grad
+from pymec.families.zero_copy import small_groups
+from pymec.kernels import (
+    direct_conv_grad,
+    direct_grad,
+    direct_grouped_grad,
+    im2col_grad,
+    mec_conv_grad,
+    mec_grad,
+    pixel_gemm_grad,
+)
 from pymec.kernels._tile_cut import tile_cut
 from pymec.shapes import ConvShape
 
@@ -37,6 +46,10 @@ def _conv_limit(shape: ConvShape) -> str | None:
     return mec_limit(forward) or blas_limit(GEMM_row_count=forward.i_n * forward.o_w)
 
 
+def _swapped_groups(shape: ConvShape) -> str | None:
+    return small_groups(shape, outputs="input", inputs="output")
+
+
 # Workspaces ---------------------------------------------------------------------------------------------
 
 
@@ -58,6 +71,10 @@ def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedul
     assert forward is not None
     size = shape.kernel_size + mec_conv_grad.spread_size(shape)
     return Schedule(size, {"cut": tile_cut(forward, n_threads, in_panels=False)}, prepared=shape.kernel_size)
+
+
+def _grouped_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(shape.kernel_size, prepared=shape.kernel_size)
 
 
 _InputGrad = partial(Algorithm, bound="(k_h·k_w·k_c/G + 1)·u·Σ|dO·K|", error_bound=reference.input_grad_bound)
@@ -133,6 +150,19 @@ INPUT_GRAD_ROWS = (
         run=pixel_gemm_grad.run_input_grad,
         ours=True,
     ),
+    _InputGrad(
+        name="direct_grouped",
+        idea="small groups: vectors of the channels of several groups, only taps that a stride leaves",
+        source="ours",
+        formula="|K|",
+        order="none",
+        unsupported=_swapped_groups,
+        schedule=_grouped_input_grad,
+        prepare=mec_conv_grad.turn_kernel,
+        run=direct_grouped_grad.run_input_grad,
+        uses_blas=False,
+        ours=True,
+    ),
 )
 
 KERNEL_GRAD_ROWS = (
@@ -177,6 +207,18 @@ KERNEL_GRAD_ROWS = (
         unsupported=_pixel_limit,
         schedule=no_workspace,
         run=pixel_gemm_grad.run_kernel_grad,
+        ours=True,
+    ),
+    _KernelGrad(
+        name="direct_grouped",
+        idea="small groups: vectors of the channels of several groups, a row of outputs at a time",
+        source="ours",
+        formula="0",
+        order="none",
+        unsupported=small_groups,
+        schedule=no_workspace,
+        run=direct_grouped_grad.run_kernel_grad,
+        uses_blas=False,
         ours=True,
     ),
 )

@@ -36,11 +36,13 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
     return None
 
 
-def _small_groups(shape: ConvShape) -> str | None:
-    if shape.k_cg > 16 or 16 % shape.k_cg:
-        return f"its groups have {shape.k_cg} output channels, and these must divide 16"
-    if shape.i_cg > shape.k_cg:
-        return f"its groups have {shape.i_cg} input channels, more than the {shape.k_cg} output channels"
+def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
+    """Why groups can't share a line of registers, if they can't: one of the channels that ``outputs`` names."""
+    channels = {"input": shape.i_cg, "output": shape.k_cg}
+    if channels[outputs] > 16 or 16 % channels[outputs]:
+        return f"its groups have {channels[outputs]} {outputs} channels, and these must divide 16"
+    if channels[inputs] > channels[outputs]:
+        return f"its groups have {channels[inputs]} {inputs} channels, more than {channels[outputs]} {outputs} channels"
     return None
 
 
@@ -130,7 +132,7 @@ ROWS = (
         source="ours",
         formula="0",
         order="none",
-        unsupported=_small_groups,
+        unsupported=small_groups,
         schedule=no_workspace,
         run=direct_grouped.run,
         uses_blas=False,

@@ -1,7 +1,6 @@
 from cython cimport floating
 
-cdef enum:
-    PLACES = 16                  # of four bytes in a line of 64
+from pymec.kernels._group_lines cimport PLACES
 
 
 cdef struct GroupTile:           # what the tiles of a convolution have in common; steps in bytes

@@ -3,7 +3,7 @@ from numpy.typing import NDArray
 
 from pymec.shapes import ConvShape
 
-def whole_lines(shape: ConvShape) -> bool: ...
+def whole_lines(shape: ConvShape, swapped: bool = False) -> bool: ...
 def run(
     x: NDArray[np.floating],
     kernel: NDArray[np.floating],

@@ -27,7 +27,8 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
-from pymec.kernels._group_tiles cimport PLACES, GroupTile, add_groups, line_bytes, most_outputs
+from pymec.kernels._group_lines cimport PLACES, Line, line_at, lines_of, place_groups
+from pymec.kernels._group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
 from pymec.kernels._patch cimport clip, copy, positions_up_to
 from pymec.kernels._registers cimport compiled_per_cpu
 
@@ -42,10 +43,10 @@ cdef struct Ends:          # where sums begin and end
     bint relu
 
 
-def whole_lines(shape):
-    """Whether this CPU has registers for lines of this convolution's groups."""
-    cdef Py_ssize_t line = line_bytes() // shape.itemsize
-    return line >= shape.k_cg and min(shape.i_c, shape.k_c) >= line
+def whole_lines(shape, bint swapped=False):
+    """Whether this CPU has registers for lines of these groups' output channels, or if swapped, input channels."""
+    cdef Py_ssize_t width = line_bytes() // shape.itemsize
+    return width >= (shape.i_cg if swapped else shape.k_cg) and min(shape.i_c, shape.k_c) >= width
 
 
 # By lines -----------------------------------------------------------------------------------------------
@@ -97,7 +98,6 @@ cdef bint gathers(Py_ssize_t size, const Geometry* g) noexcept nogil:
 cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexcept nogil:
     """What all tiles have in common; where I is gathered its lines are adjacent, and rows as long as needed."""
     cdef GroupTile tile
-    cdef Py_ssize_t parts = size / sizeof(int), i
     cdef Py_ssize_t pixel = line_bytes() if gathered else g.i_c * size
     tile.taps = 3 if g.k_w % 3 == 0 and g.d_w == 1 and g.s_w <= 2 else 1
     tile.blocks = g.k_w / tile.taps
@@ -111,20 +111,19 @@ cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexce
     tile.kernel_row = g.k_w * tile.tap
     tile.pixel = g.k_c * size
     tile.i_w, tile.i_cg = g.i_w, g.i_cg
-    for i in range(PLACES):
-        tile.place[i] = <int> (i / parts / g.k_cg * g.i_cg * parts + i % parts)
+    place_groups(tile.place, size, g)
     return tile
 
 
 cdef void gather(
-    const floating* I, floating* window, Py_ssize_t line, const Outputs* at, const Geometry* g
+    const floating* I, floating* window, Py_ssize_t width, const Outputs* at, const Geometry* g
 ) noexcept nogil:
     """Copy a line of every column that is on the image; I points at the first, on the image or not."""
     cdef Py_ssize_t columns = columns_of(at.count, g), pitch = columns_of(most_outputs(), g)
     cdef Py_ssize_t begin = clip(-at.left, 0, columns), end = clip(g.i_w - at.left, begin, columns), a, i
     for a in range(at.rows):
         for i in range(begin, end):
-            copy(window + (a * pitch + i) * line, I + (a * g.d_h * g.i_w + i) * g.i_c, line)
+            copy(window + (a * pitch + i) * width, I + (a * g.d_h * g.i_w + i) * g.i_c, width)
 
 
 cdef void convolve_lines(
@@ -132,27 +131,24 @@ cdef void convolve_lines(
     const Geometry* g
 ) noexcept nogil:
     """Some lines of tiles, counted through tiles and the lines of one."""
-    cdef Py_ssize_t line = line_bytes() / sizeof(floating), lines = (g.k_c + line - 1) / line
+    cdef Py_ssize_t width = line_bytes() / sizeof(floating), lines = lines_of(width, g), unit
     cdef bint gathered = gathers(sizeof(floating), g)
     cdef GroupTile tile = tile_of(sizeof(floating), gathered, g)
     cdef const floating* bias = <const floating*> ends.bias
     cdef const floating* numbers
     cdef floating window[WINDOW * PLACES]
-    cdef Py_ssize_t unit, m, c, shift
     cdef Outputs at = outputs_at(begin / lines, g)
+    cdef Line line
     for unit in range(begin, end):
         if unit % lines == 0:
             at = outputs_at(unit / lines, g)
-        # The last line reaches back over the one before it, so that no number of channels leaves a rest.
-        m = min(unit % lines * line, g.k_c - line)
-        c = m / g.k_cg * g.i_cg
-        shift = max(c + line - g.i_c, 0)
-        numbers = I + at.image + c - shift
+        line = line_at(unit % lines, width, g)
+        numbers = I + at.image + line.c
         if gathered:
-            gather(numbers, window, line, &at, g)
+            gather(numbers, window, width, &at, g)
             numbers = window
-        add_groups(&tile, numbers, at.left, shift, K + at.a0 * g.k_w * g.i_cg * g.k_c + m, at.rows,
-                   bias + m if bias != NULL else bias, O + at.first + m, at.count, ends.relu)
+        add_groups(&tile, numbers, at.left, line.shift, K + at.a0 * g.k_w * g.i_cg * g.k_c + line.m, at.rows,
+                   bias + line.m if bias != NULL else bias, O + at.first + line.m, at.count, ends.relu)
 
 
 # By groups ----------------------------------------------------------------------------------------------
@@ -205,7 +201,7 @@ def run(
     """
     cdef Geometry g = geometry(shape)
     cdef Ends ends = Ends(NULL, relu)
-    cdef Py_ssize_t line, units, share, pixel
+    cdef Py_ssize_t units, share, pixel
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
     if not 1 <= g.k_cg <= 16 or 16 % g.k_cg or g.i_cg > g.k_cg:
@@ -223,8 +219,7 @@ def run(
     if bias is not None:
         ends.bias = &bias[0]
     if whole_lines(shape):
-        line = line_bytes() / sizeof(floating)
-        units = g.i_n * g.o_h * tiles_of_row(&g) * ((g.k_c + line - 1) / line)
+        units = g.i_n * g.o_h * tiles_of_row(&g) * lines_of(line_bytes() / sizeof(floating), &g)
         with nogil:
             for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
                 convolve_lines(I, K, O, share * units / n_threads, (share + 1) * units / n_threads, &ends, &g)

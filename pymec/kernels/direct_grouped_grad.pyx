@@ -1,0 +1,239 @@
+"""Both gradients of many small groups, by lines of channels of several groups (ours).
+
+As in :mod:`pymec.kernels.direct_grouped`, a register holds channels of several groups, and a line of the other
+array is shuffled so that each finds the numbers of its own.
+
+The input's gradient is a sum over the output pixels that have read one of the image:
+
+    dI[n,h,w,c] = sum over a, b, m of dO[n,y,x,m] · K[a,b,c,m],  y·s_h = h + p_t - a·d_h,  x·s_w = w + p_l - b·d_w
+
+With a stride only some taps have such a y and x, the same ones for all image pixels s_w columns apart.  These are
+taken together: under them the columns of dO lie side by side.  No zeros are put between the pixels of dO.  The
+kernel's gradient adds up a row of outputs at a time.
+
+==========  =========================  =========================================================
+array       shape                      role
+==========  =========================  =========================================================
+x           (i_n, i_h, i_w, i_c)       input I, or its gradient dI
+kernel      (k_h, k_w, i_c/G, k_c)     kernel K, or its gradient dK
+turned      (k_h, k_w, k_c/G, i_c)     K turned and swapped (:func:`pymec.kernels._turned.turn`): K'
+grad_out    (i_n, o_h, o_w, k_c)       the output's gradient dO
+==========  =========================  =========================================================
+
+Workspace, in elements:  |K| for the input's gradient, which a plan keeps as K'; 0 for the kernel's
+
+Groups as in ``direct_grouped``, for the input's gradient with input and output channels exchanged.  Where a line is
+not whole, :mod:`pymec.kernels.direct_grad` computes the gradient.
+"""
+
+from cython cimport floating
+from cython.parallel import prange
+from libc.string cimport memset
+
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
+from pymec.kernels._group_grad_rows cimport GradRow, add_grad_row
+from pymec.kernels._group_lines cimport Line, line_at, lines_of, place_groups
+from pymec.kernels._group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
+from pymec.kernels._patch cimport clip, positions_up_to
+
+from pymec.kernels import direct_grad
+from pymec.kernels.direct_grouped import whole_lines
+
+
+# The input's gradient -----------------------------------------------------------------------------------
+
+
+cdef struct Taps:          # of K', from which an image row or column gets something: every step-th
+    Py_ssize_t first, count
+    Py_ssize_t step
+    Py_ssize_t output                  # the row or column of dO under the first
+    Py_ssize_t advance                 # and from one to the next
+
+
+cdef Taps taps_at(Py_ssize_t pixel, Py_ssize_t padding, Py_ssize_t k, Py_ssize_t d, Py_ssize_t s) noexcept nogil:
+    """Those of one image row or column; their output may lie outside of dO."""
+    cdef Taps taps
+    cdef Py_ssize_t common = s, rest = d, start = pixel + padding - (k - 1) * d
+    while rest:
+        common, rest = rest, common % rest
+    taps.step, taps.advance = s / common, d / common
+    taps.first = 0
+    while taps.first < min(k, taps.step) and (start + taps.first * d) % s:
+        taps.first += 1
+    taps.output = (start + taps.first * d) / s
+    taps.count = 0 if taps.first == min(k, taps.step) else (k - taps.first + taps.step - 1) / taps.step
+    return taps
+
+
+cdef Taps inside(Taps taps, Py_ssize_t outputs) noexcept nogil:
+    """Those whose output is one of so many."""
+    while taps.count > 0 and taps.output < 0:
+        taps.first += taps.step
+        taps.output += taps.advance
+        taps.count -= 1
+    while taps.count > 0 and taps.output + (taps.count - 1) * taps.advance >= outputs:
+        taps.count -= 1
+    return taps
+
+
+cdef struct Pixels:        # of an image row, s_w columns apart, that are summed up together
+    Py_ssize_t n, h, w, count
+    Taps rows, columns
+
+
+cdef inline Py_ssize_t tiles_of_row(const Geometry* g) noexcept nogil:
+    """Tiles of every s_w-th pixel."""
+    return ((g.i_w + g.s_w - 1) / g.s_w + most_outputs() - 1) / most_outputs()
+
+
+cdef Pixels pixels_at(Py_ssize_t i, const Geometry* g) noexcept nogil:
+    """Those of one tile, counted through images, rows, first columns and tiles."""
+    cdef Pixels at
+    cdef Py_ssize_t tiles = tiles_of_row(g), tile = i % tiles, first = i / tiles % g.s_w
+    cdef Py_ssize_t pixels = max(g.i_w - first + g.s_w - 1, 0) / g.s_w, begin = tile * pixels / tiles
+    at.n, at.h = i / tiles / g.s_w / g.i_h, i / tiles / g.s_w % g.i_h
+    at.w, at.count = first + begin * g.s_w, (tile + 1) * pixels / tiles - begin
+    at.rows = inside(taps_at(at.h, g.p_t, g.k_h, g.d_h, g.s_h), g.o_h)
+    at.columns = taps_at(at.w, g.p_l, g.k_w, g.d_w, g.s_w)
+    return at
+
+
+cdef GroupTile tile_of(const Pixels* at, Py_ssize_t size, const Geometry* swapped, const Geometry* g) noexcept nogil:
+    """What these pixels' lines have in common."""
+    cdef GroupTile tile
+    tile.taps = 3 if g.k_w % 3 == 0 and g.s_w == g.d_w == 1 else 1
+    tile.blocks = at.columns.count / tile.taps
+    tile.block_columns = tile.taps * at.columns.advance
+    tile.stride = 1
+    tile.column = g.k_c * size
+    tile.row = at.rows.advance * g.o_w * g.k_c * size
+    tile.block = tile.block_columns * tile.column
+    tile.channel = g.i_c * size
+    tile.tap = at.columns.step * g.k_cg * tile.channel
+    tile.kernel_row = at.rows.step * g.k_w * g.k_cg * tile.channel
+    tile.pixel = g.s_w * g.i_c * size
+    tile.i_w, tile.i_cg = g.o_w, g.k_cg
+    place_groups(tile.place, size, swapped)
+    return tile
+
+
+cdef Geometry swap_channels(const Geometry* g) noexcept nogil:
+    """Input channels in the place of output channels."""
+    cdef Geometry swapped = g[0]
+    swapped.i_c, swapped.i_cg, swapped.k_c, swapped.k_cg = g.k_c, g.k_cg, g.i_c, g.i_cg
+    return swapped
+
+
+cdef void input_grad_lines(
+    const floating* dO, const floating* turned, floating* dI, Py_ssize_t begin, Py_ssize_t end, const Geometry* g
+) noexcept nogil:
+    """Some lines of tiles, counted through tiles and the lines of one."""
+    cdef Geometry swapped = swap_channels(g)
+    cdef Py_ssize_t width = line_bytes() / sizeof(floating), lines = lines_of(width, &swapped), unit
+    cdef Pixels at = pixels_at(begin / lines, g)
+    cdef GroupTile tile = tile_of(&at, sizeof(floating), &swapped, g)
+    cdef Line line
+    for unit in range(begin, end):
+        if unit % lines == 0:
+            at = pixels_at(unit / lines, g)
+            tile = tile_of(&at, sizeof(floating), &swapped, g)
+        line = line_at(unit % lines, width, &swapped)
+        add_groups(
+            &tile,
+            dO + ((at.n * g.o_h + at.rows.output) * g.o_w + at.columns.output) * g.k_c + line.c,
+            at.columns.output,
+            line.shift,
+            turned + (at.rows.first * g.k_w + at.columns.first) * g.k_cg * g.i_c + line.m,
+            at.rows.count,
+            NULL,
+            dI + ((at.n * g.i_h + at.h) * g.i_w + at.w) * g.i_c + line.m,
+            at.count,
+            False,
+        )
+
+
+# The kernel's gradient ----------------------------------------------------------------------------------
+
+
+cdef void kernel_grad_line(
+    const floating* I, const floating* dO, floating* dK, Py_ssize_t i, Py_ssize_t first, Py_ssize_t last,
+    const Geometry* g
+) noexcept nogil:
+    """A line of channels of some kernel rows."""
+    cdef Py_ssize_t size = sizeof(floating), width = line_bytes() / size
+    cdef Line line = line_at(i, width, g)
+    cdef Py_ssize_t n, y, a, end, top, rows
+    cdef GradRow row
+    row.image, row.tap, row.row = g.s_w * g.i_c * size, g.d_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size
+    row.output = g.k_c * size
+    row.channel, row.kernel_tap, row.kernel_row = g.k_c * size, g.i_cg * g.k_c * size, g.k_w * g.i_cg * g.k_c * size
+    row.k_w, row.d_w, row.s_w, row.i_w, row.o_w = g.k_w, g.d_w, g.s_w, g.i_w, g.o_w
+    place_groups(row.place, size, g)
+    for n in range(g.i_n):
+        for y in range(g.o_h):
+            top = y * g.s_h - g.p_t
+            a = clip(positions_up_to(-top, g), first, last)
+            end = clip(positions_up_to(g.i_h - top, g), a, last)
+            while a < end:
+                rows = 3 if end - a >= 3 else 1
+                add_grad_row(
+                    &row, I + ((n * g.i_h + top + a * g.d_h) * g.i_w - g.p_l) * g.i_c + line.c, -g.p_l, line.shift,
+                    dO + (n * g.o_h + y) * g.o_w * g.k_c + line.m, dK + a * g.k_w * g.i_cg * g.k_c + line.m,
+                    rows, g.i_cg, line.skip,
+                )
+                a += rows
+
+
+# What Python calls --------------------------------------------------------------------------------------
+
+
+def run_input_grad(
+    const floating[:, :, :, ::1] grad_out, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] grad_x,
+    floating[::1] workspace, shape, int n_threads=1, const floating[::1] prepared=None,
+):
+    """The input's gradient with ``prepared``, which is K'; ``workspace`` is not used."""
+    cdef Geometry g = geometry(shape)
+    cdef Geometry swapped = swap_channels(&g)
+    cdef Py_ssize_t units, share
+    check_threads(n_threads)
+    check_operands(&g, grad_x.shape, kernel.shape, grad_out.shape)
+    if prepared is None or prepared.shape[0] < shape.kernel_size:
+        raise ValueError("prepared= (see turn_kernel) is missing or too small")
+    if not whole_lines(shape, swapped=True):
+        direct_grad.run_input_grad(grad_out, kernel, grad_x, workspace, shape, n_threads)
+        return
+    if g.i_n == 0:
+        return
+    cdef const floating* dO = &grad_out[0, 0, 0, 0]
+    cdef const floating* turned = &prepared[0]
+    cdef floating* dI = &grad_x[0, 0, 0, 0]
+    units = g.i_n * g.i_h * g.s_w * tiles_of_row(&g) * lines_of(line_bytes() / sizeof(floating), &swapped)
+    with nogil:
+        for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+            input_grad_lines(dO, turned, dI, share * units / n_threads, (share + 1) * units / n_threads, &g)
+
+
+def run_kernel_grad(
+    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] grad_out, floating[:, :, :, ::1] grad_kernel,
+    floating[::1] workspace, shape, int n_threads=1,
+):
+    """The kernel's gradient: threads share its lines, or its rows if these are few; ``workspace`` is not used."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t lines, parts, unit
+    check_threads(n_threads)
+    check_operands(&g, x.shape, grad_kernel.shape, grad_out.shape)
+    if not whole_lines(shape):
+        direct_grad.run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads)
+        return
+    cdef floating* dK = &grad_kernel[0, 0, 0, 0]
+    memset(dK, 0, grad_kernel.shape[0] * grad_kernel.shape[1] * grad_kernel.shape[2] * g.k_c * sizeof(floating))
+    if g.i_n == 0:
+        return
+    cdef const floating* I = &x[0, 0, 0, 0]
+    cdef const floating* dO = &grad_out[0, 0, 0, 0]
+    lines = lines_of(line_bytes() / sizeof(floating), &g)
+    parts = g.k_h if lines % n_threads else 1
+    with nogil:
+        for unit in prange(lines * parts, num_threads=n_threads, schedule="static"):
+            kernel_grad_line(I, dO, dK, unit / parts, unit % parts * g.k_h / parts,
+                             (unit % parts + 1) * g.k_h / parts, &g)
