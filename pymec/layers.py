@@ -82,9 +82,7 @@ def _pointwise(number: int, size: int, i_c: int, k_c: int) -> Layer:
 
 
 def _resnext(name: str, size: int, channels: int, s: int = 1) -> Layer:
-    return Layer(
-        f"resnext50.{name}", size, size, channels, 3, 3, channels, s, s, 1, 1, groups=32, source=_RESNEXT
-    )
+    return Layer(f"resnext50.{name}", size, size, channels, 3, 3, channels, s, s, 1, 1, groups=32, source=_RESNEXT)
 
 
 _NETWORK_LAYERS = (

@@ -112,7 +112,7 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     Register tiles are the fastest, and need no workspace (``profiling/README.md``), wherever a group has a
     line of output channels for them and the CPU has registers enough.  A plan re-lays K for them, and so does a
     single call where K is small and many pixels are multiplied with it; re-laid, K may also be filled up to a line
-    of channels.  Small groups share a line.  Elsewhere products of BLAS are the fastest, as :func:`_blas_order` says.
+    of channels.  Small groups share a line.  Elsewhere products of BLAS are the fastest: :func:`_blas_order`.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
@@ -167,13 +167,20 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """With stride 1 a forward convolution by register tiles, with another products of enough channels.
 
-    Elsewhere MEC through L, which was the fastest then; without room, no workspace at all.
+    Lines of registers for small groups.  For a few pixels a single call multiplies with K as it is, by im2col:
+    turning K would take it longer.  Elsewhere MEC through L, which was the fastest then; without room for it, an
+    algorithm without workspace.
     """
     rest = "mec", "pixel_gemm", "direct"
+    dense = shape.s_h == shape.s_w == 1
     if shape.groups > 1 and whole_lines(shape, swapped=True):
-        return "direct_grouped", *rest
-    if shape.s_h == shape.s_w == 1:
+        depthwise = dense and shape.i_cg == shape.k_cg == 1
+        return ("direct_conv", "direct_grouped", *rest) if depthwise else ("direct_grouped", *rest)
+    if dense:
         turned = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
+        few = shape.groups == 1 and 2 * shape.im2col_size <= shape.kernel_size
+        if few and not planned:
+            return "im2col", "direct_conv", *rest
         return ("direct_conv", *rest) if fast_tiles(turned) else rest
     return ("pixel_gemm", "direct") if shape.i_cg >= MANY_CHANNELS else rest
 

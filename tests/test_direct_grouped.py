@@ -6,7 +6,7 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import depthwise, direct_grouped
+from pymec.kernels import depthwise, direct_grouped, direct_grouped_grad, mec_conv_grad
 
 GEOMETRIES = [
     ((3, 3), {"padding": 1}),
@@ -15,7 +15,13 @@ GEOMETRIES = [
     ((3, 3), {"padding": 2, "dilation": (1, 2), "stride": (2, 1)}),
     ((1, 1), {"padding": 3}),
     ((2, 5), {"stride": (1, 3), "padding": ((4, 0), (0, 7)), "dilation": 3}),
+    ((3, 3), {"stride": (4, 6), "padding": 2, "dilation": (2, 4)}),  # some pixels have no tap at all
+    ((1, 2), {"stride": (5, 40)}),
 ]
+
+
+def errors(got, exact, bound):
+    return np.abs(got - exact)[~(np.abs(got - exact) <= bound)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -32,6 +38,42 @@ def test_lines_and_tiles_end_anywhere(i_cg, k_cg, kernel, options, dtype):
             direct_grouped.run(x, weights, out, np.empty(0, dtype), shape, n_threads)
             error = np.abs(out - reference.conv2d(x, weights, shape))
             assert (error <= reference.error_bound(x, weights, shape)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kernel", "options"), GEOMETRIES, ids=str)
+@pytest.mark.parametrize(("few", "many"), [(1, 1), (1, 2), (2, 2), (3, 4), (4, 4), (8, 8), (5, 16), (16, 16)])
+def test_gradients_of_lines_and_tiles_that_end_anywhere(few, many, kernel, options, dtype):
+    nothing = np.empty(0, dtype)
+    for groups, i_w in ((1, 15), (4, 17), (5, 29), (16, 61), (33, 16)):
+        sizes = {"groups": groups, "dtype": dtype, **options}
+        forward = ConvShape.from_shapes((2, 7, i_w, groups * few), (*kernel, few, groups * many), **sizes)
+        backward = ConvShape.from_shapes((2, 7, i_w, groups * many), (*kernel, many, groups * few), **sizes)
+        rng = np.random.default_rng(i_w)
+        for n_threads in (1, 3):
+            x, dK = operands(forward)[0], np.full(forward.kernel_shape, np.nan, dtype)
+            dO = rng.standard_normal(forward.output_shape).astype(dtype)
+            direct_grouped_grad.run_kernel_grad(x, dO, dK, nothing, forward, n_threads)
+            exact, bound = reference.kernel_grad(x, dO, forward), reference.kernel_grad_bound(x, dO, forward)
+            assert errors(dK, exact, bound).size == 0
+            K, dI = operands(backward)[1], np.full(backward.input_shape, np.nan, dtype)
+            dO = rng.standard_normal(backward.output_shape).astype(dtype)
+            turned = np.empty(backward.kernel_size, dtype)
+            mec_conv_grad.turn_kernel(K, turned, backward, n_threads)
+            direct_grouped_grad.run_input_grad(dO, K, dI, nothing, backward, n_threads, turned)
+            exact, bound = reference.input_grad(dO, K, backward), reference.input_grad_bound(dO, K, backward)
+            assert errors(dI, exact, bound).size == 0
+
+
+def test_a_kernel_gradient_of_more_sums_than_are_kept():
+    """One kernel row has more lines than there is room for; and of the other there are several rows at a time."""
+    for kernel, i_cg in (((2, 70), 8), ((9, 7), 16)):
+        shape = ConvShape.from_shapes((1, 10, 75, 32), (*kernel, i_cg, 32), groups=32 // i_cg, padding=1)
+        x, dK = operands(shape)[0], np.full(shape.kernel_shape, np.nan, np.float32)
+        dO = np.random.default_rng(0).standard_normal(shape.output_shape).astype(np.float32)
+        direct_grouped_grad.run_kernel_grad(x, dO, dK, np.empty(0, np.float32), shape, 2)
+        bound = reference.kernel_grad_bound(x, dO, shape)
+        assert errors(dK, reference.kernel_grad(x, dO, shape), bound).size == 0
 
 
 @pytest.mark.parametrize("channels", [256, 512, 1024])
@@ -96,7 +138,7 @@ def test_sums_begin_with_the_bias_and_end_at_zero(module, channels, dtype, size)
     [
         (3, 3, "its groups have 3 output channels, and these must divide 16"),
         (4, 32, "its groups have 32 output channels"),
-        (8, 4, "its groups have 8 input channels, more than the 4 output channels"),
+        (8, 4, "its groups have 8 input channels, more than 4 output channels"),
         (16, 16, None),
     ],
 )
@@ -125,3 +167,37 @@ def test_auto_takes_it_where_lines_are_whole(has_lines, monkeypatch):
         assert "direct_grouped" not in (made.chosen, made.planned)
     assert choice(1, 1).chosen == "depthwise"
     pymec.planning.cached_recipe.cache_clear()
+
+
+def test_which_gradients_auto_takes(monkeypatch):
+    """Lines for small groups; for few pixels of one group K as it is, unless a plan has turned it before."""
+
+    def choice(x, kernel, operation, planned=False, **options):
+        made = pymec.explain(x, kernel, operation=operation, **options)
+        return made.planned if planned else made.chosen
+
+    monkeypatch.setattr(pymec.planning, "whole_lines", lambda shape, swapped=False: shape.groups > 2)
+    monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: shape.k_cg >= 16)
+    pymec.planning.cached_recipe.cache_clear()
+    small = (1, 14, 14, 64), (3, 3, 4, 64)
+    depthwise_layer = (1, 14, 14, 64), (3, 3, 1, 64)
+    assert choice(*small, "conv2d_kernel_grad", groups=16) == "direct_grouped"
+    assert choice(*small, "conv2d_input_grad", groups=16, stride=2) == "direct_grouped"
+    assert choice(*depthwise_layer, "conv2d_input_grad", groups=64) == "direct_conv"
+    assert choice(*depthwise_layer, "conv2d_input_grad", groups=64, stride=2) == "direct_grouped"
+    assert choice(*depthwise_layer, "conv2d_kernel_grad", groups=64) == "direct_grouped"
+    assert choice((1, 7, 7, 64), (3, 3, 32, 64), "conv2d_input_grad", groups=2) == "direct_conv"
+    few = (1, 7, 7, 512), (3, 3, 512, 512)
+    assert choice(*few, "conv2d_input_grad") == "im2col"
+    assert choice(*few, "conv2d_input_grad", planned=True) == "direct_conv"
+    assert choice((1, 14, 14, 128), (3, 3, 128, 128), "conv2d_input_grad") == "direct_conv"
+    pymec.planning.cached_recipe.cache_clear()
+
+
+def test_what_the_input_gradient_refuses():
+    shape = ConvShape.from_shapes((1, 6, 6, 32), (3, 3, 4, 32), groups=8)
+    x, kernel = operands(shape)
+    dO, nothing = np.zeros(shape.output_shape, np.float32), np.empty(0, np.float32)
+    for prepared in (None, nothing):
+        with pytest.raises(ValueError, match="prepared= .* is missing or too small"):
+            direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, 1, prepared)

@@ -39,11 +39,10 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
 def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
     """Why groups can't share a line of registers, if they can't: one of the channels that ``outputs`` names."""
     channels = {"input": shape.i_cg, "output": shape.k_cg}
-    if channels[outputs] > 16 or 16 % channels[outputs]:
-        return f"its groups have {channels[outputs]} {outputs} channels, and these must divide 16"
-    if channels[inputs] > channels[outputs]:
-        return f"its groups have {channels[inputs]} {inputs} channels, more than {channels[outputs]} {outputs} channels"
-    return None
+    many, few = channels[outputs], channels[inputs]
+    if many > 16 or 16 % many:
+        return f"its groups have {many} {outputs} channels, and these must divide 16"
+    return f"its groups have {few} {inputs} channels, more than {many} {outputs} channels" if few > many else None
 
 
 def _rows(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:

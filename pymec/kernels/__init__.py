@@ -15,6 +15,8 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_depthwise_rows``       a row of a depthwise convolution in such registers, ``_depthwise_rows.pyx.in``
 ``_depthwise_four``       four outputs of one, where kernels are not 3×3: ``_depthwise_four.pyx.in``
 ``_group_tiles``          outputs of several small groups in such registers, ``_group_tiles.pyx.in``
+``_group_grad_rows``      and of their kernel's gradient, ``_group_grad_rows.pyx.in``
+``_group_lines``          which channels a line of several groups wants
 ``_registers``            vector registers as C types
 ``_panels``               K re-laid so that what such a tile reads is one piece of memory
 ``_turned``               K by 180 degrees, its channels swapped: the kernel of the input's gradient
@@ -57,6 +59,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``mec_grad``              both gradients through MEC's
 ``mec_conv_grad``         the input's gradient as a forward convolution, by MEC (Python)
 ``direct_conv_grad``      the same convolution by register tiles (Python)
+``direct_grouped_grad``   both gradients of small groups, several to a line of registers (ours)
 ``pixel_gemm_grad``       both gradients without workspace
 ========================  ==============================================================================
 

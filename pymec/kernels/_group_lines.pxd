@@ -1,9 +1,15 @@
 # A line of output channels, one register, that belong to several groups: which input channels it wants, and where.
 
+from cython cimport floating
+
 from pymec.kernels._geometry cimport Geometry
+from pymec.kernels._patch cimport clip, copy
 
 cdef enum:
-    PLACES = 16                  # of four bytes in a line of 64
+    PLACES = 16            # of four bytes in a line of 64
+    FEW_SETS = 2048        # bytes from line to line that leave 2 of the 64 sets of a level-1 cache, or 1
+    MANY_CHANNELS = 8      # of a group, for each of which a tile's lines of I are loaded once more
+    WINDOW = 256           # lines that a tile copies at most: half of such a cache
 
 
 cdef struct Line:                # of channels of a pixel
@@ -41,4 +47,29 @@ cdef inline void place_groups(int* place, Py_ssize_t size, const Geometry* g) no
 
 cdef inline Py_ssize_t columns_before(Py_ssize_t distance, Py_ssize_t stride) noexcept nogil:
     """How many of the columns 0, stride, 2 stride, ... lie before that distance."""
-    return 0 if distance <= 0 else (distance + stride - 1) / stride
+    if distance <= 0 or stride == 1:  # a division takes as long as a dozen multiply-adds
+        return max(distance, 0)
+    return (distance + stride - 1) / stride
+
+
+cdef inline bint gathers(Py_ssize_t lines, Py_ssize_t channels, Py_ssize_t nbytes) noexcept nogil:
+    """Whether a tile's lines of I are copied next to each other before they are used.
+
+    Pixels (of so many bytes) a multiple of many cache lines apart share few sets of a level-1 cache, and would come
+    from further away for every channel of the group.
+    """
+    return channels >= MANY_CHANNELS and nbytes % FEW_SETS == 0 and lines <= WINDOW
+
+
+cdef inline void gather(
+    const floating* I, floating* window, Py_ssize_t width, Py_ssize_t left, Py_ssize_t columns, Py_ssize_t pitch,
+    Py_ssize_t rows, Py_ssize_t row, Py_ssize_t i_w, Py_ssize_t i_c
+) noexcept nogil:
+    """Copy a line of every column that is on the image, rows ``pitch`` lines long.
+
+    I points at the first column, ``left``, on the image or not, and its rows are ``row`` elements apart.
+    """
+    cdef Py_ssize_t begin = clip(-left, 0, columns), end = clip(i_w - left, begin, columns), a, i
+    for a in range(rows):
+        for i in range(begin, end):
+            copy(window + (a * pitch + i) * width, I + a * row + i * i_c, width)

@@ -1,8 +1,8 @@
 """The input's gradient as a forward convolution, by register tiles (ours; the identity is textbook knowledge).
 
 As in :mod:`pymec.kernels.mec_conv_grad`, dI is the convolution of dO, spread out by the stride, with the kernel
-turned by 180 degrees and its channels swapped.  Here the tiles of ``direct_blocked`` compute it: nothing is
-lowered, and with stride 1 the turned kernel is all that is kept.
+turned by 180 degrees and its channels swapped.  Here the tiles of ``direct_blocked`` compute it, or with one
+channel per group ``depthwise``: nothing is lowered, and with stride 1 the turned kernel is all that is kept.
 
 ==========  ==============================================  ==================================================
 array       shape                                           role
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from numpy.typing import NDArray
 
-from pymec.kernels import direct_blocked
+from pymec.kernels import depthwise, direct_blocked
 from pymec.kernels._tile_cut import TileCut
 from pymec.kernels.mec_conv_grad import as_convolution, spread
 from pymec.shapes import ConvShape
@@ -46,4 +46,7 @@ def run_input_grad(
         raise ValueError("shape has no such convolution, or prepared= (see turn_kernel) is missing")
     inner = grad_out if shape.s_h == shape.s_w == 1 else spread(grad_out, workspace, shape)
     turned = prepared.reshape(forward.kernel_shape)
-    direct_blocked.run(inner, turned, grad_x, workspace, forward, n_threads, cut)
+    if forward.i_cg == forward.k_cg == 1:
+        depthwise.run(inner, turned, grad_x, workspace, forward, n_threads)
+    else:
+        direct_blocked.run(inner, turned, grad_x, workspace, forward, n_threads, cut)

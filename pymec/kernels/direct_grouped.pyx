@@ -27,15 +27,10 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
-from pymec.kernels._group_lines cimport PLACES, Line, line_at, lines_of, place_groups
+from pymec.kernels._group_lines cimport PLACES, WINDOW, Line, gather, gathers, line_at, lines_of, place_groups
 from pymec.kernels._group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
-from pymec.kernels._patch cimport clip, copy, positions_up_to
+from pymec.kernels._patch cimport clip, positions_up_to
 from pymec.kernels._registers cimport compiled_per_cpu
-
-cdef enum:
-    FEW_SETS = 2048        # bytes from line to line that leave 2 of the 64 sets of a level-1 cache, or 1
-    MANY_CHANNELS = 8      # of a group, for each of which a tile's lines of I are loaded once more
-    WINDOW = 256           # lines that a tile copies at most: half of such a cache
 
 
 cdef struct Ends:          # where sums begin and end
@@ -85,16 +80,6 @@ cdef Outputs outputs_at(Py_ssize_t i, const Geometry* g) noexcept nogil:
     return at
 
 
-cdef bint gathers(Py_ssize_t size, const Geometry* g) noexcept nogil:
-    """Whether a tile's lines of I are copied next to each other before they are used.
-
-    Pixels a multiple of many cache lines apart share few sets of a level-1 cache, and would come from further away
-    for every channel of the group.
-    """
-    cdef Py_ssize_t lines = g.k_h * columns_of(most_outputs(), g)
-    return g.i_cg >= MANY_CHANNELS and g.i_c * size % FEW_SETS == 0 and lines <= WINDOW
-
-
 cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexcept nogil:
     """What all tiles have in common; where I is gathered its lines are adjacent, and rows as long as needed."""
     cdef GroupTile tile
@@ -115,24 +100,14 @@ cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexce
     return tile
 
 
-cdef void gather(
-    const floating* I, floating* window, Py_ssize_t width, const Outputs* at, const Geometry* g
-) noexcept nogil:
-    """Copy a line of every column that is on the image; I points at the first, on the image or not."""
-    cdef Py_ssize_t columns = columns_of(at.count, g), pitch = columns_of(most_outputs(), g)
-    cdef Py_ssize_t begin = clip(-at.left, 0, columns), end = clip(g.i_w - at.left, begin, columns), a, i
-    for a in range(at.rows):
-        for i in range(begin, end):
-            copy(window + (a * pitch + i) * width, I + (a * g.d_h * g.i_w + i) * g.i_c, width)
-
-
 cdef void convolve_lines(
     const floating* I, const floating* K, floating* O, Py_ssize_t begin, Py_ssize_t end, const Ends* ends,
     const Geometry* g
 ) noexcept nogil:
     """Some lines of tiles, counted through tiles and the lines of one."""
     cdef Py_ssize_t width = line_bytes() / sizeof(floating), lines = lines_of(width, g), unit
-    cdef bint gathered = gathers(sizeof(floating), g)
+    cdef Py_ssize_t pitch = columns_of(most_outputs(), g)
+    cdef bint gathered = gathers(g.k_h * pitch, g.i_cg, g.i_c * sizeof(floating))
     cdef GroupTile tile = tile_of(sizeof(floating), gathered, g)
     cdef const floating* bias = <const floating*> ends.bias
     cdef const floating* numbers
@@ -145,7 +120,8 @@ cdef void convolve_lines(
         line = line_at(unit % lines, width, g)
         numbers = I + at.image + line.c
         if gathered:
-            gather(numbers, window, width, &at, g)
+            gather(numbers, window, width, at.left, columns_of(at.count, g), pitch, at.rows, g.d_h * g.i_w * g.i_c,
+                   g.i_w, g.i_c)
             numbers = window
         add_groups(&tile, numbers, at.left, line.shift, K + at.a0 * g.k_w * g.i_cg * g.k_c + line.m, at.rows,
                    bias + line.m if bias != NULL else bias, O + at.first + line.m, at.count, ends.relu)

@@ -32,13 +32,15 @@ from libc.string cimport memset
 
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._group_grad_rows cimport GradRow, add_grad_row
-from pymec.kernels._group_lines cimport Line, line_at, lines_of, place_groups
+from pymec.kernels._group_lines cimport PLACES, WINDOW, Line, gather, gathers, line_at, lines_of, place_groups
 from pymec.kernels._group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
-from pymec.kernels._patch cimport clip, positions_up_to
+from pymec.kernels._patch cimport clip, copy, positions_up_to
 
 from pymec.kernels import direct_grad
 from pymec.kernels.direct_grouped import whole_lines
 
+cdef enum:
+    SUMS = 512             # lines of dK that are added up before they are written: 32 KiB
 
 # The input's gradient -----------------------------------------------------------------------------------
 
@@ -98,16 +100,24 @@ cdef Pixels pixels_at(Py_ssize_t i, const Geometry* g) noexcept nogil:
     return at
 
 
-cdef GroupTile tile_of(const Pixels* at, Py_ssize_t size, const Geometry* swapped, const Geometry* g) noexcept nogil:
-    """What these pixels' lines have in common."""
+cdef inline Py_ssize_t columns_of(Py_ssize_t pixels, const Pixels* at) noexcept nogil:
+    """Columns of dO from the first under so many pixels to the last."""
+    return pixels + (at.columns.count - 1) * at.columns.advance
+
+
+cdef GroupTile tile_of(
+    const Pixels* at, Py_ssize_t size, bint gathered, const Geometry* swapped, const Geometry* g
+) noexcept nogil:
+    """What these pixels' lines have in common; where dO is gathered its lines are adjacent."""
     cdef GroupTile tile
+    cdef Py_ssize_t pixel = line_bytes() if gathered else g.k_c * size
     tile.taps = 3 if g.k_w % 3 == 0 and g.s_w == g.d_w == 1 else 1
     tile.blocks = at.columns.count / tile.taps
     tile.block_columns = tile.taps * at.columns.advance
     tile.stride = 1
-    tile.column = g.k_c * size
-    tile.row = at.rows.advance * g.o_w * g.k_c * size
-    tile.block = tile.block_columns * tile.column
+    tile.column = pixel
+    tile.row = (columns_of(at.count, at) if gathered else at.rows.advance * g.o_w) * pixel
+    tile.block = tile.block_columns * pixel
     tile.channel = g.i_c * size
     tile.tap = at.columns.step * g.k_cg * tile.channel
     tile.kernel_row = at.rows.step * g.k_w * g.k_cg * tile.channel
@@ -129,46 +139,43 @@ cdef void input_grad_lines(
 ) noexcept nogil:
     """Some lines of tiles, counted through tiles and the lines of one."""
     cdef Geometry swapped = swap_channels(g)
-    cdef Py_ssize_t width = line_bytes() / sizeof(floating), lines = lines_of(width, &swapped), unit
-    cdef Pixels at = pixels_at(begin / lines, g)
-    cdef GroupTile tile = tile_of(&at, sizeof(floating), &swapped, g)
+    cdef Py_ssize_t width = line_bytes() / sizeof(floating), lines = lines_of(width, &swapped), columns, unit
+    cdef floating window[WINDOW * PLACES]
+    cdef const floating* numbers
+    cdef bint first = True, gathered
+    cdef GroupTile tile
+    cdef Pixels at
     cdef Line line
     for unit in range(begin, end):
-        if unit % lines == 0:
+        if first or unit % lines == 0:
             at = pixels_at(unit / lines, g)
-            tile = tile_of(&at, sizeof(floating), &swapped, g)
+            columns = columns_of(at.count, &at)
+            gathered = gathers(at.rows.count * columns, g.k_cg, g.k_c * sizeof(floating))
+            tile = tile_of(&at, sizeof(floating), gathered, &swapped, g)
+            first = False
         line = line_at(unit % lines, width, &swapped)
+        numbers = dO + ((at.n * g.o_h + at.rows.output) * g.o_w + at.columns.output) * g.k_c + line.c
+        if gathered:
+            gather(numbers, window, width, at.columns.output, columns, columns, at.rows.count,
+                   at.rows.advance * g.o_w * g.k_c, g.o_w, g.k_c)
+            numbers = window
         add_groups(
-            &tile,
-            dO + ((at.n * g.o_h + at.rows.output) * g.o_w + at.columns.output) * g.k_c + line.c,
-            at.columns.output,
-            line.shift,
-            turned + (at.rows.first * g.k_w + at.columns.first) * g.k_cg * g.i_c + line.m,
-            at.rows.count,
-            NULL,
-            dI + ((at.n * g.i_h + at.h) * g.i_w + at.w) * g.i_c + line.m,
-            at.count,
-            False,
+            &tile, numbers, at.columns.output, line.shift,
+            turned + (at.rows.first * g.k_w + at.columns.first) * g.k_cg * g.i_c + line.m, at.rows.count, NULL,
+            dI + ((at.n * g.i_h + at.h) * g.i_w + at.w) * g.i_c + line.m, at.count, False,
         )
 
 
 # The kernel's gradient ----------------------------------------------------------------------------------
 
 
-cdef void kernel_grad_line(
-    const floating* I, const floating* dO, floating* dK, Py_ssize_t i, Py_ssize_t first, Py_ssize_t last,
-    const Geometry* g
+cdef void add_part(
+    const floating* I, const floating* dO, floating* sums, const Line* line, const GradRow* row,
+    Py_ssize_t first, Py_ssize_t last, Py_ssize_t b, const Geometry* g
 ) noexcept nogil:
-    """A line of channels of some kernel rows."""
-    cdef Py_ssize_t size = sizeof(floating), width = line_bytes() / size
-    cdef Line line = line_at(i, width, g)
+    """A line of channels of some kernel rows, and of their taps from b on: all rows of outputs, one by one."""
+    cdef Py_ssize_t lines = row.taps * g.i_cg * line_bytes() / sizeof(floating), left = b * g.d_w - g.p_l
     cdef Py_ssize_t n, y, a, end, top, rows
-    cdef GradRow row
-    row.image, row.tap, row.row = g.s_w * g.i_c * size, g.d_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size
-    row.output = g.k_c * size
-    row.channel, row.kernel_tap, row.kernel_row = g.k_c * size, g.i_cg * g.k_c * size, g.k_w * g.i_cg * g.k_c * size
-    row.k_w, row.d_w, row.s_w, row.i_w, row.o_w = g.k_w, g.d_w, g.s_w, g.i_w, g.o_w
-    place_groups(row.place, size, g)
     for n in range(g.i_n):
         for y in range(g.o_h):
             top = y * g.s_h - g.p_t
@@ -177,11 +184,42 @@ cdef void kernel_grad_line(
             while a < end:
                 rows = 3 if end - a >= 3 else 1
                 add_grad_row(
-                    &row, I + ((n * g.i_h + top + a * g.d_h) * g.i_w - g.p_l) * g.i_c + line.c, -g.p_l, line.shift,
-                    dO + (n * g.o_h + y) * g.o_w * g.k_c + line.m, dK + a * g.k_w * g.i_cg * g.k_c + line.m,
-                    rows, g.i_cg, line.skip,
+                    row, I + ((n * g.i_h + top + a * g.d_h) * g.i_w + left) * g.i_c + line.c, left, line.shift,
+                    dO + (n * g.o_h + y) * g.o_w * g.k_c + line.m, sums + (a - first) * lines, rows, g.i_cg,
                 )
                 a += rows
+
+
+cdef void kernel_grad_line(
+    const floating* I, const floating* dO, floating* dK, Py_ssize_t i, Py_ssize_t first, Py_ssize_t last,
+    const Geometry* g
+) noexcept nogil:
+    """A line of channels of some kernel rows, no more of them and of their taps at a time than there are sums."""
+    cdef floating sums[SUMS * PLACES]
+    cdef Py_ssize_t size = sizeof(floating), width = line_bytes() / size
+    cdef Line line = line_at(i, width, g)
+    cdef Py_ssize_t most = min(SUMS / g.i_cg, g.k_w), rows = SUMS / (most * g.i_cg), end, a, b, j
+    cdef GradRow row
+    row.image, row.tap, row.row = g.s_w * g.i_c * size, g.d_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size
+    row.output = g.k_c * size
+    row.d_w, row.s_w, row.i_w, row.o_w = g.d_w, g.s_w, g.i_w, g.o_w
+    row.channel = line_bytes()
+    place_groups(row.place, size, g)
+    while first < last:
+        end = min(first + rows, last)
+        b = 0
+        while b < g.k_w:
+            row.taps = min(most, g.k_w - b)
+            row.kernel_tap = g.i_cg * row.channel
+            row.kernel_row = row.taps * row.kernel_tap
+            memset(sums, 0, (end - first) * row.kernel_row)
+            add_part(I, dO, sums, &line, &row, first, end, b, g)
+            for a in range(first, end):
+                for j in range(row.taps * g.i_cg):
+                    copy(dK + ((a * g.k_w + b) * g.i_cg + j) * g.k_c + line.m + line.skip,
+                         sums + ((a - first) * row.taps * g.i_cg + j) * width + line.skip, width - line.skip)
+            b += row.taps
+        first = end
 
 
 # What Python calls --------------------------------------------------------------------------------------
@@ -225,10 +263,10 @@ def run_kernel_grad(
     if not whole_lines(shape):
         direct_grad.run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads)
         return
-    cdef floating* dK = &grad_kernel[0, 0, 0, 0]
-    memset(dK, 0, grad_kernel.shape[0] * grad_kernel.shape[1] * grad_kernel.shape[2] * g.k_c * sizeof(floating))
     if g.i_n == 0:
+        memset(&grad_kernel[0, 0, 0, 0], 0, g.k_h * g.k_w * g.i_cg * g.k_c * grad_kernel.itemsize)
         return
+    cdef floating* dK = &grad_kernel[0, 0, 0, 0]
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* dO = &grad_out[0, 0, 0, 0]
     lines = lines_of(line_bytes() / sizeof(floating), &g)

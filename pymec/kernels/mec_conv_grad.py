@@ -24,6 +24,8 @@ other sides: more would mean cutting dO, and rows of dI that nothing was read fr
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,7 @@ from pymec.kernels import _turned, mec
 from pymec.shapes import ConvShape
 
 
+@lru_cache(maxsize=256)
 def as_convolution(shape: ConvShape) -> ConvShape | None:
     """The forward convolution that computes the input's gradient of ``shape``; None if there is none."""
     spread_h, spread_w = (shape.o_h - 1) * shape.s_h + 1, (shape.o_w - 1) * shape.s_w + 1
