@@ -1,19 +1,21 @@
-"""Up to what size the BLAS at hand multiplies without packing: the measurement behind SMALL_PRODUCT.
+"""Up to what size the BLAS at hand multiplies without packing: the measurement behind ``small_products.json``.
 
 A BLAS copies both operands of a product into buffers before it multiplies them, which a small product has too
 little work to pay for.  Some builds have a second way for these, without copies, up to some m·n·k.  Products of a
-few shapes as MEC makes them are timed here below and above the limit that ``pymec/kernels/_pieces.py`` names, on
-one thread, every answer checked; B is read with a step, as K is, and the rows of A overlap, as MEC's windows do.
-The last lines say between which sizes the rate falls most, and whether pymec's constant agrees.
+few shapes as MEC makes them are timed here, smaller and larger, on one thread, every answer checked; B is read
+with a step, as K is, and the rows of A overlap, as MEC's windows do.  Where the rate falls most, the two sizes
+around that are brought closer and closer together.  The last line has the limit, the roundest number between all
+of these, and says whether pymec knows it; with ``--write`` pymec does from then on, and cuts its products for it.
 
     python profiling/gemm_regimes.py
-    python profiling/gemm_regimes.py --dtype float64 --json profiling/results/gemm_regimes.json
+    python profiling/gemm_regimes.py --write --json profiling/results/gemm_regimes.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from functools import partial
 from itertools import pairwise
@@ -25,55 +27,53 @@ from _common import comma_list, command_line, machine, machine_line, markdown_ta
 from _timing import Canary, refuse_what_means_nothing, take_turns
 from numpy.typing import NDArray
 
+from pymec import blas_limits
 from pymec.kernels import _blas
-from pymec.kernels._pieces import SMALL_PRODUCT
-from pymec.threads import blas_multiplies_small_products_unpacked, single_threaded_blas
+from pymec.threads import single_threaded_blas
 
 SHAPES = ((28, 64), (32, 128), (55, 96), (110, 64))
 """Output pixels and channels of a product; what varies is its reduction."""
 
-SIZES = (0.25, 0.5, 0.8, 0.95, 1.05, 1.25, 2.0, 4.0)
-"""m·n·k, in units of SMALL_PRODUCT."""
+SIZES = tuple(round(1_000_000 * 2 ** (i / 2)) for i in range(-8, 5))
+"""m·n·k."""
 
 FALL = 1.1
 """A rate that falls by less between two sizes shows no limit."""
 
+STEPS = 4
+"""How often the distance between the two sizes around a limit is halved: to 2 %."""
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Time the products and print the tables; 1 if pymec's constant is wrong for this BLAS."""
+    """Time the products and print the tables; 1 if they disagree, or pymec has another limit."""
     options = parse(arguments)
     refuse_what_means_nothing([1])
     print(f"{machine_line()}\n")
-    found = {}
+    found, around = {}, {}
     with progress(len(options.dtype) * len(SHAPES), "gemm_regimes") as step:
         for dtype in options.dtype:
             for m, n in SHAPES:
-                found[dtype, m, n] = rates(m, n, dtype, options.seconds)
+                case = m, n, dtype
+                found[case] = rates(*case, SIZES, options.seconds)
+                around[case] = narrowed(case, limit_of(found[case]), options.seconds)
                 step(f"{dtype} {m}×k×{n}")
-    agreed = True
-    expected = blas_multiplies_small_products_unpacked()
     for dtype in options.dtype:
-        of_dtype = {(m, n): rate for (name, m, n), rate in found.items() if name == dtype}
-        print(f"GFLOP/s by the best call, {dtype}, one thread; m·n·k in units of {SMALL_PRODUCT:,}\n")
-        print(table(of_dtype) + "\n")
-        limits = {shape: limit_of(rate) for shape, rate in of_dtype.items()}
-        for (m, n), limit in limits.items():
-            said = "no size" if limit is None else f"{limit[0]} to {limit[1]}"
-            print(f"- {m} × k × {n}: falls most from {said}")
-        right = all((limit == (0.95, 1.05)) == expected for limit in limits.values())
-        agreed &= right
-        path = "has" if expected else "does not have"
-        print(f"- pymec expects that this BLAS {path} such a limit at 1: {'so it is' if right else 'WRONG'}\n")
+        of_dtype = {(m, n): rate for (m, n, name), rate in found.items() if name == dtype}
+        print(f"GFLOP/s by the best call, {dtype}, one thread; m·n·k in thousands\n\n{table(of_dtype)}\n")
+        for m, n in SHAPES:
+            sizes = around[m, n, dtype]
+            said = "by less than a tenth" if sizes is None else f"most from {sizes[0]:,} to {sizes[1]:,}"
+            print(f"- {m} × k × {n}: falls {said}")
+        print()
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         records = [
             {"dtype": dtype, "m": m, "n": n, "size": size, "gflops": rate}
-            for (dtype, m, n), of in found.items()
+            for (m, n, dtype), of in found.items()
             for size, rate in of.items()
         ]
-        text = json.dumps({"machine": machine(), "unit": SMALL_PRODUCT, "records": records}, indent=1)
-        options.json.write_text(text + "\n")
-    return 0 if agreed else 1
+        options.json.write_text(json.dumps({"machine": machine(), "records": records}, indent=1) + "\n")
+    return conclude(limit_between(list(around.values())), options.write)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -83,14 +83,29 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", type=comma_list(kinds), default=list(kinds))
     parser.add_argument("--seconds", type=float, default=0.2, help="timing of each product")
     parser.add_argument("--json", type=Path, help="write every number here, too")
+    parser.add_argument("--write", action="store_true", help="and the limit where pymec reads it")
     return parser.parse_args(arguments)
 
 
-def rates(m: int, n: int, dtype: str, seconds: float) -> dict[float, float]:
+def conclude(limit: int | None, write: bool) -> int:
+    """Say what was found, and have pymec know it if so asked."""
+    name, known = blas_limits.blas_name(), blas_limits.known_small_product()
+    if limit is None:
+        print(f"the shapes disagree, so nothing is known of {name}; run it again on a quiet machine")
+        return 1
+    said = f"multiplies up to {limit:,} without packing" if limit else "has no such limit"
+    print(f"{name} {said}; pymec {'knows' if known == limit else f'has {known:,}'}")
+    if write and known != limit:
+        blas_limits.remember_small_product(limit)
+        print(f"written to {blas_limits.SMALL_PRODUCTS}")
+    return 0 if write or known == limit else 1
+
+
+def rates(m: int, n: int, dtype: str, sizes: tuple[int, ...], seconds: float) -> dict[int, float]:
     """GFLOP/s of m × k × n for every size, all taking turns."""
     calls, flops = {}, {}
-    for size in SIZES:
-        k = round(size * SMALL_PRODUCT / (m * n))
+    for size in sizes:
+        k = size // (m * n)
         calls[size] = product(m, n, k, dtype)
         flops[size] = 2e-9 * m * n * k
     with single_threaded_blas():
@@ -113,18 +128,46 @@ def product(m: int, n: int, k: int, dtype: str) -> Any:
     return partial(_blas.gemm, A, B, out)
 
 
-def limit_of(rate: dict[float, float]) -> tuple[float, float] | None:
+def limit_of(rate: dict[int, float]) -> tuple[int, int] | None:
     """The two neighbouring sizes between which the rate falls most, or None where it hardly falls."""
-    sizes = list(rate)
-    falls = {(low, high): rate[low] / rate[high] for low, high in pairwise(sizes)}
+    falls = {(low, high): rate[low] / rate[high] for low, high in pairwise(rate)}
     steepest = max(falls, key=lambda pair: falls[pair])
     return steepest if falls[steepest] >= FALL else None
 
 
-def table(found: dict[tuple[int, int], dict[float, float]]) -> str:
+def narrowed(case: tuple[int, int, str], around: tuple[int, int] | None, seconds: float) -> tuple[int, int] | None:
+    """The same two sizes closer together: one between them is as fast as the one or as the other."""
+    m, n, _ = case
+    if around is None:
+        return None
+    low, high = (size // (m * n) * m * n for size in around)  # what was multiplied
+    for _ in range(STEPS):
+        middle = math.isqrt(low * high) // (m * n) * m * n
+        if middle <= low:
+            break
+        rate = rates(*case, (low, middle, high), seconds)
+        low, high = (middle, high) if rate[middle] ** 2 > rate[low] * rate[high] else (low, middle)
+    return low, high
+
+
+def limit_between(around: list[tuple[int, int] | None]) -> int | None:
+    """The roundest number between all these pairs; 0 if none of them is one, None if they disagree."""
+    if not any(around):
+        return 0
+    if not all(around):
+        return None
+    low, high = max(pair[0] for pair in around if pair), min(pair[1] for pair in around if pair)
+    for digits in range(len(str(high)), -1, -1):
+        round_number = (high - 1) // 10**digits * 10**digits  # high was packed
+        if 0 < low <= round_number:
+            return round_number
+    return None
+
+
+def table(found: dict[tuple[int, int], dict[int, float]]) -> str:
     """A row for each shape."""
     rows = [[f"{m} × k × {n}", *(f"{rate[size]:.0f}" for size in SIZES)] for (m, n), rate in found.items()]
-    return markdown_table(["product", *(f"{size:g}" for size in SIZES)], rows)
+    return markdown_table(["product", *(f"{size / 1000:.0f}" for size in SIZES)], rows)
 
 
 if __name__ == "__main__":

@@ -184,16 +184,3 @@ def blas_multiplies_alone() -> int:
     libraries = blas_libraries()
     openblas = bool(libraries) and all(library.internal_api == "openblas" for library in libraries)
     return 65536 * 4 if openblas and known else 0
-
-
-@cache
-def blas_multiplies_small_products_unpacked() -> bool:
-    """Whether SciPy's BLAS has the path that :mod:`pymec.kernels._pieces` cuts its products for.
-
-    OpenBLAS has it in its builds for AVX-512 CPUs.
-    """
-    return any(
-        lib.internal_api == "openblas"
-        and getattr(lib, "architecture", None) in ("SkylakeX", "Cooperlake", "SapphireRapids")
-        for lib in blas_libraries()
-    )

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import pymec
-from pymec import _build_info
+from pymec import _build_info, blas_limits
+from pymec.kernels._pieces import small_products
 
 PROFILING = Path(__file__).resolve().parent.parent / "profiling"
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -322,21 +323,69 @@ def test_large(load, capsys):
 # gemm_regimes.py ----------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def table_of_limits(monkeypatch, tmp_path):
+    """A table of its own, which knows no BLAS but one."""
+    monkeypatch.setattr(blas_limits, "SMALL_PRODUCTS", tmp_path / "small_products.json")
+    blas_limits.SMALL_PRODUCTS.write_text('{"another": 5}')
+    blas_limits.known_small_product.cache_clear()
+    yield blas_limits.SMALL_PRODUCTS
+    blas_limits.known_small_product.cache_clear()
+
+
 @needs_fast_build
-def test_gemm_regimes(load, tmp_path):
+def test_gemm_regimes(load, tmp_path, table_of_limits):
     """Every answer is checked; whether the limit is seen in so short a time is not this test's matter."""
     path = tmp_path / "regimes.json"
     load("gemm_regimes").main(["--dtype", "float32", "--seconds", "0.001", "--json", str(path)])
     records = json.loads(path.read_text())["records"]
-    assert len(records) == 32
+    assert len(records) == 52
     assert all(record["gflops"] > 0 for record in records)
+    assert json.loads(table_of_limits.read_text()) == {"another": 5}
+
+
+def test_a_limit_that_was_written_is_what_products_are_cut_for(load, table_of_limits, capsys):
+    conclude = load("gemm_regimes").conclude
+    assert (blas_limits.known_small_product(), blas_limits.small_product()) == (0, 1_000_000)
+    assert conclude(260_000, write=False) == 1
+    assert conclude(None, write=True) == 1
+    assert not blas_limits.blas_multiplies_small_products_unpacked()
+    assert conclude(260_000, write=True) == 0
+    assert conclude(260_000, write=False) == 0
+    assert "pymec knows" in capsys.readouterr().out
+    assert json.loads(table_of_limits.read_text()) == {"another": 5, blas_limits.blas_name(): 260_000}
+    shape = pymec.layers.get("cv9").shape()
+    pieces = small_products(shape, shape.o_w, 1)
+    assert 130_000 < pieces.reduction * pieces.columns * pieces.channels <= 260_000
+    assert blas_limits.blas_multiplies_small_products_unpacked()
 
 
 def test_where_a_rate_falls_most(load):
     limit_of = load("gemm_regimes").limit_of
-    assert limit_of({0.5: 100, 0.95: 110, 1.05: 60, 2.0: 50}) == (0.95, 1.05)
-    assert limit_of({0.5: 100, 0.95: 110, 1.05: 105, 2.0: 60}) == (1.05, 2.0)
-    assert limit_of({0.5: 100, 0.95: 110, 1.05: 105, 2.0: 120}) is None
+    assert limit_of({50: 100, 95: 110, 105: 60, 200: 50}) == (95, 105)
+    assert limit_of({50: 100, 95: 110, 105: 105, 200: 60}) == (105, 200)
+    assert limit_of({50: 100, 95: 110, 105: 105, 200: 120}) is None
+
+
+def test_the_sizes_around_a_limit_come_closer(load, monkeypatch):
+    regimes = load("gemm_regimes")
+    limit = 262_144
+    monkeypatch.setattr(
+        regimes, "rates", lambda m, n, dtype, sizes, seconds: {s: 110 if s <= limit else 66 for s in sizes}
+    )
+    low, high = regimes.narrowed((28, 64, "float32"), (250_000, 353_553), 0)
+    assert low <= limit < high <= 1.03 * low
+    assert low % (28 * 64) == high % (28 * 64) == 0
+    assert regimes.narrowed((28, 64, "float32"), None, 0) is None
+
+
+def test_the_roundest_number_between_all_pairs(load):
+    limit_between = load("gemm_regimes").limit_between
+    assert limit_between([(983_040, 1_002_496), (999_000, 1_020_000)]) == 1_000_000
+    assert limit_between([(258_048, 265_216), (261_000, 263_000)]) == 262_000
+    assert limit_between([None, None]) == 0
+    assert limit_between([None, (1, 2)]) is None
+    assert limit_between([(1000, 1100), (2000, 2200)]) is None
 
 
 # atlas.py -----------------------------------------------------------------------------------------------

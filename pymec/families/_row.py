@@ -9,11 +9,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pymec import reference
+from pymec.blas_limits import blas_multiplies_small_products_unpacked
 from pymec.kernels import direct_grouped
 from pymec.kernels._blas import BLAS_INT_MAX
 from pymec.kernels._tile_cut import CACHE_LINE, fast_tiles
 from pymec.shapes import ConvShape
-from pymec.threads import blas_multiplies_small_products_unpacked
 
 SLICE_BYTES = 512 * 1024
 """What a thread's slice of a bounded algorithm may take without a limit: half of a 1 MiB level-2 cache."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pymec.blas_limits import blas_multiplies_small_products_unpacked
 from pymec.families._row import Algorithm, Schedule, blas_limit
 from pymec.kernels import kn2row, shift_gemm
 from pymec.kernels._pieces import pixel_block, small_products
 from pymec.shapes import ConvShape
-from pymec.threads import blas_multiplies_small_products_unpacked
 
 _PAPER = (
     "Vasudevan, Anderson & Gregg, Parallel Multi Channel Convolution using General Matrix Multiplication, "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pymec.blas_limits import blas_multiplies_small_products_unpacked
 from pymec.families._row import Algorithm, Schedule, blas_limit, no_workspace
 from pymec.kernels import depthwise, direct_grouped, zero_copy
 from pymec.kernels._pieces import COLUMNS, PANEL_BYTES, ROUND, even_part, pixel_block, small_products
 from pymec.shapes import ConvShape
-from pymec.threads import blas_multiplies_small_products_unpacked
 
 
 def _pixel_gemm_limit(shape: ConvShape) -> str | None:

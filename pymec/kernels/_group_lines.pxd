@@ -55,8 +55,8 @@ cdef inline Py_ssize_t columns_before(Py_ssize_t distance, Py_ssize_t stride) no
 cdef inline bint gathers(Py_ssize_t lines, Py_ssize_t channels, Py_ssize_t nbytes) noexcept nogil:
     """Whether a tile's lines of I are copied next to each other before they are used.
 
-    Pixels (of so many bytes) a multiple of many cache lines apart share few sets of a level-1 cache, and would come
-    from further away for every channel of the group.
+    Pixels (of so many bytes) a multiple of many cache lines apart share few sets of a level-1 cache, and would
+    come from further away for every channel of the group.
     """
     return channels >= MANY_CHANNELS and nbytes % FEW_SETS == 0 and lines <= WINDOW
 

@@ -1,22 +1,20 @@
 """How the products of MEC are cut so that each one runs at the speed of its BLAS.
 
-One partition of L times K is a product of o_w × (k_h·k_w·i_c) × k_c.  OpenBLAS, in its builds for AVX-512
-CPUs, multiplies without packing as long as rows·reduction·columns is at most :data:`SMALL_PRODUCT`;
-past that it packs the same K again for each output row.  The rule below keeps every product under that
-limit and reads K as few times as it can.  It is arithmetic on sizes; nothing is measured here.  T, the paper's
-threshold between Solutions A and B, has a value for products cut and one for products left whole.
+One partition of L times K is a product of o_w × (k_h·k_w·i_c) × k_c.  OpenBLAS, in its builds for AVX-512 CPUs,
+multiplies without packing as long as rows·reduction·columns is at most 100³; past that it packs the same K again
+for each output row.  The rule below keeps every product under the limit of the BLAS at hand
+(:mod:`pymec.blas_limits`) and reads K as few times as it can: arithmetic on sizes, nothing is measured here.  T,
+the paper's threshold between Solutions A and B, has a value for products cut and one for products left whole.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pymec.blas_limits import small_product
+
 if TYPE_CHECKING:
     from pymec.shapes import ConvShape
-
-SMALL_PRODUCT = 1_000_000
-"""The largest m·n·k that OpenBLAS multiplies without packing (its own limit is 100³; measured by
-``profiling/gemm_regimes.py``)."""
 
 CHANNELS = 128
 """Output channels per product: fewer would read L more often for little, more leave a shorter sum."""
@@ -60,7 +58,7 @@ def whole_products(shape: ConvShape) -> Pieces:
 
 
 def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None) -> Pieces:
-    """Cut products of ``columns`` output pixels into even pieces of at most :data:`SMALL_PRODUCT`.
+    """Cut products of ``columns`` output pixels into even pieces that BLAS does not pack.
 
     Parameters
     ----------
@@ -78,9 +76,9 @@ def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
     patch = reduction or shape.k_h * shape.k_w * shape.i_cg
     channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
     columns = max(columns, 1)  # there are none without an image
-    most = min(SMALL_PRODUCT // min(columns, COLUMNS), PANEL_BYTES // shape.itemsize) // channels
+    most = min(small_product() // min(columns, COLUMNS), PANEL_BYTES // shape.itemsize) // channels
     reduction = even_part(patch, most)
-    most = SMALL_PRODUCT // (channels * reduction)
+    most = small_product() // (channels * reduction)
     return Pieces(
         reduction,
         columns if columns <= most else _rounded(even_part(columns, most // ROUND * ROUND), ROUND),
@@ -119,7 +117,7 @@ def grad_pieces(shape: ConvShape, rows: int, taps: int, n_threads: int) -> GradP
     while blocks * row_blocks % n_threads and blocks * row_blocks < 4 * n_threads:
         row_blocks += 1
     reduction = -(-rows // row_blocks)
-    return GradPieces(reduction, even_part(shape.o_w, SMALL_PRODUCT // (channels * reduction)), channels)
+    return GradPieces(reduction, even_part(shape.o_w, small_product() // (channels * reduction)), channels)
 
 
 class InputGradPieces(NamedTuple):
@@ -132,8 +130,8 @@ class InputGradPieces(NamedTuple):
 def input_grad_pieces(shape: ConvShape, columns: int) -> InputGradPieces:
     """Cut products of o_w output pixels by ``columns`` elements of dI or dL into small ones."""
     pixels = min(shape.o_w, COLUMNS)
-    columns = even_part(columns, SMALL_PRODUCT // (pixels * shape.k_cg))
-    return InputGradPieces(columns, even_part(shape.o_w, SMALL_PRODUCT // (columns * shape.k_cg)))
+    columns = even_part(columns, small_product() // (pixels * shape.k_cg))
+    return InputGradPieces(columns, even_part(shape.o_w, small_product() // (columns * shape.k_cg)))
 
 
 def pixel_block(shape: ConvShape, pixels: int, channel_units: int, n_threads: int) -> int:

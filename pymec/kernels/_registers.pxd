@@ -1,8 +1,9 @@
 # Vector registers as C types: what the tiles of _tiles.pyx.in keep their sums in.
 #
 # A register is an array of numbers that gcc and clang know to add and multiply element by element (their vector
-# extension): no instruction of any CPU is named but the store past the caches, and for clang the shuffle.  A function says for which CPUs it
-# is compiled, and every sum is a variable with a name: of an array compilers only sometimes make registers.
+# extension): no instruction of any CPU is named but the store past the caches and, for clang, the shuffle.  A
+# function says for which CPUs it is compiled, and every sum is a variable with a name: of an array compilers only
+# sometimes make registers.
 
 from cython cimport floating
 

@@ -1,7 +1,7 @@
 """K turned by 180 degrees with its input and output channels swapped: the kernel of the input's gradient.
 
-In blocks of channels, through a copy of each: lines of K a multiple of 4 KiB apart, or of K', would push each other out
-of a level-1 cache, so each is read or written at once.
+In blocks of channels, through a copy of each: lines of K a multiple of 4 KiB apart, or of K', would push each
+other out of a level-1 cache, so each is read or written at once.
 """
 
 from cython cimport floating

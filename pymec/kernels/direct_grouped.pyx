@@ -3,10 +3,10 @@
     O[n,y,x,m] = sum over a < k_h, b < k_w, c < i_c/G of
                  I[n, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w, γ·i_c/G + c] · K[a,b,c,m],   γ = ⌊m·G/k_c⌋
 
-A group of four channels has a product of four by four at every tap: too small for BLAS, and for a line of registers
-all of the same group.  But lines of K and O go on from group to group, and so does a line of I; only that every
-output channel wants the channels of its own group.  So for each c the line of I is shuffled, in registers, to hold
-the c-th channel of the group at every place of that group.
+A group of four channels has a product of four by four at every tap: too small for BLAS, and for a line of
+registers all of the same group.  But lines of K and O go on from group to group, and so does a line of I; only
+that every output channel wants the channels of its own group.  So for each c the line of I is shuffled, in
+registers, to hold the c-th channel of the group at every place of that group.
 
 ==========  =========================  =====================================
 array       shape                      role
@@ -18,9 +18,9 @@ out         (i_n, o_h, o_w, k_c)       output O
 
 Workspace, in elements:  0
 
-Groups of up to 16 output channels, a divisor of that, and no more input channels; any stride, padding and dilation.
-Where a line of registers is not whole (groups too large for it, too few channels of all), or the CPU has none,
-channels are summed up a group at a time in plain loops.
+Groups of 1, 2, 4, 8 or 16 output channels and no more input channels; any stride, padding and dilation.  Where a
+line of registers is not whole (groups too large for it, too few channels of all), or the CPU has none, channels
+are summed up a group at a time in plain loops.
 """
 
 from cython cimport floating

@@ -22,15 +22,15 @@ grad_out    (i_n, o_h, o_w, k_c)       the output's gradient dO
 
 Workspace, in elements:  |K| for the input's gradient, which a plan keeps as K'; 0 for the kernel's
 
-Groups as in ``direct_grouped``, for the input's gradient with input and output channels exchanged.  Where a line is
-not whole, :mod:`pymec.kernels.direct_grad` computes the gradient.
+Groups as in ``direct_grouped``, for the input's gradient with input and output channels exchanged.  Where a line
+is not whole, :mod:`pymec.kernels.direct_grad` computes the gradient.
 """
 
 from cython cimport floating
 from cython.parallel import prange
 from libc.string cimport memset
 
-from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
+from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels._group_grad_rows cimport GradRow, add_grad_row
 from pymec.kernels._group_lines cimport PLACES, WINDOW, Line, gather, gathers, line_at, lines_of, place_groups
 from pymec.kernels._group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs

@@ -1,0 +1,49 @@
+"""Up to what size the BLAS at hand multiplies without packing: what products are cut for.
+
+``small_products.json`` has a number for every BLAS that ``profiling/gemm_regimes.py --write`` has measured, by the
+name and the CPU architecture of its build.  OpenBLAS has such a limit in its builds for AVX-512 CPUs.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+from pymec.threads import blas_libraries
+
+SMALL_PRODUCTS = Path(__file__).with_name("small_products.json")
+
+UNKNOWN = 1_000_000
+"""The m·n·k that products are cut for where nothing better is known: OpenBLAS's own limit, 100³."""
+
+
+@cache
+def blas_name() -> str:
+    """SciPy's BLAS as the table names it."""
+    libraries = [(lib.internal_api, getattr(lib, "architecture", None)) for lib in blas_libraries()]
+    return ", ".join(f"{name} {architecture or 'unknown'}" for name, architecture in libraries)
+
+
+@cache
+def known_small_product() -> int:
+    """The largest m·n·k that this BLAS multiplies without packing; 0 if none is known."""
+    return int(json.loads(SMALL_PRODUCTS.read_text(encoding="utf-8")).get(blas_name(), 0))
+
+
+def small_product() -> int:
+    """The largest m·n·k of a product that is cut to be small."""
+    return known_small_product() or UNKNOWN
+
+
+def blas_multiplies_small_products_unpacked() -> bool:
+    """Whether this BLAS has the path that :mod:`pymec.kernels._pieces` cuts its products for."""
+    return known_small_product() > 0
+
+
+def remember_small_product(limit: int) -> None:
+    """Write what was measured of this BLAS into the table; calls from now on use it."""
+    table = json.loads(SMALL_PRODUCTS.read_text(encoding="utf-8"))
+    table[blas_name()] = limit
+    SMALL_PRODUCTS.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    known_small_product.cache_clear()
