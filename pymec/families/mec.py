@@ -126,6 +126,7 @@ ROWS = (
         unsupported=_mec_a_limit,
         schedule=_mec_a,
         run=mec.run_a,
+        finishes=True,
     ),
     Algorithm(
         name="mec_b",
@@ -136,6 +137,7 @@ ROWS = (
         unsupported=mec_limit,
         schedule=mec_schedule,
         run=mec.run_b,
+        finishes=True,
     ),
     Algorithm(
         name="mec",
@@ -146,6 +148,7 @@ ROWS = (
         unsupported=_mec_cut_limit,
         schedule=_mec_cut,
         run=mec.run,
+        finishes=True,
     ),
     Algorithm(
         name="mec_banded",
@@ -156,6 +159,7 @@ ROWS = (
         unsupported=_banded_limit,
         schedule=_mec_banded,
         run=mec_banded.run,
+        finishes=True,
         ours=True,
     ),
 )

@@ -17,6 +17,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_group_tiles``          outputs of several small groups in such registers, ``_group_tiles.pyx.in``
 ``_group_grad_rows``      and of their kernel's gradient, ``_group_grad_rows.pyx.in``
 ``_group_lines``          which channels a line of several groups wants
+``_ends``                 where sums begin, with the bias, and end: ReLU
 ``_registers``            vector registers as C types
 ``_panels``               K re-laid so that what such a tile reads is one piece of memory
 ``_turned``               K by 180 degrees, its channels swapped: the kernel of the input's gradient

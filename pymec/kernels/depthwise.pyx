@@ -26,6 +26,7 @@ from cython.parallel import prange
 
 from pymec.kernels._depthwise_four cimport Steps, depthwise_four
 from pymec.kernels._depthwise_rows cimport Columns, depthwise_row
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels._patch cimport clip, positions_up_to
 from pymec.kernels._registers cimport compiled_per_cpu
@@ -49,11 +50,6 @@ cdef inline Py_ssize_t block_of(const floating* K) noexcept nogil:
 cdef struct Window:               # the taps of one output pixel that lie on the image
     Py_ssize_t a0, a1, b0, b1
     Py_ssize_t corner             # I[n, h, w, 0] under tap (0, 0), counted in elements; may be negative
-
-
-cdef struct Ends:                 # where sums begin and end
-    const void* bias              # of all output channels, or NULL for zeros
-    bint relu
 
 
 cdef inline const floating* bias_at(Py_ssize_t m, const Ends* ends, const floating* K) noexcept nogil:
@@ -201,18 +197,14 @@ def run(
         Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = Ends(NULL, relu)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t unit, blocks
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
     if g.i_cg != 1:
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
-    if bias is not None and bias.shape[0] != g.k_c:
-        raise ValueError(f"bias has {bias.shape[0]} elements, but shape= speaks of {g.k_c} output channels")
     if g.i_n == 0:
         return
-    if bias is not None:
-        ends.bias = &bias[0]
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]

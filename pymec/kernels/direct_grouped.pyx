@@ -26,16 +26,12 @@ are summed up a group at a time in plain loops.
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels._group_lines cimport PLACES, WINDOW, Line, gather, gathers, line_at, lines_of, place_groups
 from pymec.kernels._group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
 from pymec.kernels._patch cimport clip, positions_up_to
 from pymec.kernels._registers cimport compiled_per_cpu
-
-
-cdef struct Ends:          # where sums begin and end
-    const void* bias                   # of all output channels, or NULL for zeros
-    bint relu
 
 
 def whole_lines(shape, bint swapped=False):
@@ -176,7 +172,7 @@ def run(
         Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = Ends(NULL, relu)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t units, share, pixel
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -185,15 +181,11 @@ def run(
             f"each group must have 1, 2, 4, 8 or 16 output channels and no more input channels, got {g.k_cg} and "
             f"{g.i_cg}"
         )
-    if bias is not None and bias.shape[0] != g.k_c:
-        raise ValueError(f"bias has {bias.shape[0]} elements, but shape= speaks of {g.k_c} output channels")
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
-    if bias is not None:
-        ends.bias = &bias[0]
     if whole_lines(shape):
         units = g.i_n * g.o_h * tiles_of_row(&g) * lines_of(line_bytes() / sizeof(floating), &g)
         with nogil:

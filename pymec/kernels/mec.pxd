@@ -3,6 +3,7 @@
 
 from cython cimport floating
 
+from pymec.kernels._ends cimport Ends, begin_pixels, end_pixels
 from pymec.kernels._geometry cimport Geometry
 from pymec.kernels._lowered_rows cimport Band
 from pymec.kernels._pieces cimport Pieces
@@ -33,5 +34,22 @@ cdef void multiply_rows(const floating* L, const floating* K, floating* O,
                         Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
                         const Places* at, const Band* band, const Pieces* pieces, const Geometry* g) noexcept nogil
 
+cdef inline void multiply_and_finish(
+    const floating* L, const floating* K, floating* O, Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
+    const Places* at, const Band* band, const Pieces* pieces, const Ends* ends, const Geometry* g
+) noexcept nogil:
+    """:c:func:`multiply_rows` between the two ends of its sums, while these rows of O are in a cache.
+
+    ``at.add`` must be set if there is a bias: the products are added to it.
+    """
+    cdef Py_ssize_t i
+    for i in range(i0, i1):
+        begin_pixels(O + i * at.row_step, at.columns, at.ldo, m0, m1, ends)
+    multiply_rows(L, K, O, i0, i1, m0, m1, at, band, pieces, g)
+    for i in range(i0, i1):
+        end_pixels(O + i * at.row_step, at.columns, at.ldo, m0, m1, ends)
+
+
 cdef void multiply_unit(const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images,
-                        const Places* at, const Band* band, const Pieces* pieces, const Geometry* g) noexcept nogil
+                        const Places* at, const Band* band, const Pieces* pieces, const Ends* ends,
+                        const Geometry* g) noexcept nogil

@@ -17,6 +17,8 @@ def multiply(
     solution: str = "B",
     pieces: Pieces | None = None,
     n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def repair(out: NDArray[np.floating], L: NDArray[np.floating], shape: ConvShape, n_threads: int = 1) -> None: ...
 def run_vanilla(
@@ -35,6 +37,8 @@ def run_a(
     shape: ConvShape,
     n_threads: int = 1,
     pieces: Pieces | None = None,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run_b(
     x: NDArray[np.floating],
@@ -44,6 +48,8 @@ def run_b(
     shape: ConvShape,
     n_threads: int = 1,
     pieces: Pieces | None = None,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run(
     x: NDArray[np.floating],
@@ -54,4 +60,6 @@ def run(
     n_threads: int = 1,
     T: int | None = None,
     cut: str = "small",
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

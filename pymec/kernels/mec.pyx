@@ -30,6 +30,7 @@ from cython.parallel import prange
 from libc.string cimport memcpy
 
 from pymec.kernels._blas cimport gemm_rowmajor
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport (
     Band, Partition, RowClass, band_of_rows, image_row, partition, row_class, rows_in_step,
@@ -139,7 +140,7 @@ cdef void multiply_rows(
 
 cdef void multiply_unit(
     const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images,
-    const Places* at, const Band* band, const Pieces* pieces, const Geometry* g
+    const Places* at, const Band* band, const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work: a block of output rows of one image, a block of channels of one group.
 
@@ -152,11 +153,11 @@ cdef void multiply_unit(
     cdef Py_ssize_t n = unit / channel_blocks / row_blocks % images
     cdef Py_ssize_t group = unit / channel_blocks / row_blocks / images
     cdef Py_ssize_t m0 = group * g.k_cg + block * pieces.channels
-    multiply_rows(L + (group * images + n) * at.columns * band.rows * g.k_w * g.i_cg, K,
-                  O + n * g.o_h * at.row_step,
-                  i0, min(i0 + pieces.output_rows, band.n_y),
-                  m0, min(m0 + pieces.channels, (group + 1) * g.k_cg),
-                  at, band, pieces, g)
+    multiply_and_finish(L + (group * images + n) * at.columns * band.rows * g.k_w * g.i_cg, K,
+                        O + n * g.o_h * at.row_step,
+                        i0, min(i0 + pieces.output_rows, band.n_y),
+                        m0, min(m0 + pieces.channels, (group + 1) * g.k_cg),
+                        at, band, pieces, ends, g)
 
 
 # Stage 3: Solution A's repair, h-n-w-c to n-h-w-c through L (Algorithm 2, lines 14-19) ------------------
@@ -164,9 +165,7 @@ cdef void multiply_unit(
 
 cdef void repair_row(const floating* L, floating* O, Py_ssize_t unit, const Geometry* g) noexcept nogil:
     """O[n, y, :, :] = L[y, n, :, :], L now read as the copy of the output in h-n-w-c."""
-    cdef Py_ssize_t n = unit / g.o_h
-    cdef Py_ssize_t y = unit - n * g.o_h
-    cdef Py_ssize_t row = g.o_w * g.k_c
+    cdef Py_ssize_t n = unit / g.o_h, y = unit % g.o_h, row = g.o_w * g.k_c
     memcpy(O + unit * row, L + (y * g.i_n + n) * row, row * sizeof(floating))
 
 
@@ -213,13 +212,14 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
 
 
 def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
-             solution="B", pieces=None, int n_threads=1):
+             solution="B", pieces=None, int n_threads=1, const floating[::1] bias=None, bint relu=False):
     """Stage 2: one product per partition of L (:mod:`pymec.kernels._pieces` cuts them smaller).
 
     Solution B writes ``out`` as it shall be; Solution A writes it in h-n-w-c, which is the same for one
-    image and needs :func:`repair` for several.
+    image and needs :func:`repair` for several.  Sums begin with the ``bias``, if there is one (beta = 1).
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Band band = band_of_rows(0, g.o_h, &g)
     cdef Pieces cut = pieces_of(pieces or whole_products(shape))
     if solution not in ("A", "B"):
@@ -229,8 +229,8 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef Places at = adjacent_pixels(g.i_n * g.o_w if solution == "A" else g.o_w, &g)
     cdef Py_ssize_t row_blocks = (g.o_h + cut.output_rows - 1) / cut.output_rows
     cdef Py_ssize_t channel_blocks = (g.k_cg + cut.channels - 1) / cut.channels
-    cdef Py_ssize_t units = g.groups * channel_blocks * images * row_blocks
-    cdef Py_ssize_t unit
+    cdef Py_ssize_t units = g.groups * channel_blocks * images * row_blocks, unit
+    at.add = ends.bias != NULL
     check_threads(n_threads)
     check_room("L", L.shape[0], shape.mec_size)
     check_operands(&g, NULL, kernel.shape, out.shape)
@@ -241,7 +241,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            multiply_unit(lowered, K, O, unit, images, &at, &band, &cut, &g)
+            multiply_unit(lowered, K, O, unit, images, &at, &band, &cut, &ends, &g)
 
 
 def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
@@ -269,17 +269,17 @@ def run_vanilla(x, kernel, out, workspace, shape, n_threads=1):
         run_b(x[n:n + 1], kernel, out[n:n + 1], workspace, image, n_threads)
 
 
-def run_a(x, kernel, out, workspace, shape, n_threads=1, pieces=None):
+def run_a(x, kernel, out, workspace, shape, n_threads=1, pieces=None, bias=None, relu=False):
     """Algorithm 2, Solution A (lines 9-19): o_h products of i_n·o_w rows, then the repair."""
     if shape.is_pointwise:
-        return run_b(x, kernel, out, workspace, shape, n_threads, pieces)
+        return run_b(x, kernel, out, workspace, shape, n_threads, pieces, bias, relu)
     lower(x, workspace, shape, n_threads)
-    multiply(workspace, kernel, out, shape, "A", pieces, n_threads)
+    multiply(workspace, kernel, out, shape, "A", pieces, n_threads, bias, relu)
     if shape.i_n > 1:
         repair(out, workspace, shape, n_threads)
 
 
-def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None):
+def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None, bias=None, relu=False):
     """Algorithm 2, Solution B (lines 21-25): i_n·o_h products of o_w rows, straight into n-h-w-c."""
     if shape.is_pointwise:
         # Image rows as images of one row each: L[n, x, 0, 0, :] is I[n, 0, x, :], nothing to copy.
@@ -287,12 +287,13 @@ def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None):
         workspace, out = x.reshape(-1), out.reshape(shape.output_shape)
     else:
         lower(x, workspace, shape, n_threads)
-    multiply(workspace, kernel, out, shape, "B", pieces, n_threads)
+    multiply(workspace, kernel, out, shape, "B", pieces, n_threads, bias, relu)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut="small"):
+def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut="small", bias=None, relu=False):
     """Algorithm 2 with the choice of line 8, the products cut for :func:`pymec.kernels._tile_cut.products`."""
     run_solution, columns = run_b, shape.o_w
     if choose_solution(shape, (T_WHOLE if cut == "whole" else T_CUT) if T is None else T) == "A":
         run_solution, columns = run_a, shape.i_n * shape.o_w
-    run_solution(x, kernel, out, workspace, shape, n_threads, products(cut, shape, columns, n_threads))
+    pieces = products(cut, shape, columns, n_threads)
+    run_solution(x, kernel, out, workspace, shape, n_threads, pieces, bias, relu)

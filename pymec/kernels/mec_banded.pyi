@@ -14,4 +14,6 @@ def run(
     band_rows: int = 1,
     slices: int = 1,
     pieces: Pieces | None = None,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

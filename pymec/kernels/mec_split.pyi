@@ -16,4 +16,6 @@ def run(
     channels: int = 0,
     slices: int = 1,
     pieces: Pieces | None = None,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

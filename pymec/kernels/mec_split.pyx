@@ -27,6 +27,7 @@ and written for each: that is the price of the smallest workspace.
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, begin_pixels, end_pixels, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport Band, band_of_rows
 from pymec.kernels._pieces cimport Pieces, pieces_of
@@ -43,7 +44,7 @@ cdef struct Tile:
 
 cdef void convolve_tile(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t unit, const Tile* tile,
-    const Pieces* pieces, const Geometry* g
+    const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """Lower and multiply one tile of one image and group; columns count fastest, then rows and images."""
     cdef Py_ssize_t across = (g.o_w + tile.columns - 1) / tile.columns
@@ -61,7 +62,10 @@ cdef void convolve_tile(
         parts, together = g.i_cg, tile.channels
     cdef Py_ssize_t strip = band.rows * g.k_w * part.i_cg
     cdef Places at = Places(columns=n_x, row_step=g.o_w * g.k_c, ldo=g.k_c, ldk=parts * g.k_c, add=False)
-    cdef Py_ssize_t c, c0, c1, x, m, m_end = (group + 1) * g.k_cg
+    cdef Py_ssize_t c, c0, c1, x, y, m, m_end = (group + 1) * g.k_cg
+    O += (n * g.o_h + y0) * at.row_step + x0 * g.k_c
+    for y in range(band.n_y):
+        begin_pixels(O + y * at.row_step, n_x, g.k_c, group * g.k_cg, m_end, ends)
     c0 = 0
     while c0 < parts:
         c1 = min(c0 + together, parts)
@@ -72,38 +76,41 @@ cdef void convolve_tile(
         m = group * g.k_cg
         while m < m_end:
             for c in range(c0, c1):
-                at.add = c > 0
+                at.add = c > 0 or ends.bias != NULL
                 # O_y (w_b × k_c) = P_y (w_b × k_h·k_w·i_c) · K, or, for every channel c,
                 # O_y (w_b × k_c) += P_y,c (w_b × k_h·k_w) · K_c (k_h·k_w × k_c, rows i_c·k_c apart)
-                multiply_rows(L + (c - c0) * n_x * strip, K + c * g.k_c,
-                              O + (n * g.o_h + y0) * at.row_step + x0 * g.k_c, 0, band.n_y,
+                multiply_rows(L + (c - c0) * n_x * strip, K + c * g.k_c, O, 0, band.n_y,
                               m, min(m + pieces.channels, m_end), &at, &band, pieces, &part)
             m += pieces.channels
         c0 = c1
+    for y in range(band.n_y):
+        end_pixels(O + y * at.row_step, n_x, g.k_c, group * g.k_cg, m_end, ends)
 
 
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
-    const Tile* tile, const Pieces* pieces, const Geometry* g
+    const Tile* tile, const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """Every tile of one thread's share, through one slice of the workspace."""
     cdef Py_ssize_t across = (g.o_w + tile.columns - 1) / tile.columns
     cdef Py_ssize_t units = g.groups * g.i_n * ((g.o_h + tile.rows - 1) / tile.rows) * across
     cdef Py_ssize_t unit
     for unit in range(share * units / shares, (share + 1) * units / shares):
-        convolve_tile(I, K, O, L, unit, tile, pieces, g)
+        convolve_tile(I, K, O, L, unit, tile, pieces, ends, g)
 
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t band_rows=1, Py_ssize_t columns=64,
-    Py_ssize_t channels=0, Py_ssize_t slices=1, pieces=None,
+    Py_ssize_t channels=0, Py_ssize_t slices=1, pieces=None, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve in tiles of ``band_rows`` × ``columns`` output pixels, on ``slices`` threads with a slice each.
 
-    With ``channels``, so many input channels are lowered together and each of them is multiplied by itself.
+    With ``channels``, so many input channels are lowered together and each of them is multiplied by itself.  Sums
+    begin with the ``bias``, if there is one.
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Tile tile
     cdef Py_ssize_t size, share
     cdef Pieces cut = pieces_of(pieces or whole_products(shape))
@@ -123,4 +130,4 @@ def run(
     cdef floating* L = &workspace[0] if workspace.shape[0] else NULL
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, K, O, L + share * size, share, slices, &tile, &cut, &g)
+            convolve_share(I, K, O, L + share * size, share, slices, &tile, &cut, &ends, &g)

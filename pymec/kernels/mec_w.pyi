@@ -19,6 +19,8 @@ def multiply(
     shape: ConvShape,
     pieces: Pieces | None = None,
     n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run(
     x: NDArray[np.floating],
@@ -29,4 +31,6 @@ def run(
     n_threads: int = 1,
     prepared: NDArray[np.floating] | None = None,
     cut: str = "small",
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

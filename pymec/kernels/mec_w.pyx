@@ -30,6 +30,7 @@ where MEC copies k_w·i_c at a time.
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport Band, RowClass, band_of_rows, image_row, row_class
 from pymec.kernels._patch cimport clip, copy, positions_up_to, zero
@@ -136,7 +137,7 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
 
 
 def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :, :, ::1] out, shape,
-             pieces=None, int n_threads=1):
+             pieces=None, int n_threads=1, const floating[::1] bias=None, bint relu=False):
     """Stage 2: o_w products of i_n·o_h rows (:mod:`pymec.kernels._pieces` cuts them smaller).
 
     O_x (i_n·o_h × k_c, rows o_w·k_c apart) = P_x (i_n·o_h × k_w·k_h·i_c) · K', P_x = L from column x·s_w of
@@ -151,12 +152,18 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     pieces : pymec.kernels._pieces.Pieces, optional
         Of the transposed shape.
     n_threads : int
+    bias : array (k_c,), optional
+        What every sum begins with.
+    relu : bool
+        Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Geometry t = geometry(shape.transposed())
     cdef Band band = band_of_rows(0, g.o_w, &t)
     cdef Pieces cut = pieces_of(pieces or whole_products(shape.transposed()))
-    cdef Places at = Places(columns=g.i_n * g.o_h, row_step=g.k_c, ldo=g.o_w * g.k_c, ldk=g.k_c, add=False)
+    cdef Places at = Places(
+        columns=g.i_n * g.o_h, row_step=g.k_c, ldo=g.o_w * g.k_c, ldk=g.k_c, add=ends.bias != NULL)
     cdef Py_ssize_t column_blocks = (g.o_w + cut.output_rows - 1) / cut.output_rows
     cdef Py_ssize_t channel_blocks = (g.k_cg + cut.channels - 1) / cut.channels
     cdef Py_ssize_t unit
@@ -172,10 +179,10 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     with nogil:
         # The images stand side by side, as in Solution A; an output column is the twin's output row.
         for unit in prange(g.groups * channel_blocks * column_blocks, num_threads=n_threads, schedule="static"):
-            multiply_unit(lowered, K, O, unit, 1, &at, &band, &cut, &t)
+            multiply_unit(lowered, K, O, unit, 1, &at, &band, &cut, &ends, &t)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut="small"):
+def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut="small", bias=None, relu=False):
     """Lower the batch and multiply, the products cut as ``mec`` cuts them; ``prepared`` holds K'."""
     if shape.i_n == 0:
         return
@@ -186,4 +193,4 @@ def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut="small
     else:
         lower(x, workspace, shape, n_threads)
     pieces = products(cut, shape.transposed(), shape.i_n * shape.o_h, n_threads)
-    multiply(workspace, prepared, out, shape, pieces, n_threads)
+    multiply(workspace, prepared, out, shape, pieces, n_threads, bias, relu)

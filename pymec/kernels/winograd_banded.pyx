@@ -26,6 +26,7 @@ Threads share the tiles, or, where these are few, the panels; those that share p
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._panels cimport blocks_of
 from pymec.kernels._patch cimport copy
@@ -36,11 +37,6 @@ from pymec.kernels._register_tile cimport (
 from pymec.kernels._winograd_tiles cimport Outputs, check_tiles, finish_tiles, transform_taps, transform_tiles
 
 from pymec.kernels.winograd import tile_count
-
-
-cdef struct Ends:          # what becomes of the sums
-    const void* bias       # of all output channels, or NULL
-    bint relu
 
 
 cdef struct Part:          # of the work
@@ -212,10 +208,7 @@ def run(
     check_operands(&g, x.shape, kernel.shape, out.shape)
     check_room("prepared", prepared.shape[0], kernel_size(shape, m))
     check_room("workspace", workspace.shape[0], slices * size + CACHE_LINE / sizeof(floating))
-    cdef Ends ends = Ends(NULL, relu)
-    if bias is not None:
-        check_room("bias", bias.shape[0], g.k_c)
-        ends.bias = &bias[0]
+    cdef Ends ends = ends_of(bias, relu, &g)
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
