@@ -12,7 +12,7 @@ cdef struct Ends:
 
 
 cdef inline Ends ends_of(const floating[::1] bias, bint relu, const Geometry* g) except *:
-    """A stage's ``bias=`` and ``relu=`` as a struct, or an error where the bias is not as long as K has channels."""
+    """A stage's ``bias=`` and ``relu=`` as a struct; an error where the bias is not as long as K has channels."""
     cdef Ends ends = Ends(NULL, relu)
     if bias is not None:
         if bias.shape[0] != g.k_c:
