@@ -35,7 +35,7 @@ SHAPES = ((28, 64), (32, 128), (55, 96), (110, 64))
 """Output pixels and channels of a product; what varies is its reduction."""
 
 SIZES = tuple(round(1_000_000 * 2 ** (i / 2)) for i in range(-8, 5))
-"""m·n·k."""
+"""m·n·k, or a little less: k is whole."""
 
 FALL = 1.1
 """A rate that falls by less between two sizes shows no limit."""
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         records = [
-            {"dtype": dtype, "m": m, "n": n, "size": size, "gflops": rate}
+            {"dtype": dtype, "m": m, "n": n, "k": size // (m * n), "gflops": rate}
             for (m, n, dtype), of in found.items()
             for size, rate in of.items()
         ]
@@ -94,7 +94,7 @@ def conclude(limit: int | None, write: bool) -> int:
         print(f"the shapes disagree, so nothing is known of {name}; run it again on a quiet machine")
         return 1
     said = f"multiplies up to {limit:,} without packing" if limit else "has no such limit"
-    print(f"{name} {said}; pymec {'knows' if known == limit else f'has {known:,}'}")
+    print(f"{name} {said}; pymec {'knows' if known == limit else f'has {known}'}")
     if write and known != limit:
         blas_limits.remember_small_product(limit)
         print(f"written to {blas_limits.SMALL_PRODUCTS}")

@@ -26,9 +26,10 @@ def blas_name() -> str:
 
 
 @cache
-def known_small_product() -> int:
-    """The largest m·n·k that this BLAS multiplies without packing; 0 if none is known."""
-    return int(json.loads(SMALL_PRODUCTS.read_text(encoding="utf-8")).get(blas_name(), 0))
+def known_small_product() -> int | None:
+    """The largest m·n·k that this BLAS multiplies without packing: 0 if it packs all, None if nothing is known."""
+    limit: int | None = json.loads(SMALL_PRODUCTS.read_text(encoding="utf-8")).get(blas_name())
+    return limit
 
 
 def small_product() -> int:
@@ -38,11 +39,11 @@ def small_product() -> int:
 
 def blas_multiplies_small_products_unpacked() -> bool:
     """Whether this BLAS has the path that :mod:`pymec.kernels._pieces` cuts its products for."""
-    return known_small_product() > 0
+    return bool(known_small_product())
 
 
 def remember_small_product(limit: int) -> None:
-    """Write what was measured of this BLAS into the table; calls from now on use it."""
+    """Write what was measured of this BLAS into the table, for shapes that no call has planned yet."""
     table = json.loads(SMALL_PRODUCTS.read_text(encoding="utf-8"))
     table[blas_name()] = limit
     SMALL_PRODUCTS.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")

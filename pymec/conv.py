@@ -155,6 +155,11 @@ def conv2d_input_grad(
     ------
     ValueError, TypeError, pymec.UnsupportedShape
         As :func:`conv2d`.
+
+    Notes
+    -----
+    Where ``x`` had no output under a tap of the kernel some algorithms multiply that tap with zero, and others
+    leave it out: an infinity or NaN in the kernel then gives NaN with the former and nothing with the latter.
     """
     grad_out, kernel = as_array("grad_out", grad_out), as_array("kernel", kernel)
     _check_four_dimensions(grad_out=grad_out, kernel=kernel)

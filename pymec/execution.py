@@ -92,21 +92,18 @@ def execute(
     workspace: Any,
     prepared: NDArray | None = None,
     activation: str | None = None,
-    kept: bool = False,
 ) -> NDArray:
     """Check the arrays, allocate what was not given, run the kernel, return ``out``.
 
     ``first`` and ``second`` are the operands that ``recipe.operation`` names; ``prepared`` is what
-    :meth:`Recipe.prepare` wrote, if the caller kept it, and ``kept`` whether ``second`` was checked then.
+    :meth:`Recipe.prepare` wrote, if the caller kept it.
     """
-    if activation not in ACTIVATIONS:
+    if not (activation is None or isinstance(activation, str)) or activation not in ACTIVATIONS:
         raise ValueError(f"activation must be None or 'relu', got {activation!r}")
     recipe = recipe.here()
     shape, row, operation = recipe.shape, recipe.algorithm, recipe.operation
     needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)
-    first = recipe.checked(0, first)
-    if not kept:
-        second = recipe.checked(1, second)
+    first, second = recipe.checked(0, first), recipe.checked(1, second)
     if bias is not None:
         bias = checked("bias", bias, shape, (shape.k_c,))
     if out is not None:

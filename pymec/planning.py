@@ -173,7 +173,8 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     """
     rest = "mec", "pixel_gemm", "direct"
     dense = shape.s_h == shape.s_w == 1
-    if shape.groups > 1 and whole_lines(shape, swapped=True):
+    able = registry.get("direct_grouped", "conv2d_input_grad").unsupported(shape) is None
+    if able and shape.groups > 1 and whole_lines(shape, swapped=True):
         depthwise = dense and shape.i_cg == shape.k_cg == 1
         return ("direct_conv", "direct_grouped", *rest) if depthwise else ("direct_grouped", *rest)
     if dense:

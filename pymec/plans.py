@@ -81,7 +81,7 @@ class ConvPlan:
             for name, value in (("bias", bias), ("activation", activation)):
                 if value is not None:
                     raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
-        return execute(self._recipe, x, self._kernel, bias, out, workspace, self._prepared, activation, kept=True)
+        return execute(self._recipe, x, self._kernel, bias, out, workspace, self._prepared, activation)
 
     def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
         """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
@@ -116,7 +116,7 @@ class ConvPlan:
         made = replace(self._recipe, algorithm=registry.get("mec_b"), schedule=schedule)
         x = made.checked(0, x)
         lowered = allocate_workspace(self.workspace_nbytes)
-        out = execute(made, x, self._kernel, bias, out, lowered, kept=True)
+        out = execute(made, x, self._kernel, bias, out, lowered)
         kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
         return out, SavedLowering(shape, kept, self.workspace_nbytes, self.n_threads)
 

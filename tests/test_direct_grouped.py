@@ -136,7 +136,7 @@ def test_sums_begin_with_the_bias_and_end_at_zero(module, channels, dtype, size)
 @pytest.mark.parametrize(
     ("i_cg", "k_cg", "reason"),
     [
-        (3, 3, "its groups have 3 output channels, and these must divide 16"),
+        (3, 3, "its groups have 3 output channels, not 1, 2, 4, 8 or 16"),
         (4, 32, "its groups have 32 output channels"),
         (8, 4, "its groups have 8 input channels, more than 4 output channels"),
         (16, 16, None),
@@ -187,6 +187,7 @@ def test_which_gradients_auto_takes(monkeypatch):
     assert choice(*depthwise_layer, "conv2d_input_grad", groups=64, stride=2) == "direct_grouped"
     assert choice(*depthwise_layer, "conv2d_kernel_grad", groups=64) == "direct_grouped"
     assert choice((1, 7, 7, 64), (3, 3, 32, 64), "conv2d_input_grad", groups=2) == "direct_conv"
+    assert choice((1, 7, 7, 64), (3, 3, 16, 128), "conv2d_input_grad", groups=4) == "direct_conv"
     few = (1, 7, 7, 512), (3, 3, 512, 512)
     assert choice(*few, "conv2d_input_grad") == "im2col"
     assert choice(*few, "conv2d_input_grad", planned=True) == "direct_conv"
@@ -198,6 +199,27 @@ def test_what_the_input_gradient_refuses():
     shape = ConvShape.from_shapes((1, 6, 6, 32), (3, 3, 4, 32), groups=8)
     x, kernel = operands(shape)
     dO, nothing = np.zeros(shape.output_shape, np.float32), np.empty(0, np.float32)
-    for prepared in (None, nothing):
-        with pytest.raises(ValueError, match="prepared= .* is missing or too small"):
-            direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, 1, prepared)
+    with pytest.raises(ValueError, match="prepared= is missing"):
+        direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape)
+    with pytest.raises(ValueError, match="prepared has 0 elements, but this stage writes 1152"):
+        direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, 1, nothing)
+
+
+@pytest.mark.parametrize(("i_cg", "k_cg", "groups"), [(8, 4, 8), (3, 3, 16), (600, 16, 2), (16, 32, 2)])
+def test_gradients_refuse_other_groups(i_cg, k_cg, groups):
+    shape = ConvShape.from_shapes((1, 3, 3, i_cg * groups), (1, 1, i_cg, k_cg * groups), groups=groups)
+    x, kernel = operands(shape)
+    dO, nothing = np.zeros(shape.output_shape, np.float32), np.empty(0, np.float32)
+    with pytest.raises(ValueError, match="16 output channels and no more input channels, got"):
+        direct_grouped_grad.run_kernel_grad(x, dO, kernel.copy(), nothing, shape)
+    if not (k_cg <= i_cg <= 16 and 16 % i_cg == 0):
+        with pytest.raises(ValueError, match="16 input channels and no more output channels, got"):
+            direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, 1, kernel.reshape(-1))
+
+
+def test_a_stride_longer_than_the_image_takes_no_longer():
+    shape = ConvShape.from_shapes((1, 4, 5, 32), (3, 3, 4, 32), groups=8, padding=1, stride=(1, 2**31 - 1))
+    K, dO = operands(shape)[1], np.ones(shape.output_shape, np.float32)
+    options = {"groups": 8, "padding": 1, "stride": (1, 2**31 - 1)}
+    dI = pymec.conv2d_input_grad(dO, K, shape.input_shape, algorithm="direct_grouped", **options)
+    assert errors(dI, reference.input_grad(dO, K, shape), reference.input_grad_bound(dO, K, shape)).size == 0

@@ -346,7 +346,7 @@ def test_gemm_regimes(load, tmp_path, table_of_limits):
 
 def test_a_limit_that_was_written_is_what_products_are_cut_for(load, table_of_limits, capsys):
     conclude = load("gemm_regimes").conclude
-    assert (blas_limits.known_small_product(), blas_limits.small_product()) == (0, 1_000_000)
+    assert (blas_limits.known_small_product(), blas_limits.small_product()) == (None, 1_000_000)
     assert conclude(260_000, write=False) == 1
     assert conclude(None, write=True) == 1
     assert not blas_limits.blas_multiplies_small_products_unpacked()
@@ -354,10 +354,14 @@ def test_a_limit_that_was_written_is_what_products_are_cut_for(load, table_of_li
     assert conclude(260_000, write=False) == 0
     assert "pymec knows" in capsys.readouterr().out
     assert json.loads(table_of_limits.read_text()) == {"another": 5, blas_limits.blas_name(): 260_000}
+    assert conclude(0, write=False) == 1
     shape = pymec.layers.get("cv9").shape()
     pieces = small_products(shape, shape.o_w, 1)
     assert 130_000 < pieces.reduction * pieces.columns * pieces.channels <= 260_000
     assert blas_limits.blas_multiplies_small_products_unpacked()
+    assert conclude(0, write=True) == 0
+    assert blas_limits.known_small_product() == 0
+    assert not blas_limits.blas_multiplies_small_products_unpacked()
 
 
 def test_where_a_rate_falls_most(load):

@@ -37,11 +37,11 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
 
 
 def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
-    """Why groups can't share a line of registers, if they can't: one of the channels that ``outputs`` names."""
+    """Why groups can't share a line of registers, if they can't; a gradient's outputs may be the input channels."""
     channels = {"input": shape.i_cg, "output": shape.k_cg}
     many, few = channels[outputs], channels[inputs]
-    if many > 16 or 16 % many:
-        return f"its groups have {many} {outputs} channels, and these must divide 16"
+    if many not in (1, 2, 4, 8, 16):
+        return f"its groups have {many} {outputs} channels, not 1, 2, 4, 8 or 16"
     return f"its groups have {few} {inputs} channels, more than {many} {outputs} channels" if few > many else None
 
 

@@ -13,7 +13,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_register_tile``        the inner loop of the fastest: the largest tile of sums that the CPU has registers for
 ``_tiles``                that tile, for each kind of register and number of pixels: a template, ``_tiles.pyx.in``
 ``_depthwise_rows``       a row of a depthwise convolution in such registers, ``_depthwise_rows.pyx.in``
-``_depthwise_four``       four outputs of one, where kernels are not 3×3: ``_depthwise_four.pyx.in``
+``_depthwise_four``       four outputs of one, where that can't: ``_depthwise_four.pyx.in``
 ``_group_tiles``          outputs of several small groups in such registers, ``_group_tiles.pyx.in``
 ``_group_grad_rows``      and of their kernel's gradient, ``_group_grad_rows.pyx.in``
 ``_group_lines``          which channels a line of several groups wants

@@ -73,3 +73,13 @@ cdef inline void gather(
     for a in range(rows):
         for i in range(begin, end):
             copy(window + (a * pitch + i) * width, I + a * row + i * i_c, width)
+
+
+cdef inline int check_groups(Py_ssize_t many, str outputs, Py_ssize_t few, str inputs) except -1:
+    """Refuse groups whose channels do not fill lines evenly, or come from more than a line."""
+    if many not in (1, 2, 4, 8, 16) or few > many:
+        raise ValueError(
+            f"each group must have 1, 2, 4, 8 or 16 {outputs} channels and no more {inputs} channels, "
+            f"got {many} and {few}"
+        )
+    return 0

@@ -33,9 +33,9 @@ from pymec.kernels._registers cimport compiled_per_cpu
 
 cdef extern from *:
     """
-    static const char pymec_line_of_zeros[128];  /* what C gives a static array to begin with */
+    static const double pymec_line_of_zeros[16];  /* what C gives a static array to begin with */
     """
-    const char zeros "pymec_line_of_zeros"[128]
+    const double zeros "pymec_line_of_zeros"[16]
 
 cdef enum:
     BLOCK = 32        # output channels summed at a time, at most
@@ -129,7 +129,7 @@ cdef bint sum_row(
             columns.row[a] = <const char*> (I + w.corner + (a * g.d_h * g.i_w + g.p_l) * g.i_c)
             columns.step[a] = g.i_c * size
         else:
-            columns.row[a], columns.step[a] = zeros, 0
+            columns.row[a], columns.step[a] = <const char*> zeros, 0
     return depthwise_row(&columns, g.s_w, K, g.k_c * size, O, g.k_c * size, g.o_w, bias, relu)
 
 

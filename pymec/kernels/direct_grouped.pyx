@@ -28,7 +28,9 @@ from cython.parallel import prange
 
 from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
-from pymec.kernels._group_lines cimport PLACES, WINDOW, Line, gather, gathers, line_at, lines_of, place_groups
+from pymec.kernels._group_lines cimport (
+    PLACES, WINDOW, Line, check_groups, gather, gathers, line_at, lines_of, place_groups,
+)
 from pymec.kernels._group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
 from pymec.kernels._patch cimport clip, positions_up_to
 from pymec.kernels._registers cimport compiled_per_cpu
@@ -100,7 +102,10 @@ cdef void convolve_lines(
     const floating* I, const floating* K, floating* O, Py_ssize_t begin, Py_ssize_t end, const Ends* ends,
     const Geometry* g
 ) noexcept nogil:
-    """Some lines of tiles, counted through tiles and the lines of one."""
+    """Some lines of tiles, counted through tiles and the lines of one.
+
+    Where shares meet at a last line, which reaches back, two threads write the same numbers to some channels.
+    """
     cdef Py_ssize_t width = line_bytes() / sizeof(floating), lines = lines_of(width, g), unit
     cdef Py_ssize_t pitch = columns_of(most_outputs(), g)
     cdef bint gathered = gathers(g.k_h * pitch, g.i_cg, g.i_c * sizeof(floating))
@@ -176,11 +181,7 @@ def run(
     cdef Py_ssize_t units, share, pixel
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
-    if not 1 <= g.k_cg <= 16 or 16 % g.k_cg or g.i_cg > g.k_cg:
-        raise ValueError(
-            f"each group must have 1, 2, 4, 8 or 16 output channels and no more input channels, got {g.k_cg} and "
-            f"{g.i_cg}"
-        )
+    check_groups(g.k_cg, "output", g.i_cg, "input")
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]

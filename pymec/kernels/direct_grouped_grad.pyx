@@ -30,9 +30,11 @@ from cython cimport floating
 from cython.parallel import prange
 from libc.string cimport memset
 
-from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
+from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._group_grad_rows cimport GradRow, add_grad_row
-from pymec.kernels._group_lines cimport PLACES, WINDOW, Line, gather, gathers, line_at, lines_of, place_groups
+from pymec.kernels._group_lines cimport (
+    PLACES, WINDOW, Line, check_groups, gather, gathers, line_at, lines_of, place_groups,
+)
 from pymec.kernels._group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
 from pymec.kernels._patch cimport clip, copy, positions_up_to
 
@@ -40,7 +42,7 @@ from pymec.kernels import direct_grad
 from pymec.kernels.direct_grouped import whole_lines
 
 cdef enum:
-    SUMS = 512             # lines of dK that are added up before they are written: 32 KiB
+    SUMS = 512             # lines of dK that are added up before they are written: 32 KiB of registers' contents
 
 # The input's gradient -----------------------------------------------------------------------------------
 
@@ -83,6 +85,11 @@ cdef struct Pixels:        # of an image row, s_w columns apart, that are summed
     Taps rows, columns
 
 
+cdef inline Py_ssize_t first_columns(const Geometry* g) noexcept nogil:
+    """Image columns from each of which every s_w-th is taken."""
+    return min(g.s_w, g.i_w)
+
+
 cdef inline Py_ssize_t tiles_of_row(const Geometry* g) noexcept nogil:
     """Tiles of every s_w-th pixel."""
     return ((g.i_w + g.s_w - 1) / g.s_w + most_outputs() - 1) / most_outputs()
@@ -91,9 +98,10 @@ cdef inline Py_ssize_t tiles_of_row(const Geometry* g) noexcept nogil:
 cdef Pixels pixels_at(Py_ssize_t i, const Geometry* g) noexcept nogil:
     """Those of one tile, counted through images, rows, first columns and tiles."""
     cdef Pixels at
-    cdef Py_ssize_t tiles = tiles_of_row(g), tile = i % tiles, first = i / tiles % g.s_w
-    cdef Py_ssize_t pixels = max(g.i_w - first + g.s_w - 1, 0) / g.s_w, begin = tile * pixels / tiles
-    at.n, at.h = i / tiles / g.s_w / g.i_h, i / tiles / g.s_w % g.i_h
+    cdef Py_ssize_t tiles = tiles_of_row(g), tile = i % tiles
+    cdef Py_ssize_t columns = first_columns(g), first = i / tiles % columns, row = i / tiles / columns
+    cdef Py_ssize_t pixels = (g.i_w - first + g.s_w - 1) / g.s_w, begin = tile * pixels / tiles
+    at.n, at.h = row / g.i_h, row % g.i_h
     at.w, at.count = first + begin * g.s_w, (tile + 1) * pixels / tiles - begin
     at.rows = inside(taps_at(at.h, g.p_t, g.k_h, g.d_h, g.s_h), g.o_h)
     at.columns = taps_at(at.w, g.p_l, g.k_w, g.d_w, g.s_w)
@@ -105,11 +113,10 @@ cdef inline Py_ssize_t columns_of(Py_ssize_t pixels, const Pixels* at) noexcept 
     return pixels + (at.columns.count - 1) * at.columns.advance
 
 
-cdef GroupTile tile_of(
-    const Pixels* at, Py_ssize_t size, bint gathered, const Geometry* swapped, const Geometry* g
+cdef void fit_tile(
+    GroupTile* tile, const Pixels* at, Py_ssize_t size, bint gathered, const Geometry* g
 ) noexcept nogil:
     """What these pixels' lines have in common; where dO is gathered its lines are adjacent."""
-    cdef GroupTile tile
     cdef Py_ssize_t pixel = line_bytes() if gathered else g.k_c * size
     tile.taps = 3 if g.k_w % 3 == 0 and g.s_w == g.d_w == 1 else 1
     tile.blocks = at.columns.count / tile.taps
@@ -123,8 +130,6 @@ cdef GroupTile tile_of(
     tile.kernel_row = at.rows.step * g.k_w * g.k_cg * tile.channel
     tile.pixel = g.s_w * g.i_c * size
     tile.i_w, tile.i_cg = g.o_w, g.k_cg
-    place_groups(tile.place, size, swapped)
-    return tile
 
 
 cdef Geometry swap_channels(const Geometry* g) noexcept nogil:
@@ -146,12 +151,13 @@ cdef void input_grad_lines(
     cdef GroupTile tile
     cdef Pixels at
     cdef Line line
+    place_groups(tile.place, sizeof(floating), &swapped)
     for unit in range(begin, end):
         if first or unit % lines == 0:
             at = pixels_at(unit / lines, g)
             columns = columns_of(at.count, &at)
             gathered = gathers(at.rows.count * columns, g.k_cg, g.k_c * sizeof(floating))
-            tile = tile_of(&at, sizeof(floating), gathered, &swapped, g)
+            fit_tile(&tile, &at, sizeof(floating), gathered, g)
             first = False
         line = line_at(unit % lines, width, &swapped)
         numbers = dO + ((at.n * g.o_h + at.rows.output) * g.o_w + at.columns.output) * g.k_c + line.c
@@ -235,8 +241,10 @@ def run_input_grad(
     cdef Py_ssize_t units, share
     check_threads(n_threads)
     check_operands(&g, grad_x.shape, kernel.shape, grad_out.shape)
-    if prepared is None or prepared.shape[0] < shape.kernel_size:
-        raise ValueError("prepared= (see turn_kernel) is missing or too small")
+    check_groups(g.i_cg, "input", g.k_cg, "output")
+    if prepared is None:
+        raise ValueError("prepared= is missing: K' as turn_kernel writes it")
+    check_room("prepared", prepared.shape[0], shape.kernel_size)
     if not whole_lines(shape, swapped=True):
         direct_grad.run_input_grad(grad_out, kernel, grad_x, workspace, shape, n_threads)
         return
@@ -245,7 +253,8 @@ def run_input_grad(
     cdef const floating* dO = &grad_out[0, 0, 0, 0]
     cdef const floating* turned = &prepared[0]
     cdef floating* dI = &grad_x[0, 0, 0, 0]
-    units = g.i_n * g.i_h * g.s_w * tiles_of_row(&g) * lines_of(line_bytes() / sizeof(floating), &swapped)
+    units = g.i_n * g.i_h * first_columns(&g) * tiles_of_row(&g)
+    units *= lines_of(line_bytes() / sizeof(floating), &swapped)
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
             input_grad_lines(dO, turned, dI, share * units / n_threads, (share + 1) * units / n_threads, &g)
@@ -260,6 +269,7 @@ def run_kernel_grad(
     cdef Py_ssize_t lines, parts, unit
     check_threads(n_threads)
     check_operands(&g, x.shape, grad_kernel.shape, grad_out.shape)
+    check_groups(g.k_cg, "output", g.i_cg, "input")
     if not whole_lines(shape):
         direct_grad.run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads)
         return
