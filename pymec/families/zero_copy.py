@@ -37,7 +37,7 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
 
 
 def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
-    """Why groups can't share a line of registers, if they can't; a gradient's outputs may be the input channels."""
+    """Why groups can't share a line of registers, if they can't; a gradient's outputs are the input channels."""
     channels = {"input": shape.i_cg, "output": shape.k_cg}
     many, few = channels[outputs], channels[inputs]
     if many not in (1, 2, 4, 8, 16):
