@@ -320,6 +320,36 @@ def test_large(load, capsys):
     assert all(float(cell) > 0 for row in rows for cell in row[3:6])
 
 
+# gradients.py -------------------------------------------------------------------------------------------
+
+
+def test_gradients_say_what_is_not_installed(load, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit, match="pip install torch"):
+        load("gradients").main(["--layers", "cv12", "--threads", "1", "--seconds", "0.01"])
+
+
+def test_gradients_are_checked(load, monkeypatch):
+    """Of ours one is wrong here, and it is named; torch's answers are the exact ones."""
+    gradients = load("gradients")
+
+    def exact(gradient, shape, x, kernel, grad_out, n_threads):
+        right = pymec.reference.input_grad(grad_out, kernel, shape)
+        return lambda: right if gradient == "input" else pymec.reference.kernel_grad(x, grad_out, shape)
+
+    def wrong(gradient, shape, x, kernel, grad_out, n_threads):
+        call = exact(gradient, shape, x, kernel, grad_out, n_threads)
+        return call if gradient == "input" else lambda: 1.01 * call()
+
+    monkeypatch.setattr(gradients, "torch_gradient", exact)
+    shape = pymec.ConvShape.from_shapes((1, 9, 9, 16), (3, 3, 4, 16), groups=4)
+    times = gradients.measure(shape, 1, 0.01, gradients.Canary(1))
+    assert all(len(times[gradient, whose]) > 0 for gradient in ("input", "kernel") for whose in ("pymec", "torch"))
+    monkeypatch.setattr(gradients, "pymec_gradient", wrong)
+    with pytest.raises(SystemExit, match="pymec's gradient of the kernel is beyond the error bound"):
+        gradients.measure(shape, 1, 0.01, gradients.Canary(1))
+
+
 # gemm_regimes.py ----------------------------------------------------------------------------------------
 
 
