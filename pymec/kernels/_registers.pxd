@@ -84,6 +84,8 @@ cdef extern from *:
     #define PYMEC_STREAMED() ((void) 0)
     #endif
 
+    /* All places so many further on: to Cython they are one number, whose sum it would check for overflow. */
+    #define PYMEC_AFTER(p, n) ((p) + (n))
     /* The numbers of a register that are at given places, counted in four bytes: some often, others not at all. */
     #if defined(__GNUC__) && !defined(__clang__)
     #define PYMEC_AT_WIDE(v, p) ((__typeof__(v)) __builtin_shuffle((pymec_wide_floats) (v), p))
@@ -120,6 +122,8 @@ cdef extern from *:
     wide_doubles clamp_wide_doubles "PYMEC_CLAMP"(wide_doubles) noexcept nogil
     narrow_floats clamp_narrow_floats "PYMEC_CLAMP"(narrow_floats) noexcept nogil
     narrow_doubles clamp_narrow_doubles "PYMEC_CLAMP"(narrow_doubles) noexcept nogil
+    wide_places wide_places_after "PYMEC_AFTER"(wide_places, int) noexcept nogil
+    narrow_places narrow_places_after "PYMEC_AFTER"(narrow_places, int) noexcept nogil
     wide_floats wide_floats_at "PYMEC_AT_WIDE"(wide_floats, wide_places) noexcept nogil
     wide_doubles wide_doubles_at "PYMEC_AT_WIDE"(wide_doubles, wide_places) noexcept nogil
     narrow_floats narrow_floats_at "PYMEC_AT_NARROW"(narrow_floats, narrow_places) noexcept nogil
