@@ -85,7 +85,7 @@ cdef extern from *:
     #endif
 
     /* All places so many further on: to Cython they are one number, whose sum it would check for overflow. */
-    #define PYMEC_AFTER(p, n) ((p) + (n))
+    #define PYMEC_AFTER(p, n) ((p) + (int) (n))
     /* The numbers of a register that are at given places, counted in four bytes: some often, others not at all. */
     #if defined(__GNUC__) && !defined(__clang__)
     #define PYMEC_AT_WIDE(v, p) ((__typeof__(v)) __builtin_shuffle((pymec_wide_floats) (v), p))
