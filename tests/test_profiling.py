@@ -323,6 +323,7 @@ def test_large(load, capsys):
 # gradients.py -------------------------------------------------------------------------------------------
 
 
+@needs_fast_build
 def test_gradients_say_what_is_not_installed(load, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit, match="pip install torch"):
