@@ -33,6 +33,7 @@ image stays cached.  That takes whole cache lines, so an O that starts with one 
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._output_tile cimport Lines, Part, add_panel, add_without_zeros, leaves_zeros_out
 from pymec.kernels._panels cimport blocks_of
@@ -183,6 +184,7 @@ def run(
         Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = Ends(ends_of(bias, relu, &g).bias, RELU if relu else 0)
     cdef Lines lines = Lines(g.k_c, 0, 0)
     cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels
     cdef Py_ssize_t share
@@ -190,8 +192,6 @@ def run(
     check_operands(&g, x.shape, kernel.shape, out.shape)
     cut = cut or tile_cut(shape, n_threads, prepared is not None)
     cdef Cut pieces = cut_of(cut, n_threads, shape.is_padded, &g)
-    if bias is not None and bias.shape[0] != g.k_c:
-        raise ValueError(f"bias has {bias.shape[0]} elements, but shape= speaks of {g.k_c} output channels")
     if prepared is not None:
         check_room("prepared", prepared.shape[0], panels_size(shape))
         lines = Lines(width, g.k_h * g.k_w * g.i_cg * width, width)
@@ -200,9 +200,6 @@ def run(
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else at_cache_line(&prepared[0])
     cdef floating* O = &out[0, 0, 0, 0]
-    cdef Ends ends = Ends(NULL, RELU if relu else 0)
-    if bias is not None:
-        ends.bias = &bias[0]
     if pieces.streamed and <size_t> O % CACHE_LINE == 0 and g.k_cg * sizeof(floating) % CACHE_LINE == 0:
         ends.ending |= STREAM
     with nogil:

@@ -42,7 +42,7 @@ from pymec.kernels import direct_grad
 from pymec.kernels.direct_grouped import whole_lines
 
 cdef enum:
-    SUMS = 512             # lines of dK that are added up before they are written: 32 KiB of registers' contents
+    SUMS = 512             # lines of dK that are added up before they are written: a level-1 cache full
 
 # The input's gradient -----------------------------------------------------------------------------------
 
