@@ -267,7 +267,7 @@ class ConvShape:
         return max((self.lowered_rows(y, min(band_rows, self.o_h - y)) for y in bands), default=0)
 
     def band_size(self, band_rows: int) -> int:
-        """Elements of one band's strips in ``mec_banded``: o_w·r_b·k_w·i_c/G."""
+        """Elements of the strips of one band of rows in ``mec_banded``: o_w·r_b·k_w·i_c/G."""
         return self.tile_size(band_rows, self.o_w)
 
     def tile_size(self, band_rows: int, columns: int, channels: int | None = None) -> int:

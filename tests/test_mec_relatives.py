@@ -6,8 +6,8 @@ from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import im2win, mec, mec_split, mec_w
-from pymec.kernels._pieces import whole_products
+from pymec.kernels import im2win, mec, mec_banded, mec_split, mec_w
+from pymec.kernels._pieces import Pieces, whole_products
 
 
 def close(out, x, kernel, shape):
@@ -96,7 +96,10 @@ def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels(monkeypa
     def smallest(algorithm):
         return registry.get(algorithm).schedule(ConvShape.from_shapes(x, kernel), 1, 0).size
 
-    assert smallest("mec_banded") == 298 * 9 * 64
+    monkeypatch.setattr(pymec.families.mec, "fast_tiles", lambda shape: True)
+    assert smallest("mec_banded") == 20 * 3 * 64  # a column, by register tiles
+    monkeypatch.setattr(pymec.families.mec, "fast_tiles", lambda shape: False)
+    assert smallest("mec_banded") == 298 * 9 * 64  # a row
     assert smallest("mec_column_split") == 9 * 64
     assert smallest("mec_channel_split") == 9
     monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: False)  # where products are BLAS's
@@ -105,6 +108,45 @@ def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels(monkeypa
     assert pymec.plan(x, kernel, workspace_limit=36, n_threads=1).algorithm == "mec_channel_split"
     assert pymec.plan(x, kernel, workspace_limit=35, n_threads=1).algorithm == "direct"
     pymec.planning.cached_recipe.cache_clear()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize(
+    ("columns", "n_threads", "slices"), [(1, 1, 1), (1, 3, 1), (2, 2, 2), (3, 3, 1), (99, 2, 2)]
+)
+def test_bands_of_columns(case, columns, n_threads, slices):
+    """Each thread's own and shared, with every stride, padding, dilation and number of groups, and both ends."""
+    shape = case.shape()
+    x, kernel = operands(shape)
+    bias = np.linspace(-1, 1, shape.k_c, dtype=shape.dtype)
+    size = slices * shape.tile_size(shape.o_h, min(columns, shape.o_w))
+    workspace = np.full(size + 1, np.nan, shape.dtype)
+    for pieces in (None, Pieces(5, 2, 3, 1, registers=True)):
+        out = np.full(shape.output_shape, np.nan, shape.dtype)
+        options = {"band_columns": columns, "slices": slices, "pieces": pieces, "bias": bias, "relu": True}
+        mec_banded.run(x, kernel, out, workspace, shape, n_threads, **options)
+        expected = np.maximum(pymec.reference.conv2d(x, kernel, shape) + bias, 0)
+        bound = pymec.reference.error_bound(x, kernel, shape) + 2 * np.finfo(shape.dtype).eps * (1 + expected)
+        assert np.all(np.abs(out - expected) <= bound)
+        assert np.isnan(workspace[-1])
+
+
+def test_bands_of_columns_need_columns():
+    shape = ConvShape.from_shapes((1, 5, 5, 2), (3, 3, 2, 4))
+    x, kernel = operands(shape)
+    with pytest.raises(ValueError, match="band_rows and band_columns must be positive .* got 3, 0 and 1"):
+        mec_banded.run(x, kernel, np.empty(shape.output_shape, "f"), np.empty(99, "f"), shape, band_columns=0)
+
+
+@pytest.mark.parametrize("name", ["cv5", "cv6", "cv10", "cv11"])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_an_eighth_of_mec_is_enough_for_bands(name, n_threads, monkeypatch):
+    """Of low images with tall kernels columns are: a row of the output reads up to a quarter of L."""
+    monkeypatch.setattr(pymec.families.mec, "fast_tiles", lambda shape: True)
+    shape = pymec.layers.get(name).shape()
+    schedule = registry.get("mec_banded").schedule(shape, n_threads, shape.mec_size // 8)
+    assert 0 < schedule.size <= shape.mec_size // 8
+    assert ("band_columns" in schedule.options) == (name != "cv10" or n_threads == 2)
 
 
 def test_wide_images_stay_in_the_cache():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, product_cut, thread_slices
 from pymec.kernels import mec, mec_banded
 from pymec.kernels._blas import BLAS_INT_MAX
-from pymec.kernels._pieces import PANEL_BYTES, even_part
-from pymec.kernels._tile_cut import products
+from pymec.kernels._pieces import PANEL_BYTES, UNEVEN, even_part
+from pymec.kernels._tile_cut import fast_tiles, products
 from pymec.shapes import ConvShape
 
 PAPER = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
@@ -70,6 +72,20 @@ def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
 
 
 def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """Bands of rows; of columns where a limit leaves not every thread a row of its own, but all of them a column.
+
+    That takes register tiles: BLAS has no products along strips.
+    """
+    by_rows = _bands_of_rows(shape, n_threads, limit)
+    busy = min(n_threads, shape.groups * max(1, shape.i_n) * shape.o_h)
+    enough = min(busy * shape.band_size(1), shape.band_size(shape.o_h))
+    if limit is None or limit >= enough or not fast_tiles(shape):
+        return by_rows
+    by_columns = _bands_of_columns(shape, n_threads, limit)
+    return by_columns if by_columns.size <= max(limit, by_rows.size) else by_rows
+
+
+def _bands_of_rows(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     """Bands of each thread's own; but of a small image with a large kernel all threads share the channels."""
     planes = shape.groups * max(1, shape.i_n)
     slices = thread_slices(planes * shape.o_h, n_threads, shape.band_size(1), limit)
@@ -81,10 +97,25 @@ def _mec_banded(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule
     most = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, shape.o_h, room)
     band_rows = _even_bands(shape, planes, most, slices, room)
     pieces = products(product_cut(shape), shape, shape.o_w, n_threads if slices == 1 else 1)
-    if slices == 1 and n_threads > 1:
-        pieces = pieces._replace(output_rows=_shared_rows(band_rows, -(-shape.k_cg // pieces.channels), n_threads))
-    options = {"band_rows": band_rows, "slices": slices, "pieces": pieces}
+    at_once = _at_once(band_rows, -(-shape.k_cg // pieces.channels), n_threads if slices == 1 else 1)
+    options = {"band_rows": band_rows, "slices": slices, "pieces": pieces._replace(output_rows=at_once)}
     return Schedule(slices * shape.band_size(band_rows), options, uses_blas=not pieces.registers)
+
+
+def _bands_of_columns(shape: ConvShape, n_threads: int, limit: int) -> Schedule:
+    """As many columns as there is room for: for each thread, if shares are even, or else for all together."""
+    column = shape.tile_size(shape.o_h, 1)
+    units = shape.groups * max(1, shape.i_n) * shape.o_w
+    slices, columns = 1, max(1, min(shape.o_w, limit // column))
+    if n_threads * column <= limit and -(-units // n_threads) * n_threads <= UNEVEN * units:
+        slices, columns = n_threads, even_part(units // n_threads, min(shape.o_w, limit // n_threads // column))
+    # Columns are the rows of the transposed convolution; of what all take together each has a share of the channels.
+    sharing = n_threads if slices == 1 else 1
+    turned = replace(shape.transposed(), k_c=shape.groups * -(-shape.k_cg // sharing))
+    pieces = products("registers", turned, shape.o_h, 1)
+    at_once = _at_once(columns, -(-shape.k_cg // pieces.channels), sharing)
+    options = {"band_columns": columns, "slices": slices, "pieces": pieces._replace(output_rows=at_once)}
+    return Schedule(slices * shape.tile_size(shape.o_h, columns), options, uses_blas=False)
 
 
 def _even_bands(shape: ConvShape, planes: int, most: int, slices: int, room: int) -> int:
@@ -98,12 +129,12 @@ def _even_bands(shape: ConvShape, planes: int, most: int, slices: int, room: int
     return min(sizes, key=lambda size: (-(-planes * -(-shape.o_h // size) // slices) * size, -size))
 
 
-def _shared_rows(band_rows: int, channel_blocks: int, n_threads: int) -> int:
-    """Rows of a band for a unit of work, so that its blocks of channels and of rows make even shares."""
-    row_blocks = 1
-    while channel_blocks * row_blocks % n_threads and channel_blocks * row_blocks < 4 * n_threads:
-        row_blocks += 1
-    return even_part(band_rows, -(-band_rows // row_blocks))
+def _at_once(lines: int, channel_blocks: int, n_threads: int) -> int:
+    """Rows, or columns, of a band for a unit of work: its blocks, with those of channels, make even shares."""
+    blocks = 1
+    while channel_blocks * blocks % n_threads and channel_blocks * blocks < 4 * n_threads:
+        blocks += 1
+    return even_part(lines, -(-lines // blocks))
 
 
 ROWS = (
@@ -152,9 +183,9 @@ ROWS = (
     ),
     Algorithm(
         name="mec_banded",
-        idea="MEC on a band of b output rows at a time",
+        idea="MEC on a band of b output rows, or w_b columns, at a time",
         source=f"ours, after {PAPER}",
-        formula="slices·o_w·r_b·k_w·i_c/G",
+        formula="slices·w_b·r_b·k_w·i_c/G",
         order="bounded",
         unsupported=_banded_limit,
         schedule=_mec_banded,

@@ -18,6 +18,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_group_grad_rows``      and of their kernel's gradient, ``_group_grad_rows.pyx.in``
 ``_group_lines``          which channels a line of several groups wants
 ``_ends``                 where sums begin, with the bias, and end: ReLU
+``_strips``               products along the strips of the lowered matrix, for bands of columns
 ``_registers``            vector registers as C types
 ``_panels``               K re-laid so that what such a tile reads is one piece of memory
 ``_turned``               K by 180 degrees, its channels swapped: the kernel of the input's gradient
@@ -39,7 +40,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``im2col_blocked``        the same, a block of output pixels at a time
 ``implicit_gemm``         the same matrix in packed blocks of a product of our own
 ``mec``                   Algorithms 1 and 2 of the MEC paper
-``mec_banded``            MEC on a band of output rows at a time (ours)
+``mec_banded``            MEC on a band of output rows, or columns, at a time (ours)
 ``mec_split``             MEC on tiles, all channels or a few at a time (ours)
 ``mec_w``                 MEC's transposed twin: lowers vertically, slides horizontally (ours)
 ``im2win``                the twin's lowered matrix, multiplied window by window
