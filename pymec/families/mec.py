@@ -109,7 +109,7 @@ def _bands_of_columns(shape: ConvShape, n_threads: int, limit: int) -> Schedule:
     slices, columns = 1, max(1, min(shape.o_w, limit // column))
     if n_threads * column <= limit and -(-units // n_threads) * n_threads <= UNEVEN * units:
         slices, columns = n_threads, even_part(units // n_threads, min(shape.o_w, limit // n_threads // column))
-    # Columns are the rows of the transposed convolution; of what all take together each has a share of the channels.
+    # Columns are the transposed convolution's rows; of what all take together each has a share of the channels.
     sharing = n_threads if slices == 1 else 1
     turned = replace(shape.transposed(), k_c=shape.groups * -(-shape.k_cg // sharing))
     pieces = products("registers", turned, shape.o_h, 1)
