@@ -11,4 +11,5 @@ from pymec.kernels.mec cimport Places
 
 cdef void multiply_strips(const floating* L, const floating* K, floating* O,
                           Py_ssize_t x0, Py_ssize_t x1, Py_ssize_t m0, Py_ssize_t m1, const Places* at,
-                          const Band* band, const Pieces* pieces, const Ends* ends, const Geometry* g) noexcept nogil
+                          const Band* band, const Pieces* pieces, const Ends* ends,
+                          const Geometry* g) noexcept nogil

@@ -5,12 +5,12 @@ b output rows can be lowered, multiplied and forgotten: L shrinks from r_h rows 
 output rows read, and every product stays what it was.  The price is the e_h - s_h rows that neighbouring
 bands share, which are copied twice.
 
-Of a low image with a tall kernel even one output row reads much of L.  Bands of w_b output columns keep their strips
-whole; they have none in common, so nothing is copied twice, and the products run along the strips (``_strips``).
+Of a low image with a tall kernel even one output row reads much of L.  Bands of w_b output columns keep their
+strips whole and have none in common, so nothing is copied twice; products run along the strips (``_strips``).
 
 Each thread has bands of its own, a slice of the workspace each.  Or there is one slice, and all threads take each
-band together, some of its output rows (or columns) and channels each: a small image has too few rows for even shares,
-and of a large K each thread then reads its own part.
+band together, some of its output rows (or columns) and channels each: a small image has too few rows for even
+shares, and of a large K each thread then reads its own part.
 
 ==========  =====================================  ================================================
 array       shape                                  role
@@ -21,9 +21,9 @@ workspace   (slices, w_b, r_b, k_w, i_c/G)         each slice the strips of one 
 out         (i_n, o_h, o_w, k_c)                   output O
 ==========  =====================================  ================================================
 
-Workspace, in elements:  slices·w_b·r_b·k_w·i_c/G, slices <= n_threads: in bands of rows w_b = o_w and r_b, the image
-rows that b output rows read, is (b-1)·min(s_h, k_h) + k_h without dilation (as many of those as lie in the image); in
-bands of columns r_b is r_h, the image rows that the whole output reads.
+Workspace, in elements:  slices·w_b·r_b·k_w·i_c/G, slices <= n_threads: in bands of rows w_b = o_w and r_b, the
+image rows that b output rows read, is (b-1)·min(s_h, k_h) + k_h without dilation (as many of those as lie in the
+image); in bands of columns r_b is r_h, the image rows that the whole output reads.
 
 Any stride, padding, dilation and number of groups.
 """
@@ -133,7 +133,7 @@ cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
     const Bands* bands, const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """Lower and multiply the bands of one thread's share, one after another, through one slice of the workspace."""
+    """Lower and multiply the bands of one thread's share, one after another, through one slice of workspace."""
     cdef Py_ssize_t units = g.groups * g.i_n * bands.down * bands.across
     cdef Py_ssize_t unit, part
     cdef Place p
