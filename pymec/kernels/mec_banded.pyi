@@ -12,6 +12,7 @@ def run(
     shape: ConvShape,
     n_threads: int = 1,
     band_rows: int = 1,
+    band_columns: int | None = None,
     slices: int = 1,
     pieces: Pieces | None = None,
     bias: NDArray[np.floating] | None = None,
