@@ -165,11 +165,11 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 
 
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """With stride 1 a forward convolution by register tiles, with another products of enough channels.
+    """Forward convolutions by register tiles; lines of registers for small groups.
 
-    Lines of registers for small groups.  For a few pixels a single call multiplies with K as it is, by im2col:
-    turning K would take it longer.  Elsewhere MEC through L, which was the fastest then; without room for it, an
-    algorithm without workspace.
+    For a few pixels a single call multiplies with K as it is, by im2col: turning K would take it longer.  Without
+    channels enough for tiles, MEC through L with stride 1, which was the fastest then, and products of single taps
+    with another; without room for these, an algorithm without workspace.
     """
     rest = "mec", "pixel_gemm", "direct"
     dense = shape.s_h == shape.s_w == 1
@@ -177,13 +177,13 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     if able and shape.groups > 1 and whole_lines(shape, swapped=True):
         depthwise = dense and shape.i_cg == shape.k_cg == 1
         return ("direct_conv", "direct_grouped", *rest) if depthwise else ("direct_grouped", *rest)
-    if dense:
-        turned = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
-        few = shape.groups == 1 and 2 * shape.im2col_size <= shape.kernel_size
-        if few and not planned:
-            return "im2col", "direct_conv", *rest
-        return ("direct_conv", *rest) if fast_tiles(turned) else rest
-    return ("pixel_gemm", "direct") if shape.i_cg >= MANY_CHANNELS else rest
+    if not dense and shape.i_cg >= MANY_CHANNELS:
+        rest = "pixel_gemm", "direct"
+    few = shape.groups == 1 and 2 * shape.im2col_size <= shape.kernel_size
+    if few and not planned:
+        return "im2col", "direct_conv", *rest
+    turned = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
+    return ("direct_conv", *rest) if fast_tiles(turned) else rest
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:

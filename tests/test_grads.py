@@ -1,12 +1,14 @@
 """Both gradients: every algorithm x every case against the oracle, and the oracle against calculus."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cases import CASES, PAPER
 
 import pymec
-from pymec import reference, registry
-from pymec.kernels import im2col, im2col_grad, mec, mec_conv_grad, mec_grad
+from pymec import ConvShape, reference, registry
+from pymec.kernels import _turned, direct_conv_grad, im2col, im2col_grad, mec, mec_conv_grad, mec_grad
 
 INPUT, KERNEL = "conv2d_input_grad", "conv2d_kernel_grad"
 ROWS = [(operation, name) for operation in (INPUT, KERNEL) for name in registry.TABLES[operation]]
@@ -185,6 +187,48 @@ def test_an_unknown_algorithm_is_answered_with_those_of_the_operation():
     assert [row.algorithm for row in pymec.explain(X.shape, K.shape, operation=KERNEL)] == list(
         pymec.algorithms(KERNEL)
     )
+
+
+# Phases of the stride --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 1), (2, 5)])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 3), (4, 2)])
+@pytest.mark.parametrize("padding", [0, ((3, 0), (1, 5))])
+def test_phases_share_out_pixels_and_taps(stride, dilation, padding):
+    """Every pixel of dI is of one phase; no tap is of two.  Padding may be more than the kernel's reach."""
+    shape = ConvShape.from_shapes((2, 13, 12, 4), (3, 2, 4, 32), stride=stride, dilation=dilation, padding=padding)
+    seen, taps = np.zeros((13, 12), int), 0
+    for phase in direct_conv_grad.phases(shape):
+        seen[phase.rows, phase.columns] += 1
+        if phase.shape is not None:
+            taps += phase.shape.k_h * phase.shape.k_w
+            pixels = seen[phase.rows, phase.columns].shape
+            assert (phase.shape.o_h, phase.shape.o_w) == pixels
+    assert (seen == 1).all()
+    assert 0 < taps <= 6
+    rng = np.random.default_rng(1)
+    dO = rng.standard_normal(shape.output_shape)
+    kernel = rng.standard_normal(shape.kernel_shape)
+    options = {"stride": stride, "dilation": dilation, "padding": padding}
+    expected = pymec.conv2d_input_grad(dO, kernel, (2, 13, 12, 4), algorithm="direct", **options)
+    found = pymec.conv2d_input_grad(dO, kernel, (2, 13, 12, 4), algorithm="direct_conv", n_threads=2, **options)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_no_stride_spreads_the_gradient():
+    """Only the turned kernel is kept."""
+    for name in pymec.layers.PAPER:
+        shape = pymec.layers.get(name).shape()
+        schedule = registry.get("direct_conv", INPUT).schedule(shape, 2, None)
+        assert schedule.size == schedule.prepared == shape.kernel_size
+
+
+def test_taps_have_a_place_each():
+    shape = ConvShape.from_shapes((1, 5, 5, 2), (2, 2, 2, 4))
+    kernel, turned = np.zeros((2, 2, 2, 4)), np.zeros(32)
+    with pytest.raises(ValueError, match=r"places must be the numbers below 4 in some order, got \[0, 1, 1, 2\]"):
+        _turned.turn(kernel, turned, replace(shape, dtype=np.dtype("d")), 1, np.array([0, 1, 1, 2]))
 
 
 # Stages ----------------------------------------------------------------------------------------------------

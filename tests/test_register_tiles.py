@@ -366,3 +366,23 @@ def test_an_infinite_pixel_reaches_its_own_outputs_alone(stride):
         reached = (y <= row) & (row < y + 3) & (x_at <= column) & (column < x_at + 3)
         assert (np.isinf(out[0]).all(axis=2) == reached).all()
         assert np.isfinite(out[0][~reached]).all()
+
+
+# Outputs whose pixels lie apart ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("k_c", [16, 40])
+def test_pixels_of_the_output_may_lie_anywhere(dtype, padding, k_c):
+    shape = ConvShape.from_shapes((2, 9, 30, 20), (3, 3, 20, k_c), padding=padding, dtype=dtype)
+    x, kernel = operands(shape)
+    expected = np.empty(shape.output_shape, dtype)
+    direct_blocked.run(x, kernel, expected, None, shape, 2)
+    wide = np.full((2, 3 * shape.o_h, 2 * shape.o_w, k_c + 3), np.nan, dtype)
+    direct_blocked.run(x, kernel, wide[:, 1::3, ::2, :k_c], None, shape, 2)
+    np.testing.assert_allclose(wide[:, 1::3, ::2, :k_c], expected, rtol=1e-4, atol=1e-4)
+    wide[:, 1::3, ::2, :k_c] = np.nan
+    assert np.isnan(wide).all()  # nothing else was written
+    with pytest.raises(ValueError, match="out must have the channels of a pixel adjacent"):
+        direct_blocked.run(x, kernel, np.empty((*shape.output_shape, 2), dtype)[..., 0], None, shape, 2)

@@ -20,7 +20,6 @@ from pymec.kernels import (
     mec_grad,
     pixel_gemm_grad,
 )
-from pymec.kernels._tile_cut import tile_cut
 from pymec.shapes import ConvShape
 
 # What can't be done -------------------------------------------------------------------------------------
@@ -30,19 +29,13 @@ def _pixel_limit(shape: ConvShape) -> str | None:
     return blas_limit(GEMM_leading_dimension=shape.s_w * shape.i_c, GEMM_channel_count=shape.k_c)
 
 
-def _turned_limit(shape: ConvShape) -> str | None:
-    if mec_conv_grad.as_convolution(shape) is not None:
-        return None
-    return (
-        f"its padding of {shape.p_t}, {shape.p_b} rows and {shape.p_l}, {shape.p_r} columns is more than the "
-        f"kernel's reach of {shape.e_h - 1} and {shape.e_w - 1}, so the output's gradient would have to be cut"
-    )
-
-
 def _conv_limit(shape: ConvShape) -> str | None:
     forward = mec_conv_grad.as_convolution(shape)
     if forward is None:
-        return _turned_limit(shape)
+        return (
+            f"its padding of {shape.p_t}, {shape.p_b} rows and {shape.p_l}, {shape.p_r} columns is more than the "
+            f"kernel's reach of {shape.e_h - 1} and {shape.e_w - 1}, so the output's gradient would have to be cut"
+        )
     return mec_limit(forward) or blas_limit(GEMM_row_count=forward.i_n * forward.o_w)
 
 
@@ -67,10 +60,7 @@ def _mec_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 
 
 def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    forward = mec_conv_grad.as_convolution(shape)
-    assert forward is not None
-    size = shape.kernel_size + mec_conv_grad.spread_size(shape)
-    return Schedule(size, {"cut": tile_cut(forward, n_threads, in_panels=False)}, prepared=shape.kernel_size)
+    return Schedule(shape.kernel_size, {"cuts": direct_conv_grad.cuts(shape, n_threads)}, shape.kernel_size)
 
 
 def _grouped_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -128,13 +118,13 @@ INPUT_GRAD_ROWS = (
     ),
     _InputGrad(
         name="direct_conv",
-        idea="that convolution by register tiles: nothing is lowered",
+        idea="that convolution by register tiles, one for each phase of the stride: nothing is lowered or spread",
         source="ours",
-        formula="|K| + |spread dO|",
+        formula="|K|",
         order="none",
-        unsupported=_turned_limit,
+        unsupported=any_shape,
         schedule=_direct_conv,
-        prepare=mec_conv_grad.turn_kernel,
+        prepare=direct_conv_grad.turn_kernel,
         run=direct_conv_grad.run_input_grad,
         uses_blas=False,
         ours=True,

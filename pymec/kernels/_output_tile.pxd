@@ -13,7 +13,12 @@ cdef struct Lines:         # where K's lines are
     Py_ssize_t width       # channels of a panel; 0 without
 
 
+cdef struct Steps:         # elements of O from one of these to the next
+    Py_ssize_t image, row, pixel
+
+
 cdef struct Part:          # of the work
+    Steps out
     Py_ssize_t first, end              # output pixels of all images
     Py_ssize_t group
     Py_ssize_t first_block, end_block  # blocks of the group's output channels, a panel each

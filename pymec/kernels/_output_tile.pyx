@@ -29,7 +29,7 @@ cdef inline void multiply(
 
 cdef void add_part(
     const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
-    Py_ssize_t wanted, Py_ssize_t skip, bint begins, const floating* bias, int ending, const Geometry* g
+    Py_ssize_t wanted, Py_ssize_t skip, bint begins, const floating* bias, int ending, Py_ssize_t ldo
 ) noexcept nogil:
     """A tile of which O gets not all pixels, or not the first channels: its sums have a place of their own."""
     cdef floating sums[MOST_SUMS]
@@ -44,15 +44,15 @@ cdef void add_part(
         start, lds = sums, width
         zero(sums, MOST_SUMS)
         for p in range(wanted):
-            copy(sums + p * width + skip, O + p * g.k_c + skip, width - skip)
+            copy(sums + p * width + skip, O + p * ldo + skip, width - skip)
     multiply(K, ldk, pixel, runs, tile, 1, start, lds, sums, width, ending & RELU)
     for p in range(wanted):
-        copy(O + p * g.k_c + skip, sums + p * width + skip, width - skip)
+        copy(O + p * ldo + skip, sums + p * width + skip, width - skip)
 
 
 cdef void add_chunk(
     const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
-    const Pixels* pixels, Py_ssize_t skip, bint begins, const floating* bias, int ending, const Geometry* g
+    const Pixels* pixels, Py_ssize_t skip, bint begins, const floating* bias, int ending, Py_ssize_t ldo
 ) noexcept nogil:
     """A chunk's products of a tile, and of those joined to it, with one panel; O points at the first pixel.
 
@@ -62,16 +62,16 @@ cdef void add_chunk(
     cdef const floating* row
     cdef Py_ssize_t t
     if pixels.wanted < tile.pixels:
-        add_part(K, ldk, O, pixel, runs, tile, pixels.wanted, skip, begins, bias, ending, g)
+        add_part(K, ldk, O, pixel, runs, tile, pixels.wanted, skip, begins, bias, ending, ldo)
     elif skip > 0:
         for t in range(pixels.tiles):
             row = pixel[0] + t * tile.pixels * runs.step
-            add_part(K, ldk, O + t * tile.pixels * g.k_c, &row if runs.step > 0 else pixel, runs, tile,
-                     tile.pixels, skip, begins, bias, ending, g)
+            add_part(K, ldk, O + t * tile.pixels * ldo, &row if runs.step > 0 else pixel, runs, tile,
+                     tile.pixels, skip, begins, bias, ending, ldo)
     elif begins:
-        multiply(K, ldk, pixel, runs, tile, pixels.tiles, bias, 0, O, g.k_c, ending)
+        multiply(K, ldk, pixel, runs, tile, pixels.tiles, bias, 0, O, ldo, ending)
     else:
-        multiply(K, ldk, pixel, runs, tile, pixels.tiles, <const floating*> O, g.k_c, O, g.k_c, ending)
+        multiply(K, ldk, pixel, runs, tile, pixels.tiles, <const floating*> O, ldo, O, ldo, ending)
 
 
 cdef void add_panel(
@@ -84,7 +84,8 @@ cdef void add_panel(
     cdef Py_ssize_t channel = part.group * g.k_cg + block * tile.channels - skip
     cdef Py_ssize_t line = (chunk.a * g.k_w + chunk.b) * g.i_cg + chunk.c
     add_chunk(K + (block * lines.panel if lines.panel else channel) + line * lines.ldk, lines.ldk, O + channel,
-              pixel, runs, tile, pixels, skip, begins, bias + channel if bias != NULL else bias, ending, g)
+              pixel, runs, tile, pixels, skip, begins, bias + channel if bias != NULL else bias, ending,
+              part.out.pixel)
 
 
 # A tile at the end of a row, tap by tap -----------------------------------------------------------------
@@ -107,9 +108,9 @@ cdef void begin_sums(
     cdef Py_ssize_t count = min(part.end_block * width, g.k_cg) - part.first_block * width, p
     for p in range(wanted):
         if bias == NULL:
-            zero(O + p * g.k_c + channel, count)
+            zero(O + p * part.out.pixel + channel, count)
         else:
-            copy(O + p * g.k_c + channel, bias + channel, count)
+            copy(O + p * part.out.pixel + channel, bias + channel, count)
 
 
 cdef void clamp_sums(
@@ -120,8 +121,8 @@ cdef void clamp_sums(
     cdef Py_ssize_t count = min(part.end_block * width, g.k_cg) - part.first_block * width, p, m
     for p in range(wanted):
         for m in range(channel, channel + count):
-            if O[p * g.k_c + m] < 0:
-                O[p * g.k_c + m] = 0
+            if O[p * part.out.pixel + m] < 0:
+                O[p * part.out.pixel + m] = 0
 
 
 cdef void add_tap_by_tap(
@@ -147,8 +148,8 @@ cdef void add_tap_by_tap(
             some.pixels = found.wanted
             runs = point_at_chunk(I, &found, some.pixels, &tap, pixel, window, g)
             for block in range(part.first_block, part.end_block):
-                add_panel(K, lines, O + (found.first.x - pixels.first.x) * g.k_c, part, block, &tap, pixel, &runs,
-                          &some, &found, False, <const floating*> NULL, 0, g)
+                add_panel(K, lines, O + (found.first.x - pixels.first.x) * part.out.pixel, part, block, &tap, pixel,
+                          &runs, &some, &found, False, <const floating*> NULL, 0, g)
 
 
 cdef void add_without_zeros(

@@ -14,14 +14,16 @@ cdef enum:
     BLOCK = 16
 
 
-cdef void turn_lines(const floating* K, floating* turned, Py_ssize_t unit, const Geometry* g) noexcept nogil:
+cdef void turn_lines(
+    const floating* K, floating* turned, Py_ssize_t unit, const Py_ssize_t* places, const Geometry* g
+) noexcept nogil:
     """BLOCK input channels of one tap, those of each group by themselves."""
     cdef Py_ssize_t blocks = (g.i_c + BLOCK - 1) / BLOCK, tap = unit / blocks
     cdef Py_ssize_t c0 = unit % blocks * BLOCK, c1, end = min(c0 + BLOCK, g.i_c), group, m0, m1, m, c
     cdef const floating* lines
     cdef floating block[BLOCK * BLOCK]
     K += tap * g.i_cg * g.k_c
-    turned += (g.k_h * g.k_w - 1 - tap) * g.k_cg * g.i_c
+    turned += (places[tap] if places != NULL else g.k_h * g.k_w - 1 - tap) * g.k_cg * g.i_c
     if g.i_cg == g.k_cg == 1:
         copy(turned + c0, K + c0, end - c0)
         return
@@ -41,16 +43,25 @@ cdef void turn_lines(const floating* K, floating* turned, Py_ssize_t unit, const
         c0 = c1
 
 
-def turn(const floating[:, :, :, ::1] kernel, floating[::1] turned, shape, int n_threads=1):
-    """K'[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group, in an array of as many elements."""
+def turn(const floating[:, :, :, ::1] kernel, floating[::1] turned, shape, int n_threads=1,
+         const Py_ssize_t[::1] places=None):
+    """K'[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group, in an array of as many elements.
+
+    ``places`` are others for the k_h·k_w taps, the place of each being one of 0 .. k_h·k_w - 1.
+    """
     cdef Geometry g = geometry(shape)
+    cdef const Py_ssize_t* place = NULL
     cdef Py_ssize_t units = g.k_h * g.k_w * ((g.i_c + BLOCK - 1) / BLOCK)
     cdef Py_ssize_t unit
     check_threads(n_threads)
     check_operands(&g, NULL, kernel.shape, NULL)
     check_room("turned", turned.shape[0], shape.kernel_size)
+    if places is not None:
+        if sorted(places) != list(range(g.k_h * g.k_w)):
+            raise ValueError(f"places must be the numbers below {g.k_h * g.k_w} in some order, got {list(places)}")
+        place = &places[0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* to = &turned[0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            turn_lines(K, to, unit, &g)
+            turn_lines(K, to, unit, place, &g)

@@ -35,7 +35,7 @@ from cython.parallel import prange
 
 from pymec.kernels._ends cimport ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels._output_tile cimport Lines, Part, add_panel, add_without_zeros, leaves_zeros_out
+from pymec.kernels._output_tile cimport Lines, Part, Steps, add_panel, add_without_zeros, leaves_zeros_out
 from pymec.kernels._panels cimport blocks_of
 from pymec.kernels._pixels cimport (
     POINTERS, RUNS, WINDOW, ZEROS, Chunk, Cursor, Pixels, Runs, cursor_at, join_tiles, next_chunk, place_pixels,
@@ -83,6 +83,7 @@ cdef void convolve_chunk(
                            and chunk.c + chunk.channels == g.i_cg)
     cdef int ending = ends.ending if begins and ends_here else (ends.ending & RELU if ends_here else 0)
     cdef Py_ssize_t first = part.first, left, block
+    cdef floating* to
     cdef Tile tile = widest[0]
     cdef Cursor at = cursor_at(first, g)
     cdef Pixels pixels
@@ -94,24 +95,23 @@ cdef void convolve_chunk(
         if in_rows:
             left = min(left, g.o_w - at.x)
         tile.pixels = pixels_of_tile(left, widest)
+        to = O + at.n * part.out.image + at.y * part.out.row + at.x * part.out.pixel
         place_pixels(&pixels, min(tile.pixels, left), &at, part.group, in_rows, g)
         inside = without_padding(chunk, &pixels)
         if leaves_zeros_out(&pixels, &tile, inside.channels, g):
-            add_without_zeros(I, K, lines, O + first * g.k_c, part, &inside, &tile, &pixels, pixel, window, begins,
-                              bias, ending, g)
+            add_without_zeros(I, K, lines, to, part, &inside, &tile, &pixels, pixel, window, begins, bias, ending, g)
             first += tile.pixels
             continue
         runs = point_at_chunk(I, &pixels, tile.pixels, &inside, pixel, window, g)
         if in_rows and runs.step > 0 and pixels.inside:
             join_tiles(&pixels, tile.pixels, tiles_alike(left, widest), &at, g)
         for block in range(part.first_block, part.end_block):
-            add_panel(K, lines, O + first * g.k_c, part, block, &inside, pixel, &runs, &tile, &pixels,
-                      begins, bias, ending, g)
+            add_panel(K, lines, to, part, block, &inside, pixel, &runs, &tile, &pixels, begins, bias, ending, g)
         first += pixels.tiles * pixels.wanted
 
 
 cdef void convolve_share(
-    const floating* I, const floating* K, const Lines* lines, floating* O,
+    const floating* I, const floating* K, const Lines* lines, floating* O, const Steps* out,
     Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """A thread's share: some pixels stay in cache while its panels go by, a chunk of these while the pixels do."""
@@ -126,6 +126,7 @@ cdef void convolve_share(
     cdef Py_ssize_t panel
     cdef Part part
     cdef Chunk chunk
+    part.out = out[0]
     part.first = i * pixels / pixel_shares
     while part.first < end:
         part.end = min(part.first + cut.pixels, end)
@@ -165,8 +166,32 @@ cdef Cut cut_of(object cut, int n_threads, bint padded, const Geometry* g) excep
     return found
 
 
+cdef Steps steps_of(const Py_ssize_t* strides, Py_ssize_t itemsize) except *:
+    """The steps of an output whose pixels may lie anywhere, each with its channels adjacent."""
+    cdef Py_ssize_t i
+    for i in range(3):
+        if strides[i] % itemsize:
+            raise ValueError(f"out must have strides of whole elements, got {strides[i]} for {itemsize} bytes")
+    if strides[3] != itemsize:
+        raise ValueError(f"out must have the channels of a pixel adjacent, got a stride of {strides[3]} bytes")
+    return Steps(strides[0] // itemsize, strides[1] // itemsize, strides[2] // itemsize)
+
+
+cdef bint one_step(const Steps* out, const Geometry* g) noexcept nogil:
+    """Whether every pixel of the output is as far from the one before."""
+    cdef bint rows = g.o_h == 1 or out.row == g.o_w * out.pixel
+    return rows and (g.i_n == 1 or out.image == g.o_h * g.o_w * out.pixel)
+
+
+cdef bint in_lines(const void* O, const Steps* out, const Geometry* g, Py_ssize_t itemsize) noexcept nogil:
+    """Whether every pixel's channels, of each group, begin with a cache line."""
+    cdef Py_ssize_t line = CACHE_LINE / itemsize
+    cdef bint steps = out.pixel % line == 0 and out.row % line == 0 and out.image % line == 0
+    return <size_t> O % CACHE_LINE == 0 and g.k_cg % line == 0 and steps
+
+
 def run(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
+    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
     floating[::1] workspace, shape, int n_threads=1, cut=None, const floating[::1] prepared=None,
     const floating[::1] bias=None, bint relu=False,
 ):
@@ -174,6 +199,8 @@ def run(
 
     Parameters
     ----------
+    out : array (i_n, o_h, o_w, k_c)
+        Its pixels may lie anywhere, as those of a slice do.
     cut : pymec.kernels._tile_cut.TileCut, optional
         How the work is shared and ordered; by default as :func:`pymec.kernels._tile_cut.tile_cut` says.
     prepared : array, optional
@@ -192,6 +219,9 @@ def run(
     check_operands(&g, x.shape, kernel.shape, out.shape)
     cut = cut or tile_cut(shape, n_threads, prepared is not None)
     cdef Cut pieces = cut_of(cut, n_threads, shape.is_padded, &g)
+    cdef Steps steps = steps_of(out.strides, sizeof(floating))
+    if not one_step(&steps, &g):
+        pieces.in_rows = True  # from a row's end to the next row is another step
     if prepared is not None:
         check_room("prepared", prepared.shape[0], panels_size(shape))
         lines = Lines(width, g.k_h * g.k_w * g.i_cg * width, width)
@@ -200,8 +230,8 @@ def run(
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else at_cache_line(&prepared[0])
     cdef floating* O = &out[0, 0, 0, 0]
-    if pieces.streamed and <size_t> O % CACHE_LINE == 0 and g.k_cg * sizeof(floating) % CACHE_LINE == 0:
+    if pieces.streamed and in_lines(O, &steps, &g, sizeof(floating)):
         ends.ending |= STREAM
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            convolve_share(I, K, &lines, O, share, n_threads, &pieces, &ends, &g)
+            convolve_share(I, K, &lines, O, &steps, share, n_threads, &pieces, &ends, &g)

@@ -1,33 +1,147 @@
-"""The input's gradient as a forward convolution, by register tiles (ours; the identity is textbook knowledge).
+"""The input's gradient as forward convolutions, by register tiles (ours; the identity is textbook knowledge).
 
-As in :mod:`pymec.kernels.mec_conv_grad`, dI is the convolution of dO, spread out by the stride, with the kernel
-turned by 180 degrees and its channels swapped.  Here the tiles of ``direct_blocked`` compute it, or with one
-channel per group ``depthwise``: nothing is lowered, and with stride 1 the turned kernel is all that is kept.
+As in :mod:`pymec.kernels.mec_conv_grad`, dI is a convolution of dO with the kernel turned by 180 degrees and its
+channels swapped.  A stride would spread dO out, and most products would be of the zeros between its pixels.  Here
+they are left out: a pixel of dI has, of all taps, only some that are a stride apart.  So the pixels (h, w) of one
+phase, h mod s_h and w mod s_w, are a convolution with stride 1 of dO as it lies with the taps of that phase; its
+outputs are s_h rows and s_w columns apart in dI.  The tiles of ``direct_blocked`` compute each, or with one channel
+per group and stride 1 ``depthwise``: nothing is lowered, and the turned kernel is all that is kept.
 
-==========  ==============================================  ==================================================
-array       shape                                           role
-==========  ==============================================  ==================================================
-grad_out    (i_n, o_h, o_w, k_c)                            the output's gradient dO
-kernel      (k_h, k_w, i_c/G, k_c)                          kernel K
-turned      (k_h, k_w, k_c/G, i_c)                          K turned and swapped, group by group: K'
-spread      (i_n, (o_h-1)·s_h + 1, (o_w-1)·s_w + 1, k_c)    dO with zeros between its pixels; dO itself if s = 1
-grad_x      (i_n, i_h, i_w, i_c)                            the input's gradient dI
-==========  ==============================================  ==================================================
+==========  ==============================  =====================================================
+array       shape                           role
+==========  ==============================  =====================================================
+grad_out    (i_n, o_h, o_w, k_c)            the output's gradient dO
+kernel      (k_h, k_w, i_c/G, k_c)          kernel K
+turned      (k_h, k_w, k_c/G, i_c)          K turned and swapped, group by group, phase after phase: K'
+grad_x      (i_n, i_h, i_w, i_c)            the input's gradient dI
+==========  ==============================  =====================================================
 
-Workspace, in elements:  |K|, which a plan keeps as K'; if a stride is not 1 also the spread gradient's
-i_n·((o_h-1)·s_h + 1)·((o_w-1)·s_w + 1)·k_c.
+Workspace, in elements:  |K|, which a plan keeps as K'.
 
-Shapes as for ``mec_conv``.  With a stride most of what is multiplied are its zeros.
+Any stride, padding, dilation and number of groups.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels import depthwise, direct_blocked
-from pymec.kernels._tile_cut import TileCut
-from pymec.kernels.mec_conv_grad import as_convolution, spread
+from pymec.kernels import _turned, depthwise, direct_blocked
+from pymec.kernels._tile_cut import TileCut, tile_cut
 from pymec.shapes import ConvShape
+
+
+@dataclass(frozen=True)
+class CroppedShape(ConvShape):
+    """A convolution that may leave the first or last rows or columns of its input unread: negative padding."""
+
+    def __post_init__(self) -> None:
+        """Nothing is refused: these are no arguments of a user's."""
+
+
+class Axis(NamedTuple):
+    """One phase of the rows, or of the columns: pixels first, first + s, ... of dI."""
+
+    first: int
+    outputs: int
+    first_tap: int
+    taps: int
+    step: int
+    """Taps first_tap, first_tap + step, ... are those of the phase."""
+    dilation: int
+    before: int
+    after: int
+
+
+class Phase(NamedTuple):
+    """The pixels of dI that are a convolution with the same taps."""
+
+    rows: slice
+    columns: slice
+    shape: ConvShape | None
+    """That convolution; None where no tap has these pixels: their gradient is zero."""
+    first: int
+    """Where its kernel begins in K', in elements."""
+
+
+def _axis(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> Axis:
+    """Which taps a have y·s = h + p - a·d for h = first, first + s, ... and whole y, and where these y lie.
+
+    With g = gcd(s, d) they are s/g apart, and their outputs y d/g: a convolution with that dilation.
+    """
+    common = math.gcd(s, d)
+    step, dilation = s // common, d // common
+    outputs = -(-(i - first) // s)
+    tap = next((a for a in range(min(step, k)) if (first + p - a * d) % s == 0), k)
+    taps = -(-(k - tap) // step)
+    # The last tap of all, the first of the turned kernel, looks at the first of the outputs.
+    before = (taps - 1) * dilation - (first + p - tap * d) // s
+    return Axis(first, outputs, tap, taps, step, dilation, before, outputs + (taps - 1) * dilation - before - o)
+
+
+def _axes(shape: ConvShape) -> tuple[list[Axis], list[Axis]]:
+    """The phases of the rows and those of the columns."""
+    s = shape
+    return (
+        [_axis(h, s.k_h, s.s_h, s.d_h, s.p_t, s.i_h, s.o_h) for h in range(min(s.s_h, s.i_h))],
+        [_axis(w, s.k_w, s.s_w, s.d_w, s.p_l, s.i_w, s.o_w) for w in range(min(s.s_w, s.i_w))],
+    )
+
+
+@lru_cache(maxsize=256)
+def phases(shape: ConvShape) -> tuple[Phase, ...]:
+    """The convolutions that compute the input's gradient: one for each phase of the stride."""
+    s = shape
+    down, across = _axes(shape)
+    found, first = [], 0
+    for v in down:
+        for h in across:
+            turned = None
+            if v.taps and h.taps:
+                turned = CroppedShape(
+                    i_n=s.i_n, i_h=s.o_h, i_w=s.o_w, i_c=s.k_c, k_h=v.taps, k_w=h.taps, k_c=s.i_c, s_h=1, s_w=1,
+                    p_t=v.before, p_b=v.after, p_l=h.before, p_r=h.after, d_h=v.dilation, d_w=h.dilation,
+                    groups=s.groups, dtype=s.dtype,
+                )  # fmt: skip
+            found.append(Phase(slice(v.first, None, s.s_h), slice(h.first, None, s.s_w), turned, first))
+            first += v.taps * h.taps * s.k_cg * s.i_c
+    return tuple(found)
+
+
+@lru_cache(maxsize=256)
+def places(shape: ConvShape) -> NDArray[np.intp]:
+    """Where in K' each tap of K comes to lie: phase after phase, and turned in each."""
+    count = shape.k_h * shape.k_w
+    tap = np.arange(count).reshape(shape.k_h, shape.k_w)
+    down, across = _axes(shape)
+    order: list[int] = []
+    for v in down:
+        for h in across:
+            order += tap[v.first_tap :: v.step, h.first_tap :: h.step][::-1, ::-1].ravel().tolist()
+    order += sorted(set(range(count)).difference(order))  # taps that no pixel has
+    found = np.empty(count, np.intp)
+    found[order] = np.arange(count)
+    return found
+
+
+def cuts(shape: ConvShape, n_threads: int) -> tuple[TileCut | None, ...]:
+    """How each phase is cut; its tiles end with the rows."""
+    return tuple(
+        None if phase.shape is None else tile_cut(phase.shape, n_threads, in_panels=False)
+        for phase in phases(shape)
+    )
+
+
+def turn_kernel(
+    kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, cuts: object = None
+) -> None:
+    """K', phase after phase; how these are cut is of no matter to it."""
+    _turned.turn(kernel, turned, shape, n_threads, places(shape))
 
 
 def run_input_grad(
@@ -38,15 +152,18 @@ def run_input_grad(
     shape: ConvShape,
     n_threads: int = 1,
     prepared: NDArray | None = None,
-    cut: TileCut | None = None,
+    cuts: tuple[TileCut | None, ...] | None = None,
 ) -> None:
-    """Spread dO, then convolve it with the turned kernel (:func:`pymec.kernels.mec_conv_grad.turn_kernel`)."""
-    forward = as_convolution(shape)
-    if forward is None or prepared is None:
-        raise ValueError("shape has no such convolution, or prepared= (see turn_kernel) is missing")
-    inner = grad_out if shape.s_h == shape.s_w == 1 else spread(grad_out, workspace, shape)
-    turned = prepared.reshape(forward.kernel_shape)
-    if forward.i_cg == forward.k_cg == 1:
-        depthwise.run(inner, turned, grad_x, workspace, forward, n_threads)
-    else:
-        direct_blocked.run(inner, turned, grad_x, workspace, forward, n_threads, cut)
+    """Convolve dO with the taps of each phase (:func:`turn_kernel` has written them into ``prepared``)."""
+    if prepared is None:
+        raise ValueError("prepared= (see turn_kernel) is missing")
+    for i, (rows, columns, turned, first) in enumerate(phases(shape)):
+        if turned is None:
+            grad_x[:, rows, columns] = 0
+            continue
+        taps = prepared[first : first + turned.kernel_size].reshape(turned.kernel_shape)
+        if shape.s_h == shape.s_w == turned.i_cg == turned.k_cg == 1:
+            depthwise.run(grad_out, taps, grad_x, workspace, turned, n_threads)
+        else:
+            pixels = grad_x[:, rows, columns]
+            direct_blocked.run(grad_out, taps, pixels, workspace, turned, n_threads, cuts and cuts[i])
