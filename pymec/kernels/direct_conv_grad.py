@@ -4,8 +4,8 @@ As in :mod:`pymec.kernels.mec_conv_grad`, dI is a convolution of dO with the ker
 channels swapped.  A stride would spread dO out, and most products would be of the zeros between its pixels.  Here
 they are left out: a pixel of dI has, of all taps, only some that are a stride apart.  So the pixels (h, w) of one
 phase, h mod s_h and w mod s_w, are a convolution with stride 1 of dO as it lies with the taps of that phase; its
-outputs are s_h rows and s_w columns apart in dI.  The tiles of ``direct_blocked`` compute each, or with one channel
-per group and stride 1 ``depthwise``: nothing is lowered, and the turned kernel is all that is kept.
+outputs are s_h rows and s_w columns apart in dI.  The tiles of ``direct_blocked`` compute each; with a channel
+a group and stride 1 ``depthwise`` does: nothing is lowered, and the turned kernel is all that is kept.
 
 ==========  ==============================  =====================================================
 array       shape                           role
