@@ -148,8 +148,8 @@ cdef void add_tap_by_tap(
             some.pixels = found.wanted
             runs = point_at_chunk(I, &found, some.pixels, &tap, pixel, window, g)
             for block in range(part.first_block, part.end_block):
-                add_panel(K, lines, O + (found.first.x - pixels.first.x) * part.out.pixel, part, block, &tap, pixel,
-                          &runs, &some, &found, False, <const floating*> NULL, 0, g)
+                add_panel(K, lines, O + (found.first.x - pixels.first.x) * part.out.pixel, part, block, &tap,
+                          pixel, &runs, &some, &found, False, <const floating*> NULL, 0, g)
 
 
 cdef void add_without_zeros(

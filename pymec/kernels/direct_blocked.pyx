@@ -99,7 +99,8 @@ cdef void convolve_chunk(
         place_pixels(&pixels, min(tile.pixels, left), &at, part.group, in_rows, g)
         inside = without_padding(chunk, &pixels)
         if leaves_zeros_out(&pixels, &tile, inside.channels, g):
-            add_without_zeros(I, K, lines, to, part, &inside, &tile, &pixels, pixel, window, begins, bias, ending, g)
+            add_without_zeros(I, K, lines, to, part, &inside, &tile, &pixels, pixel, window, begins, bias, ending,
+                              g)
             first += tile.pixels
             continue
         runs = point_at_chunk(I, &pixels, tile.pixels, &inside, pixel, window, g)
