@@ -171,14 +171,13 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     channels enough for tiles, MEC through L with stride 1, which was the fastest then, and products of single taps
     with another; without room for these, an algorithm without workspace.
     """
-    rest = "mec", "pixel_gemm", "direct"
     dense = shape.s_h == shape.s_w == 1
+    taps = not dense and shape.i_cg >= MANY_CHANNELS
+    rest = ("pixel_gemm", "direct") if taps else ("mec", "pixel_gemm", "direct")
     able = registry.get("direct_grouped", "conv2d_input_grad").unsupported(shape) is None
     if able and shape.groups > 1 and whole_lines(shape, swapped=True):
         depthwise = dense and shape.i_cg == shape.k_cg == 1
         return ("direct_conv", "direct_grouped", *rest) if depthwise else ("direct_grouped", *rest)
-    if not dense and shape.i_cg >= MANY_CHANNELS:
-        rest = "pixel_gemm", "direct"
     few = shape.groups == 1 and 2 * shape.im2col_size <= shape.kernel_size
     if few and not planned:
         return "im2col", "direct_conv", *rest

@@ -166,4 +166,6 @@ def run_input_grad(
             depthwise.run(grad_out, taps, grad_x, workspace, turned, n_threads)
         else:
             pixels = grad_x[:, rows, columns]
-            direct_blocked.run(grad_out, taps, pixels, workspace, turned, n_threads, cuts and cuts[i])
+            direct_blocked.run(
+                grad_out, taps, pixels, workspace, turned, n_threads, None if cuts is None else cuts[i]
+            )
