@@ -137,15 +137,9 @@ def execute(
                 prepared, scratch = np.split(scratch, [recipe.schedule.prepared])
                 recipe.prepare(second, prepared)
             options = {**options, "prepared": prepared}
-        if row.finishes:
+        if operation is CONV2D:
             options = {**options, "bias": bias, "relu": activation == "relu"}
         row.run(first, second, inner_out, scratch, shape, recipe.n_threads, **options)
-    if not row.finishes and (bias is not None or activation == "relu"):
-        with np.errstate(all="ignore"):  # as in the kernels: infinities are results, not errors
-            if bias is not None:
-                np.add(inner_out, bias, out=inner_out)
-            if activation == "relu":
-                np.maximum(inner_out, 0, out=inner_out)
     if inner_out is not out:
         layouts.leave(inner_out, out, operation.result)
     return out

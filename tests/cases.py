@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import pymec
-from pymec import ConvShape, registry
+from pymec import ConvShape, reference, registry
 
 
 @dataclass(frozen=True)
@@ -123,3 +123,11 @@ def operands(shape: ConvShape, seed: int = 0):
     x = rng.standard_normal(shape.input_shape).astype(shape.dtype)
     kernel = rng.standard_normal(shape.kernel_shape).astype(shape.dtype)
     return x, kernel
+
+
+def bound_with(bias, x, kernel, shape):
+    """What sums with a bias are, and how far rounding may take them: it is a term more, at any place."""
+    exact = reference.conv2d(x, kernel, shape) + bias
+    terms = shape.k_h * shape.k_w * shape.i_cg + 1
+    size = np.abs(exact) + np.abs(bias)
+    return exact, reference.error_bound(x, kernel, shape) + terms * np.finfo(shape.dtype).eps * size

@@ -104,6 +104,38 @@ def test_tiles_meet_everywhere(algorithm, extents, options):
     check(algorithm, shape, x, kernel, groups=2, **options)
 
 
+@pytest.mark.parametrize("tiles", [fft.save_tiles, fft.add_tiles])
+def test_every_output_is_closed_once_and_by_no_tile_before_the_last(tiles):
+    for grid, k, s, p, i in [
+        (8, 3, 1, 1, 20),
+        (8, 4, 2, 5, 17),
+        (6, 1, 3, 7, 6),
+        (5, 1, 4, 9, 11),
+        (16, 2, 1, 40, 3),
+    ]:
+        o = (i + 2 * p - k) // s + 1
+        spans = list(tiles(grid, k, s, p, i, o))
+        closed = fft.closings(spans, o)
+        assert [y for part in closed for y in range(o)[part]] == list(range(o))
+        for t, part in enumerate(closed):
+            later = {y for span in spans[t + 1 :] for y in range(o)[span.outputs]}
+            assert not later & set(range(o)[part])
+
+
+@pytest.mark.parametrize("run", [fft.run, fft.run_lean, fft.run_overlap_save, fft.run_overlap_add])
+def test_outputs_of_padding_alone_are_the_bias(run):
+    """No tile of the input has an output: its one pixel lies between those that a stride takes."""
+    shape = ConvShape.from_shapes((1, 1, 1, 2), (1, 1, 2, 4), stride=3, padding=1)
+    x, kernel = operands(shape)
+    workspace, bias = np.empty(10_000, np.float32), np.float32([-2, -1, 1, 2])
+    for relu in (False, True):
+        out = np.full(shape.output_shape, np.nan, np.float32)
+        run(x, kernel, out, workspace, shape, bias=bias, relu=relu)
+        np.testing.assert_allclose(out[0, 0, 0], np.maximum(bias, 0) if relu else bias, atol=1e-6)
+    with pytest.raises(ValueError, match="bias has shape"):
+        run(x, kernel, out, workspace, shape, bias=bias[:1])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("algorithm", ROWS)
 def test_the_bound_holds_on_badly_scaled_arrays(algorithm, dtype):

@@ -24,7 +24,14 @@ def convolved(shape, n_threads, **options):
         implicit_gemm.run(x, kernel, out, workspace[: size - 1], shape, n_threads, **options)
     implicit_gemm.run(x, kernel, out, workspace, shape, n_threads, **options)
     assert np.isnan(workspace[-1])
-    return np.abs(out - reference.conv2d(x, kernel, shape)), reference.error_bound(x, kernel, shape)
+    exact, bound = reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
+    ended = np.full(shape.output_shape, np.nan, shape.dtype)
+    bias = np.linspace(-1, 1, shape.k_c, dtype=shape.dtype)
+    implicit_gemm.run(x, kernel, ended, workspace, shape, n_threads, **options, bias=bias, relu=True)
+    assert np.isnan(workspace[-1])
+    one_more = shape.k_h * shape.k_w * shape.i_cg * np.finfo(shape.dtype).eps
+    assert (np.abs(ended - np.maximum(exact + bias, 0)) <= bound + one_more).all()
+    return np.abs(out - exact), bound
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.x[0]], ids=lambda case: case.motive)

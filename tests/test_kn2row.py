@@ -17,7 +17,7 @@ def workspace_size(name, shape):
     return registry.get(name).schedule(shape, 1, None).size
 
 
-@pytest.mark.parametrize("pieces", [(1, 1, 1, 1), (2, 3, 2, 2)], ids=str)
+@pytest.mark.parametrize("pieces", [(1, 1, 1, 1), (2, 3, 2, 2), (9999, 9999, 9999, 1)], ids=str)
 @pytest.mark.parametrize(("name", "case"), ABLE, ids=str)
 def test_pieces_and_blocks_may_end_anywhere(name, case, pieces):
     shape = case.shape()
@@ -28,6 +28,11 @@ def test_pieces_and_blocks_may_end_anywhere(name, case, pieces):
         registry.get(name).run(x, kernel, out, workspace, shape, 2, Pieces(*pieces), block)
         error = np.abs(out - reference.conv2d(x, kernel, shape))
         assert (error <= reference.error_bound(x, kernel, shape)).all()
+        ends = {"bias": np.linspace(-1, 1, shape.k_c, dtype=np.float32), "relu": True}
+        registry.get(name).run(x, kernel, out, workspace, shape, 2, Pieces(*pieces), block, **ends)
+        exact = reference.conv2d(x, kernel, shape) + ends["bias"]
+        one_more = 2 * np.finfo(np.float32).eps * (np.abs(exact) + 1)
+        assert (np.abs(out - np.maximum(exact, 0)) <= reference.error_bound(x, kernel, shape) + one_more).all()
 
 
 def test_a_plane_is_every_pixel_times_one_tap():
@@ -47,6 +52,20 @@ def test_a_plane_is_every_pixel_times_one_tap():
     np.testing.assert_allclose(out[0], partly)
     kn2row.shift_add(planes[4 * 160 :], out, shape, range(4, 6))
     np.testing.assert_allclose(out, reference.conv2d(x, kernel, shape))
+
+
+def test_the_first_tap_meets_the_bias_and_the_last_one_relu():
+    shape = ConvShape.from_shapes((1, 5, 4, 3), (2, 3, 3, 8), dtype="float64")
+    x, kernel = operands(shape)
+    planes, bias = np.empty((6, 5, 4, 8)), np.linspace(-1, 1, 8)
+    kn2row.multiply(x, kernel, planes.reshape(-1), shape, range(6))
+    out = np.full(shape.output_shape, np.nan)
+    kn2row.shift_add(planes[:1].reshape(-1), out, shape, range(1), 2, bias, True)
+    np.testing.assert_allclose(out[0], bias + planes[0, :4, :2])
+    kn2row.shift_add(planes[1:5].reshape(-1), out, shape, range(1, 5), 2, bias, True)
+    assert (out < 0).any()
+    kn2row.shift_add(planes[5:].reshape(-1), out, shape, range(5, 6), 2, bias, True)
+    np.testing.assert_allclose(out, np.maximum(reference.conv2d(x, kernel, shape) + bias, 0), atol=1e-12)
 
 
 def test_a_stride_steps_over_products_that_were_computed_all_the_same():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, operands
+from cases import CASES, bound_with, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -18,11 +18,18 @@ ABLE = [(name, case) for name in NAMES for case in CASES if registry.get(name).u
 def test_pieces_and_blocks_may_end_anywhere(name, case, pieces):
     shape = case.shape()
     x, kernel = operands(shape)
+    bias = np.linspace(-3, 3, shape.k_c).astype(np.float32)
     for block in (1, 3):
         out = np.full(shape.output_shape, np.nan, np.float32)
         registry.get(name).run(x, kernel, out, np.empty(0, np.float32), shape, 2, Pieces(*pieces), block)
         error = np.abs(out - reference.conv2d(x, kernel, shape))
         assert (error <= reference.error_bound(x, kernel, shape)).all()
+        out[:] = np.nan
+        registry.get(name).run(
+            x, kernel, out, np.empty(0, np.float32), shape, 2, Pieces(*pieces), block, bias=bias, relu=True
+        )
+        exact, bound = bound_with(bias, x, kernel, shape)
+        assert (np.abs(out - np.maximum(exact, 0)) <= bound).all()
 
 
 @pytest.mark.parametrize(("name", "case"), ABLE, ids=str)
@@ -52,6 +59,9 @@ def test_first_layers_and_stages_without_pixels_on_the_image():
         out = np.full(shape.output_shape, np.nan, np.float32)
         run(x, kernel, out, np.empty(0, np.float32), shape, 2)
         np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+        bias = np.array([-2, 0, 2], np.float32)
+        run(x, kernel, out, np.empty(0, np.float32), shape, 2, bias=bias, relu=True)
+        np.testing.assert_allclose(out, np.maximum(expected + bias, 0), rtol=1e-5, atol=1e-5)
 
 
 REASONS = [

@@ -63,14 +63,13 @@ class Algorithm:
         bounded algorithms keep to it if they can and give their smallest schedule if not.
     run : callable
         ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous.
-        With ``prepare``, also ``prepared=``; its elements are then not part of ``workspace``.
+        With ``prepare``, also ``prepared=``; its elements are then not part of ``workspace``.  Of a forward
+        convolution also ``bias=`` and ``relu=``: each output gets its last value in a write made anyway, or while
+        it is in a cache.
     prepare : callable, optional
         ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
     uses_blas : bool
         Whether BLAS must be held to one thread while it runs.
-    finishes : bool
-        Whether ``run`` takes ``bias=`` and ``relu=`` and gives each output its last value in the write it makes
-        anyway; for others they are a pass of their own.
     accuracy : {"exact", "fast"}
         "exact" adds up the very products of the definition; "fast" computes with others (Winograd, FFT).
     bound : str
@@ -89,7 +88,6 @@ class Algorithm:
     run: Callable[..., None]
     prepare: Callable[..., None] | None = None
     uses_blas: bool = True
-    finishes: bool = False
     ours: bool = False
     accuracy: str = "exact"
     bound: str = "(k_h·k_w·i_c/G + 1)·u·Σ|I·K|"

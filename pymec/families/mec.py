@@ -157,7 +157,6 @@ ROWS = (
         unsupported=_mec_a_limit,
         schedule=_mec_a,
         run=mec.run_a,
-        finishes=True,
     ),
     Algorithm(
         name="mec_b",
@@ -168,7 +167,6 @@ ROWS = (
         unsupported=mec_limit,
         schedule=mec_schedule,
         run=mec.run_b,
-        finishes=True,
     ),
     Algorithm(
         name="mec",
@@ -179,7 +177,6 @@ ROWS = (
         unsupported=_mec_cut_limit,
         schedule=_mec_cut,
         run=mec.run,
-        finishes=True,
     ),
     Algorithm(
         name="mec_banded",
@@ -190,7 +187,6 @@ ROWS = (
         unsupported=_banded_limit,
         schedule=_mec_banded,
         run=mec_banded.run,
-        finishes=True,
         ours=True,
     ),
 )

@@ -107,7 +107,6 @@ ROWS = (
         unsupported=_mec_w_limit,
         schedule=_mec_w,
         run=mec_w.run,
-        finishes=True,
         prepare=mec_w.prepare,
         ours=True,
     ),
@@ -120,7 +119,6 @@ ROWS = (
         unsupported=_column_split_limit,
         schedule=_mec_column_split,
         run=mec_split.run,
-        finishes=True,
         ours=True,
     ),
     Algorithm(
@@ -132,7 +130,6 @@ ROWS = (
         unsupported=_channel_split_limit,
         schedule=_mec_channel_split,
         run=mec_split.run,
-        finishes=True,
         ours=True,
     ),
     Algorithm(

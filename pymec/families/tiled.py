@@ -87,7 +87,6 @@ ROWS = (
         schedule=_direct_blocked,
         run=direct_blocked.run,
         uses_blas=False,
-        finishes=True,
     ),
     Algorithm(
         name="direct_panels",
@@ -101,7 +100,6 @@ ROWS = (
         prepare=_pack,
         uses_blas=False,
         ours=True,
-        finishes=True,
     ),
     Algorithm(
         name="indirect",

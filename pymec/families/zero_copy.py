@@ -123,7 +123,6 @@ ROWS = (
         schedule=no_workspace,
         run=depthwise.run,
         uses_blas=False,
-        finishes=True,
     ),
     Algorithm(
         name="direct_grouped",
@@ -135,7 +134,6 @@ ROWS = (
         schedule=no_workspace,
         run=direct_grouped.run,
         uses_blas=False,
-        finishes=True,
         ours=True,
     ),
 )

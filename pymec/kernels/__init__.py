@@ -18,6 +18,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``_group_grad_rows``      and of their kernel's gradient, ``_group_grad_rows.pyx.in``
 ``_group_lines``          which channels a line of several groups wants
 ``_ends``                 where sums begin, with the bias, and end: ReLU
+``_pixel_lines``          lines of output pixels whose products read the image where it lies
 ``_strips``               products along the strips of the lowered matrix, for bands of columns
 ``_registers``            vector registers as C types
 ``_panels``               K re-laid so that what such a tile reads is one piece of memory

@@ -3,7 +3,7 @@
 from cython cimport floating
 
 from pymec.kernels._geometry cimport Geometry
-from pymec.kernels._patch cimport copy
+from pymec.kernels._patch cimport copy, zero
 
 
 cdef struct Ends:
@@ -28,6 +28,20 @@ cdef inline void begin_pixels(
     cdef Py_ssize_t i
     for i in range(0 if ends.bias == NULL else pixels):
         copy(O + i * step + m0, <const floating*> ends.bias + m0, m1 - m0)
+
+
+cdef inline void fill_pixels(
+    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const Ends* ends
+) noexcept nogil:
+    """The bias, or zeros, in channels m0 .. m1 of some pixels: for sums whose products are all added."""
+    cdef Py_ssize_t i
+    if ends.bias != NULL:
+        begin_pixels(O, pixels, step, m0, m1, ends)
+    elif m1 - m0 == step:
+        zero(O + m0, pixels * step)
+    else:
+        for i in range(pixels):
+            zero(O + i * step + m0, m1 - m0)
 
 
 cdef inline void end_pixels(

@@ -13,8 +13,9 @@
 
 from cython cimport floating
 
+from pymec.kernels._ends cimport Ends
 from pymec.kernels._geometry cimport Geometry
-from pymec.kernels._patch cimport zero
+from pymec.kernels._patch cimport copy, zero
 from pymec.kernels._registers cimport compiled_per_cpu
 
 cdef enum:
@@ -94,6 +95,21 @@ cdef inline void multiply_add(
             for c in range(length):
                 for m in range(width):
                     sums[p * CHANNELS + m] += pixel[t * PIXELS + p][c] * K[(t * length + c) * ldk + m]
+
+
+cdef inline void begin_sums(floating* sums, const ChannelBlock* block, const Ends* ends) noexcept nogil:
+    """Zeros, or the bias of the block's channels for every pixel."""
+    cdef Py_ssize_t p
+    zero(sums, SUMS)
+    for p in range(0 if ends.bias == NULL else PIXELS):
+        copy(sums + p * CHANNELS, <const floating*> ends.bias + block.start, block.width)
+
+
+cdef inline void end_sums(floating* sums, const Ends* ends) noexcept nogil:
+    """With ReLU, what is below zero becomes zero before it is stored; NaN is not below."""
+    cdef Py_ssize_t i
+    for i in range(SUMS if ends.relu else 0):
+        sums[i] = 0 if sums[i] < 0 else sums[i]
 
 
 cdef inline void store(

@@ -10,4 +10,6 @@ def run(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

@@ -5,7 +5,7 @@
 
 No lowering, no BLAS, no workspace: what every other algorithm is compared with.  Sums are kept in double
 precision, in a small block of output channels at a time, so that K is read along its rows.  Taps that fall
-on padding are skipped.
+on padding are skipped.  A bias is what sums begin with; ReLU clears them before they are written.
 
 ==========  =========================  ==========================
 array       shape                      role
@@ -21,6 +21,7 @@ Workspace: 0.  Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 
 cdef enum:
@@ -29,7 +30,7 @@ cdef enum:
 
 cdef inline void convolve_pixel(
     const floating* I, const floating* K, floating* O, Py_ssize_t n, Py_ssize_t y, Py_ssize_t x,
-    Py_ssize_t m0, Py_ssize_t width, const Geometry* g
+    Py_ssize_t m0, Py_ssize_t width, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """Output channels m0 .. m0 + width of one pixel; m0 and its neighbours belong to one group."""
     cdef double total[BLOCK]
@@ -41,6 +42,8 @@ cdef inline void convolve_pixel(
     cdef floating* target = O + ((n * g.o_h + y) * g.o_w + x) * g.k_c + m0
     for m in range(BLOCK):
         total[m] = 0
+    for m in range(0 if ends.bias == NULL else width):
+        total[m] = (<const floating*> ends.bias)[m0 + m]
     for a in range(g.k_h):
         h = y * g.s_h - g.p_t + a * g.d_h
         if h < 0 or h >= g.i_h:
@@ -60,11 +63,11 @@ cdef inline void convolve_pixel(
                     for m in range(width):
                         total[m] += value * weights[c * g.k_c + m]
     for m in range(width):
-        target[m] = <floating> total[m]
+        target[m] = <floating> (0 if ends.relu and total[m] < 0 else total[m])  # NaN is not below zero
 
 
 cdef void convolve_row(
-    const floating* I, const floating* K, floating* O, Py_ssize_t row, const Geometry* g
+    const floating* I, const floating* K, floating* O, Py_ssize_t row, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One output row (n, y): all its pixels and channels."""
     cdef Py_ssize_t n = row / g.o_h
@@ -75,16 +78,20 @@ cdef void convolve_row(
         # A block of channels outermost: its part of K stays in cache along the row.
         while m < g.k_cg:
             for x in range(g.o_w):
-                convolve_pixel(I, K, O, n, y, x, group * g.k_cg + m, min(BLOCK, g.k_cg - m), g)
+                convolve_pixel(I, K, O, n, y, x, group * g.k_cg + m, min(BLOCK, g.k_cg - m), ends, g)
             m += BLOCK
 
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1,
+    floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
 ):
-    """Convolve by the definition, output rows shared among ``n_threads`` threads; ``workspace`` is not used."""
+    """Convolve by the definition, output rows shared among ``n_threads`` threads; ``workspace`` is not used.
+
+    Sums begin with the ``bias``, if there is one; with ``relu`` what ends below zero becomes zero.
+    """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t row
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -95,4 +102,4 @@ def run(
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-            convolve_row(I, K, O, row, &g)
+            convolve_row(I, K, O, row, &ends, &g)

@@ -157,6 +157,27 @@ def transform_back(Y: NDArray, grid: Grid, n_threads: int = 1) -> Iterator[tuple
         yield m, scipy.fft.irfft2(Y[..., m], s=grid, axes=(0, 1), workers=workers)
 
 
+# Both ends of a sum ------------------------------------------------------------------------------------
+
+
+def begin(out: NDArray, shape: ConvShape, bias: NDArray | None) -> None:
+    """What the tiles' outputs are added to: the bias, or zeros."""
+    check_bias(shape, bias)
+    out[...] = 0 if bias is None else bias
+
+
+def check_bias(shape: ConvShape, bias: NDArray | None) -> None:
+    """Refuse a bias that is not as long as K has channels; NumPy would repeat a single number."""
+    if bias is not None and bias.shape != (shape.k_c,):
+        raise ValueError(f"bias has shape {bias.shape}, but shape= speaks of {shape.k_c} output channels")
+
+
+def closings(spans: list[Span], count: int) -> list[slice]:
+    """Along one axis: the outputs that each tile is the last to touch.  Together they are all of them."""
+    starts = [span.outputs.start for span in spans[1:]]
+    return [slice(first, end) for first, end in zip([0, *starts], [*starts, count], strict=True)]
+
+
 # The four of them --------------------------------------------------------------------------------------
 
 
@@ -170,8 +191,13 @@ def prepare(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int
 def run_tiles(
     x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int,
     grid: Grid, prepared: NDArray | None, images: int, tiles: Callable[..., Iterator[Span]],
+    bias: NDArray | None, relu: bool,
 ) -> None:  # fmt: skip
-    """All spectra of the kernel, and of the input those of one tile of some images."""
+    """All spectra of the kernel, and of the input those of one tile of some images.
+
+    Sums begin with the bias.  ReLU follows each addition to the output, of some channels of a tile, where no later
+    tile adds to it.  Where a tile is the whole image, such a piece may be larger than the caches.
+    """
     s = shape
     if prepared is None:
         size = s.i_cg * s.k_c * spectrum_size(grid)
@@ -179,16 +205,20 @@ def run_tiles(
         prepare(kernel, prepared, s, n_threads, grid)
     (Q,), _ = spectra_of(prepared, grid, (s.i_cg, s.k_c))
     (X, Y), _ = spectra_of(workspace, grid, (images, s.i_c), (images, s.k_c))
-    out.fill(0)
+    rows = list(tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h))
+    columns = list(tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w))
+    if relu and bias is not None and not (rows and columns):
+        bias = np.maximum(bias, 0)  # all outputs are of padding
+    begin(out, s, bias)
     spans = list(
         product(
             range(0, s.i_n, max(images, 1)),
-            tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h),
-            tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w),
+            zip(rows, closings(rows, s.o_h), strict=True) if rows else (),
+            zip(columns, closings(columns, s.o_w), strict=True) if columns else (),
         )
     )
     with single_threaded_blas("numpy"), ThreadPoolExecutor(n_threads) as pool:
-        for first, vertical, horizontal in spans:
+        for first, (vertical, closed_rows), (horizontal, closed_columns) in spans:
             for n in range(images):
                 transform(x[first + n, vertical.inputs, horizontal.inputs], X[:, :, n], grid, n_threads)
             multiply(X, Q, Y, s.groups, n_threads, pool)
@@ -197,40 +227,52 @@ def run_tiles(
                     for y, f_h in on_plane(vertical, s.s_h, grid[0]):
                         for z, f_w in on_plane(horizontal, s.s_w, grid[1]):
                             out[first + n, y, z, m] += planes[f_h, f_w]
+                    if relu:
+                        closed = out[first + n, closed_rows, closed_columns, m]
+                        np.maximum(closed, 0, out=closed)
 
 
 def run(
     x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
-    grid: Grid | None = None, prepared: NDArray | None = None,
+    grid: Grid | None = None, prepared: NDArray | None = None, bias: NDArray | None = None, relu: bool = False,
 ) -> None:  # fmt: skip
-    """All spectra at once, of every image and channel: a single tile, the padded image."""
+    """All spectra at once, of every image and channel: a single tile, the padded image.
+
+    Sums begin with the bias.
+    """
     grid = grid or image_grid(shape)
-    run_tiles(x, kernel, out, workspace, shape, n_threads, grid, prepared, shape.i_n, save_tiles)
+    run_tiles(x, kernel, out, workspace, shape, n_threads, grid, prepared, shape.i_n, save_tiles, bias, relu)
 
 
 def run_overlap_save(
     x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
-    grid: Grid | None = None, prepared: NDArray | None = None,
+    grid: Grid | None = None, prepared: NDArray | None = None, bias: NDArray | None = None, relu: bool = False,
 ) -> None:  # fmt: skip
-    """Tiles of the input that overlap, one after another."""
-    run_tiles(x, kernel, out, workspace, shape, n_threads, grid or tile_grid(shape), prepared, 1, save_tiles)
+    """Tiles of the input that overlap, one after another.  Sums begin with the bias."""
+    grid = grid or tile_grid(shape)
+    run_tiles(x, kernel, out, workspace, shape, n_threads, grid, prepared, 1, save_tiles, bias, relu)
 
 
 def run_overlap_add(
     x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
-    grid: Grid | None = None, prepared: NDArray | None = None,
+    grid: Grid | None = None, prepared: NDArray | None = None, bias: NDArray | None = None, relu: bool = False,
 ) -> None:  # fmt: skip
-    """Tiles of the input side by side, one after another."""
-    run_tiles(x, kernel, out, workspace, shape, n_threads, grid or tile_grid(shape), prepared, 1, add_tiles)
+    """Tiles of the input side by side, one after another.  Sums begin with the bias."""
+    grid = grid or tile_grid(shape)
+    run_tiles(x, kernel, out, workspace, shape, n_threads, grid, prepared, 1, add_tiles, bias, relu)
 
 
 @np.errstate(all="ignore")
 def run_lean(
     x: NDArray, kernel: NDArray, out: NDArray, workspace: NDArray, shape: ConvShape, n_threads: int = 1,
-    grid: Grid | None = None,
+    grid: Grid | None = None, bias: NDArray | None = None, relu: bool = False,
 ) -> None:  # fmt: skip
-    """One group of one image, one output channel at a time: kernel spectra are made again for each."""
+    """One group of one image, one output channel at a time: kernel spectra are made again for each.
+
+    Outputs get the bias, and ReLU, as they are written.
+    """
     s = shape
+    check_bias(s, bias)
     grid = grid or image_grid(s)
     (X, P, Y), _ = spectra_of(workspace, grid, (1, s.i_cg), (1, 1), (1, 1))
     (vertical,) = save_tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h)
@@ -250,4 +292,10 @@ def run_lean(
             for _, plane in transform_back(Y[:, :, 0], grid, n_threads):
                 for y, f_h in on_plane(vertical, s.s_h, grid[0]):
                     for z, f_w in on_plane(horizontal, s.s_w, grid[1]):
-                        out[n, y, z, m] = plane[f_h, f_w, 0]
+                        piece = out[n, y, z, m]
+                        if bias is None:
+                            piece[...] = plane[f_h, f_w, 0]
+                        else:
+                            np.add(plane[f_h, f_w, 0], bias[m], out=piece)
+                        if relu:
+                            np.maximum(piece, 0, out=piece)

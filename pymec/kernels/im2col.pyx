@@ -20,14 +20,24 @@ Workspace, in elements:  i_n·o_h·o_w·k_h·k_w·i_c
 Any stride, padding, dilation and number of groups.  The product is one big GEMM per group.  Threads share
 its rows (or its columns, if these are more) with BLAS at one thread each: letting OpenBLAS run its own
 threads right after an OpenMP loop costs up to 10 times, as both pools spin for the same cores.
+
+Sums begin with the bias (beta = 1).  With a bias or ReLU a share is cut into blocks of O that are begun and
+finished in a cache, where patches are short: BLAS packs K again for every block.  Of long patches a share stays one
+product.  What packing would cost is more than a cache could save there, as ReLU takes a hundredth of its time.
 """
 
 from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._blas cimport gemm_rowmajor
+from pymec.kernels._ends cimport Ends, begin_pixels, end_pixels, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._patch cimport clip, copy_patch_rows, positions_up_to, zero
+
+cdef enum:
+    BLOCK_BYTES = 512 * 1024  # what of O is begun and finished at once: half of a common 1 MiB level-2 cache
+    BLOCK_PATCHES = 16        # pixels per element of a patch: packing K then costs a third of what the cache saves
+    BLOCK_ROUND = 48          # pixels: a multiple of the tiles of BLAS's kernels
 
 
 cdef void lower_pixel(
@@ -91,9 +101,36 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
             lower_row(I, to, unit, &g)
 
 
+cdef inline Py_ssize_t even_part(Py_ssize_t whole, Py_ssize_t most) noexcept nogil:
+    """The size of equal parts of a whole, none longer than ``most``."""
+    cdef Py_ssize_t parts = (whole + most - 1) / most
+    return (whole + parts - 1) / parts
+
+
+cdef void multiply_pixels(
+    const floating* L, const floating* K, floating* O, Py_ssize_t pixels, Py_ssize_t m0, Py_ssize_t m1,
+    const Ends* ends, const Geometry* g
+) noexcept nogil:
+    """Some rows of L times output channels m0 .. m1 of a group: one product, or blocks between their two ends."""
+    cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
+    cdef Py_ssize_t i = 0, most, rows = pixels
+    if ends.bias != NULL or ends.relu:
+        most = BLOCK_BYTES / ((m1 - m0) * <Py_ssize_t> sizeof(floating))
+        rows = even_part(pixels, max(most, BLOCK_PATCHES * patch))
+        rows = (rows + BLOCK_ROUND - 1) / BLOCK_ROUND * BLOCK_ROUND
+    while i < pixels:
+        rows = min(rows, pixels - i)
+        begin_pixels(O + i * g.k_c, rows, g.k_c, m0, m1, ends)
+        # O_g (pixels × k_c/G) = L_g (pixels × k_h·k_w·i_c/G) · K_g (k_h·k_w·i_c/G × k_c/G), or a block of its rows
+        gemm_rowmajor(rows, m1 - m0, patch, L + i * patch, patch, K + m0, g.k_c,
+                      <floating> (ends.bias != NULL), O + i * g.k_c + m0, g.k_c)
+        end_pixels(O + i * g.k_c, rows, g.k_c, m0, m1, ends)
+        i += rows
+
+
 cdef void multiply_share(
     const floating* L, const floating* K, floating* O, Py_ssize_t group, Py_ssize_t share, Py_ssize_t shares,
-    const Geometry* g
+    const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One thread's share of a group's product: some of its rows, or of its columns where these are more."""
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
@@ -108,16 +145,18 @@ cdef void multiply_share(
         columns = (share + 1) * g.k_cg / shares - column
     if rows == 0 or columns == 0:
         return
-    # O_g (i_n·o_h·o_w × k_c/G) = L_g (i_n·o_h·o_w × k_h·k_w·i_c/G) · K_g (k_h·k_w·i_c/G × k_c/G)
-    gemm_rowmajor(rows, columns, patch, L + (group * pixels + row) * patch, patch,
-                  K + group * g.k_cg + column, g.k_c,
-                  <floating> 0, O + row * g.k_c + group * g.k_cg + column, g.k_c)
+    multiply_pixels(L + (group * pixels + row) * patch, K, O + row * g.k_c, rows,
+                    group * g.k_cg + column, group * g.k_cg + column + columns, ends, g)
 
 
 def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
-             int n_threads=1):
-    """Stage 2: O (i_n·o_h·o_w × k_c) = L · K, one product per group, each thread a share of it."""
+             int n_threads=1, const floating[::1] bias=None, bint relu=False):
+    """Stage 2: O (i_n·o_h·o_w × k_c) = L · K, one product per group, each thread a share of it.
+
+    Sums begin with the ``bias``, if there is one (beta = 1); with ``relu`` what ends below zero becomes zero.
+    """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t group, share
     check_threads(n_threads)
     check_room("L", L.shape[0], shape.im2col_size)
@@ -130,19 +169,19 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     with nogil:
         for group in range(g.groups):
             for share in prange(n_threads, num_threads=n_threads, schedule="static"):
-                multiply_share(lowered, K, O, group, share, n_threads, &g)
+                multiply_share(lowered, K, O, group, share, n_threads, &ends, &g)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1):
+def run(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):
     """The whole batch in one lowered matrix."""
     if shape.is_pointwise:
-        return multiply(x.reshape(-1), kernel, out, shape, n_threads)
+        return multiply(x.reshape(-1), kernel, out, shape, n_threads, bias, relu)
     lower(x, workspace, shape, n_threads)
-    multiply(workspace, kernel, out, shape, n_threads)
+    multiply(workspace, kernel, out, shape, n_threads, bias, relu)
 
 
-def run_per_image(x, kernel, out, workspace, shape, n_threads=1):
+def run_per_image(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):
     """One image after another through the lowered matrix of one."""
     image = shape.single_image()
     for n in range(shape.i_n):
-        run(x[n:n + 1], kernel, out[n:n + 1], workspace, image, n_threads)
+        run(x[n:n + 1], kernel, out[n:n + 1], workspace, image, n_threads, bias, relu)

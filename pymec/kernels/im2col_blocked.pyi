@@ -12,4 +12,6 @@ def run(
     n_threads: int = 1,
     block: int = 64,
     slices: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

@@ -21,46 +21,49 @@ Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels._blas cimport gemm_rowmajor
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels.im2col cimport lower_pixels
+from pymec.kernels.im2col cimport lower_pixels, multiply_pixels
 
 
 cdef void convolve_block(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t unit, Py_ssize_t block,
-    const Geometry* g
+    const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """Lower and multiply one block of pixels of one group."""
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
-    cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
     cdef Py_ssize_t blocks = (pixels + block - 1) / block
     cdef Py_ssize_t group = unit / blocks
     cdef Py_ssize_t first = (unit - group * blocks) * block
     cdef Py_ssize_t end = min(first + block, pixels)
     lower_pixels(I, L, first, end, group, g)
     # O[first:end] (m_b × k_c/G) = L (m_b × k_h·k_w·i_c/G) · K_g (k_h·k_w·i_c/G × k_c/G)
-    gemm_rowmajor(end - first, g.k_cg, patch, L, patch, K + group * g.k_cg, g.k_c,
-                  <floating> 0, O + first * g.k_c + group * g.k_cg, g.k_c)
+    multiply_pixels(L, K, O + first * g.k_c, end - first, group * g.k_cg, (group + 1) * g.k_cg, ends, g)
 
 
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
-    Py_ssize_t block, const Geometry* g
+    Py_ssize_t block, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """Every block of one thread's share, through one slice of the workspace."""
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
     cdef Py_ssize_t units = g.groups * ((pixels + block - 1) / block)
     cdef Py_ssize_t unit
     for unit in range(share * units / shares, (share + 1) * units / shares):
-        convolve_block(I, K, O, L, unit, block, g)
+        convolve_block(I, K, O, L, unit, block, ends, g)
 
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t block=64, Py_ssize_t slices=1,
+    const floating[::1] bias=None, bint relu=False,
 ):
-    """Convolve in blocks of ``block`` output pixels, on ``slices`` threads with a slice of workspace each."""
+    """Convolve in blocks of ``block`` output pixels, on ``slices`` threads with a slice of workspace each.
+
+    Sums begin with the ``bias``, if there is one; with ``relu`` what ends below zero becomes zero.
+    """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t size, share
     check_threads(n_threads)
     if block < 1 or not 1 <= slices <= 64:
@@ -77,4 +80,4 @@ def run(
     cdef floating* L = &workspace[0]
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, K, O, L + share * size, share, slices, block, &g)
+            convolve_share(I, K, O, L + share * size, share, slices, block, &ends, &g)

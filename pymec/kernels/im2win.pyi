@@ -9,6 +9,8 @@ def multiply(
     out: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run(
     x: NDArray[np.floating],
@@ -18,4 +20,6 @@ def run(
     shape: ConvShape,
     n_threads: int = 1,
     prepared: NDArray[np.floating] | None = None,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

@@ -29,19 +29,19 @@ Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._lowered_rows cimport Band, Partition, band_of_rows, partition
 from pymec.kernels._microkernel cimport (
-    CHANNELS, PIXELS, SUMS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
+    CHANNELS, PIXELS, SUMS, ChannelBlock, begin_sums, channel_block, channel_blocks, end_sums, multiply_add, store,
 )
-from pymec.kernels._patch cimport zero
 
 from pymec.kernels.mec_w import lower
 
 
 cdef void multiply_windows(
     const floating* L, const floating* K, floating* O, Py_ssize_t strips, Py_ssize_t x, const ChannelBlock* block,
-    const Band* band, const Geometry* g, const Geometry* t
+    const Band* band, const Ends* ends, const Geometry* g, const Geometry* t
 ) noexcept nogil:
     """Output column x of up to six strips: O_x (6 × 16) = P_x (6 × k_w·k_h·i_c) · K' (k_w·k_h·i_c × 16).
 
@@ -53,18 +53,19 @@ cdef void multiply_windows(
     cdef const floating* window[PIXELS]
     cdef floating sums[SUMS]
     cdef Py_ssize_t i
-    zero(sums, SUMS)
+    begin_sums(sums, block, ends)
     if p.a0 < p.a1:  # otherwise the whole patch column lies on padding
         for i in range(PIXELS):
             window[i] = L + (min(i, strips - 1) * band.rows + p.start) * chunk
         multiply_add(window, 1, K + p.a0 * chunk * g.k_c + block.start, g.k_c, (p.a1 - p.a0) * chunk,
                      block.width, sums)
+    end_sums(sums, ends)
     for i in range(strips):
         store(sums + i * CHANNELS, O + (i * g.o_w + x) * g.k_c, 1, block, g)
 
 
 cdef void multiply_unit(
-    const floating* L, const floating* K, floating* O, Py_ssize_t unit, const Band* band,
+    const floating* L, const floating* K, floating* O, Py_ssize_t unit, const Band* band, const Ends* ends,
     const Geometry* g, const Geometry* t
 ) noexcept nogil:
     """Six strips and 16 channels, counted through groups, strips and channels: a thread stays with its strips."""
@@ -77,11 +78,11 @@ cdef void multiply_unit(
     cdef Py_ssize_t x
     L += (group * strips + first) * band.rows * g.k_h * g.i_cg
     for x in range(g.o_w):
-        multiply_windows(L, K, O + first * g.o_w * g.k_c, min(PIXELS, strips - first), x, &block, band, g, t)
+        multiply_windows(L, K, O + first * g.o_w * g.k_c, min(PIXELS, strips - first), x, &block, band, ends, g, t)
 
 
 def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :, :, ::1] out, shape,
-             int n_threads=1):
+             int n_threads=1, const floating[::1] bias=None, bint relu=False):
     """Stage 2: every window times K'.
 
     Parameters
@@ -91,8 +92,13 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     out : array (i_n, o_h, o_w, k_c)
     shape : pymec.ConvShape
     n_threads : int
+    bias : array (k_c,), optional
+        What every sum begins with.
+    relu : bool
+        Whether what ends below zero becomes zero, in the write that stores it.
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Geometry t = geometry(shape.transposed())
     cdef Band band = band_of_rows(0, g.o_w, &t)
     cdef Py_ssize_t strips = g.i_n * g.o_h
@@ -109,15 +115,15 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            multiply_unit(lowered, K, O, unit, &band, &g, &t)
+            multiply_unit(lowered, K, O, unit, &band, &ends, &g, &t)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None):
-    """Lower as ``mec_w`` does, then multiply window by window; ``prepared`` holds K'."""
+def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, bias=None, relu=False):
+    """Lower as ``mec_w`` does, then multiply by K', which ``prepared`` holds.  Sums begin with the bias."""
     if shape.permuted_kernel_size == 0:
         prepared = kernel.reshape(-1)
     if shape.is_row_of_taps:
         workspace = x.reshape(-1)
     else:
         lower(x, workspace, shape, n_threads)
-    multiply(workspace, prepared, out, shape, n_threads)
+    multiply(workspace, prepared, out, shape, n_threads, bias, relu)

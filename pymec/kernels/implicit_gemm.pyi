@@ -35,4 +35,6 @@ def run(
     depth: int = 256,
     columns: int = 512,
     slices: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

@@ -29,8 +29,11 @@ channels, and as fast as the vectors that the compiler makes of it: a BLAS writt
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels._microkernel cimport CHANNELS, PIXELS, SUMS, ChannelBlock, load, multiply_add, store
+from pymec.kernels._microkernel cimport (
+    CHANNELS, PIXELS, SUMS, ChannelBlock, begin_sums, end_sums, load, multiply_add, store,
+)
 from pymec.kernels._patch cimport copy, zero
 
 
@@ -104,9 +107,14 @@ cdef void pack_pixels(
 
 
 cdef void multiply_packed(
-    const floating* A, const floating* B, floating* O, Py_ssize_t pixels, const Block* block, const Geometry* g
+    const floating* A, const floating* B, floating* O, Py_ssize_t pixels, const Block* block, const Ends* ends,
+    const Geometry* g
 ) noexcept nogil:
-    """O (m_c × n_c) = or += A (m_c × d_c) · B (d_c × n_c), panel by panel; O points at the first pixel."""
+    """O (m_c × n_c) = or += A (m_c × d_c) · B (d_c × n_c), panel by panel; O points at the first pixel.
+
+    The first part of a sum begins with the bias, the last one ends with ReLU.
+    """
+    cdef bint last = block.q0 + block.depth == g.k_h * g.k_w * g.i_cg
     cdef const floating* row[PIXELS]
     cdef floating sums[SUMS]
     cdef ChannelBlock panel
@@ -117,10 +125,14 @@ cdef void multiply_packed(
         while first < pixels:
             for i in range(PIXELS):
                 row[i] = A + min(first + i, pixels - 1) * block.depth
-            zero(sums, SUMS)
-            if block.q0 > 0:
+            if block.q0 == 0:
+                begin_sums(sums, &panel, ends)
+            else:
+                zero(sums, SUMS)
                 load(sums, O + first * g.k_c, min(PIXELS, pixels - first), &panel, g)
             multiply_add(row, 1, B + m * block.depth, block.width, block.depth, block.width, sums)
+            if last:
+                end_sums(sums, ends)
             store(sums, O + first * g.k_c, min(PIXELS, pixels - first), &panel, g)
             first += PIXELS
         m += block.width
@@ -128,7 +140,7 @@ cdef void multiply_packed(
 
 cdef void convolve_share(
     const floating* I, floating* A, const floating* B, floating* O, Py_ssize_t share, Py_ssize_t shares,
-    Py_ssize_t rows, const Block* block, const Geometry* g
+    Py_ssize_t rows, const Block* block, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One thread's share of the pixels, m_c at a time through its own slice A."""
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
@@ -137,7 +149,7 @@ cdef void convolve_share(
     while first < end:
         last = min(first + rows, end)
         pack_pixels(I, A, first, last, block, g)
-        multiply_packed(A, B, O + first * g.k_c, last - first, block, g)
+        multiply_packed(A, B, O + first * g.k_c, last - first, block, ends, g)
         first = last
 
 
@@ -203,10 +215,14 @@ cdef int check_block(group, q0, depth, m0, columns, const Geometry* g) except -1
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t rows=64, Py_ssize_t depth=256,
-    Py_ssize_t columns=512, Py_ssize_t slices=1,
+    Py_ssize_t columns=512, Py_ssize_t slices=1, const floating[::1] bias=None, bint relu=False,
 ):
-    """The product in blocks: ``columns`` (n_c) by ``depth`` (d_c) of K, then ``rows`` (m_c) pixels at a time."""
+    """The product in blocks: ``columns`` (n_c) by ``depth`` (d_c) of K, then ``rows`` (m_c) pixels at a time.
+
+    Sums begin with the ``bias``, if there is one.
+    """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
     cdef Py_ssize_t group, part, q, share, parts, bands
     cdef Block block
@@ -237,4 +253,4 @@ def run(
                 for q in prange(block.depth, num_threads=slices, schedule="static"):
                     pack_row(K, B, q, &block, &g)
                 for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-                    convolve_share(I, A + share * rows * depth, B, O, share, slices, rows, &block, &g)
+                    convolve_share(I, A + share * rows * depth, B, O, share, slices, rows, &block, &ends, &g)

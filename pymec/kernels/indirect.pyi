@@ -22,6 +22,8 @@ def multiply(
     shape: ConvShape,
     n_threads: int = 1,
     entry_bytes: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run(
     x: NDArray[np.floating],
@@ -30,6 +32,8 @@ def run(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run_offsets(
     x: NDArray[np.floating],
@@ -38,6 +42,8 @@ def run_offsets(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run_tiled(
     x: NDArray[np.floating],
@@ -48,4 +54,6 @@ def run_tiled(
     n_threads: int = 1,
     block: int = ...,
     slices: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

@@ -38,9 +38,11 @@ from cython.parallel import prange
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy
 
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._microkernel cimport (
-    PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add, store,
+    PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, begin_sums, channel_block, channel_blocks, end_sums, multiply_add,
+    store,
 )
 from pymec.kernels._patch cimport zero
 
@@ -109,13 +111,14 @@ cdef inline void describe(
 
 cdef void convolve_tile(
     const floating* I, const floating* zeros, const floating* K, floating* O, const char* buffer,
-    Py_ssize_t entry_bytes, Py_ssize_t pixels, Py_ssize_t distance, const ChannelBlock* block, const Geometry* g
+    Py_ssize_t entry_bytes, Py_ssize_t pixels, Py_ssize_t distance, const ChannelBlock* block, const Ends* ends,
+    const Geometry* g
 ) noexcept nogil:
     """O (pixels × 16) = sum over taps of what the tile's entries point to (pixels × i_c/G) · K[a, b]."""
     cdef const floating* pixel[POINTERS]
     cdef floating sums[SUMS]
     cdef Py_ssize_t tap, taps, p, t
-    zero(sums, SUMS)
+    begin_sums(sums, block, ends)
     tap = 0
     while tap < g.k_h * g.k_w:
         taps = min(TAPS, g.k_h * g.k_w - tap)
@@ -126,13 +129,14 @@ cdef void convolve_tile(
                     distance, g)
         multiply_add(pixel, taps, K + tap * g.i_cg * g.k_c + block.start, g.k_c, g.i_cg, block.width, sums)
         tap += TAPS
+    end_sums(sums, ends)
     store(sums, O, pixels, block, g)
 
 
 cdef inline void convolve_described(
     const floating* I, const floating* zeros, const floating* K, floating* O, const char* buffer,
     Py_ssize_t entry_bytes, Py_ssize_t first, Py_ssize_t end, Py_ssize_t tile, Py_ssize_t n, Py_ssize_t blocks,
-    const Geometry* g
+    const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One tile of the described pixels, in image n; channel blocks are counted through all groups."""
     cdef Py_ssize_t group = blocks / channel_blocks(g)
@@ -140,23 +144,23 @@ cdef inline void convolve_described(
     cdef Py_ssize_t skip = tile * PIXELS
     convolve_tile(I, zeros, K, O + (n * g.o_h * g.o_w + first + skip) * g.k_c,
                   buffer + skip * g.k_h * g.k_w * entry_bytes, entry_bytes, min(PIXELS, end - first - skip),
-                  n * g.i_h * g.i_w * g.i_c + group * g.i_cg, &block, g)
+                  n * g.i_h * g.i_w * g.i_c + group * g.i_cg, &block, ends, g)
 
 
 cdef void convolve_unit(
     const floating* I, const floating* zeros, const floating* K, floating* O, const char* buffer,
-    Py_ssize_t entry_bytes, Py_ssize_t unit, const Geometry* g
+    Py_ssize_t entry_bytes, Py_ssize_t unit, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One tile of one image and block of channels; tiles count fastest, so a block's part of K stays in cache."""
     cdef Py_ssize_t pixels = g.o_h * g.o_w
     cdef Py_ssize_t tiles = (pixels + PIXELS - 1) / PIXELS
     convolve_described(I, zeros, K, O, buffer, entry_bytes, 0, pixels, unit % tiles, unit / tiles % g.i_n,
-                       unit / tiles / g.i_n, g)
+                       unit / tiles / g.i_n, ends, g)
 
 
 cdef void convolve_share(
     const floating* I, const floating* zeros, const floating* K, floating* O, char* buffer,
-    Py_ssize_t share, Py_ssize_t shares, Py_ssize_t block, const Geometry* g
+    Py_ssize_t share, Py_ssize_t shares, Py_ssize_t block, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """Every run of `block` pixels of one thread's share: described in its slice, then convolved."""
     cdef Py_ssize_t pixels = g.o_h * g.o_w
@@ -171,7 +175,7 @@ cdef void convolve_share(
         for channels in range(g.groups * channel_blocks(g)):
             for tile in range(tiles):
                 convolve_described(I, zeros, K, O, buffer, sizeof(void*), first, end, tile, unit / runs,
-                                   channels, g)
+                                   channels, ends, g)
 
 
 # What Python calls -------------------------------------------------------------------------------------
@@ -223,9 +227,14 @@ def point(const floating[:, :, :, ::1] x, floating[::1] workspace, shape, int n_
 
 
 def multiply(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-             const floating[::1] workspace, shape, int n_threads=1, Py_ssize_t entry_bytes=POINTER_BYTES):
-    """Stage 2: convolve the batch through the entries that :func:`point` has written for this ``x``."""
+             const floating[::1] workspace, shape, int n_threads=1, Py_ssize_t entry_bytes=POINTER_BYTES,
+             const floating[::1] bias=None, bint relu=False):
+    """Stage 2: convolve the batch through the entries that :func:`point` has written for this ``x``.
+
+    Sums begin with the ``bias``, if there is one.
+    """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t pixels = g.o_h * g.o_w, unit
     cdef Py_ssize_t units = g.groups * channel_blocks(&g) * g.i_n * ((pixels + PIXELS - 1) / PIXELS)
     check_threads(n_threads)
@@ -242,27 +251,32 @@ def multiply(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel
     cdef const floating* zeros = &workspace[size]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            convolve_unit(I, zeros, K, O, buffer, entry_bytes, unit, &g)
+            convolve_unit(I, zeros, K, O, buffer, entry_bytes, unit, &ends, &g)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1):
-    """A pointer per output pixel of an image and tap, for the whole batch."""
+def run(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):
+    """A pointer per output pixel of an image and tap, for the whole batch.  Sums begin with the bias."""
     point(x, workspace, shape, n_threads)
-    multiply(x, kernel, out, workspace, shape, n_threads)
+    multiply(x, kernel, out, workspace, shape, n_threads, POINTER_BYTES, bias, relu)
 
 
-def run_offsets(x, kernel, out, workspace, shape, n_threads=1):
+def run_offsets(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):
     """The same with numbers of pixels in four bytes."""
     point(x, workspace, shape, n_threads, OFFSET_BYTES)
-    multiply(x, kernel, out, workspace, shape, n_threads, OFFSET_BYTES)
+    multiply(x, kernel, out, workspace, shape, n_threads, OFFSET_BYTES, bias, relu)
 
 
 def run_tiled(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t block=PIXELS, Py_ssize_t slices=1,
+    const floating[::1] bias=None, bint relu=False,
 ):
-    """Pointers of ``block`` output pixels at a time, on ``slices`` threads with a slice of workspace each."""
+    """Pointers of ``block`` output pixels at a time, on ``slices`` threads with a slice of workspace each.
+
+    Sums begin with the bias.
+    """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t share
     check_threads(n_threads)
     if block < 1 or not 1 <= slices <= 64:
@@ -281,4 +295,4 @@ def run_tiled(
     zero(zeros, g.i_c)
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, zeros, K, O, <char*> (buffers + share * size), share, slices, block, &g)
+            convolve_share(I, zeros, K, O, <char*> (buffers + share * size), share, slices, block, &ends, &g)

@@ -2,9 +2,11 @@
 
 from cython cimport floating
 
+from pymec.kernels._ends cimport Ends
 from pymec.kernels._geometry cimport Geometry
 from pymec.kernels._pieces cimport Pieces
 
 
-cdef void multiply_pixels(const floating* I, const floating* K, floating beta, floating* S, Py_ssize_t pixels,
-                          Py_ssize_t width, const Pieces* pieces, const Geometry* g) noexcept nogil
+cdef void multiply_pixels(const floating* I, const floating* K, bint add, floating* S, Py_ssize_t pixels,
+                          Py_ssize_t m0, Py_ssize_t m1, const Pieces* pieces, const Ends* ends,
+                          const Geometry* g) noexcept nogil

@@ -13,9 +13,17 @@ def multiply(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def shift_add(
-    planes: NDArray[np.floating], out: NDArray[np.floating], shape: ConvShape, taps: range, n_threads: int = 1
+    planes: NDArray[np.floating],
+    out: NDArray[np.floating],
+    shape: ConvShape,
+    taps: range,
+    n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def check_taps(shape: ConvShape, taps: range) -> None: ...
 def run(
@@ -27,6 +35,8 @@ def run(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run_aa(
     x: NDArray[np.floating],
@@ -37,6 +47,8 @@ def run_aa(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def add_in_turns(
     x: NDArray[np.floating],
@@ -48,4 +60,6 @@ def add_in_turns(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

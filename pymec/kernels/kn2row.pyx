@@ -28,8 +28,8 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels._blas cimport gemm_rowmajor
+from pymec.kernels._ends cimport Ends, begin_pixels, end_pixels, ends_of, fill_pixels
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels._patch cimport zero
 from pymec.kernels._pieces cimport Pieces, check_block, pieces_of
 
 
@@ -37,27 +37,34 @@ from pymec.kernels._pieces cimport Pieces, check_block, pieces_of
 
 
 cdef void multiply_pixels(
-    const floating* I, const floating* K, floating beta, floating* S, Py_ssize_t pixels, Py_ssize_t width,
-    const Pieces* pieces, const Geometry* g
+    const floating* I, const floating* K, bint add, floating* S, Py_ssize_t pixels, Py_ssize_t m0, Py_ssize_t m1,
+    const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """Adjacent pixels times one tap: a piece of K meets all of them before the next."""
+    """Adjacent pixels times channels m0 .. m1 of one tap: a piece of K meets all of them before the next.
+
+    Each piece of S begins just before its first product, unless products are added, and ends right after its last.
+    """
     cdef Py_ssize_t c = 0
     cdef Py_ssize_t pixel, n_pixels
     while c < g.i_cg:
         pixel = 0
         while pixel < pixels:
             n_pixels = min(pieces.columns, pixels - pixel)
+            if c == 0 and not add:
+                begin_pixels(S + pixel * g.k_c, n_pixels, g.k_c, m0, m1, ends)
             # S (pixels × k_c) = I (pixels × i_c/G) · K_ab (i_c/G × k_c) + beta · S, in pieces
-            gemm_rowmajor(n_pixels, width, min(pieces.reduction, g.i_cg - c),
-                          I + pixel * g.i_c + c, g.i_c, K + c * g.k_c, g.k_c,
-                          <floating> (beta if c == 0 else 1), S + pixel * g.k_c, g.k_c)
+            gemm_rowmajor(n_pixels, m1 - m0, min(pieces.reduction, g.i_cg - c),
+                          I + pixel * g.i_c + c, g.i_c, K + c * g.k_c + m0, g.k_c,
+                          <floating> (add or c > 0 or ends.bias != NULL), S + pixel * g.k_c + m0, g.k_c)
+            if c + pieces.reduction >= g.i_cg:
+                end_pixels(S + pixel * g.k_c, n_pixels, g.k_c, m0, m1, ends)
             pixel += n_pixels
         c += pieces.reduction
 
 
 cdef void multiply_unit(
     const floating* I, const floating* K, floating* planes, Py_ssize_t unit, Py_ssize_t tap0, Py_ssize_t block,
-    const Pieces* pieces, const Geometry* g
+    const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work, counted through groups, taps, blocks of pixels and of channels."""
     cdef Py_ssize_t pixels = g.i_h * g.i_w
@@ -68,14 +75,14 @@ cdef void multiply_unit(
     cdef Py_ssize_t tap = unit / channel_blocks / pixel_blocks / g.groups
     cdef Py_ssize_t group = unit / channel_blocks / pixel_blocks % g.groups
     cdef Py_ssize_t m = group * g.k_cg + m0
-    multiply_pixels(I + first * g.i_c + group * g.i_cg, K + (tap0 + tap) * g.i_cg * g.k_c + m, <floating> 0,
-                    planes + (tap * pixels + first) * g.k_c + m,
-                    min(block, pixels - first), min(pieces.channels, g.k_cg - m0), pieces, g)
+    multiply_pixels(I + first * g.i_c + group * g.i_cg, K + (tap0 + tap) * g.i_cg * g.k_c, False,
+                    planes + (tap * pixels + first) * g.k_c, min(block, pixels - first),
+                    m, m + min(pieces.channels, g.k_cg - m0), pieces, ends, g)
 
 
 def multiply(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[::1] planes, shape, taps,
-    int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1,
+    int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1, const floating[::1] bias=None, bint relu=False,
 ):
     """Stage 1: one image times the taps of a range, counted through kernel rows and columns.
 
@@ -91,8 +98,12 @@ def multiply(
         How products are cut; whole by default.
     block : int
         The most pixels that one thread takes at a time.
+    bias, relu : array (k_c,), optional, and bool
+        What the sums of each plane begin with, and whether what is below zero becomes zero: for a plane that is
+        the output.
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Pieces cut = pieces_of(pieces or (g.i_cg, g.i_h * g.i_w, g.k_cg, 1))
     cdef Py_ssize_t tap0 = taps.start
     cdef Py_ssize_t unit, units
@@ -108,7 +119,7 @@ def multiply(
     cdef floating* target = &planes[0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            multiply_unit(I, K, target, unit, tap0, block, &cut, &g)
+            multiply_unit(I, K, target, unit, tap0, block, &cut, &ends, &g)
 
 
 # Stage 2: shift and add ---------------------------------------------------------------------------------
@@ -142,19 +153,27 @@ cdef void add_shifted(
 
 
 cdef void add_taps(
-    const floating* planes, floating* O, Py_ssize_t y, Py_ssize_t tap0, Py_ssize_t tap1, const Geometry* g
+    const floating* planes, floating* O, Py_ssize_t y, Py_ssize_t tap0, Py_ssize_t tap1, const Ends* ends,
+    const Geometry* g
 ) noexcept nogil:
-    """One output row, the sum of a row of each plane; the first tap finds nothing to add to."""
+    """One output row, the sum of a row of each plane: the bias before the first tap, ReLU after the last."""
     cdef Py_ssize_t tap
     if tap0 == 0:
-        zero(O + y * g.o_w * g.k_c, g.o_w * g.k_c)
+        fill_pixels(O + y * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, ends)
     for tap in range(tap0, tap1):
         add_shifted(planes + (tap - tap0) * g.i_h * g.i_w * g.k_c, O, y, tap / g.k_w, tap % g.k_w, g)
+    if tap1 == g.k_h * g.k_w:
+        end_pixels(O + y * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, ends)
 
 
-def shift_add(const floating[::1] planes, floating[:, :, :, ::1] out, shape, taps, int n_threads=1):
-    """Stage 2: add the planes of a range of taps to the output of one image; from tap 0 on, to zero."""
+def shift_add(const floating[::1] planes, floating[:, :, :, ::1] out, shape, taps, int n_threads=1,
+              const floating[::1] bias=None, bint relu=False):
+    """Stage 2: add the planes of a range of taps to the output of one image.
+
+    Tap 0 is added to the bias, or to zeros; with ``relu``, what is below zero after the last tap becomes zero.
+    """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t tap0 = taps.start, tap1 = taps.stop
     cdef Py_ssize_t y
     check_threads(n_threads)
@@ -165,7 +184,7 @@ def shift_add(const floating[::1] planes, floating[:, :, :, ::1] out, shape, tap
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for y in prange(g.o_h, num_threads=n_threads, schedule="static"):
-            add_taps(source, O, y, tap0, tap1, &g)
+            add_taps(source, O, y, tap0, tap1, &ends, &g)
 
 
 def check_taps(shape, taps):
@@ -176,23 +195,25 @@ def check_taps(shape, taps):
         raise ValueError(f"taps must be a range within range({shape.k_h * shape.k_w}), got {taps}")
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1):
+def run(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False):
     """kn2row: the planes of all taps, then their sum."""
-    add_in_turns(x, kernel, out, workspace, shape, shape.k_h * shape.k_w, n_threads, pieces, block)
+    add_in_turns(x, kernel, out, workspace, shape, shape.k_h * shape.k_w, n_threads, pieces, block, bias, relu)
 
 
-def run_aa(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1):
+def run_aa(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False):
     """kn2row_aa: each tap's plane is added before the next tap takes its place."""
-    add_in_turns(x, kernel, out, workspace, shape, 1, n_threads, pieces, block)
+    add_in_turns(x, kernel, out, workspace, shape, 1, n_threads, pieces, block, bias, relu)
 
 
-def add_in_turns(x, kernel, out, workspace, shape, n_planes, n_threads=1, pieces=None, block=2**31 - 1):
-    """Both stages for so many taps at a time, image after image."""
+def add_in_turns(x, kernel, out, workspace, shape, n_planes, n_threads=1, pieces=None, block=2**31 - 1,
+                 bias=None, relu=False):
+    """Both stages for so many taps at a time, image after image; sums begin with the bias."""
     image, n_taps = shape.single_image(), shape.k_h * shape.k_w
     for n in range(shape.i_n):
         for tap in range(0, n_taps, n_planes):
             taps = range(tap, min(tap + n_planes, n_taps))
-            planes = out[n].reshape(-1) if shape.is_pointwise else workspace
-            multiply(x[n:n + 1], kernel, planes, image, taps, n_threads, pieces, block)
-            if not shape.is_pointwise:
-                shift_add(planes, out[n:n + 1], image, taps, n_threads)
+            if shape.is_pointwise:
+                multiply(x[n:n + 1], kernel, out[n].reshape(-1), image, taps, n_threads, pieces, block, bias, relu)
+                continue
+            multiply(x[n:n + 1], kernel, workspace, image, taps, n_threads, pieces, block)
+            shift_add(workspace, out[n:n + 1], image, taps, n_threads, bias, relu)

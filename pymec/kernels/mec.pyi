@@ -28,6 +28,8 @@ def run_vanilla(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run_a(
     x: NDArray[np.floating],

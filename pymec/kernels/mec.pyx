@@ -262,11 +262,11 @@ def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
             repair_row(copy, O, row, &g)
 
 
-def run_vanilla(x, kernel, out, workspace, shape, n_threads=1):
+def run_vanilla(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):
     """Algorithm 1, image after image, in the same L; each pixel carries its i_c channels along."""
     image = shape.single_image()
     for n in range(shape.i_n):
-        run_b(x[n:n + 1], kernel, out[n:n + 1], workspace, image, n_threads)
+        run_b(x[n:n + 1], kernel, out[n:n + 1], workspace, image, n_threads, None, bias, relu)
 
 
 def run_a(x, kernel, out, workspace, shape, n_threads=1, pieces=None, bias=None, relu=False):

@@ -16,6 +16,8 @@ def slide(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def compact(S: NDArray[np.floating], out: NDArray[np.floating], shape: ConvShape, n_threads: int = 1) -> None: ...
 def check_shape(shape: ConvShape) -> None: ...
@@ -28,4 +30,6 @@ def run(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

@@ -31,6 +31,7 @@ would lie further apart in I than in S, and computing all of them would be s_h·
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, end_pixels, ends_of, fill_pixels
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._patch cimport clip, copy, zero
 from pymec.kernels._pieces cimport Pieces, check_block, pieces_of
@@ -93,43 +94,67 @@ def pad(const floating[:, :, :, ::1] x, floating[::1] padded, shape, int n_threa
 # Stage 2: the products ----------------------------------------------------------------------------------
 
 
-cdef void zero_pixels(floating* S, Py_ssize_t pixels, Py_ssize_t width, const Geometry* g) noexcept nogil:
-    cdef Py_ssize_t pixel
-    for pixel in range(pixels):
-        zero(S + pixel * g.k_c, width)
+cdef struct Reach:
+    Py_ssize_t lo, hi           # pixels of S; none where lo >= hi
+
+
+cdef inline Reach reach_of(
+    Py_ssize_t a, Py_ssize_t first, Py_ssize_t end, Py_ssize_t pitch, const Geometry* g
+) noexcept nogil:
+    """The pixels of a block, first .. end, that have kernel row a on the image: those of output rows y0 .. y1."""
+    cdef Py_ssize_t y0 = clip(g.p_t - a * g.d_h, 0, g.o_h)
+    cdef Py_ssize_t y1 = clip(g.i_h + g.p_t - a * g.d_h, 0, g.o_h)
+    if y0 >= y1:
+        return Reach(first, first)
+    return Reach(max(first, y0 * pitch), min(end, (y1 - 1) * pitch + g.o_w))
 
 
 cdef void add_taps(
     const floating* I, const floating* K, floating* S, Py_ssize_t first, Py_ssize_t end, Py_ssize_t group,
-    Py_ssize_t m, Py_ssize_t width, Py_ssize_t pitch, const Pieces* pieces, const Geometry* g
+    Py_ssize_t m0, Py_ssize_t m1, Py_ssize_t pitch, const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """Pixels first .. end of S, ``width`` channels from m on: the sum over all taps."""
-    cdef bint empty = True
-    cdef Py_ssize_t a, b, y0, y1, lo, hi
-    for a in range(g.k_h):
-        # Output rows y0 .. y1 have this kernel row on the image; as pixels of S, and within the block:
-        y0 = clip(g.p_t - a * g.d_h, 0, g.o_h)
-        y1 = clip(g.i_h + g.p_t - a * g.d_h, 0, g.o_h)
-        lo = max(first, y0 * pitch)
-        hi = min(end, (y1 - 1) * pitch + g.o_w)
-        if y0 >= y1 or lo >= hi:
+    """Pixels first .. end of S, channels m0 .. m1: the sum over all taps, between its two ends."""
+    cdef Py_ssize_t a, b, pixel, a0 = 0, a1 = g.k_h  # the kernel rows that some of these pixels have on the image
+    cdef bint begins
+    cdef Ends here
+    cdef Reach r
+    while a0 < a1:
+        r = reach_of(a0, first, end, pitch, g)
+        if r.lo < r.hi:
+            break
+        a0 += 1
+    while a0 < a1:
+        r = reach_of(a1 - 1, first, end, pitch, g)
+        if r.lo < r.hi:
+            break
+        a1 -= 1
+    for a in range(a0, a1):
+        r = reach_of(a, first, end, pitch, g)
+        if r.lo >= r.hi:
             continue
-        if empty:  # the first products overwrite (beta = 0); what they leave out begins at zero
-            zero_pixels(S + first * g.k_c + m, lo - first, width, g)
-            zero_pixels(S + hi * g.k_c + m, end - hi, width, g)
+        if a == a0:  # the first products overwrite (beta = 0) or find the bias; here is what they leave out
+            fill_pixels(S + first * g.k_c, r.lo - first, g.k_c, m0, m1, ends)
+            fill_pixels(S + r.hi * g.k_c, end - r.hi, g.k_c, m0, m1, ends)
         for b in range(g.k_w):
+            begins = a == a0 and b == 0
+            here = Ends(NULL, ends.relu and a == a1 - 1 and b == g.k_w - 1)
+            if begins:
+                here.bias = ends.bias
             # S[lo:hi] += I[lo + shift : hi + shift] · K[a, b], the shift (a·d_h - p_t)·pitch + b·d_w
-            multiply_pixels(I + (lo + (a * g.d_h - g.p_t) * pitch + b * g.d_w) * g.i_c + group * g.i_cg,
-                            K + (a * g.k_w + b) * g.i_cg * g.k_c + m, <floating> (0 if empty else 1),
-                            S + lo * g.k_c + m, hi - lo, width, pieces, g)
-            empty = False
-    if empty:
-        zero_pixels(S + first * g.k_c + m, end - first, width, g)
+            multiply_pixels(I + (r.lo + (a * g.d_h - g.p_t) * pitch + b * g.d_w) * g.i_c + group * g.i_cg,
+                            K + (a * g.k_w + b) * g.i_cg * g.k_c, not begins, S + r.lo * g.k_c, r.hi - r.lo,
+                            m0, m1, pieces, &here, g)
+        if a == a1 - 1:  # and what the last ones leave out
+            end_pixels(S + first * g.k_c, r.lo - first, g.k_c, m0, m1, ends)
+            end_pixels(S + r.hi * g.k_c, end - r.hi, g.k_c, m0, m1, ends)
+    for pixel in range(first, end if a0 == a1 else first):  # without a product: both ends at once
+        fill_pixels(S + pixel * g.k_c, 1, g.k_c, m0, m1, ends)
+        end_pixels(S + pixel * g.k_c, 1, g.k_c, m0, m1, ends)
 
 
 cdef void slide_unit(
     const floating* I, const floating* K, floating* S, Py_ssize_t unit, Py_ssize_t block, Py_ssize_t pitch,
-    const Pieces* pieces, const Geometry* g
+    const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work, counted through groups, blocks of pixels and of channels."""
     cdef Py_ssize_t pixels = (g.o_h - 1) * pitch + g.o_w
@@ -139,18 +164,22 @@ cdef void slide_unit(
     cdef Py_ssize_t first = unit / channel_blocks % pixel_blocks * block
     cdef Py_ssize_t group = unit / channel_blocks / pixel_blocks
     add_taps(I, K, S, first, min(first + block, pixels), group,
-             group * g.k_cg + m0, min(pieces.channels, g.k_cg - m0), pitch, pieces, g)
+             group * g.k_cg + m0, group * g.k_cg + min(m0 + pieces.channels, g.k_cg), pitch, pieces, ends, g)
 
 
 def slide(
     const floating[::1] image, const floating[:, :, :, ::1] kernel, floating[::1] S, shape,
-    int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1,
+    int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1, const floating[::1] bias=None, bint relu=False,
 ):
     """Stage 2: all products of one image, padded by :func:`pad` if it must be.
 
     ``pieces`` cuts the products, ``block`` is the most pixels of S that one thread takes at a time.
+
+    Sums begin with the ``bias``, if there is one.  With ``relu``, what is below zero is cleared after each piece
+    of the last tap's product; where products are whole, that is a thread's block.
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t pitch = row_pitch(shape)
     cdef Py_ssize_t pixels = (g.o_h - 1) * pitch + g.o_w
     cdef Pieces cut = pieces_of(pieces or (g.i_cg, pixels, g.k_cg, 1))
@@ -167,7 +196,7 @@ def slide(
     cdef floating* target = &S[0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            slide_unit(I, K, target, unit, block, pitch, &cut, &g)
+            slide_unit(I, K, target, unit, block, pitch, &cut, &ends, &g)
 
 
 # Stage 3: O is S without what lies past o_w -------------------------------------------------------------
@@ -201,8 +230,8 @@ def check_shape(shape):
         raise ValueError(f"a stage takes one image at stride 1, got {shape}")
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1):
-    """Image after image: pad, slide, compact, as far as the shape needs them."""
+def run(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False):
+    """Image after image: pad, slide, compact, as far as the shape needs them.  Sums begin with the bias."""
     image = shape.single_image()
     padded, S, _ = np.split(workspace, [padded_size(image), padded_size(image) + scratch_size(image)])
     for n in range(shape.i_n):
@@ -210,6 +239,6 @@ def run(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 
         if padded.size:
             pad(x[n:n + 1], padded, image, n_threads)
             source = padded
-        slide(source, kernel, S if S.size else target, image, n_threads, pieces, block)
+        slide(source, kernel, S if S.size else target, image, n_threads, pieces, block, bias, relu)
         if S.size:
             compact(S, out[n:n + 1], image, n_threads)

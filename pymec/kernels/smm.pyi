@@ -13,4 +13,6 @@ def run(
     shape: ConvShape,
     n_threads: int = 1,
     slices: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

@@ -32,6 +32,7 @@ padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, end_pixels, ends_of, fill_pixels
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._registers cimport compiled_per_cpu
 from pymec.kernels._patch cimport clip, zero
@@ -91,14 +92,18 @@ cdef inline compiled_per_cpu update(
 
 
 cdef void add_plane(
-    const floating* P, const floating* K, floating* O, Py_ssize_t width, const Geometry* g
+    const floating* P, const floating* K, floating* O, Py_ssize_t first, Py_ssize_t end, Py_ssize_t width,
+    const Geometry* g
 ) noexcept nogil:
-    """What one plane gives to a block of channels; K points at K[0, b, c, m], O at the image's first pixel."""
+    """What one plane gives to output rows first .. end of a block of channels.
+
+    K points at K[0, b, c, m], O at the image's first pixel.
+    """
     cdef Py_ssize_t a, y, y0, y1, shift
     for a in range(g.k_h):
         shift = a * g.d_h - g.p_t  # output row y reads image row y·s_h + shift
-        y0 = clip((g.s_h - 1 - shift) / g.s_h if shift < 0 else 0, 0, g.o_h)
-        y1 = clip((g.i_h - shift + g.s_h - 1) / g.s_h if shift < g.i_h else 0, y0, g.o_h)
+        y0 = clip((g.s_h - 1 - shift) / g.s_h if shift < 0 else 0, first, end)
+        y1 = clip((g.i_h - shift + g.s_h - 1) / g.s_h if shift < g.i_h else 0, y0, end)
         if g.s_h == 1:
             # All rows at once: the kernel row is a step of the pointer into P.
             update(P + (y0 + shift) * g.o_w, K, O + y0 * g.o_w * g.k_c, (y1 - y0) * g.o_w, width, g.k_c)
@@ -109,33 +114,41 @@ cdef void add_plane(
 
 
 cdef void convolve_block(
-    const floating* I, const floating* K, floating* O, floating* P, Py_ssize_t unit, const Geometry* g
+    const floating* I, const floating* K, floating* O, floating* P, Py_ssize_t unit, const Ends* ends,
+    const Geometry* g
 ) noexcept nogil:
-    """One image and block of output channels, counted through images, groups and blocks."""
+    """One image and block of output channels, counted through images, groups and blocks.
+
+    With ReLU the last plane goes output row by output row: what it ends is still in a cache.
+    """
     cdef Py_ssize_t blocks = width_blocks(g)
     cdef Py_ssize_t n = unit / blocks / g.groups
     cdef Py_ssize_t group = unit / blocks % g.groups
     cdef Py_ssize_t m0 = group * g.k_cg + unit % blocks * WIDTH
     cdef Py_ssize_t width = min(WIDTH, (group + 1) * g.k_cg - m0)
-    cdef Py_ssize_t b, c, pixel
-    O += n * g.o_h * g.o_w * g.k_c + m0
-    for pixel in range(g.o_h * g.o_w):
-        zero(O + pixel * g.k_c, width)
+    cdef Py_ssize_t b, c, y, row = g.o_w * g.k_c
+    O += n * g.o_h * row
+    fill_pixels(O, g.o_h * g.o_w, g.k_c, m0, m0 + width, ends)
     for c in range(g.i_cg):
         for b in range(g.k_w):
             pack_plane(I, P, n, group * g.i_cg + c, b, g)
-            add_plane(P, K + (b * g.i_cg + c) * g.k_c + m0, O, width, g)
+            if not ends.relu or c < g.i_cg - 1 or b < g.k_w - 1:
+                add_plane(P, K + (b * g.i_cg + c) * g.k_c + m0, O + m0, 0, g.o_h, width, g)
+                continue
+            for y in range(g.o_h):
+                add_plane(P, K + (b * g.i_cg + c) * g.k_c + m0, O + m0, y, y + 1, width, g)
+                end_pixels(O + y * row, g.o_w, g.k_c, m0, m0 + width, ends)
 
 
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* P, Py_ssize_t share, Py_ssize_t shares,
-    const Geometry* g
+    const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """Every block of one thread's share, through one plane."""
     cdef Py_ssize_t units = g.i_n * g.groups * width_blocks(g)
     cdef Py_ssize_t unit
     for unit in range(share * units / shares, (share + 1) * units / shares):
-        convolve_block(I, K, O, P, unit, g)
+        convolve_block(I, K, O, P, unit, ends, g)
 
 
 # What Python calls -------------------------------------------------------------------------------------
@@ -168,9 +181,11 @@ def units(shape):
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t slices=1,
+    const floating[::1] bias=None, bint relu=False,
 ):
-    """Pack and add up plane after plane, on ``slices`` threads with a plane each."""
+    """Pack and add up plane after plane, on ``slices`` threads with a plane each; sums begin with the bias."""
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Py_ssize_t size = g.i_h * g.o_w
     cdef Py_ssize_t share
     check_threads(n_threads)
@@ -186,4 +201,4 @@ def run(
     cdef floating* P = &workspace[0]
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, K, O, P + share * size, share, slices, &g)
+            convolve_share(I, K, O, P + share * size, share, slices, &ends, &g)

@@ -6,6 +6,13 @@ from pymec.shapes import ConvShape
 ROWS: int
 
 def spill_size(shape: ConvShape) -> int: ...
+def begin(
+    out: NDArray[np.floating],
+    spill: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+) -> None: ...
 def add_rows(
     x: NDArray[np.floating],
     kernel: NDArray[np.floating],
@@ -15,6 +22,7 @@ def add_rows(
     n: int,
     h0: int,
     n_threads: int = 1,
+    relu: bool = False,
 ) -> None: ...
 def run(
     x: NDArray[np.floating],
@@ -23,4 +31,6 @@ def run(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...

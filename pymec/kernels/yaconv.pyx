@@ -32,6 +32,7 @@ Any padding, dilation and number of groups; stride 1 alone, as the output row is
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels._ends cimport Ends, end_pixels, ends_of, fill_pixels
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._microkernel cimport (
     CHANNELS, PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add,
@@ -66,6 +67,13 @@ cdef inline floating* row_of_sums(
     return O + (n * g.o_h + y) * row
 
 
+cdef inline Py_ssize_t last_image_row(Py_ssize_t y, const Geometry* g) noexcept nogil:
+    """The last image row that output row y reads; where it reads none, the one nearest to it."""
+    cdef Py_ssize_t top = y - g.p_t
+    cdef Py_ssize_t a = clip((g.i_h - 1 - top) / g.d_h, 0, g.k_h - 1)
+    return clip(top + a * g.d_h, 0, g.i_h - 1)
+
+
 cdef inline void sum_pixels(
     const floating* I, const floating* K, Py_ssize_t n, Py_ssize_t h0, Py_ssize_t x, Py_ssize_t group,
     Py_ssize_t width, floating* sums, const Geometry* g
@@ -94,14 +102,17 @@ cdef inline void sum_pixels(
 
 cdef void add_columns(
     const floating* I, const floating* K, floating* O, floating* spill, Py_ssize_t n, Py_ssize_t h0,
-    Py_ssize_t blocks, Py_ssize_t x0, Py_ssize_t x1, const Geometry* g
+    Py_ssize_t blocks, Py_ssize_t x0, Py_ssize_t x1, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """Six image rows, output columns x0 .. x1, a block of output channels counted through all groups."""
+    """Six image rows, output columns x0 .. x1, a block of output channels counted through all groups.
+
+    Output rows that read none of the image rows to come end here.
+    """
     cdef Py_ssize_t group = blocks / channel_blocks(g)
     cdef ChannelBlock block = channel_block(group, blocks - group * channel_blocks(g), g)
     cdef floating sums[SUMS]
     cdef floating* target
-    cdef Py_ssize_t a, m, p, x
+    cdef Py_ssize_t a, m, p, x, y
     for a in range(g.k_h):
         for x in range(x0, x1):
             sum_pixels(I, K + a * g.k_w * g.i_cg * g.k_c + block.start, n, h0, x, group, block.width, sums, g)
@@ -109,11 +120,15 @@ cdef void add_columns(
                 target = row_of_sums(O, spill, n, h0 + p, a, g) + x * g.k_c + block.start
                 for m in range(block.skip, block.width):
                     target[m] += sums[p * CHANNELS + m]
+    for y in range(g.o_h if ends.relu else 0):
+        if h0 <= last_image_row(y, g) < h0 + PIXELS:
+            end_pixels(O + ((n * g.o_h + y) * g.o_w + x0) * g.k_c, x1 - x0, g.k_c,
+                       block.start + block.skip, block.start + block.width, ends)
 
 
 cdef void add_share(
     const floating* I, const floating* K, floating* O, floating* spill, Py_ssize_t n, Py_ssize_t h0,
-    Py_ssize_t share, Py_ssize_t shares, const Geometry* g
+    Py_ssize_t share, Py_ssize_t shares, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One thread's share of the output columns, counted through blocks of channels."""
     cdef Py_ssize_t columns = g.groups * channel_blocks(g) * g.o_w
@@ -123,7 +138,7 @@ cdef void add_share(
         blocks = first / g.o_w
         x0 = first - blocks * g.o_w
         x1 = min(x0 + end - first, g.o_w)
-        add_columns(I, K, O, spill, n, h0, blocks, x0, x1, g)
+        add_columns(I, K, O, spill, n, h0, blocks, x0, x1, ends, g)
         first += x1 - x0
 
 
@@ -136,22 +151,43 @@ def spill_size(shape):
     return (rows_above(&g) + rows_below(&g) + extra) * g.o_w * g.k_c
 
 
+def begin(floating[:, :, :, ::1] out, floating[::1] spill, shape, int n_threads=1, const floating[::1] bias=None):
+    """Stage 1: what sums begin with, the bias or zeros, in ``out``, and zeros in the spill."""
+    cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, False, &g)
+    cdef Py_ssize_t row
+    check_threads(n_threads)
+    check_operands(&g, NULL, NULL, out.shape)
+    check_room("spill", spill.shape[0], spill_size(shape))
+    if g.i_n == 0:
+        return
+    cdef floating* O = &out[0, 0, 0, 0]
+    if spill.shape[0]:
+        zero(&spill[0], spill.shape[0])
+    with nogil:
+        for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
+            fill_pixels(O + row * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, &ends)
+
+
 def add_rows(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] spill, shape, Py_ssize_t n, Py_ssize_t h0, int n_threads=1,
+    floating[::1] spill, shape, Py_ssize_t n, Py_ssize_t h0, int n_threads=1, bint relu=False,
 ):
-    """The one stage: add what image rows h0 .. h0 + 6 of image n contribute, to ``out`` and to the spill.
+    """Stage 2: add what image rows h0 .. h0 + 6 of image n contribute, to ``out`` and to the spill.
 
     Parameters
     ----------
     x, kernel, out : arrays (i_n, i_h, i_w, i_c), (k_h, k_w, i_c/G, k_c) and (i_n, o_h, o_w, k_c)
-        ``out`` holds sums so far, zeros at first.
+        ``out`` holds sums so far, at first what :func:`begin` wrote.
     spill : array, one-dimensional, at least ``spill_size(shape)`` elements
     shape : pymec.ConvShape
     n, h0 : int
     n_threads : int
+    relu : bool
+        Whether what is below zero becomes zero in output rows that read none of the image rows to come.
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = Ends(NULL, relu)
     cdef Py_ssize_t share
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -166,13 +202,12 @@ def add_rows(
     cdef floating* slack = &spill[0] if spill.shape[0] else NULL
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            add_share(I, K, O, slack, n, h0, share, n_threads, &g)
+            add_share(I, K, O, slack, n, h0, share, n_threads, &ends, &g)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1):
-    """Six image rows after the other; the spill takes what has no place in ``out``."""
-    out.fill(0)
-    workspace.fill(0)
+def run(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):
+    """Six image rows after the other; the spill takes what has no place in ``out``.  Sums begin with the bias."""
+    begin(out, workspace, shape, n_threads, bias)
     for n in range(shape.i_n):
         for h0 in range(0, shape.i_h, ROWS):
-            add_rows(x, kernel, out, workspace, shape, n, h0, n_threads)
+            add_rows(x, kernel, out, workspace, shape, n, h0, n_threads, relu)

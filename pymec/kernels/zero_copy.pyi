@@ -13,6 +13,8 @@ def run_pixel_gemm(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run_pointwise(
     x: NDArray[np.floating],
@@ -23,6 +25,8 @@ def run_pointwise(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def all_in_one_row(shape: ConvShape) -> ConvShape: ...
 def add_filter_rows(
@@ -34,6 +38,8 @@ def add_filter_rows(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def run_filter_row_gemm(
     x: NDArray[np.floating],
@@ -44,5 +50,7 @@ def run_filter_row_gemm(
     n_threads: int = 1,
     pieces: Pieces | None = None,
     block: int = ...,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
 ) -> None: ...
 def images_in_one(shape: ConvShape) -> ConvShape: ...

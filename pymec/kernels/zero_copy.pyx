@@ -25,92 +25,21 @@ Workspace, in elements:  0
 
 ``pixel_gemm`` does any stride, padding, dilation and number of groups; its sums are i_c/G long, so it wants many
 channels.  ``filter_row_gemm`` sums k_w·i_c, which must lie side by side: d_w = 1 and, if k_w > 1, one group.
+
+Sums begin with the bias, if there is one, written just before their first product (beta = 1); ReLU clears them right
+after the last, piece by piece, while they are in a cache.
 """
 
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels._blas cimport gemm_rowmajor
+from pymec.kernels._ends cimport Ends, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
-from pymec.kernels._patch cimport clip, positions_up_to, zero
+from pymec.kernels._patch cimport clip, positions_up_to
 from pymec.kernels._pieces cimport Pieces, check_block, pieces_of
+from pymec.kernels._pixel_lines cimport Line, add_tap, begin_beside, column_line, end_beside, first_tap, row_line
 
 from dataclasses import replace
-
-
-cdef struct Line:                          # output pixels in a row or in a column: the rows of a product
-    Py_ssize_t first, end                  # those of the unit at work
-    Py_ssize_t taps, stride, dilation, padding
-    Py_ssize_t extent                      # input pixels along the line
-    Py_ssize_t i_step, o_step              # elements from one pixel to the next, in I and in O
-
-
-cdef struct Span:
-    Py_ssize_t first, end
-
-
-cdef inline Line row_line(Py_ssize_t first, Py_ssize_t block, const Geometry* g) noexcept nogil:
-    """Pixels of an output row, from ``first`` on."""
-    return Line(first, min(first + block, g.o_w), g.k_w, g.s_w, g.d_w, g.p_l, g.i_w, g.i_c, g.k_c)
-
-
-cdef inline Line column_line(Py_ssize_t first, Py_ssize_t block, const Geometry* g) noexcept nogil:
-    """Pixels of an output column, from ``first`` on."""
-    return Line(first, min(first + block, g.o_h), g.k_h, g.s_h, g.d_h, g.p_t, g.i_h,
-                g.i_w * g.i_c, g.o_w * g.k_c)
-
-
-cdef inline Py_ssize_t outputs_before(Py_ssize_t position, const Line* line) noexcept nogil:
-    """Where the outputs end whose tap lies before a position, counted from the tap under output 0."""
-    return clip(0 if position <= 0 else (position + line.stride - 1) / line.stride, line.first, line.end)
-
-
-cdef inline Span under_image(Py_ssize_t tap, const Line* line) noexcept nogil:
-    """The outputs of the line for which a tap lies on the image, not on its padding."""
-    cdef Py_ssize_t position = tap * line.dilation - line.padding
-    return Span(outputs_before(-position, line), outputs_before(line.extent - position, line))
-
-
-cdef Py_ssize_t first_tap(const Line* line) noexcept nogil:
-    """The first tap that lies on the image for any output of the line; ``taps`` if there is none."""
-    cdef Py_ssize_t tap
-    cdef Span span
-    for tap in range(line.taps):
-        span = under_image(tap, line)
-        if span.first < span.end:
-            return tap
-    return line.taps
-
-
-cdef void clear_beside(floating* O, Py_ssize_t tap, Py_ssize_t width, const Line* line) noexcept nogil:
-    """Zero the outputs that a tap leaves out: it is the first, and overwrites (beta = 0) what it does reach."""
-    cdef Span span = Span(line.end, line.end)
-    cdef Py_ssize_t pixel
-    if tap < line.taps:
-        span = under_image(tap, line)
-    for pixel in range(line.first, span.first):
-        zero(O + pixel * line.o_step, width)
-    for pixel in range(span.end, line.end):
-        zero(O + pixel * line.o_step, width)
-
-
-cdef void add_tap(
-    const floating* I, const floating* K, floating beta, floating* O, Py_ssize_t tap, Py_ssize_t reduction,
-    Py_ssize_t width, const Line* line, const Pieces* pieces, const Geometry* g
-) noexcept nogil:
-    """One tap's products: I and O point at position 0 of the line, K at the tap's first row."""
-    cdef Span span = under_image(tap, line)
-    cdef Py_ssize_t pixel = span.first
-    cdef Py_ssize_t n_pixels
-    while pixel < span.end:
-        n_pixels = min(pieces.columns, span.end - pixel)
-        # O_line (n_pixels × k_c) = I_line (n_pixels × reduction) · K_tap (reduction × k_c) + beta · O_line;
-        # I_line steps by the stride from pixel to pixel, O_line by one.
-        gemm_rowmajor(n_pixels, width, reduction,
-                      I + (pixel * line.stride + tap * line.dilation - line.padding) * line.i_step,
-                      line.stride * line.i_step,
-                      K, g.k_c, beta, O + pixel * line.o_step, line.o_step)
-        pixel += n_pixels
 
 
 # pixel_gemm: lines are output rows ----------------------------------------------------------------------
@@ -118,36 +47,39 @@ cdef void add_tap(
 
 cdef void add_rows(
     const floating* I, const floating* K, floating* O, Py_ssize_t y0, Py_ssize_t y1, Py_ssize_t group,
-    Py_ssize_t m0, Py_ssize_t m1, const Line* line, const Pieces* pieces, const Geometry* g
+    const Line* line, const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """Output rows y0 .. y1 of one image, channels m0 .. m1: each piece of K meets all rows before the next."""
+    """Output rows y0 .. y1 of one image, channels of one group: each piece of K meets all rows before the next."""
     cdef Py_ssize_t b0 = first_tap(line)
     cdef Py_ssize_t o_row = g.o_w * g.k_c
     cdef Py_ssize_t y, a, b, c, h, a0
+    cdef bint first, last
     for y in range(y0, y1):
         a0 = positions_up_to(g.p_t - y * g.s_h, g)  # the first kernel row that isn't above the image
         if a0 < g.k_h and y * g.s_h - g.p_t + a0 * g.d_h < g.i_h:
-            clear_beside(O + y * o_row + m0, b0, m1 - m0, line)
+            begin_beside(O + y * o_row, b0, line, ends)
         else:
-            clear_beside(O + y * o_row + m0, g.k_w, m1 - m0, line)
+            begin_beside(O + y * o_row, g.k_w, line, ends)
     for a in range(g.k_h):
         for b in range(b0, g.k_w):
             c = 0
             while c < g.i_cg:
+                last = a == g.k_h - 1 and b == g.k_w - 1 and c + pieces.reduction >= g.i_cg
                 for y in range(y0, y1):
                     h = y * g.s_h - g.p_t + a * g.d_h
                     if 0 <= h < g.i_h:
-                        a0 = positions_up_to(g.p_t - y * g.s_h, g)
+                        first = a == positions_up_to(g.p_t - y * g.s_h, g) and b == b0 and c == 0
                         add_tap(I + h * g.i_w * g.i_c + group * g.i_cg + c,
-                                K + ((a * g.k_w + b) * g.i_cg + c) * g.k_c + m0,
-                                <floating> (0 if a == a0 and b == b0 and c == 0 else 1), O + y * o_row + m0,
-                                b, min(pieces.reduction, g.i_cg - c), m1 - m0, line, pieces, g)
+                                K + ((a * g.k_w + b) * g.i_cg + c) * g.k_c, O + y * o_row,
+                                b, min(pieces.reduction, g.i_cg - c), first, last, line, pieces, ends, g)
+                    if last:
+                        end_beside(O + y * o_row, b if 0 <= h < g.i_h else g.k_w, line, ends)
                 c += pieces.reduction
 
 
 cdef void pixel_unit(
     const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t block,
-    const Pieces* pieces, const Geometry* g
+    const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work, counted through groups, images, blocks of pixels, of rows and of channels."""
     cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
@@ -157,20 +89,24 @@ cdef void pixel_unit(
     cdef Py_ssize_t m1 = min(m0 + pieces.channels, g.k_cg)
     cdef Py_ssize_t y0 = unit / channel_blocks % row_blocks * pieces.output_rows
     cdef Py_ssize_t lines = unit / channel_blocks / row_blocks
-    cdef Line line = row_line(lines % pixel_blocks * block, block, g)
     cdef Py_ssize_t n = lines / pixel_blocks % g.i_n
     cdef Py_ssize_t group = lines / pixel_blocks / g.i_n
+    cdef Line line = row_line(lines % pixel_blocks * block, block, group * g.k_cg + m0, group * g.k_cg + m1, g)
     add_rows(I + n * g.i_h * g.i_w * g.i_c, K, O + n * g.o_h * g.o_w * g.k_c,
-             y0, min(y0 + pieces.output_rows, g.o_h), group,
-             group * g.k_cg + m0, group * g.k_cg + m1, &line, pieces, g)
+             y0, min(y0 + pieces.output_rows, g.o_h), group, &line, pieces, ends, g)
 
 
 def run_pixel_gemm(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1,
+    const floating[::1] bias=None, bint relu=False,
 ):
-    """One product per output row and tap, cut into ``pieces``, ``block`` pixels of a row at a time."""
+    """One product per output row and tap, cut into ``pieces``, ``block`` pixels of a row at a time.
+
+    Sums begin with the ``bias``, if there is one; with ``relu`` what ends below zero becomes zero.
+    """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Pieces cut = pieces_of(pieces or (g.i_cg, g.o_w, g.k_cg, 1))
     cdef Py_ssize_t unit, units
     check_threads(n_threads)
@@ -185,14 +121,14 @@ def run_pixel_gemm(
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            pixel_unit(I, K, O, unit, block, &cut, &g)
+            pixel_unit(I, K, O, unit, block, &cut, &ends, &g)
 
 
-def run_pointwise(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1):
+def run_pointwise(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False):
     """A 1×1 kernel, its only tap; with stride 1 and no padding all pixels are one row."""
     joined = all_in_one_row(shape)
     run_pixel_gemm(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace,
-                   joined, n_threads, pieces, block)
+                   joined, n_threads, pieces, block, bias, relu)
 
 
 def all_in_one_row(shape):
@@ -208,37 +144,40 @@ def all_in_one_row(shape):
 
 cdef void add_columns(
     const floating* I, const floating* K, floating* O, Py_ssize_t x0, Py_ssize_t x1, Py_ssize_t group,
-    Py_ssize_t m0, Py_ssize_t m1, const Line* line, const Pieces* pieces, const Geometry* g
+    const Line* line, const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """Output columns x0 .. x1 of one image, channels m0 .. m1: each piece of K meets all columns in turn.
+    """Output columns x0 .. x1 of one image, channels of one group: each piece of K meets all columns in turn.
 
     Taps beside the image shorten the sum: kernel columns b0 .. b1 lie on it, and q counts their elements.
     """
     cdef Py_ssize_t a0 = first_tap(line)
     cdef Py_ssize_t chunk = g.k_w * g.i_cg
     cdef Py_ssize_t x, a, q, b0, b1, lo, hi
+    cdef bint last
     for x in range(x0, x1):
         b0 = clip(g.p_l - x * g.s_w, 0, g.k_w)
         b1 = clip(g.i_w + g.p_l - x * g.s_w, 0, g.k_w)
-        clear_beside(O + x * g.k_c + m0, a0 if b0 < b1 else g.k_h, m1 - m0, line)
+        begin_beside(O + x * g.k_c, a0 if b0 < b1 else g.k_h, line, ends)
     for a in range(a0, g.k_h):
         q = 0
         while q < chunk:
+            last = a == g.k_h - 1 and q + pieces.reduction >= chunk
             for x in range(x0, x1):
                 b0 = clip(g.p_l - x * g.s_w, 0, g.k_w)
                 b1 = clip(g.i_w + g.p_l - x * g.s_w, 0, g.k_w)
                 lo, hi = max(q, b0 * g.i_cg), min(q + pieces.reduction, b1 * g.i_cg)
                 if lo < hi:
                     add_tap(I + (x * g.s_w - g.p_l) * g.i_c + group * g.i_cg + lo,
-                            K + (a * chunk + lo) * g.k_c + m0,
-                            <floating> (0 if a == a0 and lo == b0 * g.i_cg else 1), O + x * g.k_c + m0,
-                            a, hi - lo, m1 - m0, line, pieces, g)
+                            K + (a * chunk + lo) * g.k_c, O + x * g.k_c, a, hi - lo,
+                            a == a0 and lo == b0 * g.i_cg, last, line, pieces, ends, g)
+                if last:
+                    end_beside(O + x * g.k_c, a if lo < hi else g.k_h, line, ends)
             q += pieces.reduction
 
 
 cdef void filter_row_unit(
     const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t block,
-    const Pieces* pieces, const Geometry* g
+    const Pieces* pieces, const Ends* ends, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work, counted through groups, images, blocks of pixels, of columns and of channels."""
     cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
@@ -248,24 +187,26 @@ cdef void filter_row_unit(
     cdef Py_ssize_t m1 = min(m0 + pieces.channels, g.k_cg)
     cdef Py_ssize_t x0 = unit / channel_blocks % column_blocks * pieces.output_rows
     cdef Py_ssize_t lines = unit / channel_blocks / column_blocks
-    cdef Line line = column_line(lines % pixel_blocks * block, block, g)
     cdef Py_ssize_t n = lines / pixel_blocks % g.i_n
     cdef Py_ssize_t group = lines / pixel_blocks / g.i_n
+    cdef Line line = column_line(lines % pixel_blocks * block, block, group * g.k_cg + m0, group * g.k_cg + m1, g)
     add_columns(I + n * g.i_h * g.i_w * g.i_c, K, O + n * g.o_h * g.o_w * g.k_c,
-                x0, min(x0 + pieces.output_rows, g.o_w), group,
-                group * g.k_cg + m0, group * g.k_cg + m1, &line, pieces, g)
+                x0, min(x0 + pieces.output_rows, g.o_w), group, &line, pieces, ends, g)
 
 
 def add_filter_rows(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1,
+    const floating[::1] bias=None, bint relu=False,
 ):
     """One product per output column and kernel row; ``workspace`` is not used.
 
     ``pieces`` cuts the products, its ``output_rows`` here counting output columns; ``block`` is the most
-    pixels of a column that one thread takes at a time.
+    pixels of a column that one thread takes at a time.  Sums begin with the ``bias``, if there is one; with ``relu``
+    what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
+    cdef Ends ends = ends_of(bias, relu, &g)
     cdef Pieces cut = pieces_of(pieces or (g.k_w * g.i_cg, g.o_h, g.k_cg, 1))
     cdef Py_ssize_t unit, units
     check_threads(n_threads)
@@ -282,14 +223,16 @@ def add_filter_rows(
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            filter_row_unit(I, K, O, unit, block, &cut, &g)
+            filter_row_unit(I, K, O, unit, block, &cut, &ends, &g)
 
 
-def run_filter_row_gemm(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1):
+def run_filter_row_gemm(
+    x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False,
+):
     """All columns; those of several images are one where no kernel row reaches past its own image row."""
     joined = images_in_one(shape)
     add_filter_rows(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace,
-                    joined, n_threads, pieces, block)
+                    joined, n_threads, pieces, block, bias, relu)
 
 
 def images_in_one(shape):

@@ -1,0 +1,180 @@
+"""Bias and ReLU in the writes that an algorithm makes anyway: every case, outputs of padding alone, NaN."""
+
+import numpy as np
+import pytest
+from cases import CASES, bound_with, operands
+
+import pymec
+from pymec import ConvShape, reference, registry
+from pymec.kernels import direct, im2col, im2col_blocked, mec, zero_copy
+
+EXACT = [name for name, row in registry.ALGORITHMS.items() if row.accuracy == "exact"]
+
+
+def limits(algorithm, case):
+    """Without a limit, and for bounded algorithms with the least one and a little more."""
+    if registry.get(algorithm).order != "bounded":
+        return [None]
+    try:
+        pymec.workspace_size(case.x, case.kernel, algorithm=algorithm, workspace_limit=0, **case.options)
+    except ValueError as error:
+        least = int(str(error).split("at least ")[1].split(" bytes")[0])
+        return [None, least, least + 400]
+    return [None, 400]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_every_case_begins_with_the_bias_and_ends_with_relu(algorithm, case):
+    turn = CASES.index(case)
+    dtype, n_threads = ("float32", "float64")[turn % 2], 1 + turn % 3
+    shape, row = case.shape(dtype), registry.get(algorithm)
+    if row.unsupported(shape) is not None:
+        return  # test_against_the_oracle sees to the refusal
+    x, kernel = operands(shape)
+    bias = np.linspace(-2, 2, shape.k_c).astype(dtype)
+    exact = reference.conv2d(x, kernel, shape) + bias
+    terms = shape.k_h * shape.k_w * shape.i_cg + 1
+    bound = row.error_bound(x, kernel, shape) + terms * np.finfo(dtype).eps * (np.abs(exact) + np.abs(bias))
+    for limit in limits(algorithm, case):
+        limited = {} if limit is None else {"workspace_limit": limit * shape.itemsize // 4}
+        options = {"algorithm": algorithm, "n_threads": n_threads, **limited, **case.options}
+        out, clamped = np.full((2, *shape.output_shape), np.nan, dtype)
+        pymec.conv2d(x, kernel, bias, out=out, **options)
+        assert (np.abs(out - exact) <= bound).all()
+        pymec.conv2d(x, kernel, bias, activation="relu", out=clamped, **options)
+        np.testing.assert_array_equal(clamped, np.maximum(out, 0))
+
+
+@pytest.mark.parametrize("options", [{"padding": 4}, {"padding": (5, 3), "stride": (4, 3)}], ids=str)
+@pytest.mark.parametrize("algorithm", EXACT)
+def test_outputs_of_padding_alone_are_the_bias_and_no_others_lose_their_nan(algorithm, options):
+    shape = ConvShape.from_shapes((2, 4, 5, 2), (2, 2, 2, 20), **options)
+    if registry.get(algorithm).unsupported(shape) is not None:
+        return
+    bias = np.linspace(-1, 1, 20, dtype=np.float32)
+    pixels = reference.conv2d(np.ones(shape.input_shape), np.ones(shape.kernel_shape), shape)
+    x, kernel = np.full(shape.input_shape, np.nan, np.float32), np.ones(shape.kernel_shape, np.float32)
+    for activation, begun in (None, bias), ("relu", np.maximum(bias, 0)):
+        out = pymec.conv2d(x, kernel, bias, algorithm=algorithm, activation=activation, n_threads=2, **options)
+        np.testing.assert_array_equal(out, np.where(pixels > 0, np.nan, begun))
+
+
+@pytest.mark.parametrize("length", [1, 7, 9])
+@pytest.mark.parametrize("algorithm", pymec.algorithms())
+def test_a_stage_refuses_a_bias_of_another_length(algorithm, length):
+    if length > 8 and algorithm.startswith("winograd"):
+        return  # these check that there is enough of it
+    row = registry.get(algorithm)
+    shape = next(
+        shape
+        for shape in (
+            ConvShape.from_shapes((1, 6, 6, 8), (3, 3, 8, 8)),
+            ConvShape.from_shapes((1, 6, 6, 8), (1, 1, 8, 8)),
+            ConvShape.from_shapes((1, 6, 6, 8), (3, 3, 1, 8), groups=8),
+        )
+        if row.unsupported(shape) is None
+    )
+    x, kernel = operands(shape)
+    schedule = row.schedule(shape, 1, None)
+    options = {**schedule.options, "bias": np.ones(length, np.float32)}
+    if row.prepare is not None:
+        options["prepared"] = np.empty(schedule.prepared, np.float32)
+        row.prepare(kernel, options["prepared"], shape, 1, **schedule.options)
+    workspace = np.empty(schedule.size, np.float32)
+    out = np.full(shape.output_shape, np.nan, np.float32)
+    with pytest.raises(ValueError, match="bias has"):
+        row.run(x, kernel, out, workspace, shape, 1, **options)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_relu_keeps_nan(name):
+    shape = ConvShape.from_shapes((2, 9, 8, 4), (1, 1, 1, 4), groups=4)  # which all can do
+    if registry.get(name).unsupported(shape):
+        shape = ConvShape.from_shapes((2, 9, 8, 4), (3, 3, 4, 20))
+    x, kernel = operands(shape)
+    x[:, :, 3] = np.nan
+    bias = np.full(shape.k_c, -0.5, np.float32)
+    options = {"groups": shape.groups, "algorithm": name, "n_threads": 2}
+    out = pymec.conv2d(x, kernel, bias, **options)
+    assert np.isnan(out).any()
+    np.testing.assert_array_equal(pymec.conv2d(x, kernel, bias, activation="relu", **options), np.maximum(out, 0))
+
+
+# Stages on their own --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_shape", "groups"),
+    [
+        ((1, 90, 91, 2), (1, 1, 2, 96), 1),
+        ((2, 60, 61, 6), (1, 1, 3, 190), 2),
+        ((1, 70, 72, 1), (3, 2, 1, 150), 1),
+        ((1, 3, 4, 3), (2, 2, 3, 50), 1),  # more channels than pixels: threads share these
+    ],
+)
+@pytest.mark.parametrize("name", ["im2col", "im2col_per_image", "im2col_blocked"])
+def test_blocks_of_a_share(name, x_shape, kernel_shape, groups, dtype, n_threads):
+    """Short patches and many pixels: O is cut into blocks."""
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, groups=groups, dtype=dtype)
+    x, kernel = operands(shape)
+    bias = np.linspace(-3, 3, shape.k_c).astype(dtype)
+    options = {"groups": groups, "algorithm": name, "n_threads": n_threads}
+    whole = pymec.conv2d(x, kernel, **options)
+    np.testing.assert_allclose(
+        pymec.conv2d(x, kernel, activation="relu", **options), np.maximum(whole, 0), rtol=1e-5, atol=1e-5
+    )
+    out = np.full(shape.output_shape, np.nan, dtype)
+    pymec.conv2d(x, kernel, bias, out=out, **options)
+    exact, bound = bound_with(bias, x, kernel, shape)
+    assert (np.abs(out - exact) <= bound).all()
+    np.testing.assert_array_equal(pymec.conv2d(x, kernel, bias, activation="relu", **options), np.maximum(out, 0))
+
+
+STAGES = [
+    direct.run,
+    im2col.run,
+    im2col.run_per_image,
+    im2col_blocked.run,
+    mec.run_vanilla,
+    zero_copy.run_pixel_gemm,
+    zero_copy.run_pointwise,
+    zero_copy.run_filter_row_gemm,
+    zero_copy.add_filter_rows,
+]
+
+
+@pytest.mark.parametrize("k_h", [1, 3])
+@pytest.mark.parametrize("run", STAGES, ids=lambda run: run.__name__)
+def test_stages_on_their_own(run, k_h):
+    """A bias of another length is refused before anything is written; no image is no work."""
+    shape = ConvShape.from_shapes((2, 6, 7, 3), (k_h, k_h, 3, 5), padding=k_h // 2)
+    x, kernel = operands(shape)
+    workspace = np.empty(shape.im2col_size, np.float32)
+    out = np.full(shape.output_shape, np.nan, np.float32)
+    bias = np.linspace(-3, 3, 6).astype(np.float32)
+    for wrong in (bias, bias[:4], bias[:0]):
+        with pytest.raises(ValueError, match="elements, but shape= speaks of 5 output channels"):
+            run(x, kernel, out, workspace, shape, 2, bias=wrong, relu=True)
+    assert np.isnan(out).all()
+    run(x, kernel, out, workspace, shape, 2, bias=bias[:5], relu=True)
+    exact, bound = bound_with(bias[:5], x, kernel, shape)
+    assert (np.abs(out - np.maximum(exact, 0)) <= bound).all()
+    none = ConvShape.from_shapes((0, 6, 7, 3), (k_h, k_h, 3, 5), padding=k_h // 2)
+    run(x[:0], kernel, out[:0], workspace, none, 2, bias=bias[:5], relu=True)
+
+
+def test_a_product_on_its_own():
+    shape = ConvShape.from_shapes((2, 6, 7, 4), (3, 3, 2, 6), groups=2)
+    x, kernel = operands(shape)
+    L, out = np.empty(shape.im2col_size, np.float32), np.full(shape.output_shape, np.nan, np.float32)
+    im2col.lower(x, L, shape)
+    bias = np.linspace(-3, 3, 6).astype(np.float32)
+    with pytest.raises(ValueError, match="bias has 5 elements"):
+        im2col.multiply(L, kernel, out, shape, 1, bias[:5])
+    assert np.isnan(out).all()
+    im2col.multiply(L, kernel, out, shape, 2, bias, True)
+    exact, bound = bound_with(bias, x, kernel, shape)
+    assert (np.abs(out - np.maximum(exact, 0)) <= bound).all()
