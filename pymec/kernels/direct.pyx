@@ -5,7 +5,7 @@
 
 No lowering, no BLAS, no workspace: what every other algorithm is compared with.  Sums are kept in double
 precision, in a small block of output channels at a time, so that K is read along its rows.  Taps that fall
-on padding are skipped.  A bias is what sums begin with; ReLU clears them before they are written.
+on padding are skipped.  A bias is what sums begin with; ReLU clears a block as it is written.
 
 ==========  =========================  ==========================
 array       shape                      role
@@ -21,7 +21,7 @@ Workspace: 0.  Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels._ends cimport Ends, ends_of
+from pymec.kernels._ends cimport Ends, end_pixels, ends_of
 from pymec.kernels._geometry cimport Geometry, check_operands, check_threads, geometry
 
 cdef enum:
@@ -63,7 +63,8 @@ cdef inline void convolve_pixel(
                     for m in range(width):
                         total[m] += value * weights[c * g.k_c + m]
     for m in range(width):
-        target[m] = <floating> (0 if ends.relu and total[m] < 0 else total[m])  # NaN is not below zero
+        target[m] = <floating> total[m]
+    end_pixels(target, 1, 0, 0, width, ends)  # a branch on each sum would cost more than this second look
 
 
 cdef void convolve_row(

@@ -22,8 +22,9 @@ its rows (or its columns, if these are more) with BLAS at one thread each: letti
 threads right after an OpenMP loop costs up to 10 times, as both pools spin for the same cores.
 
 Sums begin with the bias (beta = 1).  With a bias or ReLU a share is cut into blocks of O that are begun and
-finished in a cache, where patches are short: BLAS packs K again for every block.  Of long patches a share stays one
-product.  What packing would cost is more than a cache could save there, as ReLU takes a hundredth of its time.
+finished in a cache, where patches are short: BLAS packs K again for every block.  Of long patches a share stays
+one product, and each thread goes over its part of O for ReLU: packing would cost more than a cache could save
+there, as ReLU takes about a hundredth of the product's time.
 """
 
 from cython cimport floating
@@ -35,7 +36,7 @@ from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check
 from pymec.kernels._patch cimport clip, copy_patch_rows, positions_up_to, zero
 
 cdef enum:
-    BLOCK_BYTES = 512 * 1024  # what of O is begun and finished at once: half of a common 1 MiB level-2 cache
+    BLOCK_BYTES = 524288      # what of O is begun and finished at once: half of a common 1 MiB level-2 cache
     BLOCK_PATCHES = 16        # pixels per element of a patch: packing K then costs a third of what the cache saves
     BLOCK_ROUND = 48          # pixels: a multiple of the tiles of BLAS's kernels
 
@@ -111,7 +112,7 @@ cdef void multiply_pixels(
     const floating* L, const floating* K, floating* O, Py_ssize_t pixels, Py_ssize_t m0, Py_ssize_t m1,
     const Ends* ends, const Geometry* g
 ) noexcept nogil:
-    """Some rows of L times output channels m0 .. m1 of a group: one product, or blocks between their two ends."""
+    """Some rows of L times output channels m0 .. m1 of one group: blocks of sums, each between its two ends."""
     cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
     cdef Py_ssize_t i = 0, most, rows = pixels
     if ends.bias != NULL or ends.relu:

@@ -26,8 +26,8 @@ Workspace, in elements:  0
 ``pixel_gemm`` does any stride, padding, dilation and number of groups; its sums are i_c/G long, so it wants many
 channels.  ``filter_row_gemm`` sums k_w·i_c, which must lie side by side: d_w = 1 and, if k_w > 1, one group.
 
-Sums begin with the bias, if there is one, written just before their first product (beta = 1); ReLU clears them right
-after the last, piece by piece, while they are in a cache.
+Sums begin with the bias, if there is one, written just before their first product (beta = 1); ReLU clears them
+right after the last, piece by piece, while they are in a cache.
 """
 
 from cython cimport floating
@@ -124,7 +124,9 @@ def run_pixel_gemm(
             pixel_unit(I, K, O, unit, block, &cut, &ends, &g)
 
 
-def run_pointwise(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False):
+def run_pointwise(
+    x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False,
+):
     """A 1×1 kernel, its only tap; with stride 1 and no padding all pixels are one row."""
     joined = all_in_one_row(shape)
     run_pixel_gemm(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace,
@@ -202,8 +204,8 @@ def add_filter_rows(
     """One product per output column and kernel row; ``workspace`` is not used.
 
     ``pieces`` cuts the products, its ``output_rows`` here counting output columns; ``block`` is the most
-    pixels of a column that one thread takes at a time.  Sums begin with the ``bias``, if there is one; with ``relu``
-    what ends below zero becomes zero.
+    pixels of a column that one thread takes at a time.  Sums begin with the ``bias``, if there is one; with
+    ``relu`` what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
     cdef Ends ends = ends_of(bias, relu, &g)
