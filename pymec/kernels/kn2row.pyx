@@ -31,6 +31,7 @@ from pymec.kernels._blas cimport gemm_rowmajor
 from pymec.kernels._ends cimport Ends, begin_pixels, end_pixels, ends_of, fill_pixels
 from pymec.kernels._geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels._pieces cimport Pieces, check_block, pieces_of
+from pymec.kernels._registers cimport compiled_per_cpu
 
 
 # Stage 1: the products ----------------------------------------------------------------------------------
@@ -130,6 +131,13 @@ cdef inline Py_ssize_t outputs_before(Py_ssize_t position, Py_ssize_t stride, Py
     return 0 if position <= 0 else min((position + stride - 1) / stride, count)
 
 
+cdef inline compiled_per_cpu add_run(const floating* source, floating* target, Py_ssize_t count) noexcept nogil:
+    """target += source, in registers of the CPU's own size."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        target[i] += source[i]
+
+
 cdef void add_shifted(
     const floating* plane, floating* O, Py_ssize_t y, Py_ssize_t a, Py_ssize_t b, const Geometry* g
 ) noexcept nogil:
@@ -139,16 +147,10 @@ cdef void add_shifted(
     cdef Py_ssize_t first = outputs_before(-left, g.s_w, g.o_w)
     cdef Py_ssize_t end = outputs_before(g.i_w - left, g.s_w, g.o_w)
     cdef Py_ssize_t run = g.k_c if g.s_w > 1 else (end - first) * g.k_c  # adjacent in both
-    cdef const floating* source
-    cdef floating* target
-    cdef Py_ssize_t i
     if h < 0 or h >= g.i_h:
         return
     while first < end:
-        source = plane + (h * g.i_w + first * g.s_w + left) * g.k_c
-        target = O + (y * g.o_w + first) * g.k_c
-        for i in range(run):
-            target[i] += source[i]
+        add_run(plane + (h * g.i_w + first * g.s_w + left) * g.k_c, O + (y * g.o_w + first) * g.k_c, run)
         first += run / g.k_c
 
 
