@@ -536,3 +536,17 @@ def test_winograd_choice():
     assert len(cells) == 8
     assert sum(cell.startswith("**") for cell in cells) == 2
     assert re.search(r"the fastest of four in [01] of 1 layers; its choices take [\d.]+ times", done.stdout)
+
+
+# bands.py -----------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_bands_take_a_fraction_of_L(load, capsys):
+    code = load("bands").main(["--layers", "cv11,cv12", "--threads", "1", "--fraction", "8", "--seconds", "0.02"])
+    printed = capsys.readouterr().out
+    rows = table_rows(printed)
+    assert code == 0
+    assert 0 < float(rows["cv11"][4]) <= 1 / 8
+    assert rows["cv12"][2] == "-"
+    assert "- cv12: workspace_limit of 26880 bytes is too small: mec_banded needs at least" in printed
