@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, thread_slices
+from pymec.families._row import SLICE_BYTES, Algorithm, Schedule, blas_limit, product_cut, thread_slices
 from pymec.kernels import im2col, im2col_blocked
 from pymec.kernels._blas import BLAS_INT_MAX
+from pymec.kernels._tile_cut import products
 from pymec.shapes import ConvShape
 
 PAPER = (
@@ -44,7 +45,10 @@ def _im2col_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Sche
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
     # All slices together never hold more pixels than there are: no more than im2col.
     block = max(1, min(room // patch, pixels * shape.groups // slices, pixels, BLAS_INT_MAX))
-    return Schedule(slices * block * patch, {"block": block, "slices": slices})
+    cut = product_cut(shape)
+    pieces = None if cut == "whole" else products(cut, shape, block, 1)
+    options = {"block": block, "slices": slices, "pieces": pieces}
+    return Schedule(slices * block * patch, options, uses_blas=cut != "registers")
 
 
 ROWS = (

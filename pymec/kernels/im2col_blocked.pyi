@@ -1,6 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from pymec.kernels._pieces import Pieces
 from pymec.shapes import ConvShape
 
 def run(
@@ -12,6 +13,7 @@ def run(
     n_threads: int = 1,
     block: int = 64,
     slices: int = 1,
+    pieces: Pieces | None = None,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
 ) -> None: ...
