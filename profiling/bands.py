@@ -62,12 +62,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if missing else 0
 
 
+def positive(text: str) -> int:
+    """A number of one or more, from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of 1 or more, got {text!r}")
+    return int(text)
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = command_line(__doc__)
     parser.add_argument("--layers", type=comma_list(pymec.layers.PAPER), default=list(pymec.layers.PAPER))
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--fraction", type=int, default=8, help="L's bytes by this are the limit")
+    parser.add_argument("--fraction", type=positive, default=8, help="L's bytes by this are the limit")
     parser.add_argument("--seconds", type=float, default=1.5, help="timing of one call on one layer")
     parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
     return parser.parse_args(arguments)
@@ -92,6 +99,8 @@ def measure(name: str, n_threads: int, options: argparse.Namespace, canary: Cana
                 **convolution_arguments(shape),
             )
         except ValueError as error:
+            if algorithm != "mec_banded":
+                raise
             found["refused"] = str(error)
             continue
         if algorithm == "mec_banded":

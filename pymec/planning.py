@@ -25,6 +25,9 @@ from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
 
 ACCURACIES = ("exact", "fast")
 
+MANY_PHASES = 16
+"""Phases of a stride up to which a convolution for each is fast: each is a parallel region of its own."""
+
 MANY_CHANNELS = 32
 """Input channels of a tap from which on gradients by products need no lowering to be fast."""
 
@@ -168,8 +171,8 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     """Forward convolutions by register tiles; lines of registers for small groups.
 
     For a few pixels a single call multiplies with K as it is, by im2col: turning K would take it longer.  Without
-    channels enough for tiles, MEC through L with stride 1, which was the fastest then, and products of single taps
-    with another; without room for these, an algorithm without workspace.
+    channels enough for tiles, and with large strides, whose phases have few pixels each, products of single taps,
+    or with stride 1 or few channels MEC through L; without room for these, an algorithm without workspace.
     """
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= MANY_CHANNELS
@@ -182,7 +185,7 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     if few and not planned:
         return "im2col", "direct_conv", *rest
     turned = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
-    return ("direct_conv", *rest) if fast_tiles(turned) else rest
+    return ("direct_conv", *rest) if fast_tiles(turned) and shape.s_h * shape.s_w <= MANY_PHASES else rest
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:

@@ -196,16 +196,15 @@ def test_an_unknown_algorithm_is_answered_with_those_of_the_operation():
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 3), (4, 2)])
 @pytest.mark.parametrize("padding", [0, ((3, 0), (1, 5))])
 def test_phases_share_out_pixels_and_taps(stride, dilation, padding):
-    """Every pixel of dI is of one phase; no tap is of two.  Padding may be more than the kernel's reach."""
+    """Every pixel of dI is of one phase or has no tap; no tap is of two.  Padding may pass the kernel's reach."""
     shape = ConvShape.from_shapes((2, 13, 12, 4), (3, 2, 4, 32), stride=stride, dilation=dilation, padding=padding)
     seen, taps = np.zeros((13, 12), int), 0
     for phase in direct_conv_grad.phases(shape):
         seen[phase.rows, phase.columns] += 1
-        if phase.shape is not None:
-            taps += phase.shape.k_h * phase.shape.k_w
-            pixels = seen[phase.rows, phase.columns].shape
-            assert (phase.shape.o_h, phase.shape.o_w) == pixels
-    assert (seen == 1).all()
+        taps += phase.shape.k_h * phase.shape.k_w
+        assert (phase.shape.o_h, phase.shape.o_w) == seen[phase.rows, phase.columns].shape
+    assert seen.max() == 1
+    assert direct_conv_grad.leaves_pixels_out(shape) == (seen == 0).any()
     assert 0 < taps <= 6
     rng = np.random.default_rng(1)
     dO = rng.standard_normal(shape.output_shape)
@@ -214,6 +213,14 @@ def test_phases_share_out_pixels_and_taps(stride, dilation, padding):
     expected = pymec.conv2d_input_grad(dO, kernel, (2, 13, 12, 4), algorithm="direct", **options)
     found = pymec.conv2d_input_grad(dO, kernel, (2, 13, 12, 4), algorithm="direct_conv", n_threads=2, **options)
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_no_more_phases_than_taps():
+    """Planning takes no longer for a large stride, and "auto" leaves it to others."""
+    shape = ConvShape.from_shapes((1, 2048, 2048, 16), (3, 2, 16, 32), stride=1024)
+    assert len(direct_conv_grad.phases(shape)) == 6
+    plan = pymec.plan((1, 64, 64, 16), (3, 3, 16, 32), stride=5, operation=INPUT)
+    assert plan.algorithm != "direct_conv"
 
 
 def test_no_stride_spreads_the_gradient():

@@ -65,7 +65,7 @@ class Algorithm:
         ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous.
         With ``prepare``, also ``prepared=``; its elements are then not part of ``workspace``.  Of a forward
         convolution also ``bias=`` and ``relu=``: each output gets its last value in a write made anyway, or while
-        it is in a cache.
+        it is in a cache, if its piece of the work is not larger than that.
     prepare : callable, optional
         ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
     uses_blas : bool

@@ -61,7 +61,7 @@ Files without an underscore are algorithms; files with one are plumbing.  All ar
 ``im2col_grad``           both gradients through im2col's lowered matrix
 ``mec_grad``              both gradients through MEC's
 ``mec_conv_grad``         the input's gradient as a forward convolution, by MEC (Python)
-``direct_conv_grad``      the same convolution by register tiles (Python)
+``direct_conv_grad``      the same by register tiles, each phase of the stride by itself (Python)
 ``direct_grouped_grad``   both gradients of small groups, several to a line of registers (ours)
 ``pixel_gemm_grad``       both gradients without workspace
 ========================  ==============================================================================

@@ -2,10 +2,10 @@
 
 As in :mod:`pymec.kernels.mec_conv_grad`, dI is a convolution of dO with the kernel turned by 180 degrees and its
 channels swapped.  A stride would spread dO out, and most products would be of the zeros between its pixels.  Here
-they are left out: a pixel of dI has, of all taps, only some that are a stride apart.  So the pixels (h, w) of one
-phase, h mod s_h and w mod s_w, are a convolution with stride 1 of dO as it lies with the taps of that phase; its
-outputs are s_h rows and s_w columns apart in dI.  The tiles of ``direct_blocked`` compute each; with a channel
-a group and stride 1 ``depthwise`` does: nothing is lowered, and the turned kernel is all that is kept.
+they are left out: a pixel of dI has only some of the taps, a stride apart (less with dilation).  So the pixels
+(h, w) of one phase, h mod s_h and w mod s_w, are a convolution with stride 1 of dO as it lies with the taps of
+that phase; its outputs are s_h rows and s_w columns apart in dI.  The tiles of ``direct_blocked`` compute each;
+with a channel a group and stride 1 ``depthwise`` does.  Nothing is lowered, the turned kernel is all that is kept.
 
 ==========  ==============================  =====================================================
 array       shape                           role
@@ -48,7 +48,6 @@ class Axis(NamedTuple):
     """One phase of the rows, or of the columns: pixels first, first + s, ... of dI."""
 
     first: int
-    outputs: int
     first_tap: int
     taps: int
     step: int
@@ -63,8 +62,7 @@ class Phase(NamedTuple):
 
     rows: slice
     columns: slice
-    shape: ConvShape | None
-    """That convolution; None where no tap has these pixels: their gradient is zero."""
+    shape: ConvShape
     first: int
     """Where its kernel begins in K', in elements."""
 
@@ -72,45 +70,51 @@ class Phase(NamedTuple):
 def _axis(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> Axis:
     """Which taps a have y·s = h + p - a·d for h = first, first + s, ... and whole y, and where these y lie.
 
-    With g = gcd(s, d) they are s/g apart, and their outputs y d/g: a convolution with that dilation.
+    With g = gcd(s, d) they are s/g apart, and the pixels y of dO d/g: a convolution with that dilation.  It reads
+    ``before`` pixels that would be before dO, and ``after`` behind it; below zero, so many of dO are left unread.
     """
     common = math.gcd(s, d)
     step, dilation = s // common, d // common
-    outputs = -(-(i - first) // s)
-    tap = next((a for a in range(min(step, k)) if (first + p - a * d) % s == 0), k)
-    taps = -(-(k - tap) // step)
-    # The last tap of all, the first of the turned kernel, looks at the first of the outputs.
-    before = (taps - 1) * dilation - (first + p - tap * d) // s
-    return Axis(first, outputs, tap, taps, step, dilation, before, outputs + (taps - 1) * dilation - before - o)
+    pixels = -(-(i - first) // s)
+    tap = next(a for a in range(min(step, k)) if (first + p - a * d) % s == 0)
+    reach = (-(-(k - tap) // step) - 1) * dilation  # from the first to the last pixel that an output reads
+    before = reach - (first + p - tap * d) // s
+    return Axis(first, tap, reach // dilation + 1, step, dilation, before, pixels + reach - before - o)
 
 
-def _axes(shape: ConvShape) -> tuple[list[Axis], list[Axis]]:
+def _axes(k: int, s: int, d: int, p: int, i: int, o: int) -> list[Axis]:
+    """The phases that some tap has: no more than there are taps."""
+    firsts = {(a * d - p) % s for a in range(k)}
+    return [_axis(first, k, s, d, p, i, o) for first in sorted(firsts) if first < i]
+
+
+def _down_and_across(s: ConvShape) -> tuple[list[Axis], list[Axis]]:
     """The phases of the rows and those of the columns."""
-    s = shape
-    return (
-        [_axis(h, s.k_h, s.s_h, s.d_h, s.p_t, s.i_h, s.o_h) for h in range(min(s.s_h, s.i_h))],
-        [_axis(w, s.k_w, s.s_w, s.d_w, s.p_l, s.i_w, s.o_w) for w in range(min(s.s_w, s.i_w))],
-    )
+    down = _axes(s.k_h, s.s_h, s.d_h, s.p_t, s.i_h, s.o_h)
+    return down, _axes(s.k_w, s.s_w, s.d_w, s.p_l, s.i_w, s.o_w)
 
 
 @lru_cache(maxsize=256)
 def phases(shape: ConvShape) -> tuple[Phase, ...]:
-    """The convolutions that compute the input's gradient: one for each phase of the stride."""
+    """The convolutions that compute the input's gradient: one for each phase of the stride that a tap has."""
     s = shape
-    down, across = _axes(shape)
+    down, across = _down_and_across(shape)
     found, first = [], 0
     for v in down:
         for h in across:
-            turned = None
-            if v.taps and h.taps:
-                turned = CroppedShape(
-                    i_n=s.i_n, i_h=s.o_h, i_w=s.o_w, i_c=s.k_c, k_h=v.taps, k_w=h.taps, k_c=s.i_c, s_h=1, s_w=1,
-                    p_t=v.before, p_b=v.after, p_l=h.before, p_r=h.after, d_h=v.dilation, d_w=h.dilation,
-                    groups=s.groups, dtype=s.dtype,
-                )  # fmt: skip
+            turned = CroppedShape(
+                i_n=s.i_n, i_h=s.o_h, i_w=s.o_w, i_c=s.k_c, k_h=v.taps, k_w=h.taps, k_c=s.i_c, s_h=1, s_w=1,
+                p_t=v.before, p_b=v.after, p_l=h.before, p_r=h.after, d_h=v.dilation, d_w=h.dilation,
+                groups=s.groups, dtype=s.dtype,
+            )  # fmt: skip
             found.append(Phase(slice(v.first, None, s.s_h), slice(h.first, None, s.s_w), turned, first))
-            first += v.taps * h.taps * s.k_cg * s.i_c
+            first += turned.kernel_size
     return tuple(found)
+
+
+def leaves_pixels_out(shape: ConvShape) -> bool:
+    """Whether some pixels of dI are of no phase: no tap has them, and their gradient is zero."""
+    return len(phases(shape)) < min(shape.s_h, shape.i_h) * min(shape.s_w, shape.i_w)
 
 
 @lru_cache(maxsize=256)
@@ -118,7 +122,7 @@ def places(shape: ConvShape) -> NDArray[np.intp]:
     """Where in K' each tap of K comes to lie: phase after phase, and turned in each."""
     count = shape.k_h * shape.k_w
     tap = np.arange(count).reshape(shape.k_h, shape.k_w)
-    down, across = _axes(shape)
+    down, across = _down_and_across(shape)
     order: list[int] = []
     for v in down:
         for h in across:
@@ -126,15 +130,13 @@ def places(shape: ConvShape) -> NDArray[np.intp]:
     order += sorted(set(range(count)).difference(order))  # taps that no pixel has
     found = np.empty(count, np.intp)
     found[order] = np.arange(count)
+    found.flags.writeable = False
     return found
 
 
-def cuts(shape: ConvShape, n_threads: int) -> tuple[TileCut | None, ...]:
-    """How each phase is cut; its tiles end with the rows."""
-    return tuple(
-        None if phase.shape is None else tile_cut(phase.shape, n_threads, in_panels=False)
-        for phase in phases(shape)
-    )
+def cuts(shape: ConvShape, n_threads: int) -> tuple[TileCut, ...]:
+    """How each phase is cut."""
+    return tuple(tile_cut(phase.shape, n_threads, in_panels=False) for phase in phases(shape))
 
 
 def turn_kernel(
@@ -152,15 +154,17 @@ def run_input_grad(
     shape: ConvShape,
     n_threads: int = 1,
     prepared: NDArray | None = None,
-    cuts: tuple[TileCut | None, ...] | None = None,
+    cuts: tuple[TileCut, ...] | None = None,
 ) -> None:
-    """Convolve dO with the taps of each phase (:func:`turn_kernel` has written them into ``prepared``)."""
+    """Convolve dO with the taps of each phase (:func:`turn_kernel` has written them into ``prepared``).
+
+    ``workspace`` is not used.
+    """
     if prepared is None:
         raise ValueError("prepared= (see turn_kernel) is missing")
+    if leaves_pixels_out(shape):
+        grad_x[...] = 0
     for i, (rows, columns, turned, first) in enumerate(phases(shape)):
-        if turned is None:
-            grad_x[:, rows, columns] = 0
-            continue
         taps = prepared[first : first + turned.kernel_size].reshape(turned.kernel_shape)
         if shape.s_h == shape.s_w == turned.i_cg == turned.k_cg == 1:
             depthwise.run(grad_out, taps, grad_x, workspace, turned, n_threads)
