@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard pymec/kernels/*.pyx pymec/kernels/*.pxd pymec/kernels/*.pyx.in)
+SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pymec/kernels/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-debug test-serial memtest docs annotate speed lint sdist clean
@@ -53,12 +53,12 @@ lint: $(VENV)/installed-dev ## ruff, cython-lint, codespell, mypy, stubtest
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt $(STUBS)
 
-STUBS := $(patsubst pymec/kernels/%.pyi,pymec.kernels.%,$(wildcard pymec/kernels/*.pyi))
+STUBS := $(subst /,.,$(patsubst %.pyi,%,$(wildcard pymec/kernels/*/*.pyi)))
 
 sdist: $(VENV)/installed-dev ## build the sdist and the wheel into dist/
 	$(BIN)/python -m build --outdir dist
 
 clean: ## remove what was built, but not the environments
 	rm -rf build dist report docs/_build docs/auto_tutorials docs/_static/annotated *.egg-info
-	rm -f pymec/kernels/*.c pymec/kernels/*.so pymec/kernels/*.html
-	rm -f $(patsubst %.in,%,$(wildcard pymec/kernels/*.pyx.in)) pymec/kernels/_blas_int.pxi
+	rm -f pymec/kernels/*.c pymec/kernels/*.so $(foreach kind,c so html,pymec/kernels/*/*.$(kind))
+	rm -f $(patsubst %.in,%,$(wildcard pymec/kernels/*/*.pyx.in)) pymec/kernels/shared/_blas_int.pxi

@@ -20,7 +20,8 @@ from setuptools import Extension, setup
 
 ROOT = Path(__file__).parent
 KERNELS = ROOT / "pymec" / "kernels"
-SHARED = "pymec.kernels._cyutility"  # Cython's own code for memoryviews, compiled once for all kernels
+SHARED = KERNELS / "shared"
+UTILITY = "pymec.kernels._cyutility"  # Cython's own code for memoryviews, compiled once for all kernels
 CPUS = os.cpu_count() or 1
 WINDOWS = sys.platform == "win32"
 MACOS = sys.platform == "darwin"
@@ -88,12 +89,12 @@ def write_blas_int():
     declarations = Path(scipy.__file__).parent / "linalg" / "cython_blas.pxd"
     exported = "blas_int" in declarations.read_text()
     line = "from scipy.linalg.cython_blas cimport blas_int" if exported else "ctypedef int blas_int"
-    write_if_changed(KERNELS / "_blas_int.pxi", f"# written by setup.py for the SciPy at hand\n{line}\n")
+    write_if_changed(SHARED / "_blas_int.pxi", f"# written by setup.py for the SciPy at hand\n{line}\n")
 
 
 def expand_templates():
     """Write x.pyx from each x.pyx.in: what differs in a count or a type alone stands once."""
-    for template in KERNELS.glob("*.pyx.in"):
+    for template in KERNELS.glob("*/*.pyx.in"):
         text = Tempita.sub(template.read_text(encoding="utf-8"))
         write_if_changed(template.with_suffix(""), f"# written by setup.py from {template.name}\n{text}")
 
@@ -111,16 +112,16 @@ def extensions():
             optimise.append("-march=native")
     kernels = [
         Extension(
-            f"pymec.kernels.{source.stem}",
+            ".".join(source.relative_to(ROOT).with_suffix("").parts),
             [str(source.relative_to(ROOT))],
             extra_compile_args=optimise + compile_openmp,
             extra_link_args=link_openmp,
             # what pymec._build_info says of this build; with the macro _OPENMP, the compiler's own
             define_macros=[("PYMEC_DEBUG", int(DEBUG)), ("PYMEC_NATIVE", int(NATIVE))],
         )
-        for source in sorted(KERNELS.glob("*.pyx"))
+        for source in sorted(KERNELS.glob("*/*.pyx"))
     ]
-    return [*kernels, Extension(SHARED, [SHARED.replace(".", "/") + ".c"])]  # Cython writes this source
+    return [*kernels, Extension(UTILITY, [UTILITY.replace(".", "/") + ".c"])]  # Cython writes this source
 
 
 # Builds of different kinds never share an object file: flags are nothing that make-like tools compare.
@@ -140,7 +141,7 @@ setup(
     ext_modules=cythonize(
         extensions(),
         nthreads=0 if WINDOWS or MACOS else CPUS,
-        shared_utility_qualified_name=SHARED,
+        shared_utility_qualified_name=UTILITY,
         annotate=ANNOTATE,
         build_dir=None if ANNOTATE else f"build/{KIND}",  # annotated pages lie beside their sources
         force=DEBUG or ANNOTATE,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import pymec
 from pymec import _build_info
-from pymec.kernels import mec
+from pymec.kernels.mec import tuned as mec
 from pymec.threads import single_threaded_blas
 
 BURST = 0.05

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 
 import pymec
 from pymec import reference
-from pymec.kernels import _peak
+from pymec.kernels.register_tiles import peak as _peak
 
 LIMIT = "FMA limit"
 PEAK_STEPS = 5_000

@@ -27,8 +27,8 @@ from _common import comma_list, command_line, machine, machine_line, markdown_ta
 from _timing import Canary, refuse_what_means_nothing, take_turns
 from numpy.typing import NDArray
 
-from pymec import blas_limits
-from pymec.kernels import _blas
+from pymec.kernels.shared import blas as _blas
+from pymec.kernels.shared import blas_library as blas_limits
 from pymec.threads import single_threaded_blas
 
 SHAPES = ((28, 64), (32, 128), (55, 96), (110, 64))

@@ -39,8 +39,8 @@ from numpy.typing import NDArray
 
 import pymec
 from pymec import reference, registry
-from pymec.kernels import mec
-from pymec.kernels._tile_cut import products
+from pymec.kernels.mec import tuned as mec
+from pymec.kernels.register_tiles.schedule import products
 from pymec.threads import single_threaded_blas
 
 PRODUCTS = {"published": "whole", "small products": "small", "registers": "registers"}

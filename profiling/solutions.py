@@ -31,8 +31,8 @@ from _timing import Canary, check, random_arrays, refuse_what_means_nothing, tak
 
 import pymec
 from pymec import reference
-from pymec.kernels import mec
-from pymec.kernels._tile_cut import products
+from pymec.kernels.mec import tuned as mec
+from pymec.kernels.register_tiles.schedule import products
 from pymec.threads import single_threaded_blas
 
 KINDS = ("whole", "small", "registers")

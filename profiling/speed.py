@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 
 import pymec
 from pymec import reference, registry
-from pymec.kernels import mec
+from pymec.kernels.mec import tuned as mec
 
 BASELINE = "im2col"
 SECTIONS = ("speed", "lowering", "overhead")

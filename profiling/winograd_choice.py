@@ -1,7 +1,7 @@
 """The estimate that chooses Winograd's tile, held against the clock.
 
-For 3×3 layers with stride 1: the cycles that ``pymec.kernels._band_cut`` finds for bands of F(2×2), F(4×4) and
-F(6×6) and for the definition in register tiles, and how long they really take, the kernel prepared.  The best of
+For 3×3 layers with stride 1: the cycles that ``pymec.kernels.winograd.bands`` finds for bands of F(2×2),
+F(4×4) and F(6×6) and for the definition in register tiles, and how long they really take, the kernel prepared.  The best of
 each is in bold; the last lines say how often the estimate chose the fastest, and what its choices lose.
 
     python profiling/winograd_choice.py --threads 1,2
@@ -29,8 +29,8 @@ from _timing import Canary, check, random_arrays, refuse_what_means_nothing, tak
 
 import pymec
 from pymec import reference, registry
-from pymec.families.winograd import TILES, usual_band
-from pymec.kernels._band_cut import band_cut, tile_cycles
+from pymec.kernels.winograd.bands import band_cut, tile_cycles
+from pymec.kernels.winograd.rows import TILES, usual_band
 
 WAYS = {"definition": "direct_panels", **{f"F({m}×{m})": f"winograd_f{m}_banded" for m in TILES}}
 SUITED = tuple(

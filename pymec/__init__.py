@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymec import layers
 from pymec.conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
-from pymec.planning import Explanation, explain, workspace_size
+from pymec.explaining import Explanation, explain, workspace_size
 from pymec.plans import ConvPlan, plan
 from pymec.registry import names as algorithms
 from pymec.shapes import ConvShape, UnsupportedShape

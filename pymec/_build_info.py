@@ -1,5 +1,5 @@
 """How this copy of pymec was built, as its compiled part says."""
 
-from pymec.kernels._openmp import DEBUG, NATIVE, OPENMP
+from pymec.kernels.shared.openmp import DEBUG, NATIVE, OPENMP
 
 __all__ = ["DEBUG", "NATIVE", "OPENMP"]

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from pymec import ConvShape, layers, planning, registry
+from pymec import ConvShape, explaining, layers, registry
 from pymec.operations import OPERATIONS
 from pymec.show_versions import show_versions, versions
 
@@ -66,7 +66,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _explain(arguments: argparse.Namespace) -> int:
     x_shape, kernel_shape, options = _convolution(arguments)
-    explanation = planning.explain(
+    explanation = explaining.explain(
         x_shape,
         kernel_shape,
         **options,

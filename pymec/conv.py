@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pymec import planning
 from pymec.execution import as_array, execute
 from pymec.operations import INPUT_GRAD, KERNEL_GRAD
+from pymec.recipes import parse_bytes
 from pymec.shapes import ConvShape, Padding, Pair, checked_integers, dtype_name
 
 
@@ -103,7 +104,7 @@ def conv2d(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout,
     )  # fmt: skip
-    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    limit = parse_bytes("workspace_limit", workspace_limit)
     recipe = planning.recipe(shape, algorithm, accuracy, limit, n_threads)
     return execute(recipe, x, kernel, bias, out, workspace, activation=activation)
 
@@ -168,7 +169,7 @@ def conv2d_input_grad(
         input_shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("grad_out", grad_out.dtype), layout=layout, names=("input_shape", "kernel"),
     )  # fmt: skip
-    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    limit = parse_bytes("workspace_limit", workspace_limit)
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, INPUT_GRAD)
     return execute(recipe, grad_out, kernel, None, out, workspace)
 
@@ -229,7 +230,7 @@ def conv2d_kernel_grad(
         x.shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout, names=("x", "kernel_shape"),
     )  # fmt: skip
-    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    limit = parse_bytes("workspace_limit", workspace_limit)
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, KERNEL_GRAD)
     return execute(recipe, x, grad_out, None, out, workspace)
 

@@ -7,78 +7,17 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pymec import layouts
-from pymec.operations import CONV2D, Operation
-from pymec.registry import Algorithm, Schedule
+from pymec.operations import CONV2D
+from pymec.recipes import Recipe
 from pymec.shapes import ConvShape, dtype_name
-from pymec.threads import blas_multiplies_alone, forked, single_threaded_blas
+from pymec.threads import single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """A shape, the algorithm chosen for it, and what a call will take."""
-
-    shape: ConvShape
-    algorithm: Algorithm
-    n_threads: int
-    schedule: Schedule
-    operation: Operation = CONV2D
-
-    @cached_property
-    def workspace_nbytes(self) -> int:
-        """Bytes of one call: the algorithm's formula and the layout's conversions."""
-        return (self.schedule.size + layouts.conversion_size(self.shape)) * self.shape.itemsize
-
-    @cached_property
-    def prepared_nbytes(self) -> int:
-        """Those of them that depend on the kernel alone."""
-        return self.schedule.prepared * self.shape.itemsize
-
-    @cached_property
-    def guards_blas(self) -> bool:
-        """Whether BLAS must be held to one thread meanwhile: where it multiplies, and products that it may split.
-
-        No product of any algorithm has more factors than all taps and channels at every pixel of I or O.
-        """
-        s = self.shape
-        pixels = s.i_n * max(s.i_h * s.i_w, s.o_h * s.o_w)
-        largest = pixels * s.k_h * s.k_w * s.i_cg * s.k_c
-        return self.algorithm.uses_blas and self.schedule.uses_blas and largest > blas_multiplies_alone()
-
-    def here(self) -> Recipe:
-        """Itself; in a forked child, where OpenMP's threads are missing, the same for one thread.
-
-        What is prepared is the same for any number of threads, and one takes no more workspace than several.
-        """
-        if self.n_threads == 1 or not forked():
-            return self
-        return replace(self, n_threads=1, schedule=self.algorithm.schedule(self.shape, 1, self.schedule.size))
-
-    def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
-        """Write what depends on the kernel (h-w-i-o) alone."""
-        assert self.algorithm.prepare is not None
-        self.algorithm.prepare(kernel, prepared, self.shape, self.n_threads, **self.schedule.options)
-
-    @cached_property
-    def extents(self) -> dict[str, tuple[int, ...]]:
-        """The extents of the layer's three arrays, by role, in the layout of the call."""
-        return {role: layouts.outer_extents(role, self.shape) for role in layouts.INNER_AXES}
-
-    def checked(self, which: int, value: Any, planned: bool = False) -> NDArray:
-        """The first or second operand as an array of the recipe's extents and dtype, or an error."""
-        operand = self.operation.operands[which]
-        alone = planned or which == 0  # there is no other array that it could differ from
-        partner = "the plan was made for" if alone else f"{self.operation.operands[0].name} is"
-        return checked(operand.name, value, self.shape, self.extents[operand.role], partner)
-
 
 ACTIVATIONS = (None, "relu")
 
@@ -100,10 +39,10 @@ def execute(
     """
     if not (activation is None or isinstance(activation, str)) or activation not in ACTIVATIONS:
         raise ValueError(f"activation must be None or 'relu', got {activation!r}")
-    recipe = recipe.here()
+    recipe = recipe.for_this_process()
     shape, row, operation = recipe.shape, recipe.algorithm, recipe.operation
     needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)
-    first, second = recipe.checked(0, first), recipe.checked(1, second)
+    first, second = checked_operand(recipe, 0, first), checked_operand(recipe, 1, second)
     if bias is not None:
         bias = checked("bias", bias, shape, (shape.k_c,))
     if out is not None:
@@ -130,7 +69,7 @@ def execute(
         inner = layouts.enter(dict(zip(roles, (first, second), strict=True)), scratch, shape)
         first, second, inner_out = inner[roles[0]], inner[roles[1]], inner[operation.result]
         scratch = scratch[conversion:]
-    with single_threaded_blas() if recipe.guards_blas else nullcontext():
+    with single_threaded_blas(row.whose_blas) if recipe.guards_blas else nullcontext():
         options = recipe.schedule.options
         if row.prepare is not None:
             if prepared is None:
@@ -184,6 +123,14 @@ def checked(
             f"pass {remedy} (pymec makes no silent copies)"
         )
     return array
+
+
+def checked_operand(recipe: Recipe, which: int, value: Any, planned: bool = False) -> NDArray:
+    """The first or second operand as an array of the recipe's extents and dtype, or an error."""
+    operand = recipe.operation.operands[which]
+    alone = planned or which == 0  # there is no other array that it could differ from
+    partner = "the plan was made for" if alone else f"{recipe.operation.operands[0].name} is"
+    return checked(operand.name, value, recipe.shape, recipe.extents[operand.role], partner)
 
 
 def check_written(argument: str, value: Any) -> None:

@@ -37,8 +37,9 @@ from typing import Any
 import numpy as np
 
 from pymec import conv, planning
-from pymec.execution import as_array
+from pymec.execution import as_array, checked_operand
 from pymec.operations import CONV2D, operation_named
+from pymec.recipes import parse_bytes
 from pymec.shapes import ConvShape, Padding, Pair, dtype_name
 
 _ALLOCATORS = {"allocate_workspace": "workspace", "allocate_output": "output"}
@@ -132,8 +133,8 @@ def measure(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout,
     )  # fmt: skip
-    limit = planning.parse_bytes("workspace_limit", workspace_limit)
-    planning.recipe(shape, "auto", "exact", None, n_threads).checked(1, kernel)
+    limit = parse_bytes("workspace_limit", workspace_limit)
+    checked_operand(planning.recipe(shape, "auto", "exact", None, n_threads), 1, kernel)
     return measure_shape(
         shape, algorithm, operation=operation, workspace_limit=limit, n_threads=n_threads, record=record
     )
@@ -149,7 +150,7 @@ def measure_shape(
     record: str | Path | None = None,
 ) -> MemoryReport:
     """As :func:`measure`, for a shape of which there are no arrays."""
-    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    limit = parse_bytes("workspace_limit", workspace_limit)
     # Errors of the caller's surface here, not in the other process.
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation))
     if record is not None and not Path(record).absolute().parent.is_dir():

@@ -1,27 +1,20 @@
-"""From a shape to an algorithm and its bytes; no arrays are touched."""
+"""The written rule behind ``algorithm="auto"``, and what fits a limit; no arrays are touched."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
-
-import numpy as np
 
 from pymec import layouts, registry, threads
-from pymec.execution import Recipe
-from pymec.families._row import SLICE_BYTES, filled_panels, shared_lines
-from pymec.families.winograd import best_tiles
-from pymec.kernels._panels import panels_size
-from pymec.kernels._tile_cut import fast_tiles
-from pymec.kernels.direct_grouped import whole_lines
-from pymec.kernels.mec import T_CUT, choose_solution
-from pymec.operations import CONV2D, Operation, operation_named
-from pymec.shapes import ConvShape, Padding, Pair, UnsupportedShape
+from pymec.kernels.mec.tuned import T_CUT, choose_solution
+from pymec.kernels.register_tiles.grouped import whole_lines
+from pymec.kernels.register_tiles.panels import panels_size
+from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_lines
+from pymec.kernels.shared.machine import SLICE_BYTES
+from pymec.kernels.winograd.rows import best_tiles
+from pymec.operations import CONV2D, Operation
+from pymec.recipes import Recipe, recipe_of
+from pymec.shapes import ConvShape, UnsupportedShape
 
 ACCURACIES = ("exact", "fast")
 
@@ -42,8 +35,6 @@ SMALL_PANELS = 64 * 1024
 MANY_PIXELS = 1024
 """Bytes of K in panels that a single call may take, and output pixels from which on re-laying K pays: it costs
 about ten cycles a line, and saves a tile some 3 % of the dozen cycles that it takes for each."""
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 # Choosing -----------------------------------------------------------------------------------------------
@@ -203,15 +194,6 @@ _AUTO_ORDERS = {
 }
 
 
-def recipe_of(
-    row: registry.Algorithm, shape: ConvShape, limit: int | None, n_threads: int, operation: Operation = CONV2D
-) -> Recipe:
-    """What one algorithm, which can do the shape, takes within ``limit`` bytes, or the least it can."""
-    conversion = layouts.conversion_size(shape)
-    room = None if limit is None else max(0, limit // shape.itemsize - conversion)
-    return Recipe(shape, row, n_threads, row.schedule(shape, n_threads, room), operation)
-
-
 def _check_supported(row: registry.Algorithm, shape: ConvShape, operation: Operation) -> None:
     reason = row.unsupported(shape)
     if reason is not None:
@@ -228,190 +210,3 @@ def _smallest_hint(shape: ConvShape, n_threads: int, operation: Operation) -> st
     }
     name = min(needs, key=lambda key: needs[key])
     return f"the smallest is {name} with {needs[name]}"
-
-
-def parse_bytes(argument: str, value: int | str | None) -> int | None:
-    """Bytes as an int, from an int or a text such as ``"64MiB"``; None stays None."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([KMG]?i?B?)\s*", value, re.IGNORECASE)
-        unit = match and match[2].upper()
-        if unit in ("K", "M", "G", "KI", "MI", "GI"):
-            unit += "B"
-        if match and unit in _UNITS:
-            return math.floor(Fraction(match[1]) * _UNITS[unit])
-    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
-        return int(value)
-    raise ValueError(
-        f"{argument} must be a whole number of bytes or a text like '64MiB' (B, KB, MB, GB, KiB, MiB or GiB), "
-        f"got {value!r}"
-    )
-
-
-# Asking -------------------------------------------------------------------------------------------------
-
-
-def workspace_size(
-    x_shape: Sequence[int],
-    kernel_shape: Sequence[int],
-    *,
-    algorithm: str,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    dtype: Any = "float32",
-    layout: str = "NHWC",
-    operation: str = "conv2d",
-    workspace_limit: int | str | None = None,
-    n_threads: int | None = 1,
-) -> int:
-    """The bytes of workspace that a call would allocate, by the algorithm's formula.
-
-    Parameters
-    ----------
-    x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout
-        As in :meth:`pymec.ConvShape.from_shapes`.
-    algorithm : str
-        One of :func:`pymec.algorithms`, or "auto".
-    workspace_limit : int or str, optional
-        Bounded algorithms, such as ``im2col_blocked`` and ``mec_banded``, size their tiles by it.
-    operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
-        What is computed; each has algorithms of its own.
-    n_threads : int, optional
-        Bounded algorithms take a slice per thread.  One by default; None asks for what :func:`pymec.conv2d`
-        takes by default.
-
-    Returns
-    -------
-    int
-        Bytes, the conversions of ``layout="NCHW"`` included.
-
-    Examples
-    --------
-    >>> pymec.workspace_size((1, 227, 227, 3), (11, 11, 3, 96), stride=4, algorithm="im2col")
-    4392300
-    >>> pymec.workspace_size((1, 227, 227, 3), (11, 11, 3, 96), stride=4, algorithm="mec")
-    1648020
-    """
-    shape = ConvShape.from_shapes(
-        x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        dtype=dtype, layout=layout,
-    )  # fmt: skip
-    limit = parse_bytes("workspace_limit", workspace_limit)
-    return recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation)).workspace_nbytes
-
-
-@dataclass(frozen=True)
-class ExplainedAlgorithm:
-    """One row of :class:`Explanation`."""
-
-    algorithm: str
-    idea: str
-    formula: str
-    reason: str | None
-    workspace_nbytes: int | None
-    ratio_to_im2col: float | None
-    multiply_adds: int
-
-    @property
-    def supported(self) -> bool:
-        """Whether the algorithm can do the shape (within the limit, if there is one)."""
-        return self.reason is None
-
-
-@dataclass(frozen=True)
-class Explanation(Sequence[ExplainedAlgorithm]):
-    """What every algorithm would need for one shape; prints as a table."""
-
-    shape: ConvShape
-    chosen: str
-    planned: str
-    n_threads: int
-    rows: tuple[ExplainedAlgorithm, ...]
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.rows[index]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[ExplainedAlgorithm]:
-        return iter(self.rows)
-
-    def __str__(self) -> str:
-        s = self.shape
-        head = (
-            f"input {s.i_n}×{s.i_h}×{s.i_w}×{s.i_c}  kernel {s.k_h}×{s.k_w}×{s.i_cg}×{s.k_c}  "
-            f"output {s.i_n}×{s.o_h}×{s.o_w}×{s.k_c}  {s.dtype}  {s.multiply_adds:,} multiply-adds  "
-            f"{self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
-        )
-        table = [("", "algorithm", "workspace bytes", "im2col ÷ it", "formula or reason")]
-        for row in self.rows:
-            mark = "→" if row.algorithm == self.chosen else " "
-            if row.workspace_nbytes is None:
-                table.append((mark, row.algorithm, "-", "-", f"can't: {row.reason}"))
-            else:
-                ratio = "-" if not row.ratio_to_im2col else f"{1 / row.ratio_to_im2col:.2f}"
-                table.append((mark, row.algorithm, f"{row.workspace_nbytes:,}", ratio, row.formula))
-        widths = [max(len(line[i]) for line in table) for i in range(4)]
-        lines = [f"{m} {n:<{widths[1]}}  {b:>{widths[2]}}  {r:>{widths[3]}}  {f}" for m, n, b, r, f in table]
-        plan = "" if self.planned == self.chosen else f"; a plan, which keeps the kernel: {self.planned}"
-        return "\n".join([head, "", *lines, "", f"→ what algorithm='auto' takes: {self.chosen}{plan}"])
-
-
-def explain(
-    x_shape: Sequence[int],
-    kernel_shape: Sequence[int],
-    *,
-    stride: Pair = 1,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    groups: int = 1,
-    dtype: Any = "float32",
-    layout: str = "NHWC",
-    operation: str = "conv2d",
-    accuracy: str = "exact",
-    workspace_limit: int | str | None = None,
-    n_threads: int | None = None,
-) -> Explanation:
-    """What every algorithm would need for a convolution, and which one ``algorithm="auto"`` would take.
-
-    Parameters
-    ----------
-    x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout
-        As in :meth:`pymec.ConvShape.from_shapes`.
-    operation
-        As in :func:`workspace_size`.
-    accuracy, workspace_limit, n_threads
-        As in :func:`pymec.conv2d`.
-
-    Returns
-    -------
-    Explanation
-        A sequence of rows (``algorithm``, ``reason`` why not or None, ``workspace_nbytes``,
-        ``ratio_to_im2col``, ``multiply_adds``, ``formula``, ``idea``) that prints as a table; ``chosen`` is what a
-        single call takes, ``planned`` what :func:`pymec.plan` does.
-    """
-    shape = ConvShape.from_shapes(
-        x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        dtype=dtype, layout=layout,
-    )  # fmt: skip
-    limit = parse_bytes("workspace_limit", workspace_limit)
-    wanted = operation_named(operation)
-    chosen = recipe(shape, "auto", accuracy, limit, n_threads, wanted)
-    planned = recipe(shape, "auto", accuracy, limit, n_threads, wanted, planned=True)
-    whole = (shape.im2col_size + layouts.conversion_size(shape)) * shape.itemsize
-    rows = []
-    for row in registry.TABLES[operation].values():
-        reason, nbytes = row.unsupported(shape), None
-        if reason is None:
-            nbytes = recipe_of(row, shape, limit, chosen.n_threads, wanted).workspace_nbytes
-            if limit is not None and nbytes > limit:
-                reason, nbytes = f"needs {nbytes:,} bytes, more than the limit", None
-        ratio = None if nbytes is None or not whole else nbytes / whole
-        rows.append(
-            ExplainedAlgorithm(row.name, row.idea, row.formula, reason, nbytes, ratio, shape.multiply_adds)
-        )
-    return Explanation(shape, chosen.algorithm.name, planned.algorithm.name, chosen.n_threads, tuple(rows))

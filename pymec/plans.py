@@ -1,4 +1,7 @@
-"""A convolution checked, chosen and sized once, to be called many times."""
+"""A convolution checked, chosen and sized once, to be called many times.
+
+Also what a forward pass may keep for the backward one: MEC's lowered matrix, which the kernel's gradient needs.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymec import layouts, planning, registry
-from pymec.execution import Recipe, execute
-from pymec.families._row import product_cut
-from pymec.kernels._tile_cut import products
+from pymec.execution import check_apart, check_written, checked, checked_operand, execute
+from pymec.kernels.gradients import mec as mec_grad
+from pymec.kernels.register_tiles.schedule import product_cut, products
 from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
+from pymec.recipes import Recipe, parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
-from pymec.training import SavedLowering
-from pymec.workspace import allocate_workspace
+from pymec.threads import effective_n_threads, single_threaded_blas
+from pymec.workspace import allocate_output, allocate_workspace
 
 
 class ConvPlan:
@@ -58,12 +62,12 @@ class ConvPlan:
         The kernel is kept as it is, without a copy, and must not change until it is prepared again; what an
         algorithm makes of it beforehand takes ``prepared_nbytes`` more.
         """
-        kernel = self._recipe.checked(1, kernel, planned=True)
+        kernel = checked_operand(self._recipe, 1, kernel, planned=True)
         nchw = self.shape.layout == "NCHW"
         if self._recipe.algorithm.prepare is not None:
             inner = np.ascontiguousarray(kernel.transpose(layouts.INNER_AXES["kernel"]) if nchw else kernel)
             prepared = np.empty(self._recipe.schedule.prepared, self.shape.dtype)
-            self._recipe.here().prepare(inner, prepared)
+            self._recipe.for_this_process().prepare(inner, prepared)
             self._prepared = prepared
         self._kernel = kernel
         return self
@@ -114,11 +118,59 @@ class ConvPlan:
         pieces = products(cut, shape, shape.o_w, self.n_threads)
         schedule = replace(self._recipe.schedule, options={"pieces": pieces})
         made = replace(self._recipe, algorithm=registry.get("mec_b"), schedule=schedule)
-        x = made.checked(0, x)
+        x = checked_operand(made, 0, x)
         lowered = allocate_workspace(self.workspace_nbytes)
         out = execute(made, x, self._kernel, bias, out, lowered)
         kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
         return out, SavedLowering(shape, kept, self.workspace_nbytes, self.n_threads)
+
+
+class SavedLowering:
+    """MEC's lowered matrix, kept by :meth:`pymec.ConvPlan.forward_saved`.
+
+    Attributes
+    ----------
+    shape : ConvShape
+    nbytes : int
+        What is kept beyond the caller's own input: |L|, and nothing for a 1×1 kernel, whose L is the input.
+    """
+
+    def __init__(self, shape: ConvShape, lowered: NDArray, nbytes: int, n_threads: int) -> None:
+        self.shape = shape
+        self.nbytes = nbytes
+        self._lowered = lowered
+        self._n_threads = n_threads
+
+    def __repr__(self) -> str:
+        return f"<SavedLowering of {self.nbytes} bytes>"
+
+    def kernel_grad(self, grad_out: Any, *, out: Any = None) -> NDArray:
+        """The kernel's gradient, as :func:`pymec.conv2d_kernel_grad` computes it, without lowering again.
+
+        Parameters
+        ----------
+        grad_out : array (i_n, o_h, o_w, k_c)
+        out : array (k_h, k_w, i_c/G, k_c), optional
+
+        Returns
+        -------
+        numpy.ndarray
+        """
+        shape = self.shape
+        grad_out = checked("grad_out", grad_out, shape, shape.output_shape, "the forward pass was in")
+        if out is None:
+            out = allocate_output(shape.kernel_shape, shape.dtype)
+        else:
+            check_written("out", out)
+            checked("out", out, shape, shape.kernel_shape, "the forward pass was in")
+            check_apart({"out": out}, {"grad_out": grad_out, "the saved lowering": self._lowered})
+        if shape.is_pointwise:
+            shape = shape.rows_as_images()
+            grad_out = grad_out.reshape(shape.output_shape)
+        with single_threaded_blas():
+            n_threads = effective_n_threads(self._n_threads)  # one in a forked child
+            mec_grad.kernel_grad(self._lowered, grad_out, out, shape, n_threads)
+        return out
 
 
 def plan(
@@ -165,7 +217,7 @@ def plan(
         x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype, layout=layout,
     )  # fmt: skip
-    limit = planning.parse_bytes("workspace_limit", workspace_limit)
+    limit = parse_bytes("workspace_limit", workspace_limit)
     if tune and algorithm != "auto":
         raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {algorithm!r}")
     wanted = operation_named(operation)
@@ -191,7 +243,7 @@ def _fastest(
     for row in registry.TABLES[operation.name].values():
         if row.unsupported(shape) is not None or (row.accuracy == "fast" and accuracy == "exact"):
             continue
-        made = planning.recipe_of(row, shape, limit, n_threads, operation)
+        made = recipe_of(row, shape, limit, n_threads, operation)
         if limit is not None and made.workspace_nbytes > limit:
             continue
         timed = ConvPlan(made).prepare(second)

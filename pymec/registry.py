@@ -8,18 +8,27 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from pymec.families import FAMILIES, grads
-from pymec.families._row import Algorithm, Schedule
+from pymec.algorithm import Algorithm, Schedule
+from pymec.kernels.direct.rows import ROWS as DIRECT
+from pymec.kernels.fourier.rows import ROWS as FOURIER
+from pymec.kernels.gradients.rows import INPUT_GRAD_ROWS, KERNEL_GRAD_ROWS
+from pymec.kernels.im2col.rows import ROWS as IM2COL
+from pymec.kernels.mec.rows import ROWS as MEC
+from pymec.kernels.register_tiles.rows import ROWS as REGISTER_TILES
+from pymec.kernels.small_products.rows import ROWS as SMALL_PRODUCTS
+from pymec.kernels.winograd.rows import ROWS as WINOGRAD
 from pymec.operations import operation_named
 
 __all__ = ["ALGORITHMS", "TABLES", "Algorithm", "Schedule", "get", "names"]
 
-ALGORITHMS: dict[str, Algorithm] = {row.name: row for family in FAMILIES for row in family.ROWS}
+FAMILIES = (DIRECT, IM2COL, MEC, SMALL_PRODUCTS, WINOGRAD, FOURIER, REGISTER_TILES)
+
+ALGORITHMS: dict[str, Algorithm] = {row.name: row for family in FAMILIES for row in family}
 
 TABLES: dict[str, dict[str, Algorithm]] = {
     "conv2d": ALGORITHMS,
-    "conv2d_input_grad": {row.name: row for row in grads.INPUT_GRAD_ROWS},
-    "conv2d_kernel_grad": {row.name: row for row in grads.KERNEL_GRAD_ROWS},
+    "conv2d_input_grad": {row.name: row for row in INPUT_GRAD_ROWS},
+    "conv2d_kernel_grad": {row.name: row for row in KERNEL_GRAD_ROWS},
 }
 """An algorithm table for each operation of a layer."""
 

@@ -15,10 +15,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from pymec import _build_info
-from pymec.kernels import _openmp
+from pymec.kernels.shared import openmp as _openmp
+from pymec.kernels.shared.blas_library import blas_libraries
 
 MAX_THREADS = 64
 """More callers at once than OpenBLAS has buffers for would crash it; every build has at least so many."""
@@ -159,17 +159,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-@cache
-def blas_libraries(whose: str = "scipy") -> tuple[Any, ...]:
-    """threadpoolctl's controllers of the BLAS that SciPy, or NumPy, calls (scanning takes a while: once).
-
-    Their wheels bring a BLAS each; elsewhere they share one.
-    """
-    found = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
-    own = [lib for lib in found if whose in os.path.basename(os.path.dirname(lib.filepath)).lower()]
-    return tuple(own or found)
 
 
 @cache

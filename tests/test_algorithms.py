@@ -8,9 +8,9 @@ from cases import CASES, PAPER, able, bound_with, operands, suited
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.families._row import product_cut
-from pymec.kernels import im2col_blocked
-from pymec.kernels._pieces import Pieces
+from pymec.kernels.register_tiles.schedule import product_cut
+from pymec.kernels.im2col import blocked as im2col_blocked
+from pymec.kernels.shared.blocking import Pieces
 
 
 def check(case, algorithm, dtype, n_threads, **options):

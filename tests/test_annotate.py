@@ -11,7 +11,7 @@ from Cython.Build import cythonize
 import pymec
 
 KERNELS = Path(pymec.__file__).parent / "kernels"
-SOURCES = sorted(KERNELS.glob("*.pyx"))
+SOURCES = sorted(KERNELS.glob("*/*.pyx"))
 DIRECTIVES = {
     "language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True,
 }  # fmt: skip
@@ -26,12 +26,12 @@ def annotated(tmp_path_factory):
         KERNELS, package / "kernels", ignore=shutil.ignore_patterns("*.so", "*.c", "*.html", "__pycache__")
     )
     (package / "__init__.py").touch()
-    pxi = package / "kernels" / "_blas_int.pxi"
+    pxi = package / "kernels" / "shared" / "_blas_int.pxi"
     if not pxi.exists():  # written at build time, not installed
         pxi.write_text("ctypedef int blas_int\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        cythonize(["pymec/kernels/*.pyx"], annotate=True, quiet=True, compiler_directives=DIRECTIVES)
+        cythonize(["pymec/kernels/*/*.pyx"], annotate=True, quiet=True, compiler_directives=DIRECTIVES)
     return package / "kernels"
 
 
@@ -64,9 +64,10 @@ def nogil_lines(source):
             yield number, line
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_no_python_inside_nogil(annotated, source):
-    found = scores((annotated / source.name).with_suffix(".html").read_text())
+    page = (annotated / source.relative_to(KERNELS)).with_suffix(".html")
+    found = scores(page.read_text())
     guilty = [line for number, line in nogil_lines(source.read_text()) if found.get(number, 0)]
     assert not guilty
     assert max(found.values()) > 0, "a page without any score was not read rightly"
@@ -82,7 +83,7 @@ def test_kernels_have_work_without_the_gil():
     assert counted > 150
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_kernel_files_are_short_and_allocate_nothing(source):
     text = source.read_text()
     template = source.with_name(f"{source.name}.in")  # what is read, where there is one
@@ -93,8 +94,8 @@ def test_kernel_files_are_short_and_allocate_nothing(source):
 def test_only_one_module_calls_blas():
     users = [
         path.stem
-        for path in KERNELS.glob("*.p[yx]*")
+        for path in KERNELS.glob("*/*.p[yx]*")
         if re.search(r"cimport.*cython_blas|cython_blas cimport", path.read_text())
     ]
-    assert set(users) <= {"_blas", "_blas_int"}
-    assert "_blas" in users
+    assert set(users) <= {"blas", "_blas_int"}
+    assert "blas" in users

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
 
-from pymec.kernels import _blas
+from pymec.kernels.shared import blas as _blas
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

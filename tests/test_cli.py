@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import pymec
-from pymec import _build_info, memory, planning, registry
+from pymec import _build_info, explaining, memory, planning, registry
 from pymec.cli import main
 
 
@@ -240,7 +240,7 @@ def test_interrupt_ends_without_traceback(monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(planning, "explain", interrupted)
+    monkeypatch.setattr(explaining, "explain", interrupted)
     assert error_line(capsys, ["explain", "cv1"], code=130) == "pymec: interrupted"
 
 

@@ -10,7 +10,7 @@ from cases import able, operands, suited
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import mec
+from pymec.kernels.mec import tuned as mec
 
 MEC = [name for name in pymec.algorithms() if name.startswith("mec")]
 

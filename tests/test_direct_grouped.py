@@ -6,7 +6,11 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import depthwise, direct_grouped, direct_grouped_grad, mec_conv_grad
+from pymec.kernels.direct import depthwise
+from pymec.kernels.gradients import grouped as direct_grouped_grad
+from pymec.kernels.gradients import mec_conv as mec_conv_grad
+from pymec.kernels.register_tiles import grouped as direct_grouped
+from pymec.kernels.register_tiles import schedule
 
 GEOMETRIES = [
     ((3, 3), {"padding": 1}),
@@ -157,8 +161,8 @@ def test_auto_takes_it_where_lines_are_whole(has_lines, monkeypatch):
     def choice(i_cg, k_cg, groups=32, k=3, **options):
         return pymec.explain((1, 14, 14, i_cg * groups), (k, k, i_cg, k_cg * groups), groups=groups, **options)
 
-    monkeypatch.setattr(direct_grouped, "whole_lines", lambda shape: has_lines and shape.groups != 2)
-    monkeypatch.setattr(pymec.families._row, "fast_tiles", lambda shape, in_panels=False: shape.k_cg >= 16)
+    monkeypatch.setattr(schedule, "whole_lines", lambda shape: has_lines and shape.groups != 2)
+    monkeypatch.setattr(schedule, "fast_tiles", lambda shape, in_panels=False: shape.k_cg >= 16)
     pymec.planning.cached_recipe.cache_clear()
     for made in (choice(4, 4), choice(8, 8, k=1), choice(1, 2, stride=2), choice(16, 16), choice(16, 16, k=9)):
         assert (made.chosen == "direct_grouped") == (made.planned == "direct_grouped") == has_lines

@@ -6,7 +6,11 @@ from cases import CASES, bound_with, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import direct, im2col, im2col_blocked, mec, zero_copy
+from pymec.kernels.direct import direct
+from pymec.kernels.im2col import blocked as im2col_blocked
+from pymec.kernels.im2col import im2col
+from pymec.kernels.mec import tuned as mec
+from pymec.kernels.small_products import zero_copy
 
 EXACT = [name for name, row in registry.ALGORITHMS.items() if row.accuracy == "exact"]
 

@@ -67,7 +67,7 @@ BAD = [
     ({"workspace_limit": "9" * 400}, ValueError, "workspace_limit must be a whole number of bytes"),
     # words
     ({"layout": "NHCW"}, ValueError, "layout must be 'NHWC' or 'NCHW', got 'NHCW'"),
-    ({"algorithm": "mecc"}, ValueError, "algorithm must be 'auto' or one of direct, im2col"),
+    ({"algorithm": "mecc"}, ValueError, "algorithm must be 'auto' or one of direct, depthwise"),
     ({"algorithm": "mecc"}, ValueError, "got 'mecc'; did you mean 'mec'?"),
     ({"algorithm": "AUTO"}, ValueError, "got 'AUTO'; did you mean 'auto'?"),
     ({"padding": None}, TypeError, "or 'same', got None"),
@@ -235,7 +235,7 @@ STAGES = [
 
 @pytest.mark.parametrize("call", STAGES)
 def test_stages_check_what_they_would_write_over(call):
-    from pymec.kernels import mec
+    from pymec.kernels.mec import tuned as mec
 
     with pytest.raises(
         (ValueError, OverflowError), match=r"elements|has shape|solution|pieces|n_threads|must|large"

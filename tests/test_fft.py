@@ -8,7 +8,7 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import fft
+from pymec.kernels.fourier import fft
 
 ROWS = [name for name in pymec.algorithms() if name.startswith("fft")]
 KEEPING = [name for name in ROWS if registry.get(name).prepare is not None]

@@ -8,7 +8,13 @@ from cases import CASES, PAPER
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import _turned, direct_conv_grad, im2col, im2col_grad, mec, mec_conv_grad, mec_grad
+from pymec.kernels.gradients import direct_conv as direct_conv_grad
+from pymec.kernels.gradients import flipped_kernel as _turned
+from pymec.kernels.gradients import im2col as im2col_grad
+from pymec.kernels.gradients import mec as mec_grad
+from pymec.kernels.gradients import mec_conv as mec_conv_grad
+from pymec.kernels.im2col import im2col
+from pymec.kernels.mec import tuned as mec
 
 INPUT, KERNEL = "conv2d_input_grad", "conv2d_kernel_grad"
 ROWS = [(operation, name) for operation in (INPUT, KERNEL) for name in registry.TABLES[operation]]

@@ -5,7 +5,7 @@ import pytest
 from cases import CASES, operands
 
 from pymec import ConvShape, reference, registry
-from pymec.kernels import im2col, implicit_gemm
+from pymec.kernels.im2col import im2col, implicit_gemm
 
 
 def convolved(shape, n_threads, **options):

@@ -6,8 +6,8 @@ from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import kn2row, shift_gemm
-from pymec.kernels._pieces import Pieces
+from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.small_products import kn2row, shift_gemm
 
 NAMES = ("kn2row", "kn2row_aa", "shift_gemm")
 ABLE = [(name, case) for name in NAMES for case in CASES if registry.get(name).unsupported(case.shape()) is None]

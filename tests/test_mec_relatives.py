@@ -6,8 +6,12 @@ from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import im2win, mec, mec_banded, mec_split, mec_w
-from pymec.kernels._pieces import Pieces, whole_products
+from pymec.kernels.mec import banded as mec_banded
+from pymec.kernels.mec import im2win
+from pymec.kernels.mec import split as mec_split
+from pymec.kernels.mec import transposed as mec_w
+from pymec.kernels.mec import tuned as mec
+from pymec.kernels.shared.blocking import Pieces, whole_products
 
 
 def close(out, x, kernel, shape):
@@ -96,9 +100,9 @@ def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels(monkeypa
     def smallest(algorithm):
         return registry.get(algorithm).schedule(ConvShape.from_shapes(x, kernel), 1, 0).size
 
-    monkeypatch.setattr(pymec.families.mec, "fast_tiles", lambda shape: True)
+    monkeypatch.setattr(pymec.kernels.mec.rows, "fast_tiles", lambda shape: True)
     assert smallest("mec_banded") == 20 * 3 * 64  # a column, by register tiles
-    monkeypatch.setattr(pymec.families.mec, "fast_tiles", lambda shape: False)
+    monkeypatch.setattr(pymec.kernels.mec.rows, "fast_tiles", lambda shape: False)
     assert smallest("mec_banded") == 298 * 9 * 64  # a row
     assert smallest("mec_column_split") == 9 * 64
     assert smallest("mec_channel_split") == 9
@@ -142,7 +146,7 @@ def test_bands_of_columns_need_columns():
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_an_eighth_of_mec_is_enough_for_bands(name, n_threads, monkeypatch):
     """Of low images with tall kernels columns are: a row of the output reads up to a quarter of L."""
-    monkeypatch.setattr(pymec.families.mec, "fast_tiles", lambda shape: True)
+    monkeypatch.setattr(pymec.kernels.mec.rows, "fast_tiles", lambda shape: True)
     shape = pymec.layers.get(name).shape()
     schedule = registry.get("mec_banded").schedule(shape, n_threads, shape.mec_size // 8)
     assert 0 < schedule.size <= shape.mec_size // 8

@@ -5,7 +5,7 @@ import pytest
 from cases import CASES, PAPER, able, operands, suited
 
 import pymec
-from pymec import ConvShape, planning, registry
+from pymec import ConvShape, planning, recipes, registry
 
 X, K = (2, 20, 21, 6), (3, 3, 6, 8)
 
@@ -19,13 +19,13 @@ X, K = (2, 20, 21, 6), (3, 3, 6, 8)
     ],
 )  # fmt: skip
 def test_parse_bytes(text, nbytes):
-    assert planning.parse_bytes("limit", text) == nbytes
+    assert recipes.parse_bytes("limit", text) == nbytes
 
 
 @pytest.mark.parametrize("text", ["", "\u0661", "9" * 400, "MiB", "1 2", "-3", "1TiB!", "1e3", True, 2.0, [1]])
 def test_parse_bytes_refuses(text):
     with pytest.raises(ValueError, match="limit must be a whole number of bytes"):
-        planning.parse_bytes("limit", text)
+        recipes.parse_bytes("limit", text)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
@@ -189,7 +189,7 @@ def test_auto_never_takes_more_than_mec(name, n_threads):
 
 def test_large_limits_do_not_lead_past_blas():
     """Tiles grow with the limit, but no product's row count or leading dimension past BLAS's integer."""
-    from pymec.kernels._blas import BLAS_INT_MAX
+    from pymec.kernels.shared.blas import BLAS_INT_MAX
 
     tall = ConvShape.from_shapes((1, 2**20, 2, 2**11), (3, 1, 2**11, 1))
     rows = planning.recipe(tall, "mec_banded", "exact", 2**40, 1).schedule.options["band_rows"]
@@ -246,7 +246,7 @@ def registers(request, monkeypatch):
         return request.param and (in_panels or shape.k_cg >= 16)
 
     monkeypatch.setattr(pymec.planning, "fast_tiles", fast_tiles)
-    monkeypatch.setattr(pymec.families._row, "fast_tiles", fast_tiles)
+    monkeypatch.setattr(pymec.kernels.register_tiles.schedule, "fast_tiles", fast_tiles)
     pymec.planning.cached_recipe.cache_clear()
     yield request.param
     pymec.planning.cached_recipe.cache_clear()
@@ -322,4 +322,4 @@ def test_auto_may_take_winograd_only_where_it_is_told_so_and_pays(registers):
 
 def test_a_limit_may_be_written_with_or_without_the_b():
     for text, nbytes in (("64Ki", 65536), ("64KiB", 65536), ("2m", 2_000_000), ("1.5 Gi", 3 * 2**29), ("7", 7)):
-        assert pymec.planning.parse_bytes("workspace_limit", text) == nbytes
+        assert pymec.recipes.parse_bytes("workspace_limit", text) == nbytes

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 import pymec
-from pymec import _build_info, blas_limits
-from pymec.kernels._pieces import small_products
+from pymec import _build_info
+from pymec.kernels.shared import blas_library as blas_limits
+from pymec.kernels.shared.blocking import small_products
 
 PROFILING = Path(__file__).resolve().parent.parent / "profiling"
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -505,7 +506,7 @@ def test_compare_times_no_wrong_answer(load, monkeypatch):
 
 @needs_fast_build
 def test_the_machines_limit_is_reached_by_multiply_adds():
-    from pymec.kernels import _peak
+    from pymec.kernels.register_tiles import peak as _peak
 
     for dtype in ("float32", "float64"):
         results = np.zeros((2, 416), dtype)

@@ -6,10 +6,13 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, reference
-from pymec.kernels import _panels, depthwise, direct_blocked, winograd_banded
-from pymec.kernels._band_cut import band_cut, tile_cycles, transform_cycles
-from pymec.kernels._register_tile import taken_pixels, tile_for
-from pymec.kernels._tile_cut import TileCut, products, tile_cut
+from pymec.kernels.direct import depthwise
+from pymec.kernels.register_tiles import convolution as direct_blocked
+from pymec.kernels.register_tiles import panels as _panels
+from pymec.kernels.register_tiles.schedule import TileCut, products, tile_cut
+from pymec.kernels.register_tiles.tile import taken_pixels, tile_for
+from pymec.kernels.winograd import banded as winograd_banded
+from pymec.kernels.winograd.bands import band_cut, tile_cycles, transform_cycles
 from pymec.workspace import allocate_output
 
 WHOLE = 2**31 - 1

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pymec import _build_info, layers, planning, registry, report
+from pymec import _build_info, explaining, layers, planning, registry, report
 from pymec.cli import main
 from pymec.memory import MemoryReport
 from pymec.report import collect, figures, page, plots, records
@@ -256,7 +256,7 @@ def test_tables_say_what_was_found(made):
     for layer, table in zip(run.layers, of_layers, strict=True):
         for cell, row in zip(layer.cells, table[1:], strict=True):
             shape = layer.shape
-            predicted = planning.workspace_size(
+            predicted = explaining.workspace_size(
                 shape.input_shape, shape.kernel_shape, algorithm=cell.algorithm, n_threads=2
             )
             assert row[:6] == [

@@ -6,7 +6,9 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import indirect, smm, yaconv
+from pymec.kernels.direct import smm
+from pymec.kernels.im2col import indirect
+from pymec.kernels.small_products import yaconv
 
 TILED = ["direct_blocked", "indirect", "indirect_offsets", "indirect_tiled", "smm", "yaconv"]
 

@@ -8,8 +8,9 @@ from cases import operands
 
 import pymec
 from pymec import ConvShape, planning, reference, registry
-from pymec.kernels import winograd, winograd_banded
-from pymec.kernels._winograd_matrices import MATRICES, roundings
+from pymec.kernels.winograd import banded as winograd_banded
+from pymec.kernels.winograd import winograd
+from pymec.kernels.winograd.matrices import MATRICES, roundings
 
 TILES = [2, 4, 6]
 ROWS = [name for name in pymec.algorithms() if name.startswith("winograd")]

@@ -6,8 +6,9 @@ from cases import CASES, bound_with, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels import depthwise, zero_copy
-from pymec.kernels._pieces import Pieces
+from pymec.kernels.direct import depthwise
+from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.small_products import zero_copy
 
 NAMES = ("pixel_gemm", "filter_row_gemm", "pointwise")
 ABLE = [(name, case) for name in NAMES for case in CASES if registry.get(name).unsupported(case.shape()) is None]

@@ -39,7 +39,8 @@ from matplotlib.patches import Rectangle
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 import pymec
-from pymec.kernels import _blas, mec
+from pymec.kernels.mec import tuned as mec
+from pymec.kernels.shared import blas as _blas
 
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 12})
 STRIPS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # told apart by colour-blind readers too
@@ -402,4 +403,4 @@ check(conv2d_mec_w)
 # ----------
 # * M. Cho and D. Brand, *MEC: Memory-efficient Convolution for Deep Neural Network*, ICML 2017,
 #   arXiv:1706.06873.
-# * :mod:`pymec.kernels.mec`: the same two stages in Cython.
+# * :mod:`pymec.kernels.mec.tuned`: the same two stages in Cython.

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pymec import registry
-from pymec.families._row import ORDERS
+from pymec.algorithm import ORDERS
 from pymec.report import figures, plots
 from pymec.report.picture import CREDIT, Activations, activation_jpeg, photograph_jpeg
 from pymec.report.records import Run

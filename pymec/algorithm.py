@@ -1,0 +1,115 @@
+"""What a row of the table of algorithms is, and the few answers that rows of several families share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pymec import reference
+from pymec.kernels.shared.blas import BLAS_INT_MAX
+from pymec.shapes import ConvShape
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What one call of an algorithm takes: elements of workspace, and options for its ``run``.
+
+    The first ``prepared`` elements of the workspace depend on the kernel alone: a plan keeps them.  ``uses_blas``
+    is False where an algorithm that uses BLAS for other shapes needs it for none of this one's products.
+    """
+
+    size: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prepared: int = 0
+    uses_blas: bool = True
+
+
+ORDERS = {
+    "none": "nothing: there is none",
+    "bounded": "a tile, whose size is chosen",
+    "plane": "the pixels of an image, not the kernel",
+    "k": "one of the kernel's extents",
+    "k²": "both of the kernel's extents",
+    "transform": "what the input and the kernel are transformed to",
+}
+"""What a workspace may grow with, by the word that the table has for it."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A row of the table.
+
+    Attributes
+    ----------
+    name, idea, source, formula : str
+        What it is called, does, comes from; its workspace in elements, in the paper's symbols.
+    order : str
+        What the workspace grows with: a key of :data:`ORDERS`.
+    ours : bool
+        Whether it goes beyond what its source describes.
+    unsupported : callable
+        ``unsupported(shape)`` gives the reason why the algorithm can't do a shape, or None.
+    schedule : callable
+        ``schedule(shape, n_threads, limit)`` gives a :class:`Schedule`.  ``limit`` is in elements, or None;
+        bounded algorithms keep to it if they can and give their smallest schedule if not.
+    run : callable
+        ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous.
+        With ``prepare``, also ``prepared=``; its elements are then not part of ``workspace``.  Of a forward
+        convolution also ``bias=`` and ``relu=``: each output gets its last value in a write made anyway, or while
+        it is in a cache, if its piece of the work is not larger than that.
+    prepare : callable, optional
+        ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
+    uses_blas : bool
+        Whether BLAS must be held to one thread while it runs.
+    whose_blas : {"scipy", "numpy"}
+        Which library's BLAS that is: kernels in Cython call SciPy's, those in Python multiply by NumPy's.
+    accuracy : {"exact", "fast"}
+        "exact" adds up the very products of the definition; "fast" computes with others (Winograd, FFT).
+    bound : str
+        How far rounding may take an output from the exact one, u being the unit roundoff.
+    error_bound : callable
+        ``error_bound(x, kernel, shape)`` is that bound for given arrays, element by element.
+    """
+
+    name: str
+    idea: str
+    source: str
+    formula: str
+    order: str
+    unsupported: Callable[[ConvShape], str | None]
+    schedule: Callable[[ConvShape, int, int | None], Schedule]
+    run: Callable[..., None]
+    prepare: Callable[..., None] | None = None
+    uses_blas: bool = True
+    whose_blas: str = "scipy"
+    ours: bool = False
+    accuracy: str = "exact"
+    bound: str = "(k_h·k_w·i_c/G + 1)·u·Σ|I·K|"
+    error_bound: Callable[[NDArray, NDArray, ConvShape], NDArray] = reference.error_bound
+
+
+def blas_limit(**extents: int) -> str | None:
+    """The reason why a product is too large for BLAS's integer, if one of its extents is."""
+    name, largest = max(extents.items(), key=lambda item: item[1])
+    if largest <= BLAS_INT_MAX:
+        return None
+    return f"its {name.replace('_', ' ')} of {largest} is more than BLAS's integer counts ({BLAS_INT_MAX})"
+
+
+def any_shape(shape: ConvShape) -> None:
+    """For ``unsupported``: there is nothing the algorithm can't do."""
+    return None
+
+
+def no_workspace(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """For ``schedule``: zero bytes, whatever the shape."""
+    return Schedule(0)
+
+
+def thread_slices(units: int, n_threads: int, smallest: int, limit: int | None) -> int:
+    """Threads with a slice of workspace each: no more than there is work for, or room."""
+    slices = max(1, min(n_threads, units))
+    return slices if limit is None else max(1, min(slices, limit // max(smallest, 1)))

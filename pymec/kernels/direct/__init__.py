@@ -1,0 +1,1 @@
+"""The definition, and convolutions without products of matrices."""

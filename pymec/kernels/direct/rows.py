@@ -1,0 +1,59 @@
+"""The definition, depthwise convolution, and products of planes with single numbers."""
+
+from __future__ import annotations
+
+from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, thread_slices
+from pymec.kernels.direct import depthwise, direct, smm
+from pymec.shapes import ConvShape
+
+
+def _depthwise_limit(shape: ConvShape) -> str | None:
+    if shape.i_cg > 1:
+        return f"each of its groups has {shape.i_cg} input channels and depthwise takes one"
+    return None
+
+
+def _smm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    plane = shape.i_h * shape.o_w
+    slices = thread_slices(smm.units(shape), n_threads, plane, limit)
+    return Schedule(slices * plane, {"slices": slices})
+
+
+ROWS = (
+    Algorithm(
+        name="direct",
+        idea="the definition: seven loops, sums in double precision",
+        source="the definition of a convolution layer",
+        formula="0",
+        order="none",
+        unsupported=any_shape,
+        schedule=no_workspace,
+        run=direct.run,
+        uses_blas=False,
+    ),
+    Algorithm(
+        name="depthwise",
+        idea="one input channel per group: vectors of channels, no product of matrices",
+        source="the definition of a depthwise convolution",
+        formula="0",
+        order="none",
+        unsupported=_depthwise_limit,
+        schedule=no_workspace,
+        run=depthwise.run,
+        uses_blas=False,
+    ),
+    Algorithm(
+        name="smm",
+        idea="planes of one input channel, packed once per kernel column, times numbers of K",
+        source=(
+            "Ofir & Ben-Artzi, SMM-Conv: Scalar Matrix Multiplication with Zero Packing for Accelerated "
+            "Convolution, CVPR Workshops 2022"
+        ),
+        formula="slices·i_h·o_w",
+        order="bounded",
+        unsupported=any_shape,
+        schedule=_smm,
+        run=smm.run,
+        uses_blas=False,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Convolution by Fourier transforms: products of spectra."""

@@ -1,0 +1,19 @@
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec.kernels.shared.blocking import Pieces
+from pymec.shapes import ConvShape
+
+def run(
+    x: NDArray[np.floating],
+    kernel: NDArray[np.floating],
+    out: NDArray[np.floating],
+    workspace: NDArray[np.floating],
+    shape: ConvShape,
+    n_threads: int = 1,
+    block: int = 64,
+    slices: int = 1,
+    pieces: Pieces | None = None,
+    bias: NDArray[np.floating] | None = None,
+    relu: bool = False,
+) -> None: ...

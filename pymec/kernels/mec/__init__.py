@@ -1,0 +1,1 @@
+"""MEC: the paper's algorithms, and what was made of them."""

@@ -1,0 +1,77 @@
+"""Tiles of the output, summed up in vector registers: the algorithms behind "auto"."""
+
+from __future__ import annotations
+
+from numpy.typing import NDArray
+
+from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace
+from pymec.kernels.register_tiles import convolution, grouped, panels
+from pymec.kernels.register_tiles.schedule import tile_cut
+from pymec.shapes import ConvShape
+
+_DIRECT = (
+    "Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures, SC 2018, and "
+    "Zhang, Franchetti & Low, High Performance Zero-Memory Overhead Direct Convolutions, ICML 2018"
+)
+
+
+def _direct_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(0, {"cut": tile_cut(shape, n_threads, in_panels=False)})
+
+
+def _direct_panels(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    size = panels.panels_size(shape)
+    return Schedule(size, {"cut": tile_cut(shape, n_threads, in_panels=True)}, prepared=size)
+
+
+def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, cut: object) -> None:
+    panels.pack(kernel, prepared, shape, n_threads)
+
+
+def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
+    """Why groups can't share a line of registers, if they can't; a gradient's outputs are the input channels."""
+    channels = {"input": shape.i_cg, "output": shape.k_cg}
+    many, few = channels[outputs], channels[inputs]
+    if many not in (1, 2, 4, 8, 16):
+        return f"its groups have {many} {outputs} channels, not 1, 2, 4, 8 or 16"
+    return f"its groups have {few} {inputs} channels, more than {many} {outputs} channels" if few > many else None
+
+
+ROWS = (
+    Algorithm(
+        name="direct_blocked",
+        idea="the definition, up to 14 pixels by a line of channels at a time in registers",
+        source=f"after {_DIRECT}",
+        formula="0",
+        order="none",
+        unsupported=any_shape,
+        schedule=_direct_blocked,
+        run=convolution.run,
+        uses_blas=False,
+    ),
+    Algorithm(
+        name="direct_panels",
+        idea="direct_blocked with K re-laid once, so that what a tile reads of it is one piece of memory",
+        source=f"ours, after {_DIRECT}",
+        formula="⌈k_c/(G·m_b)⌉·m_b·k_h·k_w·i_c + 64/itemsize, kept by a plan",
+        order="k²",
+        unsupported=any_shape,
+        schedule=_direct_panels,
+        run=convolution.run,
+        prepare=_pack,
+        uses_blas=False,
+        ours=True,
+    ),
+    Algorithm(
+        name="direct_grouped",
+        idea="small groups: vectors of the channels of several groups, shuffled to meet their own",
+        source="ours",
+        formula="0",
+        order="none",
+        unsupported=small_groups,
+        schedule=no_workspace,
+        run=grouped.run,
+        uses_blas=False,
+        ours=True,
+    ),
+)

@@ -1,0 +1,1 @@
+"""What several families share: sizes, BLAS, the copying of patches, the machine's numbers."""

@@ -1,0 +1,26 @@
+# The Pieces of _pieces.py as a struct.
+
+cdef struct Pieces:
+    Py_ssize_t reduction        # elements of a patch summed in one product
+    Py_ssize_t columns          # rows of the product: output pixels
+    Py_ssize_t channels         # columns of the product: output channels
+    Py_ssize_t output_rows      # output rows that go through one piece of K before the next piece
+    bint registers              # whether sums are in registers, not in BLAS
+
+
+cdef inline Pieces pieces_of(object pieces) except *:
+    """A :class:`pymec.kernels.shared.blocking.Pieces` as a struct; all of it must be positive."""
+    cdef Pieces p
+    # No product is larger; and sums of these stay far from the end of 64 bits.
+    p.reduction, p.columns, p.channels, p.output_rows = [min(piece, 2**31 - 1) for piece in pieces[:4]]
+    p.registers = len(pieces) > 4 and pieces[4]
+    if p.reduction < 1 or p.columns < 1 or p.channels < 1 or p.output_rows < 1:
+        raise ValueError(f"pieces must begin with four positive numbers, got {pieces!r}")
+    return p
+
+
+cdef inline int check_block(Py_ssize_t block) except -1:
+    """Refuse a block of pixels that no loop would end with."""
+    if not 1 <= block <= 2**31 - 1:
+        raise ValueError(f"block must be from 1 to 2**31 - 1 pixels, got {block}")
+    return 0

@@ -1,0 +1,185 @@
+"""How the products of MEC are cut so that each one runs at the speed of its BLAS.
+
+One partition of L times K is a product of o_w × (k_h·k_w·i_c) × k_c.  OpenBLAS, in its builds for AVX-512 CPUs,
+multiplies without packing as long as rows·reduction·columns is at most 100³; past that it packs the same K again
+for each output row.  The rule below keeps every product under the limit of the BLAS at hand
+(:mod:`pymec.kernels.shared.blas_library`) and reads K as few times as it can: arithmetic on sizes, nothing is
+measured here.  T, the paper's threshold between Solutions A and B, has a value for products cut and one for
+products left whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pymec.kernels.shared.blas_library import small_product
+
+if TYPE_CHECKING:
+    from pymec.shapes import ConvShape
+
+CHANNELS = 128
+"""Output channels per product: fewer would read L more often for little, more leave a shorter sum."""
+
+COLUMNS = 32
+"""Output pixels per product that are enough to use what was loaded of K; more may leave a shorter sum."""
+
+ROUND = 4
+"""The kernels of BLAS take so many pixels at a time; 27 of them ran a tenth slower than 28."""
+
+PANEL_BYTES = 512 * 1024
+"""What of K may stay in a core's cache while output rows go by: half of a common 1 MiB level-2 cache."""
+
+UNEVEN = 1.1
+"""How much more than an even share of the output rows a thread may get before channels are shared instead."""
+
+T_WHOLE = 100
+"""T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
+
+T_CUT = 10
+"""T for products cut otherwise: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``)."""
+
+
+class Pieces(NamedTuple):
+    """The largest piece of a product, and how many output rows meet one piece of K before the next.
+
+    ``registers`` is for tiles of sums in registers in place of BLAS.
+    """
+
+    reduction: int
+    columns: int
+    channels: int
+    output_rows: int
+    registers: bool = False
+
+
+def whole_products(shape: ConvShape) -> Pieces:
+    """The paper's own products: one per partition, each output row a unit of parallel work."""
+    columns = max(shape.i_n * shape.o_w, 1)  # no product is wider, in either solution
+    return Pieces(shape.k_h * shape.k_w * shape.i_cg, columns, shape.k_cg, 1)
+
+
+def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None) -> Pieces:
+    """Cut products of ``columns`` output pixels into even pieces that BLAS does not pack.
+
+    Parameters
+    ----------
+    shape : ConvShape
+    columns : int
+        Output pixels in one product: o_w, or i_n·o_w where the images stand side by side.
+    n_threads : int
+    reduction : int, optional
+        Elements of a patch in one product, if not all k_h·k_w·i_c/G of them.
+
+    Returns
+    -------
+    Pieces
+    """
+    patch = reduction or shape.k_h * shape.k_w * shape.i_cg
+    channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
+    columns = max(columns, 1)  # there are none without an image
+    most = min(small_product() // min(columns, COLUMNS), PANEL_BYTES // shape.itemsize) // channels
+    reduction = even_part(patch, most)
+    most = small_product() // (channels * reduction)
+    return Pieces(
+        reduction,
+        columns if columns <= most else _rounded(even_part(columns, most // ROUND * ROUND), ROUND),
+        channels,
+        output_rows(shape, columns, channels, n_threads),
+    )
+
+
+class GradPieces(NamedTuple):
+    """A block of dK, reduction by channels, and the output pixels that go into it at once."""
+
+    reduction: int
+    columns: int
+    channels: int
+
+
+def grad_pieces(shape: ConvShape, rows: int, taps: int, n_threads: int) -> GradPieces:
+    """Cut the products of the kernel's gradient: blocks of dK that stay in cache, some for every thread.
+
+    Parameters
+    ----------
+    shape : ConvShape
+    rows : int
+        Rows of dK in the whole product: a patch, or the input channels of one tap.
+    taps : int
+        How many such products there are.
+    n_threads : int
+
+    Returns
+    -------
+    GradPieces
+    """
+    channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
+    blocks = shape.groups * taps * -(-shape.k_cg // channels)
+    row_blocks = max(-(-rows // CHANNELS), 1)
+    while blocks * row_blocks % n_threads and blocks * row_blocks < 4 * n_threads:
+        row_blocks += 1
+    reduction = -(-rows // row_blocks)
+    return GradPieces(reduction, even_part(shape.o_w, small_product() // (channels * reduction)), channels)
+
+
+class InputGradPieces(NamedTuple):
+    """The largest piece of a product dO·Kᵀ: columns of it, and output pixels.  Its reduction is k_c/G."""
+
+    columns: int
+    pixels: int
+
+
+def input_grad_pieces(shape: ConvShape, columns: int) -> InputGradPieces:
+    """Cut products of o_w output pixels by ``columns`` elements of dI or dL into small ones."""
+    pixels = min(shape.o_w, COLUMNS)
+    columns = even_part(columns, small_product() // (pixels * shape.k_cg))
+    return InputGradPieces(columns, even_part(shape.o_w, small_product() // (columns * shape.k_cg)))
+
+
+def pixel_block(shape: ConvShape, pixels: int, channel_units: int, n_threads: int) -> int:
+    """Pixels that a thread takes at a time where all of them could be one product's rows.
+
+    No more than stay in cache while the sum goes on, and an even share for each thread; but pixels that all
+    stay in cache are left together if there are channels to share: each thread then reads its own part of K.
+    """
+    most = max(PANEL_BYTES // (2 * shape.i_cg * shape.itemsize), COLUMNS)
+    shared_by_channels = pixels <= most and channel_units % n_threads == 0
+    share = pixels if shared_by_channels else -(-pixels // n_threads)
+    return _rounded(even_part(share, most), ROUND)
+
+
+def even_part(whole: int, most: int) -> int:
+    """The size of equal parts of a whole, none longer than ``most``."""
+    parts = -(-whole // max(most, 1))
+    return -(-whole // max(parts, 1))
+
+
+def _rounded(size: int, unit: int) -> int:
+    """The size, up to a multiple of a unit."""
+    return -(-size // unit) * unit
+
+
+def row_share(shape: ConvShape, columns: int, n_threads: int) -> int:
+    """A thread's share of all output rows; 0 if it would be uneven, or too few pixels for reading all of K."""
+    rows = shape.groups * shape.i_n * shape.o_w // max(columns, 1) * shape.o_h
+    share = -(-rows // n_threads)
+    return share if share * columns >= COLUMNS and share * n_threads <= UNEVEN * rows else 0
+
+
+def output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) -> int:
+    """Output rows per unit of work: one, where a row has work enough for what it reads of K.
+
+    Where it hasn't, rows are taken through each piece of K together: a thread's share of all rows.  Threads
+    share channels instead where there is no such share.
+    """
+    channel_blocks = -(-shape.k_cg // channels)
+    panel_nbytes = shape.k_h * shape.k_w * shape.i_cg * channels * shape.itemsize
+    if channel_blocks == 1 and (columns >= COLUMNS or panel_nbytes <= PANEL_BYTES):
+        return 1
+    share = row_share(shape, columns, n_threads)
+    if share:
+        return even_part(shape.o_h, share)
+    images = shape.groups * shape.i_n * shape.o_w // max(columns, 1)
+    row_blocks, units = 1, images * channel_blocks
+    while units * row_blocks % n_threads and units * row_blocks < 4 * n_threads:
+        row_blocks += 1
+    return even_part(shape.o_h, -(-shape.o_h // row_blocks))

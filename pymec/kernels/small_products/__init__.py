@@ -1,0 +1,1 @@
+"""Convolution as a sum of small products: by tap, by pixel row, by kernel row."""

@@ -1,0 +1,216 @@
+"""Sums of small products: of shifted planes, and straight from the image as it lies in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymec.algorithm import Algorithm, Schedule, blas_limit
+from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
+from pymec.kernels.shared.blocking import COLUMNS, PANEL_BYTES, ROUND, even_part, pixel_block, small_products
+from pymec.kernels.small_products import kn2row, shift_gemm, yaconv, zero_copy
+from pymec.shapes import ConvShape
+
+_PAPER = (
+    "Vasudevan, Anderson & Gregg, Parallel Multi Channel Convolution using General Matrix Multiplication, "
+    "ASAP 2017"
+)
+_LOW_MEMORY = (
+    "Anderson, Vasudevan, Keane & Gregg, Low-memory GEMM-based convolution algorithms for deep neural networks, "
+    "2017"
+)
+
+
+def _kn2row_limit(shape: ConvShape) -> str | None:
+    return blas_limit(GEMM_leading_dimension=max(shape.i_c, shape.k_c))
+
+
+def _shift_gemm_limit(shape: ConvShape) -> str | None:
+    if shape.s_h > 1 or shape.s_w > 1:
+        return (
+            f"its stride is {shape.s_h}×{shape.s_w}, and shift_gemm, whose pixels lie as far apart in the input "
+            "as in the output, needs 1×1"
+        )
+    return _kn2row_limit(shape)
+
+
+def _cut(shape: ConvShape, pixels: int, n_threads: int) -> dict[str, Any]:
+    """Options: how products of so many pixels are cut, and shared among threads."""
+    pieces, channel_units = None, shape.groups
+    if blas_multiplies_small_products_unpacked():
+        pieces = small_products(shape, pixels, n_threads, shape.i_cg)
+        channel_units *= -(-shape.k_cg // pieces.channels)
+    return {"pieces": pieces, "block": pixel_block(shape, pixels, channel_units, n_threads)}
+
+
+def _planes(shape: ConvShape, n_planes: int, n_threads: int) -> Schedule:
+    pixels = shape.i_h * shape.i_w
+    size = 0 if shape.is_pointwise else n_planes * pixels * shape.k_c
+    return Schedule(size, _cut(shape, pixels, n_threads))
+
+
+def _kn2row(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return _planes(shape, shape.k_h * shape.k_w, n_threads)
+
+
+def _kn2row_aa(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return _planes(shape, 1, n_threads)
+
+
+def _shift_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    size = shift_gemm.padded_size(shape) + shift_gemm.scratch_size(shape)
+    pixels = (shape.o_h - 1) * shift_gemm.row_pitch(shape) + shape.o_w
+    return Schedule(size, _cut(shape, pixels, n_threads))
+
+
+# Straight from the image --------------------------------------------------------------------------------
+
+
+def _pixel_gemm_limit(shape: ConvShape) -> str | None:
+    return blas_limit(GEMM_leading_dimension=max(shape.s_w * shape.i_c, shape.k_c))
+
+
+def _filter_row_limit(shape: ConvShape) -> str | None:
+    if shape.k_w > 1 and shape.d_w > 1:
+        return f"its horizontal dilation is {shape.d_w}, and the pixels under a kernel row must lie side by side"
+    if shape.k_w > 1 and shape.groups > 1:
+        return (
+            f"its kernel is {shape.k_w} pixels wide, and between the channels that one of its {shape.groups} "
+            "groups reads of a pixel and of the next lie those of the other groups"
+        )
+    return blas_limit(GEMM_leading_dimension=max(shape.s_h * shape.i_w * shape.i_c, shape.o_w * shape.k_c))
+
+
+def _pointwise_limit(shape: ConvShape) -> str | None:
+    if shape.k_h * shape.k_w > 1:
+        return f"its kernel is {shape.k_h}×{shape.k_w}, not 1×1"
+    return _pixel_gemm_limit(shape)
+
+
+def _rows(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:
+    """Output rows as units of work, cut where the next row would miss the cache, or a thread have no work."""
+    pieces = None
+    units = shape.groups * max(shape.i_n, 1) * shape.o_h
+    if blas_multiplies_small_products_unpacked():
+        pieces = small_products(shape, shape.o_w, n_threads, reduction)
+        row_blocks, channel_blocks = -(-shape.o_h // pieces.output_rows), -(-shape.k_cg // pieces.channels)
+        units = shape.groups * max(shape.i_n, 1) * row_blocks * channel_blocks
+    reach = shape.k_h * min(shape.s_w, shape.k_w) * shape.i_c * shape.itemsize  # bytes of I per output pixel
+    most = max(PANEL_BYTES // reach, COLUMNS)
+    block = even_part(shape.o_w, min(most, -(-shape.o_w * units // n_threads)))
+    return Schedule(0, {"pieces": pieces, "block": -(-block // ROUND) * ROUND})
+
+
+def _pixel_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return _rows(shape, shape.i_cg, n_threads)
+
+
+def _filter_row_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return _rows(zero_copy.images_in_one(shape).transposed(), shape.k_w * shape.i_cg, n_threads)
+
+
+def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    joined = zero_copy.all_in_one_row(shape)
+    schedule = _rows(joined, shape.i_cg, n_threads)
+    if joined is shape:
+        return schedule
+    pieces = schedule.options["pieces"]
+    channel_units = shape.groups * (1 if pieces is None else -(-shape.k_cg // pieces.channels))
+    block = pixel_block(shape, joined.o_w, channel_units, n_threads)
+    return Schedule(0, {**schedule.options, "block": block})
+
+
+def _stride_one(shape: ConvShape) -> str | None:
+    if shape.s_h == shape.s_w == 1:
+        return None
+    return f"its stride is {shape.s_h}×{shape.s_w} and YaConv needs 1×1"
+
+
+def _yaconv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    above = max(0, shape.e_h - 1 - shape.p_t)
+    below = max(0, shape.e_h - 1 - shape.p_b)
+    extra = -shape.i_h % yaconv.ROWS
+    return Schedule((above + below + extra) * shape.o_w * shape.k_c)
+
+
+ROWS = (
+    Algorithm(
+        name="pixel_gemm",
+        idea="a product per output row and tap, straight from the image",
+        source="ours; every tap a 1×1 convolution as in Vasudevan, Anderson & Gregg, Parallel Multi Channel "
+        "Convolution using General Matrix Multiplication, ASAP 2017",
+        formula="0",
+        order="none",
+        unsupported=_pixel_gemm_limit,
+        schedule=_pixel_gemm,
+        run=zero_copy.run_pixel_gemm,
+        ours=True,
+    ),
+    Algorithm(
+        name="filter_row_gemm",
+        idea="a product per output column and kernel row, straight from the image",
+        source="ours; the products of Korostelev et al., YaConv: Convolution with Low Cache Footprint, TACO 2023, "
+        "through the BLAS interface",
+        formula="0",
+        order="none",
+        unsupported=_filter_row_limit,
+        schedule=_filter_row_gemm,
+        run=zero_copy.run_filter_row_gemm,
+        ours=True,
+    ),
+    Algorithm(
+        name="pointwise",
+        idea="a 1×1 kernel: the image is its own lowered matrix, pixels a stride apart",
+        source="the definition of a 1×1 convolution",
+        formula="0",
+        order="none",
+        unsupported=_pointwise_limit,
+        schedule=_pointwise,
+        run=zero_copy.run_pointwise,
+    ),
+    Algorithm(
+        name="kn2row",
+        idea="all pixels times every tap, then the sum of the shifted planes",
+        source=_PAPER,
+        formula="i_h·i_w·k_h·k_w·k_c",
+        order="k²",
+        unsupported=_kn2row_limit,
+        schedule=_kn2row,
+        run=kn2row.run,
+    ),
+    Algorithm(
+        name="kn2row_aa",
+        idea="kn2row, one tap at a time through the same plane",
+        source=_LOW_MEMORY,
+        formula="i_h·i_w·k_c",
+        order="plane",
+        unsupported=_kn2row_limit,
+        schedule=_kn2row_aa,
+        run=kn2row.run_aa,
+    ),
+    Algorithm(
+        name="shift_gemm",
+        idea="a product per tap, the output at the row pitch of the input: nothing to repair",
+        source=f"ours, after {_PAPER}",
+        formula="((o_h - 1)·pitch + o_w)·k_c, pitch = max(i_w + max(p_l, p_r), o_w), or none if that is o_w; "
+        "with p_l + p_r > 0 another ((i_h - 1)·pitch + p_l + i_w + p_r)·i_c",
+        order="plane",
+        unsupported=_shift_gemm_limit,
+        schedule=_shift_gemm,
+        run=shift_gemm.run,
+        ours=True,
+    ),
+    Algorithm(
+        name="yaconv",
+        idea="six image rows times one kernel row, column by column; sums without a place are spilled",
+        source=(
+            "after Korostelev, de Carvalho, Moreira & Amaral, YaConv: Convolution with Low Cache Footprint, "
+            "ACM TACO 20(1), 2023"
+        ),
+        formula="(max(0, e_h-1-p_t) + max(0, e_h-1-p_b) + (-i_h mod 6))·o_w·k_c, e_h = (k_h-1)·d_h + 1",
+        order="k",
+        unsupported=_stride_one,
+        schedule=_yaconv,
+        run=yaconv.run,
+        uses_blas=False,
+    ),
+)

@@ -1,0 +1,221 @@
+"""Winograd's convolution on a band of tiles at a time (ours; after Lavin & Gray, CVPR 2016).
+
+The products at the points need no more than a few tiles to run fast.  So a band of P_b tiles, counted through
+images, tile rows and columns, is transformed and stays in a thread's cache while panels of m_b output channels go
+by: for each of these a product at every point, by register tiles, and the way back to the output.  V shrinks from
+all P tiles to those of a band, M to one panel of them.  U alone is kept whole, each panel in one piece of memory.
+
+==========  ===============================  ============================================================
+array       shape                            role
+==========  ===============================  ============================================================
+x           (i_n, i_h, i_w, i_c)             input I
+kernel      (3, 3, i_c/G, k_c)               kernel K
+U           (G, B, t², i_c/G, m_b)           the kernel at the points, t = m + 2, in B = ⌈k_c/(G·m_b)⌉ panels;
+                                             a plan keeps it
+workspace   (slices, t², P_b, i_c/G + m_b)   each slice V and then M of one band and group
+out         (i_n, o_h, o_w, k_c)             output O
+==========  ===============================  ============================================================
+
+Workspace, in elements:  t²·i_c·B·m_b + slices·t²·P_b·(i_c/G + m_b) + 2·64/itemsize, slices <= n_threads: U, the
+slices, and for the alignment of each a cache line
+
+Threads share the tiles, or, where these are few, the panels; those that share panels all transform the same tiles.
+3×3 kernels with stride 1 and without dilation; any padding and number of groups; rounding as in ``winograd``.
+"""
+
+from cython cimport floating
+from cython.parallel import prange
+
+from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
+from pymec.kernels.register_tiles.panels cimport blocks_of
+from pymec.kernels.shared.patch cimport copy
+from pymec.kernels.register_tiles.tile cimport (
+    CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
+    tiles_alike, widest_tile,
+)
+from pymec.kernels.winograd.tiles cimport Outputs, check_tiles, finish_tiles, transform_taps, transform_tiles
+
+from pymec.kernels.winograd.winograd import tile_count
+
+
+cdef struct Part:          # of the work
+    Py_ssize_t first, end              # tiles, counted through groups, images, rows and columns
+    Py_ssize_t first_block, end_block  # blocks of a group's output channels, a panel each
+
+
+# Stage 1: the kernel at the points ---------------------------------------------------------------------
+
+
+cdef void transform_unit(
+    const floating* K, floating* U, Py_ssize_t unit, Py_ssize_t width, Py_ssize_t m, const Geometry* g
+) noexcept nogil:
+    """The taps from one input channel, counted through the groups, to the channels of every panel."""
+    cdef Py_ssize_t points = (m + 2) * (m + 2), blocks = blocks_of(width, g)
+    cdef Py_ssize_t group = unit / g.i_cg
+    cdef Py_ssize_t i = unit - group * g.i_cg
+    cdef Py_ssize_t block
+    for block in range(blocks):
+        transform_taps(K + i * g.k_c + group * g.k_cg + min(block * width, g.k_cg - width), g.i_cg * g.k_c,
+                       U + ((group * blocks + block) * points * g.i_cg + i) * width, g.i_cg * width, width, m)
+
+
+# Stages 2 to 4, band by band ---------------------------------------------------------------------------
+
+
+cdef void multiply_point(
+    const floating* V, const floating* U, floating* M, Py_ssize_t tiles, const Tile* widest, const Geometry* g
+) noexcept nogil:
+    """M_j (P_b × m_b) = V_j (P_b × i_c/G) · U_j (i_c/G × m_b), as many of V's rows at once as there are registers.
+
+    The last register tile reaches back over rows that are done.
+    """
+    cdef floating sums[MOST_SUMS]
+    cdef const floating* row[MOST_PIXELS]
+    cdef Tile tile = widest[0]
+    cdef Py_ssize_t width = widest.channels, done = 0, first, alike, i
+    while done < tiles:
+        tile.pixels = pixels_of_tile(tiles - done, widest)
+        if tile.pixels > tiles:  # there is nothing to reach back over
+            for i in range(tile.pixels):
+                row[i] = V + min(i, tiles - 1) * g.i_cg
+            multiply_tile(&tile, row, 1, g.i_cg, U, width, <const floating*> NULL, 0, sums, width, 0)
+            copy(M, sums, tiles * width)
+            return
+        first = min(done, tiles - tile.pixels)
+        alike = max(1, tiles_alike(tiles - done, widest))
+        multiply_row(&tile, alike, V + first * g.i_cg, g.i_cg, 1, 0, g.i_cg, U, width,
+                     <const floating*> NULL, 0, M + first * width, width, 0)
+        done = first + alike * tile.pixels
+
+
+cdef void convolve_band(
+    const floating* I, const floating* U, floating* O, floating* V, floating* M, Py_ssize_t group,
+    Py_ssize_t first, Py_ssize_t end, const Part* part, const Ends* ends, const Tile* widest, Py_ssize_t m,
+    const Geometry* g
+) noexcept nogil:
+    """Tiles first .. end of one group, some of its panels; U points at the first of all of them."""
+    cdef Py_ssize_t points = (m + 2) * (m + 2), tiles = end - first, width = widest.channels
+    cdef Py_ssize_t block, channel, skip, j
+    cdef const floating* panel
+    cdef Outputs outputs
+    transform_tiles(I, V, first, end, tiles, group, m, g)
+    for block in range(part.first_block, part.end_block):
+        panel = U + block * points * g.i_cg * width
+        for j in range(points):
+            multiply_point(V + j * tiles * g.i_cg, panel + j * g.i_cg * width, M + j * tiles * width, tiles,
+                           widest, g)
+        channel = block * width
+        skip = max(channel + width - g.k_cg, 0)
+        outputs = Outputs(group * g.k_cg + channel, width - skip, width, ends.bias, ends.relu)
+        finish_tiles(M + skip, O, first, end, tiles, &outputs, m, g)
+
+
+cdef void convolve_share(
+    const floating* I, const floating* U, floating* O, floating* band, Py_ssize_t share, Py_ssize_t shares,
+    Py_ssize_t channel_shares, Py_ssize_t tiles, Py_ssize_t band_tiles, const Ends* ends, Py_ssize_t m,
+    const Geometry* g
+) noexcept nogil:
+    """Every band of one thread's share, through one slice of the workspace."""
+    cdef Tile widest = widest_tile(g.k_cg, sizeof(floating))
+    cdef Py_ssize_t blocks = blocks_of(widest.channels, g), points = (m + 2) * (m + 2)
+    cdef Py_ssize_t tile_shares = shares / channel_shares
+    cdef Py_ssize_t i = share % tile_shares, j = share / tile_shares
+    cdef Py_ssize_t group, tile, n_tiles
+    cdef Part part
+    part.first, part.end = i * g.groups * tiles / tile_shares, (i + 1) * g.groups * tiles / tile_shares
+    part.first_block, part.end_block = j * blocks / channel_shares, (j + 1) * blocks / channel_shares
+    if part.first_block == part.end_block:
+        return
+    while part.first < part.end:
+        group = part.first / tiles
+        tile = part.first - group * tiles
+        n_tiles = min(band_tiles, min(part.end - part.first, tiles - tile))
+        convolve_band(I, U + group * blocks * points * g.i_cg * widest.channels, O,
+                      band, band + points * band_tiles * g.i_cg, group, tile, tile + n_tiles, &part, ends,
+                      &widest, m, g)
+        part.first += n_tiles
+
+
+# What Python calls -------------------------------------------------------------------------------------
+
+
+def line_size(shape):
+    """The elements of a cache line: so many more than they have, U and the slices need to begin with one."""
+    return CACHE_LINE // shape.itemsize
+
+
+def kernel_size(shape, m):
+    """The elements of U in panels, and of a cache line."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t width = widest_tile(g.k_cg, shape.itemsize).channels
+    return (m + 2) ** 2 * shape.i_c * blocks_of(width, &g) * width + line_size(shape)
+
+
+def tile_size(shape, m):
+    """The elements of V and M for one tile of a band."""
+    return (m + 2) ** 2 * (shape.i_cg + widest_tile(shape.k_cg, shape.itemsize).channels)
+
+
+def transform_kernel(const floating[:, :, :, ::1] kernel, floating[::1] U, shape, Py_ssize_t m, int n_threads=1):
+    """Stage 1: the kernel at the points, in panels (U has :func:`kernel_size` elements)."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t width = widest_tile(g.k_cg, sizeof(floating)).channels
+    cdef Py_ssize_t unit
+    check_threads(n_threads)
+    check_tiles(&g, m)
+    check_operands(&g, NULL, kernel.shape, NULL)
+    check_room("U", U.shape[0], kernel_size(shape, m))
+    cdef const floating* K = &kernel[0, 0, 0, 0]
+    cdef floating* panels = at_cache_line(&U[0])
+    with nogil:
+        for unit in prange(g.i_c, num_threads=n_threads, schedule="static"):
+            transform_unit(K, panels, unit, width, m, &g)
+
+
+def run(
+    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
+    floating[::1] workspace, shape, int n_threads=1, Py_ssize_t m=4, Py_ssize_t band_tiles=1,
+    Py_ssize_t slices=1, Py_ssize_t channel_shares=1, floating[::1] prepared=None,
+    const floating[::1] bias=None, bint relu=False,
+):
+    """Convolve in bands of ``band_tiles`` tiles, on ``slices`` threads with a slice of workspace each.
+
+    Parameters
+    ----------
+    channel_shares : int
+        Among how many shares the panels are divided: a divisor of ``slices``, whose other factor is the shares of
+        the tiles.
+    prepared : array, optional
+        U, if :func:`transform_kernel` wrote it before; otherwise U leads the workspace.
+    bias : array (k_c,), optional
+        Added to every output.
+    relu : bool
+        Whether what is below zero becomes zero.
+    """
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t tiles = tile_count(shape, m), size, share
+    check_threads(n_threads)
+    check_tiles(&g, m)
+    if band_tiles < 1 or not 1 <= slices <= 64 or channel_shares < 1 or slices % channel_shares:
+        raise ValueError(f"band_tiles must be positive, slices from 1 to 64 and channel_shares a divisor of them, "
+                         f"got {band_tiles}, {slices} and {channel_shares}")
+    if prepared is None:
+        transform_kernel(kernel, workspace, shape, m, n_threads)
+        prepared, workspace = workspace[:kernel_size(shape, m)], workspace[kernel_size(shape, m):]
+    band_tiles = max(1, min(band_tiles, tiles))
+    size = band_tiles * tile_size(shape, m)
+    check_operands(&g, x.shape, kernel.shape, out.shape)
+    check_room("prepared", prepared.shape[0], kernel_size(shape, m))
+    check_room("workspace", workspace.shape[0], slices * size + CACHE_LINE / sizeof(floating))
+    cdef Ends ends = ends_of(bias, relu, &g)
+    if g.i_n == 0:
+        return
+    cdef const floating* I = &x[0, 0, 0, 0]
+    cdef const floating* U = at_cache_line(&prepared[0])
+    cdef floating* O = &out[0, 0, 0, 0]
+    cdef floating* bands = at_cache_line(&workspace[0])
+    with nogil:
+        for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
+            convolve_share(I, U, O, bands + share * size, share, slices, channel_shares, tiles, band_tiles, &ends,
+                           m, &g)

@@ -1,0 +1,100 @@
+"""What one call will take: a shape, the algorithm for it, its threads and its bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec import layouts
+from pymec.algorithm import Algorithm, Schedule
+from pymec.operations import CONV2D, Operation
+from pymec.shapes import ConvShape
+from pymec.threads import blas_multiplies_alone, forked
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A shape, the algorithm chosen for it, and what a call will take."""
+
+    shape: ConvShape
+    algorithm: Algorithm
+    n_threads: int
+    schedule: Schedule
+    operation: Operation = CONV2D
+
+    @cached_property
+    def workspace_nbytes(self) -> int:
+        """Bytes of one call: the algorithm's formula and the layout's conversions."""
+        return (self.schedule.size + layouts.conversion_size(self.shape)) * self.shape.itemsize
+
+    @cached_property
+    def prepared_nbytes(self) -> int:
+        """Those of them that depend on the kernel alone."""
+        return self.schedule.prepared * self.shape.itemsize
+
+    @cached_property
+    def guards_blas(self) -> bool:
+        """Whether BLAS must be held to one thread meanwhile: where it multiplies, and products that it may split.
+
+        No product of any algorithm has more factors than all taps and channels at every pixel of I or O.
+        """
+        s = self.shape
+        pixels = s.i_n * max(s.i_h * s.i_w, s.o_h * s.o_w)
+        largest = pixels * s.k_h * s.k_w * s.i_cg * s.k_c
+        known = blas_multiplies_alone() if self.algorithm.whose_blas == "scipy" else 0
+        return self.algorithm.uses_blas and self.schedule.uses_blas and largest > known
+
+    def for_this_process(self) -> Recipe:
+        """Itself; in a forked child, where OpenMP's threads are missing, the same for one thread.
+
+        What is prepared is the same for any number of threads, and one takes no more workspace than several.
+        """
+        if self.n_threads == 1 or not forked():
+            return self
+        return replace(self, n_threads=1, schedule=self.algorithm.schedule(self.shape, 1, self.schedule.size))
+
+    def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
+        """Write what depends on the kernel (h-w-i-o) alone."""
+        assert self.algorithm.prepare is not None
+        self.algorithm.prepare(kernel, prepared, self.shape, self.n_threads, **self.schedule.options)
+
+    @cached_property
+    def extents(self) -> dict[str, tuple[int, ...]]:
+        """The extents of the layer's three arrays, by role, in the layout of the call."""
+        return {role: layouts.outer_extents(role, self.shape) for role in layouts.INNER_AXES}
+
+
+def recipe_of(
+    row: Algorithm, shape: ConvShape, limit: int | None, n_threads: int, operation: Operation = CONV2D
+) -> Recipe:
+    """What one algorithm, which can do the shape, takes within ``limit`` bytes, or the least it can."""
+    conversion = layouts.conversion_size(shape)
+    room = None if limit is None else max(0, limit // shape.itemsize - conversion)
+    return Recipe(shape, row, n_threads, row.schedule(shape, n_threads, room), operation)
+
+
+def parse_bytes(argument: str, value: int | str | None) -> int | None:
+    """Bytes as an int, from an int or a text such as ``"64MiB"``; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([KMG]?i?B?)\s*", value, re.IGNORECASE)
+        unit = match and match[2].upper()
+        if unit in ("K", "M", "G", "KI", "MI", "GI"):
+            unit += "B"
+        if match and unit in _UNITS:
+            return math.floor(Fraction(match[1]) * _UNITS[unit])
+    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    raise ValueError(
+        f"{argument} must be a whole number of bytes or a text like '64MiB' (B, KB, MB, GB, KiB, MiB or GiB), "
+        f"got {value!r}"
+    )
