@@ -40,10 +40,10 @@ from numpy.typing import NDArray
 import pymec
 from pymec import reference, registry
 from pymec.kernels.mec import tuned as mec
-from pymec.kernels.register_tiles.schedule import products
+from pymec.kernels.register_tiles.schedule import gemm_blocking
 from pymec.threads import single_threaded_blas
 
-PRODUCTS = {"published": "whole", "small products": "small", "registers": "registers"}
+PRODUCTS = {"published": "blas", "small products": "small_blas", "register_tiles": "register_tiles"}
 ALGORITHMS = {
     "im2col": "im2col",
     "bands": "mec_banded",
@@ -98,8 +98,8 @@ def calls(shape: pymec.ConvShape, n_threads: int) -> dict[str, Callable[[], obje
     made: dict[str, Callable[[], object]] = {}
     for step in STEPS:
         if step in PRODUCTS:
-            pieces = products(PRODUCTS[step], shape, shape.o_w, n_threads)
-            made[step] = partial(mec.run_b, x, kernel, out, L, shape, n_threads, pieces)
+            blocking = gemm_blocking(PRODUCTS[step], shape, shape.o_w, n_threads)
+            made[step] = partial(mec.run_b, x, kernel, out, L, shape, n_threads, blocking)
             row = registry.get("mec_b")
         else:
             made[step], row = planned(shape, x, kernel, out, ALGORITHMS[step], n_threads)

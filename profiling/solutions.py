@@ -32,10 +32,10 @@ from _timing import Canary, check, random_arrays, refuse_what_means_nothing, tak
 import pymec
 from pymec import reference
 from pymec.kernels.mec import tuned as mec
-from pymec.kernels.register_tiles.schedule import products
+from pymec.kernels.register_tiles.schedule import gemm_blocking
 from pymec.threads import single_threaded_blas
 
-KINDS = ("whole", "small", "registers")
+KINDS = ("blas", "small_blas", "register_tiles")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,8 +85,8 @@ def time_layer(name: str, batch: int, n_threads: int, seconds: float, canary: Ca
     calls = {}
     for solution, run, columns in (("A", mec.run_a, batch * shape.o_w), ("B", mec.run_b, shape.o_w)):
         for kind in KINDS:
-            pieces = products(kind, shape, columns, n_threads)
-            calls[kind, solution] = partial(run, x, kernel, out, L, shape, n_threads, pieces)
+            blocking = gemm_blocking(kind, shape, columns, n_threads)
+            calls[kind, solution] = partial(run, x, kernel, out, L, shape, n_threads, blocking)
             out.fill(np.nan)
             calls[kind, solution]()
             check(out, expected, bound, f"solution {solution} with {kind} products on {name}")

@@ -57,9 +57,11 @@ class Algorithm:
         bounded algorithms keep to it if they can and give their smallest schedule if not.
     run : callable
         ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous.
-        With ``prepare``, also ``prepared=``; its elements are then not part of ``workspace``.  Of a forward
-        convolution also ``bias=`` and ``relu=``: each output gets its last value in a write made anyway, or while
-        it is in a cache, if its piece of the work is not larger than that.
+        With ``prepare``, also ``prepared=``; its elements are then not part of ``workspace``.  With
+        ``fuses_bias_relu`` also ``bias=`` and ``relu=``.
+    fuses_bias_relu : bool
+        Whether ``run`` applies the bias and ReLU itself, in its last write or while a block of outputs is in a
+        cache.  Otherwise one plain pass over the output follows it.
     prepare : callable, optional
         ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
     uses_blas : bool
@@ -86,6 +88,7 @@ class Algorithm:
     uses_blas: bool = True
     whose_blas: str = "scipy"
     ours: bool = False
+    fuses_bias_relu: bool = True
     accuracy: str = "exact"
     bound: str = "(k_h·k_w·i_c/G + 1)·u·Σ|I·K|"
     error_bound: Callable[[NDArray, NDArray, ConvShape], NDArray] = reference.error_bound

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymec import layouts
+from pymec.kernels.shared.bias_relu import finish
 from pymec.operations import CONV2D
 from pymec.recipes import Recipe
 from pymec.shapes import ConvShape, dtype_name
@@ -76,9 +77,12 @@ def execute(
                 prepared, scratch = np.split(scratch, [recipe.schedule.prepared])
                 recipe.prepare(second, prepared)
             options = {**options, "prepared": prepared}
-        if operation is CONV2D:
-            options = {**options, "bias": bias, "relu": activation == "relu"}
+        relu = activation == "relu"
+        if operation is CONV2D and row.fuses_bias_relu:
+            options = {**options, "bias": bias, "relu": relu}
         row.run(first, second, inner_out, scratch, shape, recipe.n_threads, **options)
+    if operation is CONV2D and not row.fuses_bias_relu:
+        finish(inner_out, bias, relu, recipe.n_threads)
     if inner_out is not out:
         layouts.leave(inner_out, out, operation.result)
     return out

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pymec import layouts, registry, threads
-from pymec.kernels.mec.tuned import T_CUT, choose_solution
+from pymec.kernels.mec.tuned import T_TUNED, choose_solution
 from pymec.kernels.register_tiles.grouped import whole_lines
 from pymec.kernels.register_tiles.panels import panels_size
 from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_lines
@@ -134,7 +134,7 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
         tiles = "mec_column_split", "mec_banded"
-    side_by_side = shape.i_n > 1 and choose_solution(shape, T_CUT) == "A"
+    side_by_side = shape.i_n > 1 and choose_solution(shape, T_TUNED) == "A"
     tiled = registry.get(tiles[0]).schedule(shape, n_threads, None).size
     little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
     smaller = *tiles, "im2col_blocked", "mec_channel_split", "direct"

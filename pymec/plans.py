@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pymec import layouts, planning, registry
 from pymec.execution import check_apart, check_written, checked, checked_operand, execute
 from pymec.kernels.gradients import mec as mec_grad
-from pymec.kernels.register_tiles.schedule import product_cut, products
 from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
 from pymec.recipes import Recipe, parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
@@ -114,15 +113,15 @@ class ConvPlan:
             )
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
-        cut = product_cut(shape) if self.algorithm == "mec" else "whole"
-        pieces = products(cut, shape, shape.o_w, self.n_threads)
-        schedule = replace(self._recipe.schedule, options={"pieces": pieces})
-        made = replace(self._recipe, algorithm=registry.get("mec_b"), schedule=schedule)
+        row = registry.get("mec")
+        schedule = row.schedule(shape, self.n_threads, None)
+        schedule = replace(schedule, options={**schedule.options, "T": 0})  # no output is so narrow: Solution B
+        made = replace(self._recipe, algorithm=row, schedule=schedule)
         x = checked_operand(made, 0, x)
-        lowered = allocate_workspace(self.workspace_nbytes)
+        lowered = allocate_workspace(made.workspace_nbytes)
         out = execute(made, x, self._kernel, bias, out, lowered)
         kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
-        return out, SavedLowering(shape, kept, self.workspace_nbytes, self.n_threads)
+        return out, SavedLowering(shape, kept, made.workspace_nbytes, self.n_threads)
 
 
 class SavedLowering:

@@ -8,9 +8,9 @@ from cases import CASES, PAPER, able, bound_with, operands, suited
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels.register_tiles.schedule import product_cut
 from pymec.kernels.im2col import blocked as im2col_blocked
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.register_tiles.schedule import preferred_multiply
+from pymec.kernels.shared.blocking import GemmBlocking
 
 
 def check(case, algorithm, dtype, n_threads, **options):
@@ -158,10 +158,15 @@ def test_mathematical_convolution_by_the_flip_of_the_docstring():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("block", [1, 7, 50, 10**6])
 @pytest.mark.parametrize(
-    "pieces",
-    [None, Pieces(5, 3, 4, 1), Pieces(7, 2, 3, 1, registers=True), Pieces(10**9, 10**9, 10**9, 1, registers=True)],
+    "blocking",
+    [
+        None,
+        GemmBlocking(5, 3, 4, 1),
+        GemmBlocking(7, 2, 3, 1, registers=True),
+        GemmBlocking(10**9, 10**9, 10**9, 1, registers=True),
+    ],
 )
-def test_pieces_of_a_block_of_im2col(pieces, block, dtype):
+def test_pieces_of_a_block_of_im2col(blocking, block, dtype):
     """However a block's product is cut, it is the same convolution, with the bias once."""
     shape = ConvShape.from_shapes((2, 9, 8, 6), (3, 2, 3, 10), padding=1, stride=(1, 2), groups=2, dtype=dtype)
     x, kernel = operands(shape)
@@ -169,7 +174,7 @@ def test_pieces_of_a_block_of_im2col(pieces, block, dtype):
     pixels = 2 * shape.o_h * shape.o_w
     workspace = np.full(3 * min(block, pixels) * 18 + 1, np.nan, dtype)
     out = np.full(shape.output_shape, np.nan, dtype)
-    im2col_blocked.run(x, kernel, out, workspace, shape, 3, block, 3, pieces, bias, True)
+    im2col_blocked.run(x, kernel, out, workspace, shape, 3, block, 3, blocking, bias, True)
     exact, bound = bound_with(bias, x, kernel, shape)
     assert (np.abs(out - np.maximum(exact, 0)) <= bound).all()
     assert np.isnan(workspace[-1])
@@ -179,5 +184,5 @@ def test_blocks_of_im2col_are_cut_as_mec_is():
     for name in pymec.layers.PAPER:
         shape = pymec.layers.get(name).shape()
         schedule = registry.get("im2col_blocked").schedule(shape, 2, None)
-        assert (schedule.options["pieces"] is None) == (product_cut(shape) == "whole")
-        assert schedule.uses_blas == (product_cut(shape) != "registers")
+        assert (schedule.options["blocking"] is None) == (preferred_multiply(shape) == "blas")
+        assert schedule.uses_blas == (preferred_multiply(shape) != "register_tiles")

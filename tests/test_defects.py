@@ -50,7 +50,7 @@ LINE_8 = [
 
 
 @pytest.mark.parametrize(("x_shape", "kernel_shape", "narrow", "fits"), LINE_8)
-@pytest.mark.parametrize("cut", ["registers", "small", "whole"])
+@pytest.mark.parametrize("cut", ["register_tiles", "small_blas", "blas"])
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_both_sides_of_both_tests_of_line_8(x_shape, kernel_shape, narrow, fits, cut, n_threads):
     """Seen: L laid out by one of the two tests and read by the other; Solution B always; sizes not checked."""

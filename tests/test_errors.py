@@ -238,6 +238,6 @@ def test_stages_check_what_they_would_write_over(call):
     from pymec.kernels.mec import tuned as mec
 
     with pytest.raises(
-        (ValueError, OverflowError), match=r"elements|has shape|solution|pieces|n_threads|must|large"
+        (ValueError, OverflowError), match=r"elements|has shape|solution|blocking|n_threads|must|large"
     ):
         call(mec, pymec.ConvShape.from_shapes(X.shape, K.shape))

@@ -6,7 +6,7 @@ from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.kernels.small_products import kn2row, shift_gemm
 
 NAMES = ("kn2row", "kn2row_aa", "shift_gemm")
@@ -17,19 +17,19 @@ def workspace_size(name, shape):
     return registry.get(name).schedule(shape, 1, None).size
 
 
-@pytest.mark.parametrize("pieces", [(1, 1, 1, 1), (2, 3, 2, 2), (9999, 9999, 9999, 1)], ids=str)
+@pytest.mark.parametrize("blocking", [(1, 1, 1, 1), (2, 3, 2, 2), (9999, 9999, 9999, 1)], ids=str)
 @pytest.mark.parametrize(("name", "case"), ABLE, ids=str)
-def test_pieces_and_blocks_may_end_anywhere(name, case, pieces):
+def test_pieces_and_blocks_may_end_anywhere(name, case, blocking):
     shape = case.shape()
     x, kernel = operands(shape)
     for block in (1, 5):
         out = np.full(shape.output_shape, np.nan, np.float32)
         workspace = np.full(workspace_size(name, shape), np.nan, np.float32)
-        registry.get(name).run(x, kernel, out, workspace, shape, 2, Pieces(*pieces), block)
+        registry.get(name).run(x, kernel, out, workspace, shape, 2, GemmBlocking(*blocking), block)
         error = np.abs(out - reference.conv2d(x, kernel, shape))
         assert (error <= reference.error_bound(x, kernel, shape)).all()
         ends = {"bias": np.linspace(-1, 1, shape.k_c, dtype=np.float32), "relu": True}
-        registry.get(name).run(x, kernel, out, workspace, shape, 2, Pieces(*pieces), block, **ends)
+        registry.get(name).run(x, kernel, out, workspace, shape, 2, GemmBlocking(*blocking), block, **ends)
         exact = reference.conv2d(x, kernel, shape) + ends["bias"]
         one_more = 2 * np.finfo(np.float32).eps * (np.abs(exact) + 1)
         assert (np.abs(out - np.maximum(exact, 0)) <= reference.error_bound(x, kernel, shape) + one_more).all()

@@ -11,7 +11,7 @@ from pymec.kernels.mec import im2win
 from pymec.kernels.mec import split as mec_split
 from pymec.kernels.mec import transposed as mec_w
 from pymec.kernels.mec import tuned as mec
-from pymec.kernels.shared.blocking import Pieces, whole_products
+from pymec.kernels.shared.blocking import GemmBlocking, whole_product
 
 
 def close(out, x, kernel, shape):
@@ -47,8 +47,8 @@ def test_mec_w_stores_no_horizontal_padding():
     assert padded.mec_size > narrow.mec_size
 
 
-@pytest.mark.parametrize("pieces", ["whole", (7, 3, 2, 2)])
-def test_mec_w_writes_n_h_w_c_for_a_batch_without_repair(pieces):
+@pytest.mark.parametrize("blocking", ["blas", (7, 3, 2, 2)])
+def test_mec_w_writes_n_h_w_c_for_a_batch_without_repair(blocking):
     shape = ConvShape.from_shapes((3, 8, 9, 4), (3, 2, 4, 5), padding=(1, 2))
     x, kernel = operands(shape)
     L, permuted = np.empty(shape.mec_w_size, "f"), np.empty(shape.permuted_kernel_size, "f")
@@ -56,7 +56,7 @@ def test_mec_w_writes_n_h_w_c_for_a_batch_without_repair(pieces):
     mec_w.prepare(kernel, permuted, shape, 2)
     np.testing.assert_array_equal(permuted.reshape(2, 3, 4, 5), kernel.transpose(1, 0, 2, 3))
     mec_w.lower(x, L, shape, 2)
-    cut = whole_products(shape.transposed()) if pieces == "whole" else pieces
+    cut = whole_product(shape.transposed()) if blocking == "blas" else blocking
     mec_w.multiply(L, permuted, out, shape, cut, 2)
     assert close(out, x, kernel, shape)
 
@@ -125,9 +125,9 @@ def test_bands_of_columns(case, columns, n_threads, slices):
     bias = np.linspace(-1, 1, shape.k_c, dtype=shape.dtype)
     size = slices * shape.tile_size(shape.o_h, min(columns, shape.o_w))
     workspace = np.full(size + 1, np.nan, shape.dtype)
-    for pieces in (None, Pieces(5, 2, 3, 1, registers=True)):
+    for blocking in (None, GemmBlocking(5, 2, 3, 1, registers=True)):
         out = np.full(shape.output_shape, np.nan, shape.dtype)
-        options = {"band_columns": columns, "slices": slices, "pieces": pieces, "bias": bias, "relu": True}
+        options = {"band_columns": columns, "slices": slices, "blocking": blocking, "bias": bias, "relu": True}
         mec_banded.run(x, kernel, out, workspace, shape, n_threads, **options)
         expected = np.maximum(pymec.reference.conv2d(x, kernel, shape) + bias, 0)
         bound = pymec.reference.error_bound(x, kernel, shape) + 2 * np.finfo(shape.dtype).eps * (1 + expected)

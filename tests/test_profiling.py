@@ -18,7 +18,7 @@ import pytest
 import pymec
 from pymec import _build_info
 from pymec.kernels.shared import blas_library as blas_limits
-from pymec.kernels.shared.blocking import small_products
+from pymec.kernels.shared.blocking import small_blas_products
 
 PROFILING = Path(__file__).resolve().parent.parent / "profiling"
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -301,10 +301,16 @@ def test_solutions():
 def test_the_T_that_loses_least(load):
     """Solution A twice as fast up to o_w = 10, half as fast beyond: T is 10, and nothing is lost."""
     rows = [
-        {"layer": "", "o_w": o_w, "fits": fits, ("small", "A"): 2.0 if o_w <= 10 else 0.5, ("small", "B"): 1.0}
+        {
+            "layer": "",
+            "o_w": o_w,
+            "fits": fits,
+            ("small_blas", "A"): 2.0 if o_w <= 10 else 0.5,
+            ("small_blas", "B"): 1.0,
+        }
         for o_w, fits in ((5, True), (10, True), (12, True), (7, False), (50, True))
     ]
-    verdict = load("solutions").best_T(rows, "small")
+    verdict = load("solutions").best_T(rows, "small_blas")
     assert verdict.startswith("T from 10 up to below 12 loses ")
     assert verdict.endswith("14.9% in geometric mean")  # 2 ** (1/5): the layer where |O| > |L| takes B
 
@@ -388,8 +394,8 @@ def test_a_limit_that_was_written_is_what_products_are_cut_for(load, table_of_li
     assert json.loads(table_of_limits.read_text()) == {"another": 5, blas_limits.blas_name(): 260_000}
     assert conclude(0, write=False) == 1
     shape = pymec.layers.get("cv9").shape()
-    pieces = small_products(shape, shape.o_w, 1)
-    assert 130_000 < pieces.reduction * pieces.columns * pieces.channels <= 260_000
+    blocking = small_blas_products(shape, shape.o_w, 1)
+    assert 130_000 < blocking.reduction * blocking.columns * blocking.channels <= 260_000
     assert blas_limits.blas_multiplies_small_products_unpacked()
     assert conclude(0, write=True) == 0
     assert blas_limits.known_small_product() == 0

@@ -9,7 +9,7 @@ from pymec import ConvShape, reference
 from pymec.kernels.direct import depthwise
 from pymec.kernels.register_tiles import convolution as direct_blocked
 from pymec.kernels.register_tiles import panels as _panels
-from pymec.kernels.register_tiles.schedule import TileCut, products, tile_cut
+from pymec.kernels.register_tiles.schedule import TileCut, gemm_blocking, tile_cut
 from pymec.kernels.register_tiles.tile import taken_pixels, tile_for
 from pymec.kernels.winograd import banded as winograd_banded
 from pymec.kernels.winograd.bands import band_cut, tile_cycles, transform_cycles
@@ -286,10 +286,10 @@ def test_cuts_keep_to_their_limits(name, n_threads):
         assert lines * line_bytes <= kept or cut.panels == cut.rows == cut.taps == 1
     for k_c in range(16, 200):
         few = ConvShape.from_shapes((1, 7, 7, 64), (3, 3, 64, k_c), padding=1)
-        channels = products("registers", few, 7, n_threads).channels
+        channels = gemm_blocking("register_tiles", few, 7, n_threads).channels
         assert k_c % channels == 0 or k_c % channels >= 16  # no rest without a tile
-    for cut in ("registers", "small", "whole"):
-        assert products(cut, shape, shape.o_w, n_threads).registers == (cut == "registers")
+    for cut in ("register_tiles", "small_blas", "blas"):
+        assert gemm_blocking(cut, shape, shape.o_w, n_threads).registers == (cut == "register_tiles")
 
 
 def test_cuts_that_can_not_be():

@@ -7,27 +7,27 @@ from cases import CASES, bound_with, operands
 import pymec
 from pymec import ConvShape, reference, registry
 from pymec.kernels.direct import depthwise
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.kernels.small_products import zero_copy
 
 NAMES = ("pixel_gemm", "filter_row_gemm", "pointwise")
 ABLE = [(name, case) for name in NAMES for case in CASES if registry.get(name).unsupported(case.shape()) is None]
 
 
-@pytest.mark.parametrize("pieces", [(1, 1, 1, 1), (2, 3, 2, 2), (5, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("blocking", [(1, 1, 1, 1), (2, 3, 2, 2), (5, 2, 3, 4)], ids=str)
 @pytest.mark.parametrize(("name", "case"), ABLE, ids=str)
-def test_pieces_and_blocks_may_end_anywhere(name, case, pieces):
+def test_pieces_and_blocks_may_end_anywhere(name, case, blocking):
     shape = case.shape()
     x, kernel = operands(shape)
     bias = np.linspace(-3, 3, shape.k_c).astype(np.float32)
     for block in (1, 3):
         out = np.full(shape.output_shape, np.nan, np.float32)
-        registry.get(name).run(x, kernel, out, np.empty(0, np.float32), shape, 2, Pieces(*pieces), block)
+        registry.get(name).run(x, kernel, out, np.empty(0, np.float32), shape, 2, GemmBlocking(*blocking), block)
         error = np.abs(out - reference.conv2d(x, kernel, shape))
         assert (error <= reference.error_bound(x, kernel, shape)).all()
         out[:] = np.nan
         registry.get(name).run(
-            x, kernel, out, np.empty(0, np.float32), shape, 2, Pieces(*pieces), block, bias=bias, relu=True
+            x, kernel, out, np.empty(0, np.float32), shape, 2, GemmBlocking(*blocking), block, bias=bias, relu=True
         )
         exact, bound = bound_with(bias, x, kernel, shape)
         assert (np.abs(out - np.maximum(exact, 0)) <= bound).all()

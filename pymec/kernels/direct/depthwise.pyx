@@ -26,10 +26,10 @@ from cython.parallel import prange
 
 from pymec.kernels.register_tiles.depthwise_four cimport Steps, depthwise_four
 from pymec.kernels.register_tiles.depthwise_rows cimport Columns, depthwise_row
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels.shared.patch cimport clip, positions_up_to
-from pymec.kernels.register_tiles.registers cimport compiled_per_cpu
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 
 cdef extern from *:
     """
@@ -52,9 +52,9 @@ cdef struct Window:               # the taps of one output pixel that lie on the
     Py_ssize_t corner             # I[n, h, w, 0] under tap (0, 0), counted in elements; may be negative
 
 
-cdef inline const floating* bias_at(Py_ssize_t m, const Ends* ends, const floating* K) noexcept nogil:
+cdef inline const floating* bias_at(Py_ssize_t m, const BiasRelu* bias_relu, const floating* K) noexcept nogil:
     """What the sums of a block of channels begin with."""
-    return <const floating*> zeros if ends.bias == NULL else <const floating*> ends.bias + m
+    return <const floating*> zeros if bias_relu.bias == NULL else <const floating*> bias_relu.bias + m
 
 
 cdef inline void sum_block(
@@ -137,7 +137,7 @@ cdef bint sum_row(
 
 
 cdef compiled_per_cpu convolve_row(
-    const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t blocks, const Ends* ends,
+    const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t blocks, const BiasRelu* bias_relu,
     const Geometry* g
 ) noexcept nogil:
     """One block of channels of one output row, counted through images, rows and blocks."""
@@ -149,7 +149,7 @@ cdef compiled_per_cpu convolve_row(
     cdef Py_ssize_t top = y * g.s_h - g.p_t
     cdef Py_ssize_t x, left
     cdef floating* target
-    cdef const floating* bias = bias_at(m0, ends, K)
+    cdef const floating* bias = bias_at(m0, bias_relu, K)
     cdef bint alike
     cdef Window w
     w.a0 = clip(positions_up_to(-top, g), 0, g.k_h)
@@ -158,7 +158,7 @@ cdef compiled_per_cpu convolve_row(
     if g.k_cg == 1 and g.k_c >= block and g.k_h == g.k_w == 3 and g.d_w == 1 and g.s_w <= 2:
         w.corner = ((n * g.i_h + top) * g.i_w - g.p_l) * g.i_c
         target = O + (n * g.o_h + y) * g.o_w * g.k_c
-        if sum_row(I + m0, K + m0, target + m0, bias, ends.relu, &w, g):
+        if sum_row(I + m0, K + m0, target + m0, bias, bias_relu.relu, &w, g):
             return
     while x < g.o_w:
         left = x * g.s_w - g.p_l
@@ -172,12 +172,12 @@ cdef compiled_per_cpu convolve_row(
         target = O + ((n * g.o_h + y) * g.o_w + x) * g.k_c
         alike = left >= 0 and x + 4 <= g.o_w and left + 3 * g.s_w + (g.k_w - 1) * g.d_w < g.i_w
         if g.k_cg == 1 and g.k_c >= block and alike and sum_four(
-                I + m0, K + m0, target + m0, bias, ends.relu, &w, g):
+                I + m0, K + m0, target + m0, bias, bias_relu.relu, &w, g):
             x += 3
         elif g.k_cg == 1 and g.k_c >= block:
-            sum_block(I + m0, K + m0, target + m0, bias, ends.relu, &w, g)
+            sum_block(I + m0, K + m0, target + m0, bias, bias_relu.relu, &w, g)
         else:
-            sum_some(I, K, target, m0, min(block, g.k_c - m0), bias, ends.relu, &w, g)
+            sum_some(I, K, target, m0, min(block, g.k_c - m0), bias, bias_relu.relu, &w, g)
         x += 1
 
 
@@ -197,7 +197,7 @@ def run(
         Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t unit, blocks
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -211,4 +211,4 @@ def run(
     blocks = (g.k_c + block_of(K) - 1) / block_of(K)
     with nogil:
         for unit in prange(g.i_n * g.o_h * blocks, num_threads=n_threads, schedule="static"):
-            convolve_row(I, K, O, unit, blocks, &ends, &g)
+            convolve_row(I, K, O, unit, blocks, &bias_relu, &g)

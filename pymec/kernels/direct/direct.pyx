@@ -21,7 +21,7 @@ Workspace: 0.  Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, end_pixels, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, apply_relu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
 
 cdef enum:
@@ -30,7 +30,7 @@ cdef enum:
 
 cdef inline void convolve_pixel(
     const floating* I, const floating* K, floating* O, Py_ssize_t n, Py_ssize_t y, Py_ssize_t x,
-    Py_ssize_t m0, Py_ssize_t width, const Ends* ends, const Geometry* g
+    Py_ssize_t m0, Py_ssize_t width, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Output channels m0 .. m0 + width of one pixel; m0 and its neighbours belong to one group."""
     cdef double total[BLOCK]
@@ -42,8 +42,8 @@ cdef inline void convolve_pixel(
     cdef floating* target = O + ((n * g.o_h + y) * g.o_w + x) * g.k_c + m0
     for m in range(BLOCK):
         total[m] = 0
-    for m in range(0 if ends.bias == NULL else width):
-        total[m] = (<const floating*> ends.bias)[m0 + m]
+    for m in range(0 if bias_relu.bias == NULL else width):
+        total[m] = (<const floating*> bias_relu.bias)[m0 + m]
     for a in range(g.k_h):
         h = y * g.s_h - g.p_t + a * g.d_h
         if h < 0 or h >= g.i_h:
@@ -64,11 +64,11 @@ cdef inline void convolve_pixel(
                         total[m] += value * weights[c * g.k_c + m]
     for m in range(width):
         target[m] = <floating> total[m]
-    end_pixels(target, 1, 0, 0, width, ends)  # a branch on each sum would cost more than this second look
+    apply_relu(target, 1, 0, 0, width, bias_relu)  # a branch on each sum would cost more than this second look
 
 
 cdef void convolve_row(
-    const floating* I, const floating* K, floating* O, Py_ssize_t row, const Ends* ends, const Geometry* g
+    const floating* I, const floating* K, floating* O, Py_ssize_t row, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One output row (n, y): all its pixels and channels."""
     cdef Py_ssize_t n = row / g.o_h
@@ -79,7 +79,7 @@ cdef void convolve_row(
         # A block of channels outermost: its part of K stays in cache along the row.
         while m < g.k_cg:
             for x in range(g.o_w):
-                convolve_pixel(I, K, O, n, y, x, group * g.k_cg + m, min(BLOCK, g.k_cg - m), ends, g)
+                convolve_pixel(I, K, O, n, y, x, group * g.k_cg + m, min(BLOCK, g.k_cg - m), bias_relu, g)
             m += BLOCK
 
 
@@ -92,7 +92,7 @@ def run(
     Sums begin with the ``bias``, if there is one; with ``relu`` what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t row
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -103,4 +103,4 @@ def run(
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-            convolve_row(I, K, O, row, &ends, &g)
+            convolve_row(I, K, O, row, &bias_relu, &g)

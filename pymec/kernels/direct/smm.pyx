@@ -32,9 +32,9 @@ padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, end_pixels, ends_of, fill_pixels
+from pymec.kernels.shared.bias_relu cimport BiasRelu, apply_relu, bias_relu_of, write_bias_or_zeros
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels.register_tiles.registers cimport compiled_per_cpu
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.patch cimport clip, zero
 
 cdef enum:
@@ -114,7 +114,7 @@ cdef void add_plane(
 
 
 cdef void convolve_block(
-    const floating* I, const floating* K, floating* O, floating* P, Py_ssize_t unit, const Ends* ends,
+    const floating* I, const floating* K, floating* O, floating* P, Py_ssize_t unit, const BiasRelu* bias_relu,
     const Geometry* g
 ) noexcept nogil:
     """One image and block of output channels, counted through images, groups and blocks.
@@ -128,27 +128,27 @@ cdef void convolve_block(
     cdef Py_ssize_t width = min(WIDTH, (group + 1) * g.k_cg - m0)
     cdef Py_ssize_t b, c, y, row = g.o_w * g.k_c
     O += n * g.o_h * row
-    fill_pixels(O, g.o_h * g.o_w, g.k_c, m0, m0 + width, ends)
+    write_bias_or_zeros(O, g.o_h * g.o_w, g.k_c, m0, m0 + width, bias_relu)
     for c in range(g.i_cg):
         for b in range(g.k_w):
             pack_plane(I, P, n, group * g.i_cg + c, b, g)
-            if not ends.relu or c < g.i_cg - 1 or b < g.k_w - 1:
+            if not bias_relu.relu or c < g.i_cg - 1 or b < g.k_w - 1:
                 add_plane(P, K + (b * g.i_cg + c) * g.k_c + m0, O + m0, 0, g.o_h, width, g)
                 continue
             for y in range(g.o_h):
                 add_plane(P, K + (b * g.i_cg + c) * g.k_c + m0, O + m0, y, y + 1, width, g)
-                end_pixels(O + y * row, g.o_w, g.k_c, m0, m0 + width, ends)
+                apply_relu(O + y * row, g.o_w, g.k_c, m0, m0 + width, bias_relu)
 
 
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* P, Py_ssize_t share, Py_ssize_t shares,
-    const Ends* ends, const Geometry* g
+    const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Every block of one thread's share, through one plane."""
     cdef Py_ssize_t units = g.i_n * g.groups * width_blocks(g)
     cdef Py_ssize_t unit
     for unit in range(share * units / shares, (share + 1) * units / shares):
-        convolve_block(I, K, O, P, unit, ends, g)
+        convolve_block(I, K, O, P, unit, bias_relu, g)
 
 
 # What Python calls -------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def run(
 ):
     """Pack and add up plane after plane, on ``slices`` threads with a plane each; sums begin with the bias."""
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t size = g.i_h * g.o_w
     cdef Py_ssize_t share
     check_threads(n_threads)
@@ -201,4 +201,4 @@ def run(
     cdef floating* P = &workspace[0]
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, K, O, P + share * size, share, slices, &ends, &g)
+            convolve_share(I, K, O, P + share * size, share, slices, &bias_relu, &g)

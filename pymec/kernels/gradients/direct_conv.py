@@ -1,11 +1,12 @@
 """The input's gradient as forward convolutions, by register tiles (ours; the identity is textbook knowledge).
 
-As in :mod:`pymec.kernels.gradients.mec_conv`, dI is a convolution of dO with the kernel turned by
-180 degrees and its channels swapped.  A stride would spread dO out, and most products would be of the zeros between its pixels.  Here
-they are left out: a pixel of dI has only some of the taps, a stride apart (less with dilation).  So the pixels
-(h, w) of one phase, h mod s_h and w mod s_w, are a convolution with stride 1 of dO as it lies with the taps of
-that phase; its outputs are s_h rows and s_w columns apart in dI.  The tiles of ``direct_blocked`` compute each;
-with a channel a group and stride 1 ``depthwise`` does.  Nothing is lowered, the turned kernel is all that is kept.
+As in :mod:`pymec.kernels.gradients.mec_conv`, dI is a convolution of dO with the kernel turned by 180 degrees
+and its channels swapped.  A stride would spread dO out, and most products would be of the zeros between its
+pixels.  Here they are left out: a pixel of dI has only some of the taps, a stride apart (less with dilation).
+So the pixels (h, w) of one phase, h mod s_h and w mod s_w, are a convolution with stride 1 of dO as it lies with
+the taps of that phase; its outputs are s_h rows and s_w columns apart in dI.  The tiles of ``direct_blocked``
+compute each; with a channel a group and stride 1 ``depthwise`` does.  Nothing is lowered, the turned kernel is
+all that is kept.
 
 ==========  ==============================  =====================================================
 array       shape                           role

@@ -29,7 +29,7 @@ from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room,
 from pymec.kernels.mec.lowered_rows cimport Band, Partition, band_of_rows, partition, stored_image_row
 from pymec.kernels.shared.patch cimport add_patch_row, zero
 
-from pymec.kernels.shared.blocking import grad_pieces, input_grad_pieces
+from pymec.kernels.shared.blocking import grad_blocking, input_grad_blocking
 from pymec.kernels.mec import tuned as mec
 
 # The kernel's gradient ---------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def kernel_grad(const floating[::1] L, const floating[:, :, :, ::1] grad_out, fl
     check_threads(n_threads)
     check_room("L", L.shape[0], shape.mec_size)
     check_operands(&g, NULL, grad_kernel.shape, grad_out.shape)
-    rows, columns, channels = grad_pieces(shape, shape.k_h * shape.k_w * shape.i_cg, 1, n_threads)
+    rows, columns, channels = grad_blocking(shape, shape.k_h * shape.k_w * shape.i_cg, 1, n_threads)
     units = (g.groups * ((g.k_cg + channels - 1) / channels)
              * ((g.k_h * g.k_w * g.i_cg + rows - 1) / rows))
     cdef const floating* lowered = &L[0] if L.shape[0] else NULL
@@ -161,7 +161,7 @@ def lowered_grad(const floating[:, :, :, ::1] grad_out, const floating[::1] tran
     check_operands(&g, NULL, NULL, grad_out.shape)
     if g.i_n == 0 or band.rows == 0:
         return
-    width, pixels = input_grad_pieces(shape, shape.k_h * shape.k_w * shape.i_cg)
+    width, pixels = input_grad_blocking(shape, shape.k_h * shape.k_w * shape.i_cg)
     cdef const floating* dO = &grad_out[0, 0, 0, 0]
     cdef const floating* Kt = &transposed[0]
     cdef floating* dL = &L[0]

@@ -85,7 +85,7 @@ def run_input_grad(
     shape: ConvShape,
     n_threads: int = 1,
     prepared: NDArray | None = None,
-    cut: str = "small",
+    cut: str = "small_blas",
 ) -> None:
     """The input's gradient: spread dO, then convolve it with the turned kernel by MEC."""
     forward = as_convolution(shape)

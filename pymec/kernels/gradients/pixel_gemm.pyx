@@ -23,7 +23,7 @@ from pymec.kernels.shared.blas cimport gemm_rowmajor_transposed
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels.shared.patch cimport clip, zero
 
-from pymec.kernels.shared.blocking import grad_pieces, input_grad_pieces
+from pymec.kernels.shared.blocking import grad_blocking, input_grad_blocking
 
 
 cdef struct Run:
@@ -88,7 +88,7 @@ def run_kernel_grad(
     cdef Py_ssize_t columns, inputs, channels, units, unit
     check_threads(n_threads)
     check_operands(&g, x.shape, grad_kernel.shape, grad_out.shape)
-    inputs, columns, channels = grad_pieces(shape, shape.i_cg, shape.k_h * shape.k_w, n_threads)
+    inputs, columns, channels = grad_blocking(shape, shape.i_cg, shape.k_h * shape.k_w, n_threads)
     units = (g.groups * g.k_h * g.k_w * ((g.k_cg + channels - 1) / channels)
              * ((g.i_cg + inputs - 1) / inputs))
     cdef const floating* I = &x[0, 0, 0, 0] if g.i_n else NULL
@@ -148,7 +148,7 @@ def run_input_grad(
     check_operands(&g, grad_x.shape, kernel.shape, grad_out.shape)
     if g.i_n == 0:
         return
-    inputs, columns = input_grad_pieces(shape, shape.i_cg)
+    inputs, columns = input_grad_blocking(shape, shape.i_cg)
     cdef const floating* dO = &grad_out[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* dI = &grad_x[0, 0, 0, 0]

@@ -23,46 +23,46 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.blas cimport gemm_rowmajor
-from pymec.kernels.shared.bias_relu cimport Ends, begin_pixels, end_pixels, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, write_bias, apply_relu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels.shared.blocking cimport Pieces, pieces_of
+from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.register_tiles.product cimport tile_product
 from pymec.kernels.im2col.im2col cimport lower_pixels
 
 
 cdef void multiply_block(
     const floating* L, const floating* K, floating* O, Py_ssize_t pixels, Py_ssize_t m0, Py_ssize_t m1,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """The product of a block with output channels m0 .. m1: a piece of K meets all its pixels before the next."""
     cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
     cdef Py_ssize_t m = m0, q, i, end, n, depth
     cdef bint add
     while m < m1:
-        end = min(m + pieces.channels, m1)
-        begin_pixels(O, pixels, g.k_c, m, end, ends)
+        end = min(m + blocking.channels, m1)
+        write_bias(O, pixels, g.k_c, m, end, bias_relu)
         q = 0
         while q < patch:
-            depth, add = min(pieces.reduction, patch - q), q > 0 or ends.bias != NULL
+            depth, add = min(blocking.reduction, patch - q), q > 0 or bias_relu.bias != NULL
             i = 0
             while i < pixels:
-                n = min(pieces.columns, pixels - i)
+                n = min(blocking.columns, pixels - i)
                 # O (m_b × k_c/G) = L (m_b × k_h·k_w·i_c/G) · K_g, in pieces that beta = 1 adds up
-                if pieces.registers:
+                if blocking.registers:
                     tile_product(n, end - m, depth, L + i * patch + q, patch, K + q * g.k_c + m, g.k_c, add,
                                  O + i * g.k_c + m, g.k_c)
                 else:
                     gemm_rowmajor(n, end - m, depth, L + i * patch + q, patch, K + q * g.k_c + m, g.k_c,
                                   <floating> add, O + i * g.k_c + m, g.k_c)
                 i += n
-            q += pieces.reduction
-        end_pixels(O, pixels, g.k_c, m, end, ends)
+            q += blocking.reduction
+        apply_relu(O, pixels, g.k_c, m, end, bias_relu)
         m = end
 
 
 cdef void convolve_block(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t unit, Py_ssize_t block,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Lower and multiply one block of pixels of one group."""
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
@@ -71,34 +71,34 @@ cdef void convolve_block(
     cdef Py_ssize_t first = (unit - group * blocks) * block
     cdef Py_ssize_t end = min(first + block, pixels)
     lower_pixels(I, L, first, end, group, g)
-    multiply_block(L, K, O + first * g.k_c, end - first, group * g.k_cg, (group + 1) * g.k_cg, pieces, ends, g)
+    multiply_block(L, K, O + first * g.k_c, end - first, group * g.k_cg, (group + 1) * g.k_cg, blocking, bias_relu, g)
 
 
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
-    Py_ssize_t block, const Pieces* pieces, const Ends* ends, const Geometry* g
+    Py_ssize_t block, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Every block of one thread's share, through one slice of the workspace."""
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
     cdef Py_ssize_t units = g.groups * ((pixels + block - 1) / block)
     cdef Py_ssize_t unit
     for unit in range(share * units / shares, (share + 1) * units / shares):
-        convolve_block(I, K, O, L, unit, block, pieces, ends, g)
+        convolve_block(I, K, O, L, unit, block, blocking, bias_relu, g)
 
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t block=64, Py_ssize_t slices=1,
-    pieces=None, const floating[::1] bias=None, bint relu=False,
+    blocking=None, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve in blocks of ``block`` output pixels, on ``slices`` threads with a slice of workspace each.
 
-    ``pieces`` (:class:`pymec.kernels.shared.blocking.Pieces`) cuts the product of a block; it is whole by default.
+    ``blocking`` (:class:`pymec.kernels.shared.blocking.GemmBlocking`) cuts the product of a block; it is whole by default.
     Sums begin with the ``bias``, if there is one; with ``relu`` what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
-    cdef Pieces cut = pieces_of(pieces or (g.k_h * g.k_w * g.i_cg, max(block, 1), g.k_cg, 1))
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
+    cdef GemmBlocking cut = blocking_of(blocking or (g.k_h * g.k_w * g.i_cg, max(block, 1), g.k_cg, 1))
     cdef Py_ssize_t size, share
     check_threads(n_threads)
     if block < 1 or not 1 <= slices <= 64:
@@ -115,4 +115,4 @@ def run(
     cdef floating* L = &workspace[0]
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, K, O, L + share * size, share, slices, block, &cut, &ends, &g)
+            convolve_share(I, K, O, L + share * size, share, slices, block, &cut, &bias_relu, &g)

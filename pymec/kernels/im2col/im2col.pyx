@@ -31,7 +31,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.blas cimport gemm_rowmajor
-from pymec.kernels.shared.bias_relu cimport Ends, begin_pixels, end_pixels, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, write_bias, apply_relu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.shared.patch cimport clip, copy_patch_rows, positions_up_to, zero
 
@@ -110,28 +110,28 @@ cdef inline Py_ssize_t even_part(Py_ssize_t whole, Py_ssize_t most) noexcept nog
 
 cdef void multiply_pixels(
     const floating* L, const floating* K, floating* O, Py_ssize_t pixels, Py_ssize_t m0, Py_ssize_t m1,
-    const Ends* ends, const Geometry* g
+    const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
-    """Some rows of L times output channels m0 .. m1 of one group: blocks of sums, each between its two ends."""
+    """Some rows of L times output channels m0 .. m1 of one group: blocks of sums, each between its two bias_relu."""
     cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
     cdef Py_ssize_t i = 0, most, rows = pixels
-    if ends.bias != NULL or ends.relu:
+    if bias_relu.bias != NULL or bias_relu.relu:
         most = BLOCK_BYTES / ((m1 - m0) * <Py_ssize_t> sizeof(floating))
         rows = even_part(pixels, max(most, BLOCK_PATCHES * patch))
         rows = (rows + BLOCK_ROUND - 1) / BLOCK_ROUND * BLOCK_ROUND
     while i < pixels:
         rows = min(rows, pixels - i)
-        begin_pixels(O + i * g.k_c, rows, g.k_c, m0, m1, ends)
+        write_bias(O + i * g.k_c, rows, g.k_c, m0, m1, bias_relu)
         # O_g (pixels × k_c/G) = L_g (pixels × k_h·k_w·i_c/G) · K_g (k_h·k_w·i_c/G × k_c/G), or a block of its rows
         gemm_rowmajor(rows, m1 - m0, patch, L + i * patch, patch, K + m0, g.k_c,
-                      <floating> (ends.bias != NULL), O + i * g.k_c + m0, g.k_c)
-        end_pixels(O + i * g.k_c, rows, g.k_c, m0, m1, ends)
+                      <floating> (bias_relu.bias != NULL), O + i * g.k_c + m0, g.k_c)
+        apply_relu(O + i * g.k_c, rows, g.k_c, m0, m1, bias_relu)
         i += rows
 
 
 cdef void multiply_share(
     const floating* L, const floating* K, floating* O, Py_ssize_t group, Py_ssize_t share, Py_ssize_t shares,
-    const Ends* ends, const Geometry* g
+    const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One thread's share of a group's product: some of its rows, or of its columns where these are more."""
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
@@ -147,7 +147,7 @@ cdef void multiply_share(
     if rows == 0 or columns == 0:
         return
     multiply_pixels(L + (group * pixels + row) * patch, K, O + row * g.k_c, rows,
-                    group * g.k_cg + column, group * g.k_cg + column + columns, ends, g)
+                    group * g.k_cg + column, group * g.k_cg + column + columns, bias_relu, g)
 
 
 def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
@@ -157,7 +157,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     Sums begin with the ``bias``, if there is one (beta = 1); with ``relu`` what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t group, share
     check_threads(n_threads)
     check_room("L", L.shape[0], shape.im2col_size)
@@ -170,7 +170,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     with nogil:
         for group in range(g.groups):
             for share in prange(n_threads, num_threads=n_threads, schedule="static"):
-                multiply_share(lowered, K, O, group, share, n_threads, &ends, &g)
+                multiply_share(lowered, K, O, group, share, n_threads, &bias_relu, &g)
 
 
 def run(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):

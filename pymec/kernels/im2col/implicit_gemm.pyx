@@ -29,7 +29,7 @@ channels, and as fast as the vectors that the compiler makes of it: a BLAS writt
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.shared.microkernel cimport (
     CHANNELS, PIXELS, SUMS, ChannelBlock, begin_sums, end_sums, load, multiply_add, store,
@@ -107,7 +107,7 @@ cdef void pack_pixels(
 
 
 cdef void multiply_packed(
-    const floating* A, const floating* B, floating* O, Py_ssize_t pixels, const Block* block, const Ends* ends,
+    const floating* A, const floating* B, floating* O, Py_ssize_t pixels, const Block* block, const BiasRelu* bias_relu,
     const Geometry* g
 ) noexcept nogil:
     """O (m_c × n_c) = or += A (m_c × d_c) · B (d_c × n_c), panel by panel; O points at the first pixel.
@@ -126,13 +126,13 @@ cdef void multiply_packed(
             for i in range(PIXELS):
                 row[i] = A + min(first + i, pixels - 1) * block.depth
             if block.q0 == 0:
-                begin_sums(sums, &panel, ends)
+                begin_sums(sums, &panel, bias_relu)
             else:
                 zero(sums, SUMS)
                 load(sums, O + first * g.k_c, min(PIXELS, pixels - first), &panel, g)
             multiply_add(row, 1, B + m * block.depth, block.width, block.depth, block.width, sums)
             if last:
-                end_sums(sums, ends)
+                end_sums(sums, bias_relu)
             store(sums, O + first * g.k_c, min(PIXELS, pixels - first), &panel, g)
             first += PIXELS
         m += block.width
@@ -140,7 +140,7 @@ cdef void multiply_packed(
 
 cdef void convolve_share(
     const floating* I, floating* A, const floating* B, floating* O, Py_ssize_t share, Py_ssize_t shares,
-    Py_ssize_t rows, const Block* block, const Ends* ends, const Geometry* g
+    Py_ssize_t rows, const Block* block, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One thread's share of the pixels, m_c at a time through its own slice A."""
     cdef Py_ssize_t pixels = g.i_n * g.o_h * g.o_w
@@ -149,7 +149,7 @@ cdef void convolve_share(
     while first < end:
         last = min(first + rows, end)
         pack_pixels(I, A, first, last, block, g)
-        multiply_packed(A, B, O + first * g.k_c, last - first, block, ends, g)
+        multiply_packed(A, B, O + first * g.k_c, last - first, block, bias_relu, g)
         first = last
 
 
@@ -158,7 +158,7 @@ cdef void convolve_share(
 
 cdef Block block_of(Py_ssize_t group, Py_ssize_t q0, Py_ssize_t depth, Py_ssize_t m0, Py_ssize_t columns,
                     const Geometry* g) noexcept nogil:
-    """The block that begins at row q0 and column m0 of a group's K, cut where K ends."""
+    """The block that begins at row q0 and column m0 of a group's K, cut where K bias_relu."""
     return Block(group, q0, min(depth, g.k_h * g.k_w * g.i_cg - q0), m0, min(columns, g.k_cg - m0),
                  min(columns, <Py_ssize_t> CHANNELS))
 
@@ -222,7 +222,7 @@ def run(
     Sums begin with the ``bias``, if there is one.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t patch = g.k_h * g.k_w * g.i_cg
     cdef Py_ssize_t group, part, q, share, parts, bands
     cdef Block block
@@ -253,4 +253,4 @@ def run(
                 for q in prange(block.depth, num_threads=slices, schedule="static"):
                     pack_row(K, B, q, &block, &g)
                 for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-                    convolve_share(I, A + share * rows * depth, B, O, share, slices, rows, &block, &ends, &g)
+                    convolve_share(I, A + share * rows * depth, B, O, share, slices, rows, &block, &bias_relu, &g)

@@ -38,7 +38,7 @@ from cython.parallel import prange
 from libc.stdint cimport int32_t
 from libc.string cimport memcpy
 
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.shared.microkernel cimport (
     PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, begin_sums, channel_block, channel_blocks, end_sums, multiply_add,
@@ -111,14 +111,14 @@ cdef inline void describe(
 
 cdef void convolve_tile(
     const floating* I, const floating* zeros, const floating* K, floating* O, const char* buffer,
-    Py_ssize_t entry_bytes, Py_ssize_t pixels, Py_ssize_t distance, const ChannelBlock* block, const Ends* ends,
+    Py_ssize_t entry_bytes, Py_ssize_t pixels, Py_ssize_t distance, const ChannelBlock* block, const BiasRelu* bias_relu,
     const Geometry* g
 ) noexcept nogil:
     """O (pixels × 16) = sum over taps of what the tile's entries point to (pixels × i_c/G) · K[a, b]."""
     cdef const floating* pixel[POINTERS]
     cdef floating sums[SUMS]
     cdef Py_ssize_t tap, taps, p, t
-    begin_sums(sums, block, ends)
+    begin_sums(sums, block, bias_relu)
     tap = 0
     while tap < g.k_h * g.k_w:
         taps = min(TAPS, g.k_h * g.k_w - tap)
@@ -129,14 +129,14 @@ cdef void convolve_tile(
                     distance, g)
         multiply_add(pixel, taps, K + tap * g.i_cg * g.k_c + block.start, g.k_c, g.i_cg, block.width, sums)
         tap += TAPS
-    end_sums(sums, ends)
+    end_sums(sums, bias_relu)
     store(sums, O, pixels, block, g)
 
 
 cdef inline void convolve_described(
     const floating* I, const floating* zeros, const floating* K, floating* O, const char* buffer,
     Py_ssize_t entry_bytes, Py_ssize_t first, Py_ssize_t end, Py_ssize_t tile, Py_ssize_t n, Py_ssize_t blocks,
-    const Ends* ends, const Geometry* g
+    const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One tile of the described pixels, in image n; channel blocks are counted through all groups."""
     cdef Py_ssize_t group = blocks / channel_blocks(g)
@@ -144,23 +144,23 @@ cdef inline void convolve_described(
     cdef Py_ssize_t skip = tile * PIXELS
     convolve_tile(I, zeros, K, O + (n * g.o_h * g.o_w + first + skip) * g.k_c,
                   buffer + skip * g.k_h * g.k_w * entry_bytes, entry_bytes, min(PIXELS, end - first - skip),
-                  n * g.i_h * g.i_w * g.i_c + group * g.i_cg, &block, ends, g)
+                  n * g.i_h * g.i_w * g.i_c + group * g.i_cg, &block, bias_relu, g)
 
 
 cdef void convolve_unit(
     const floating* I, const floating* zeros, const floating* K, floating* O, const char* buffer,
-    Py_ssize_t entry_bytes, Py_ssize_t unit, const Ends* ends, const Geometry* g
+    Py_ssize_t entry_bytes, Py_ssize_t unit, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One tile of one image and block of channels; tiles count fastest, so a block's part of K stays in cache."""
     cdef Py_ssize_t pixels = g.o_h * g.o_w
     cdef Py_ssize_t tiles = (pixels + PIXELS - 1) / PIXELS
     convolve_described(I, zeros, K, O, buffer, entry_bytes, 0, pixels, unit % tiles, unit / tiles % g.i_n,
-                       unit / tiles / g.i_n, ends, g)
+                       unit / tiles / g.i_n, bias_relu, g)
 
 
 cdef void convolve_share(
     const floating* I, const floating* zeros, const floating* K, floating* O, char* buffer,
-    Py_ssize_t share, Py_ssize_t shares, Py_ssize_t block, const Ends* ends, const Geometry* g
+    Py_ssize_t share, Py_ssize_t shares, Py_ssize_t block, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Every run of `block` pixels of one thread's share: described in its slice, then convolved."""
     cdef Py_ssize_t pixels = g.o_h * g.o_w
@@ -175,7 +175,7 @@ cdef void convolve_share(
         for channels in range(g.groups * channel_blocks(g)):
             for tile in range(tiles):
                 convolve_described(I, zeros, K, O, buffer, sizeof(void*), first, end, tile, unit / runs,
-                                   channels, ends, g)
+                                   channels, bias_relu, g)
 
 
 # What Python calls -------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def multiply(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel
     Sums begin with the ``bias``, if there is one.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t pixels = g.o_h * g.o_w, unit
     cdef Py_ssize_t units = g.groups * channel_blocks(&g) * g.i_n * ((pixels + PIXELS - 1) / PIXELS)
     check_threads(n_threads)
@@ -251,7 +251,7 @@ def multiply(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel
     cdef const floating* zeros = &workspace[size]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            convolve_unit(I, zeros, K, O, buffer, entry_bytes, unit, &ends, &g)
+            convolve_unit(I, zeros, K, O, buffer, entry_bytes, unit, &bias_relu, &g)
 
 
 def run(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):
@@ -276,7 +276,7 @@ def run_tiled(
     Sums begin with the bias.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t share
     check_threads(n_threads)
     if block < 1 or not 1 <= slices <= 64:
@@ -295,4 +295,4 @@ def run_tiled(
     zero(zeros, g.i_c)
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, zeros, K, O, <char*> (buffers + share * size), share, slices, block, &ends, &g)
+            convolve_share(I, zeros, K, O, <char*> (buffers + share * size), share, slices, block, &bias_relu, &g)

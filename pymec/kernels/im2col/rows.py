@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, thread_slices
 from pymec.kernels.im2col import blocked, im2col, implicit_gemm, indirect
-from pymec.kernels.register_tiles.schedule import product_cut, products
+from pymec.kernels.register_tiles.schedule import gemm_blocking, preferred_multiply
 from pymec.kernels.shared.blas import BLAS_INT_MAX
 from pymec.kernels.shared.blocking import even_part
 from pymec.kernels.shared.machine import SLICE_BYTES
@@ -47,10 +47,10 @@ def _im2col_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Sche
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
     # All slices together never hold more pixels than there are: no more than im2col.
     block = max(1, min(room // patch, pixels * shape.groups // slices, pixels, BLAS_INT_MAX))
-    cut = product_cut(shape)
-    pieces = None if cut == "whole" else products(cut, shape, block, 1)
-    options = {"block": block, "slices": slices, "pieces": pieces}
-    return Schedule(slices * block * patch, options, uses_blas=cut != "registers")
+    cut = preferred_multiply(shape)
+    blocking = None if cut == "blas" else gemm_blocking(cut, shape, block, 1)
+    options = {"block": block, "slices": slices, "blocking": blocking}
+    return Schedule(slices * block * patch, options, uses_blas=cut != "register_tiles")
 
 
 _INDIRECT = "Dukhan, The Indirect Convolution Algorithm, 2019"

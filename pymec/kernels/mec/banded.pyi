@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def run(
@@ -14,7 +14,7 @@ def run(
     band_rows: int = 1,
     band_columns: int | None = None,
     slices: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
 ) -> None: ...

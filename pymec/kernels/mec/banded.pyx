@@ -31,14 +31,14 @@ Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import parallel, prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.mec.lowered_rows cimport Band, band_of_rows
-from pymec.kernels.shared.blocking cimport Pieces, pieces_of
+from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.mec.strips cimport multiply_strips
 from pymec.kernels.mec.tuned cimport Places, lower_strip, multiply_and_finish
 
-from pymec.kernels.shared.blocking import whole_products
+from pymec.kernels.shared.blocking import whole_product
 
 
 cdef struct Bands:
@@ -86,27 +86,27 @@ cdef inline Py_ssize_t lines_of(const Place* p, const Bands* bands) noexcept nog
 
 cdef void multiply_part(
     const floating* L, const floating* K, floating* O, Py_ssize_t part, const Bands* bands, const Place* p,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """A block of a band's output rows, or columns, and a block of its channels; these count fastest."""
-    cdef Places at = Places(columns=p.n_x, row_step=g.o_w * g.k_c, ldo=g.k_c, ldk=g.k_c, add=ends.bias != NULL)
-    cdef Py_ssize_t blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
-    cdef Py_ssize_t i0 = part / blocks * pieces.output_rows
-    cdef Py_ssize_t i1 = min(i0 + pieces.output_rows, lines_of(p, bands))
-    cdef Py_ssize_t m0 = p.group * g.k_cg + part % blocks * pieces.channels
-    cdef Py_ssize_t m1 = min(m0 + pieces.channels, (p.group + 1) * g.k_cg)
+    cdef Places at = Places(columns=p.n_x, row_step=g.o_w * g.k_c, ldo=g.k_c, ldk=g.k_c, add=bias_relu.bias != NULL)
+    cdef Py_ssize_t blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
+    cdef Py_ssize_t i0 = part / blocks * blocking.output_rows
+    cdef Py_ssize_t i1 = min(i0 + blocking.output_rows, lines_of(p, bands))
+    cdef Py_ssize_t m0 = p.group * g.k_cg + part % blocks * blocking.channels
+    cdef Py_ssize_t m1 = min(m0 + blocking.channels, (p.group + 1) * g.k_cg)
     O += ((p.n * g.o_h + p.band.y0) * g.o_w + p.x0) * g.k_c
     if bands.along_strips:
-        multiply_strips(L, K, O, i0, i1, m0, m1, &at, &p.band, pieces, ends, g)
+        multiply_strips(L, K, O, i0, i1, m0, m1, &at, &p.band, blocking, bias_relu, g)
     else:
-        multiply_and_finish(L, K, O, i0, i1, m0, m1, &at, &p.band, pieces, ends, g)
+        multiply_and_finish(L, K, O, i0, i1, m0, m1, &at, &p.band, blocking, bias_relu, g)
 
 
-cdef inline Py_ssize_t parts_of(const Place* p, const Bands* bands, const Pieces* pieces,
+cdef inline Py_ssize_t parts_of(const Place* p, const Bands* bands, const GemmBlocking* blocking,
                                 const Geometry* g) noexcept nogil:
     """How many such parts a band has."""
-    cdef Py_ssize_t row_blocks = (lines_of(p, bands) + pieces.output_rows - 1) / pieces.output_rows
-    return row_blocks * ((g.k_cg + pieces.channels - 1) / pieces.channels)
+    cdef Py_ssize_t row_blocks = (lines_of(p, bands) + blocking.output_rows - 1) / blocking.output_rows
+    return row_blocks * ((g.k_cg + blocking.channels - 1) / blocking.channels)
 
 
 cdef void lower_shared(
@@ -120,18 +120,18 @@ cdef void lower_shared(
 
 cdef void multiply_shared(
     const floating* L, const floating* K, floating* O, Py_ssize_t share, Py_ssize_t shares, Py_ssize_t unit,
-    const Bands* bands, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Bands* bands, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """And its share of the products."""
     cdef Place p = place_of(unit, bands, g)
-    cdef Py_ssize_t parts = parts_of(&p, bands, pieces, g), part
+    cdef Py_ssize_t parts = parts_of(&p, bands, blocking, g), part
     for part in range(share * parts / shares, (share + 1) * parts / shares):
-        multiply_part(L, K, O, part, bands, &p, pieces, ends, g)
+        multiply_part(L, K, O, part, bands, &p, blocking, bias_relu, g)
 
 
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
-    const Bands* bands, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Bands* bands, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Lower and multiply the bands of one thread's share, one after another, through one slice of workspace."""
     cdef Py_ssize_t units = g.groups * g.i_n * bands.down * bands.across
@@ -140,14 +140,14 @@ cdef void convolve_share(
     for unit in range(share * units / shares, (share + 1) * units / shares):
         p = place_of(unit, bands, g)
         lower_part(I, L, 0, 1, &p, g)
-        for part in range(parts_of(&p, bands, pieces, g)):
-            multiply_part(L, K, O, part, bands, &p, pieces, ends, g)
+        for part in range(parts_of(&p, bands, blocking, g)):
+            multiply_part(L, K, O, part, bands, &p, blocking, bias_relu, g)
 
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t band_rows=1, band_columns=None,
-    Py_ssize_t slices=1, pieces=None, const floating[::1] bias=None, bint relu=False,
+    Py_ssize_t slices=1, blocking=None, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve in bands of ``band_rows`` output rows, on ``slices`` threads with a slice of workspace each.
 
@@ -155,10 +155,10 @@ def run(
     band together.  Sums begin with the ``bias``, if there is one.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Bands bands
     cdef Py_ssize_t size
-    cdef Pieces cut = pieces_of(pieces or whole_products(shape))
+    cdef GemmBlocking cut = blocking_of(blocking or whole_product(shape))
     cdef Py_ssize_t share, unit = 0
     check_threads(n_threads)
     bands.along_strips = band_columns is not None
@@ -188,8 +188,8 @@ def run(
                 for share in prange(n_threads, schedule="static", chunksize=1):
                     lower_shared(I, L, share, n_threads, unit, &bands, &g)
                 for share in prange(n_threads, schedule="static", chunksize=1):
-                    multiply_shared(L, K, O, share, n_threads, unit, &bands, &cut, &ends, &g)
+                    multiply_shared(L, K, O, share, n_threads, unit, &bands, &cut, &bias_relu, &g)
         return
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, K, O, L + share * size, share, slices, &bands, &cut, &ends, &g)
+            convolve_share(I, K, O, L + share * size, share, slices, &bands, &cut, &bias_relu, &g)

@@ -29,7 +29,7 @@ Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.mec.lowered_rows cimport Band, Partition, band_of_rows, partition
 from pymec.kernels.shared.microkernel cimport (
@@ -41,7 +41,7 @@ from pymec.kernels.mec.transposed import lower
 
 cdef void multiply_windows(
     const floating* L, const floating* K, floating* O, Py_ssize_t strips, Py_ssize_t x, const ChannelBlock* block,
-    const Band* band, const Ends* ends, const Geometry* g, const Geometry* t
+    const Band* band, const BiasRelu* bias_relu, const Geometry* g, const Geometry* t
 ) noexcept nogil:
     """Output column x of up to six strips: O_x (6 × 16) = P_x (6 × k_w·k_h·i_c) · K' (k_w·k_h·i_c × 16).
 
@@ -53,19 +53,19 @@ cdef void multiply_windows(
     cdef const floating* window[PIXELS]
     cdef floating sums[SUMS]
     cdef Py_ssize_t i
-    begin_sums(sums, block, ends)
+    begin_sums(sums, block, bias_relu)
     if p.a0 < p.a1:  # otherwise the whole patch column lies on padding
         for i in range(PIXELS):
             window[i] = L + (min(i, strips - 1) * band.rows + p.start) * chunk
         multiply_add(window, 1, K + p.a0 * chunk * g.k_c + block.start, g.k_c, (p.a1 - p.a0) * chunk,
                      block.width, sums)
-    end_sums(sums, ends)
+    end_sums(sums, bias_relu)
     for i in range(strips):
         store(sums + i * CHANNELS, O + (i * g.o_w + x) * g.k_c, 1, block, g)
 
 
 cdef void multiply_unit(
-    const floating* L, const floating* K, floating* O, Py_ssize_t unit, const Band* band, const Ends* ends,
+    const floating* L, const floating* K, floating* O, Py_ssize_t unit, const Band* band, const BiasRelu* bias_relu,
     const Geometry* g, const Geometry* t
 ) noexcept nogil:
     """Six strips and 16 channels, counted through groups, strips and channels: a thread stays with its strips."""
@@ -78,7 +78,7 @@ cdef void multiply_unit(
     cdef Py_ssize_t x
     L += (group * strips + first) * band.rows * g.k_h * g.i_cg
     for x in range(g.o_w):
-        multiply_windows(L, K, O + first * g.o_w * g.k_c, min(PIXELS, strips - first), x, &block, band, ends, g, t)
+        multiply_windows(L, K, O + first * g.o_w * g.k_c, min(PIXELS, strips - first), x, &block, band, bias_relu, g, t)
 
 
 def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :, :, ::1] out, shape,
@@ -98,7 +98,7 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
         Whether what ends below zero becomes zero, in the write that stores it.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Geometry t = geometry(shape.transposed())
     cdef Band band = band_of_rows(0, g.o_w, &t)
     cdef Py_ssize_t strips = g.i_n * g.o_h
@@ -115,7 +115,7 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            multiply_unit(lowered, K, O, unit, &band, &ends, &g, &t)
+            multiply_unit(lowered, K, O, unit, &band, &bias_relu, &g, &t)
 
 
 def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, bias=None, relu=False):

@@ -5,14 +5,54 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, thread_slices
-from pymec.kernels.mec import banded, im2win, split, transposed, tuned
-from pymec.kernels.register_tiles.schedule import fast_tiles, product_cut, products
+from pymec.kernels.mec import banded, im2win, paper, split, transposed, tuned
+from pymec.kernels.register_tiles.schedule import fast_tiles, gemm_blocking, preferred_multiply
 from pymec.kernels.shared.blas import BLAS_INT_MAX
 from pymec.kernels.shared.blocking import PANEL_BYTES, UNEVEN, even_part
 from pymec.kernels.shared.machine import SLICE_BYTES
 from pymec.shapes import ConvShape
 
 PAPER = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
+
+
+# As published -------------------------------------------------------------------------------------------
+
+
+def _not_in_the_paper(shape: ConvShape) -> str | None:
+    """The reason why the paper's algorithms can't do a shape, if they can't."""
+    if shape.d_h > 1 or shape.d_w > 1:
+        return f"its dilation is {shape.d_h}×{shape.d_w} and the paper's algorithms have none; mec takes any"
+    if shape.groups > 1:
+        return f"it has {shape.groups} groups and the paper's algorithms have none; mec takes any"
+    return blas_limit(
+        GEMM_row_count=shape.o_w,
+        GEMM_leading_dimension=(shape.i_h + shape.p_t + shape.p_b) * shape.k_w * shape.i_c,
+        GEMM_column_count=shape.k_c,
+    )
+
+
+def _paper_a_limit(shape: ConvShape) -> str | None:
+    return _not_in_the_paper(shape) or blas_limit(GEMM_row_count=shape.i_n * shape.o_w)
+
+
+def _paper_limit(shape: ConvShape) -> str | None:
+    return _paper_a_limit(shape) if paper.choose_solution(shape) == "A" else _not_in_the_paper(shape)
+
+
+def _paper(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(shape.paper_mec_size)
+
+
+def _paper_vanilla(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(shape.single_image().paper_mec_size)
+
+
+def _paper_a(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    repaired = shape.output_size if shape.i_n > 1 else 0
+    return Schedule(max(shape.paper_mec_size, repaired))
+
+
+# Tuned --------------------------------------------------------------------------------------------------
 
 
 def mec_limit(shape: ConvShape) -> str | None:
@@ -24,7 +64,7 @@ def mec_limit(shape: ConvShape) -> str | None:
 
 
 def _mec_cut_limit(shape: ConvShape) -> str | None:
-    return _mec_a_limit(shape) if tuned.choose_solution(shape, tuned.T_CUT) == "A" else mec_limit(shape)
+    return _mec_a_limit(shape) if tuned.choose_solution(shape, tuned.T_TUNED) == "A" else mec_limit(shape)
 
 
 def _mec_a_limit(shape: ConvShape) -> str | None:
@@ -43,19 +83,9 @@ def mec_schedule(shape: ConvShape, n_threads: int, limit: int | None) -> Schedul
     return Schedule(0 if shape.is_pointwise else shape.mec_size)
 
 
-def _mec_vanilla(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return mec_schedule(shape.single_image(), n_threads, limit)
-
-
-def _mec_a(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    if shape.is_pointwise or shape.i_n <= 1:
-        return mec_schedule(shape, n_threads, limit)
-    return Schedule(max(shape.mec_size, shape.output_size))
-
-
 def _mec_cut(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    cut = product_cut(shape)
-    return Schedule(mec_schedule(shape, n_threads, limit).size, {"cut": cut}, uses_blas=cut != "registers")
+    cut = preferred_multiply(shape)
+    return Schedule(mec_schedule(shape, n_threads, limit).size, {"cut": cut}, uses_blas=cut != "register_tiles")
 
 
 def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
@@ -97,10 +127,10 @@ def _bands_of_rows(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
     most = largest_band(shape, shape.o_w * shape.k_w * shape.i_cg, shape.o_h, room)
     band_rows = _even_bands(shape, planes, most, slices, room)
-    pieces = products(product_cut(shape), shape, shape.o_w, n_threads if slices == 1 else 1)
-    at_once = _at_once(band_rows, -(-shape.k_cg // pieces.channels), n_threads if slices == 1 else 1)
-    options = {"band_rows": band_rows, "slices": slices, "pieces": pieces._replace(output_rows=at_once)}
-    return Schedule(slices * shape.band_size(band_rows), options, uses_blas=not pieces.registers)
+    blocking = gemm_blocking(preferred_multiply(shape), shape, shape.o_w, n_threads if slices == 1 else 1)
+    at_once = _at_once(band_rows, -(-shape.k_cg // blocking.channels), n_threads if slices == 1 else 1)
+    options = {"band_rows": band_rows, "slices": slices, "blocking": blocking._replace(output_rows=at_once)}
+    return Schedule(slices * shape.band_size(band_rows), options, uses_blas=not blocking.registers)
 
 
 def _bands_of_columns(shape: ConvShape, n_threads: int, limit: int) -> Schedule:
@@ -113,9 +143,9 @@ def _bands_of_columns(shape: ConvShape, n_threads: int, limit: int) -> Schedule:
     # Columns are the transposed convolution's rows; of what all take together each has a share of the channels.
     sharing = n_threads if slices == 1 else 1
     turned = replace(shape.transposed(), k_c=shape.groups * -(-shape.k_cg // sharing))
-    pieces = products("registers", turned, shape.o_h, 1)
-    at_once = _at_once(columns, -(-shape.k_cg // pieces.channels), sharing)
-    options = {"band_columns": columns, "slices": slices, "pieces": pieces._replace(output_rows=at_once)}
+    blocking = gemm_blocking("register_tiles", turned, shape.o_h, 1)
+    at_once = _at_once(columns, -(-shape.k_cg // blocking.channels), sharing)
+    options = {"band_columns": columns, "slices": slices, "blocking": blocking._replace(output_rows=at_once)}
     return Schedule(slices * shape.tile_size(shape.o_h, columns), options, uses_blas=False)
 
 
@@ -153,7 +183,7 @@ def _mec_w_limit(shape: ConvShape) -> str | None:
 def _mec_w(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     lowered = 0 if shape.is_row_of_taps else shape.mec_w_size
     permuted = shape.permuted_kernel_size
-    return Schedule(permuted + lowered, {"cut": product_cut(shape)}, permuted)
+    return Schedule(permuted + lowered, {"cut": preferred_multiply(shape)}, permuted)
 
 
 def _im2win(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -201,12 +231,14 @@ def _tiles(shape: ConvShape, n_threads: int, limit: int | None, channels: int) -
 
 
 def _tile_schedule(shape: ConvShape, slices: int, rows: int, columns: int, channels: int, split: bool) -> Schedule:
-    pieces = products(product_cut(shape), replace(shape, i_c=shape.groups) if split else shape, columns, slices)
-    options = {"band_rows": rows, "columns": columns, "slices": slices, "pieces": pieces}
+    blocking = gemm_blocking(
+        preferred_multiply(shape), replace(shape, i_c=shape.groups) if split else shape, columns, slices
+    )
+    options = {"band_rows": rows, "columns": columns, "slices": slices, "blocking": blocking}
     if split:
         options["channels"] = channels
     size = slices * shape.tile_size(rows, columns, channels)
-    return Schedule(size, options, uses_blas=not pieces.registers)
+    return Schedule(size, options, uses_blas=not blocking.registers)
 
 
 def _mec_column_split(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -227,41 +259,56 @@ ROWS = (
         name="mec_vanilla",
         idea="Algorithm 1, one image at a time",
         source=f"{PAPER}, Algorithm 1",
-        formula="o_w·r_h·k_w·i_c",
+        formula="o_w·H·k_w·i_c",
         order="k",
-        unsupported=mec_limit,
-        schedule=_mec_vanilla,
-        run=tuned.run_vanilla,
+        unsupported=_not_in_the_paper,
+        schedule=_paper_vanilla,
+        run=paper.run_vanilla,
+        fuses_bias_relu=False,
     ),
     Algorithm(
         name="mec_a",
         idea="Algorithm 2, Solution A: o_h products of i_n·o_w rows, then the repair",
         source=f"{PAPER}, Algorithm 2, lines 9-19",
-        formula="i_n·o_w·r_h·k_w·i_c, with i_n > 1 at least i_n·o_h·o_w·k_c",
+        formula="i_n·o_w·H·k_w·i_c, with i_n > 1 at least i_n·o_h·o_w·k_c",
         order="k",
-        unsupported=_mec_a_limit,
-        schedule=_mec_a,
-        run=tuned.run_a,
+        unsupported=_paper_a_limit,
+        schedule=_paper_a,
+        run=paper.run_a,
+        fuses_bias_relu=False,
     ),
     Algorithm(
         name="mec_b",
         idea="Algorithm 2, Solution B: i_n·o_h products of o_w rows",
         source=f"{PAPER}, Algorithm 2, lines 21-25",
-        formula="i_n·o_w·r_h·k_w·i_c",
+        formula="i_n·o_w·H·k_w·i_c",
         order="k",
-        unsupported=mec_limit,
-        schedule=mec_schedule,
-        run=tuned.run_b,
+        unsupported=_not_in_the_paper,
+        schedule=_paper,
+        run=paper.run_b,
+        fuses_bias_relu=False,
+    ),
+    Algorithm(
+        name="mec_paper",
+        idea="Algorithm 2 whole: Solution A or B by line 8 with T = 100",
+        source=f"{PAPER}, Algorithm 2",
+        formula="i_n·o_w·H·k_w·i_c",
+        order="k",
+        unsupported=_paper_limit,
+        schedule=_paper,
+        run=paper.run,
+        fuses_bias_relu=False,
     ),
     Algorithm(
         name="mec",
-        idea="Algorithm 2 with line 8's choice, its products by register tiles, or cut for BLAS",
-        source=f"{PAPER}, Algorithm 2",
+        idea="Algorithm 2 tuned: fewer rows in L, its products by register tiles, or cut for BLAS",
+        source=f"ours, after {PAPER}, Algorithm 2",
         formula="i_n·o_w·r_h·k_w·i_c",
         order="k",
         unsupported=_mec_cut_limit,
         schedule=_mec_cut,
         run=tuned.run,
+        ours=True,
     ),
     Algorithm(
         name="mec_banded",

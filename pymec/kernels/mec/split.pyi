@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def run(
@@ -15,7 +15,7 @@ def run(
     columns: int = 64,
     channels: int = 0,
     slices: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
 ) -> None: ...

@@ -27,13 +27,13 @@ and written for each: that is the price of the smallest workspace.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, begin_pixels, end_pixels, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, write_bias, apply_relu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.mec.lowered_rows cimport Band, band_of_rows
-from pymec.kernels.shared.blocking cimport Pieces, pieces_of
+from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.mec.tuned cimport Places, lower_strip, multiply_rows
 
-from pymec.kernels.shared.blocking import whole_products
+from pymec.kernels.shared.blocking import whole_product
 
 
 cdef struct Tile:
@@ -44,7 +44,7 @@ cdef struct Tile:
 
 cdef void convolve_tile(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t unit, const Tile* tile,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Lower and multiply one tile of one image and group; columns count fastest, then rows and images."""
     cdef Py_ssize_t across = (g.o_w + tile.columns - 1) / tile.columns
@@ -65,7 +65,7 @@ cdef void convolve_tile(
     cdef Py_ssize_t c, c0, c1, x, y, m, m_end = (group + 1) * g.k_cg
     O += (n * g.o_h + y0) * at.row_step + x0 * g.k_c
     for y in range(band.n_y):
-        begin_pixels(O + y * at.row_step, n_x, g.k_c, group * g.k_cg, m_end, ends)
+        write_bias(O + y * at.row_step, n_x, g.k_c, group * g.k_cg, m_end, bias_relu)
     c0 = 0
     while c0 < parts:
         c1 = min(c0 + together, parts)
@@ -76,33 +76,33 @@ cdef void convolve_tile(
         m = group * g.k_cg
         while m < m_end:
             for c in range(c0, c1):
-                at.add = c > 0 or ends.bias != NULL
+                at.add = c > 0 or bias_relu.bias != NULL
                 # O_y (w_b × k_c) = P_y (w_b × k_h·k_w·i_c) · K, or, for every channel c,
                 # O_y (w_b × k_c) += P_y,c (w_b × k_h·k_w) · K_c (k_h·k_w × k_c, rows i_c·k_c apart)
                 multiply_rows(L + (c - c0) * n_x * strip, K + c * g.k_c, O, 0, band.n_y,
-                              m, min(m + pieces.channels, m_end), &at, &band, pieces, &part)
-            m += pieces.channels
+                              m, min(m + blocking.channels, m_end), &at, &band, blocking, &part)
+            m += blocking.channels
         c0 = c1
     for y in range(band.n_y):
-        end_pixels(O + y * at.row_step, n_x, g.k_c, group * g.k_cg, m_end, ends)
+        apply_relu(O + y * at.row_step, n_x, g.k_c, group * g.k_cg, m_end, bias_relu)
 
 
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
-    const Tile* tile, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Tile* tile, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Every tile of one thread's share, through one slice of the workspace."""
     cdef Py_ssize_t across = (g.o_w + tile.columns - 1) / tile.columns
     cdef Py_ssize_t units = g.groups * g.i_n * ((g.o_h + tile.rows - 1) / tile.rows) * across
     cdef Py_ssize_t unit
     for unit in range(share * units / shares, (share + 1) * units / shares):
-        convolve_tile(I, K, O, L, unit, tile, pieces, ends, g)
+        convolve_tile(I, K, O, L, unit, tile, blocking, bias_relu, g)
 
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, Py_ssize_t band_rows=1, Py_ssize_t columns=64,
-    Py_ssize_t channels=0, Py_ssize_t slices=1, pieces=None, const floating[::1] bias=None, bint relu=False,
+    Py_ssize_t channels=0, Py_ssize_t slices=1, blocking=None, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve in tiles of ``band_rows`` × ``columns`` output pixels, on ``slices`` threads with a slice each.
 
@@ -110,10 +110,10 @@ def run(
     begin with the ``bias``, if there is one.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Tile tile
     cdef Py_ssize_t size, share
-    cdef Pieces cut = pieces_of(pieces or whole_products(shape))
+    cdef GemmBlocking cut = blocking_of(blocking or whole_product(shape))
     check_threads(n_threads)
     if band_rows < 1 or columns < 1 or channels < 0 or not 1 <= slices <= 64:
         raise ValueError(f"a tile must be positive and slices from 1 to 64, got {band_rows}, {columns}, {slices}")
@@ -130,4 +130,4 @@ def run(
     cdef floating* L = &workspace[0] if workspace.shape[0] else NULL
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, K, O, L + share * size, share, slices, &tile, &cut, &ends, &g)
+            convolve_share(I, K, O, L + share * size, share, slices, &tile, &cut, &bias_relu, &g)

@@ -8,11 +8,11 @@ output rows, and L can be cut into bands of columns, which have no strip in comm
 
 from cython cimport floating
 
-from pymec.kernels.shared.bias_relu cimport Ends, begin_pixels, end_pixels
+from pymec.kernels.shared.bias_relu cimport BiasRelu, write_bias, apply_relu
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.mec.lowered_rows cimport Band, Partition, partition
 from pymec.kernels.shared.patch cimport zero
-from pymec.kernels.shared.blocking cimport Pieces
+from pymec.kernels.shared.blocking cimport GemmBlocking
 from pymec.kernels.register_tiles.product cimport tile_product
 from pymec.kernels.mec.tuned cimport Places
 
@@ -31,7 +31,7 @@ cdef Py_ssize_t rows_alike(Py_ssize_t i, const Partition* p, const Band* band, c
 
 cdef void multiply_strip(
     const floating* strip, const floating* K, floating* O, Py_ssize_t q, Py_ssize_t channels, const Places* at,
-    const Band* band, const Pieces* pieces, const Geometry* g
+    const Band* band, const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
     """All output rows of one column: the part of each sum that begins at element q of a whole patch."""
     cdef Py_ssize_t chunk = g.k_w * g.i_cg, step = band.n_classes * at.row_step
@@ -47,7 +47,7 @@ cdef void multiply_strip(
             if p.a1 <= p.a0:  # their patches lie on padding
                 for pixel in range(0 if at.add else n):
                     zero(target + pixel * step, channels)
-            lo, hi = max(q, p.a0 * chunk), min(q + pieces.reduction, p.a1 * chunk)
+            lo, hi = max(q, p.a0 * chunk), min(q + blocking.reduction, p.a1 * chunk)
             if lo < hi:
                 # O_x (n × k_c) = P_x (n × k_h·k_w·i_c) · K, the rows of P_x no further apart than output rows are
                 tile_product(n, channels, hi - lo, strip + (p.start - p.a0) * chunk + lo, band.step * chunk,
@@ -57,7 +57,7 @@ cdef void multiply_strip(
 
 cdef void multiply_strips(
     const floating* L, const floating* K, floating* O, Py_ssize_t x0, Py_ssize_t x1, Py_ssize_t m0, Py_ssize_t m1,
-    const Places* at, const Band* band, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Places* at, const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Strips x0 .. x1 of a band, output channels m0 .. m1 of one group, between the two ends of their sums.
 
@@ -67,10 +67,10 @@ cdef void multiply_strips(
     cdef Py_ssize_t strip = band.rows * g.k_w * g.i_cg, patch = g.k_h * g.k_w * g.i_cg
     cdef Py_ssize_t x, y, q = 0
     for y in range(band.n_y):
-        begin_pixels(O + y * at.row_step + x0 * at.ldo, x1 - x0, at.ldo, m0, m1, ends)
+        write_bias(O + y * at.row_step + x0 * at.ldo, x1 - x0, at.ldo, m0, m1, bias_relu)
     while q < patch:
         for x in range(x0, x1):
-            multiply_strip(L + x * strip, K + m0, O + x * at.ldo + m0, q, m1 - m0, at, band, pieces, g)
-        q += pieces.reduction
+            multiply_strip(L + x * strip, K + m0, O + x * at.ldo + m0, q, m1 - m0, at, band, blocking, g)
+        q += blocking.reduction
     for y in range(band.n_y):
-        end_pixels(O + y * at.row_step + x0 * at.ldo, x1 - x0, at.ldo, m0, m1, ends)
+        apply_relu(O + y * at.row_step + x0 * at.ldo, x1 - x0, at.ldo, m0, m1, bias_relu)

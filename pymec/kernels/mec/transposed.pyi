@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def prepare(
@@ -9,7 +9,7 @@ def prepare(
     prepared: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    cut: str = "small",
+    cut: str = "small_blas",
 ) -> None: ...
 def lower(x: NDArray[np.floating], L: NDArray[np.floating], shape: ConvShape, n_threads: int = 1) -> None: ...
 def multiply(
@@ -17,7 +17,7 @@ def multiply(
     prepared: NDArray[np.floating],
     out: NDArray[np.floating],
     shape: ConvShape,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     n_threads: int = 1,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
@@ -30,7 +30,7 @@ def run(
     shape: ConvShape,
     n_threads: int = 1,
     prepared: NDArray[np.floating] | None = None,
-    cut: str = "small",
+    cut: str = "small_blas",
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
 ) -> None: ...

@@ -30,15 +30,15 @@ where MEC copies k_w·i_c at a time.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.mec.lowered_rows cimport Band, RowClass, band_of_rows, image_row, row_class
 from pymec.kernels.shared.patch cimport clip, copy, positions_up_to, zero
-from pymec.kernels.shared.blocking cimport Pieces, pieces_of
+from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.mec.tuned cimport Places, multiply_unit
 
-from pymec.kernels.shared.blocking import whole_products
-from pymec.kernels.register_tiles.schedule import products
+from pymec.kernels.shared.blocking import whole_product
+from pymec.kernels.register_tiles.schedule import gemm_blocking
 
 
 # Before all: K in the order of a window (it depends on the kernel alone) --------------------------------
@@ -52,7 +52,7 @@ cdef void permute_tap(const floating* K, floating* prepared, Py_ssize_t tap, con
     copy(prepared + tap * size, K + (a * g.k_w + b) * size, size)
 
 
-def prepare(const floating[:, :, :, ::1] kernel, floating[::1] prepared, shape, int n_threads=1, cut="small"):
+def prepare(const floating[:, :, :, ::1] kernel, floating[::1] prepared, shape, int n_threads=1, cut="small_blas"):
     """Stage 0: K (k_h, k_w, i_c/G, k_c) to K' (k_w, k_h, i_c/G, k_c); nothing where these are the same."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t tap
@@ -137,7 +137,7 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
 
 
 def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :, :, ::1] out, shape,
-             pieces=None, int n_threads=1, const floating[::1] bias=None, bint relu=False):
+             blocking=None, int n_threads=1, const floating[::1] bias=None, bint relu=False):
     """Stage 2: o_w products of i_n·o_h rows (:mod:`pymec.kernels.shared.blocking` cuts them smaller).
 
     O_x (i_n·o_h × k_c, rows o_w·k_c apart) = P_x (i_n·o_h × k_w·k_h·i_c) · K', P_x = L from column x·s_w of
@@ -149,7 +149,7 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
         What :func:`lower` and :func:`prepare` wrote.
     out : array (i_n, o_h, o_w, k_c)
     shape : pymec.ConvShape
-    pieces : pymec.kernels.shared.blocking.Pieces, optional
+    blocking : pymec.kernels.shared.blocking.GemmBlocking, optional
         Of the transposed shape.
     n_threads : int
     bias : array (k_c,), optional
@@ -158,12 +158,12 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
         Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Geometry t = geometry(shape.transposed())
     cdef Band band = band_of_rows(0, g.o_w, &t)
-    cdef Pieces cut = pieces_of(pieces or whole_products(shape.transposed()))
+    cdef GemmBlocking cut = blocking_of(blocking or whole_product(shape.transposed()))
     cdef Places at = Places(
-        columns=g.i_n * g.o_h, row_step=g.k_c, ldo=g.o_w * g.k_c, ldk=g.k_c, add=ends.bias != NULL)
+        columns=g.i_n * g.o_h, row_step=g.k_c, ldo=g.o_w * g.k_c, ldk=g.k_c, add=bias_relu.bias != NULL)
     cdef Py_ssize_t column_blocks = (g.o_w + cut.output_rows - 1) / cut.output_rows
     cdef Py_ssize_t channel_blocks = (g.k_cg + cut.channels - 1) / cut.channels
     cdef Py_ssize_t unit
@@ -179,10 +179,10 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     with nogil:
         # The images stand side by side, as in Solution A; an output column is the twin's output row.
         for unit in prange(g.groups * channel_blocks * column_blocks, num_threads=n_threads, schedule="static"):
-            multiply_unit(lowered, K, O, unit, 1, &at, &band, &cut, &ends, &t)
+            multiply_unit(lowered, K, O, unit, 1, &at, &band, &cut, &bias_relu, &t)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut="small", bias=None, relu=False):
+def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut="small_blas", bias=None, relu=False):
     """Lower the batch and multiply, the products cut as ``mec`` cuts them; ``prepared`` holds K'."""
     if shape.i_n == 0:
         return
@@ -192,5 +192,5 @@ def run(x, kernel, out, workspace, shape, n_threads=1, prepared=None, cut="small
         workspace = x.reshape(-1)
     else:
         lower(x, workspace, shape, n_threads)
-    pieces = products(cut, shape.transposed(), shape.i_n * shape.o_h, n_threads)
-    multiply(workspace, prepared, out, shape, pieces, n_threads, bias, relu)
+    blocking = gemm_blocking(cut, shape.transposed(), shape.i_n * shape.o_h, n_threads)
+    multiply(workspace, prepared, out, shape, blocking, n_threads, bias, relu)

@@ -3,10 +3,10 @@
 
 from cython cimport floating
 
-from pymec.kernels.shared.bias_relu cimport Ends, begin_pixels, end_pixels
+from pymec.kernels.shared.bias_relu cimport BiasRelu, write_bias, apply_relu
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.mec.lowered_rows cimport Band
-from pymec.kernels.shared.blocking cimport Pieces
+from pymec.kernels.shared.blocking cimport GemmBlocking
 
 
 cdef struct Places:
@@ -32,11 +32,11 @@ cdef void lower_strip(const floating* I, floating* strip, Py_ssize_t n, Py_ssize
 
 cdef void multiply_rows(const floating* L, const floating* K, floating* O,
                         Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
-                        const Places* at, const Band* band, const Pieces* pieces, const Geometry* g) noexcept nogil
+                        const Places* at, const Band* band, const GemmBlocking* blocking, const Geometry* g) noexcept nogil
 
 cdef inline void multiply_and_finish(
     const floating* L, const floating* K, floating* O, Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
-    const Places* at, const Band* band, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Places* at, const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """:c:func:`multiply_rows` between the two ends of its sums, while these rows of O are in a cache.
 
@@ -44,12 +44,12 @@ cdef inline void multiply_and_finish(
     """
     cdef Py_ssize_t i
     for i in range(i0, i1):
-        begin_pixels(O + i * at.row_step, at.columns, at.ldo, m0, m1, ends)
-    multiply_rows(L, K, O, i0, i1, m0, m1, at, band, pieces, g)
+        write_bias(O + i * at.row_step, at.columns, at.ldo, m0, m1, bias_relu)
+    multiply_rows(L, K, O, i0, i1, m0, m1, at, band, blocking, g)
     for i in range(i0, i1):
-        end_pixels(O + i * at.row_step, at.columns, at.ldo, m0, m1, ends)
+        apply_relu(O + i * at.row_step, at.columns, at.ldo, m0, m1, bias_relu)
 
 
 cdef void multiply_unit(const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images,
-                        const Places* at, const Band* band, const Pieces* pieces, const Ends* ends,
+                        const Places* at, const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu,
                         const Geometry* g) noexcept nogil

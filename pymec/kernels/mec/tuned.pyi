@@ -1,11 +1,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
-T_WHOLE: int
-T_CUT: int
+T_PAPER: int
+T_TUNED: int
 
 def choose_solution(shape: ConvShape, T: int) -> str: ...
 def lower(x: NDArray[np.floating], L: NDArray[np.floating], shape: ConvShape, n_threads: int = 1) -> None: ...
@@ -15,22 +15,12 @@ def multiply(
     out: NDArray[np.floating],
     shape: ConvShape,
     solution: str = "B",
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     n_threads: int = 1,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
 ) -> None: ...
 def repair(out: NDArray[np.floating], L: NDArray[np.floating], shape: ConvShape, n_threads: int = 1) -> None: ...
-def run_vanilla(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
 def run_a(
     x: NDArray[np.floating],
     kernel: NDArray[np.floating],
@@ -38,7 +28,7 @@ def run_a(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
 ) -> None: ...
@@ -49,7 +39,7 @@ def run_b(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
 ) -> None: ...
@@ -61,7 +51,7 @@ def run(
     shape: ConvShape,
     n_threads: int = 1,
     T: int | None = None,
-    cut: str = "small",
+    cut: str = "small_blas",
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
 ) -> None: ...

@@ -30,17 +30,17 @@ from cython.parallel import prange
 from libc.string cimport memcpy
 
 from pymec.kernels.shared.blas cimport gemm_rowmajor
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.mec.lowered_rows cimport (
     Band, Partition, RowClass, band_of_rows, image_row, partition, row_class, rows_in_step,
 )
 from pymec.kernels.shared.patch cimport copy_patch_rows, zero
-from pymec.kernels.shared.blocking cimport Pieces, pieces_of
+from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.register_tiles.product cimport tile_product
 
-from pymec.kernels.shared.blocking import T_CUT, T_WHOLE, whole_products
-from pymec.kernels.register_tiles.schedule import products
+from pymec.kernels.shared.blocking import T_TUNED, T_PAPER, whole_product
+from pymec.kernels.register_tiles.schedule import gemm_blocking
 
 # Stage 1: lowering (Algorithm 1, lines 2-6; Algorithm 2, lines 4-7) ------------------------------------
 
@@ -94,7 +94,7 @@ cdef void lower_share(
 
 cdef void multiply_rows(
     const floating* L, const floating* K, floating* O, Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
-    const Places* at, const Band* band, const Pieces* pieces, const Geometry* g
+    const Places* at, const Band* band, const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
     """Output rows i0 .. i1 of a band, output channels m0 .. m1 of one group.
 
@@ -117,47 +117,47 @@ cdef void multiply_rows(
                 for pixel in range(0 if at.add else at.columns):
                     zero(target + pixel * at.ldo, m1 - m0)
                 continue
-            lo, hi = max(q, p.a0 * chunk), min(q + pieces.reduction, p.a1 * chunk)
+            lo, hi = max(q, p.a0 * chunk), min(q + blocking.reduction, p.a1 * chunk)
             if lo >= hi:
                 continue
             add = at.add or lo > p.a0 * chunk
             x = 0
             while x < at.columns:
-                n_x = min(pieces.columns, at.columns - x)
+                n_x = min(blocking.columns, at.columns - x)
                 # O_y (columns × k_c) = P_y (columns × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c),
                 # P_y = L from row y·s_h of every strip on, its leading dimension a whole strip;
                 # in pieces: some pixels, some channels and a part of the sum, which beta = 1 adds up.
                 window = L + x * ldl + (p.start - p.a0) * chunk + lo
-                if pieces.registers:
+                if blocking.registers:
                     tile_product(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk, add,
                                  target + x * at.ldo, at.ldo)
                 else:
                     gemm_rowmajor(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk, <floating> add,
                                   target + x * at.ldo, at.ldo)
                 x += n_x
-        q += pieces.reduction
+        q += blocking.reduction
 
 
 cdef void multiply_unit(
     const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images,
-    const Places* at, const Band* band, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Places* at, const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work: a block of output rows of one image, a block of channels of one group.
 
     Channels count fastest, then rows, images and groups: a thread stays with the rows of L it has lowered.
     """
-    cdef Py_ssize_t row_blocks = (band.n_y + pieces.output_rows - 1) / pieces.output_rows
-    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
+    cdef Py_ssize_t row_blocks = (band.n_y + blocking.output_rows - 1) / blocking.output_rows
+    cdef Py_ssize_t channel_blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
     cdef Py_ssize_t block = unit % channel_blocks
-    cdef Py_ssize_t i0 = unit / channel_blocks % row_blocks * pieces.output_rows
+    cdef Py_ssize_t i0 = unit / channel_blocks % row_blocks * blocking.output_rows
     cdef Py_ssize_t n = unit / channel_blocks / row_blocks % images
     cdef Py_ssize_t group = unit / channel_blocks / row_blocks / images
-    cdef Py_ssize_t m0 = group * g.k_cg + block * pieces.channels
+    cdef Py_ssize_t m0 = group * g.k_cg + block * blocking.channels
     multiply_and_finish(L + (group * images + n) * at.columns * band.rows * g.k_w * g.i_cg, K,
                         O + n * g.o_h * at.row_step,
-                        i0, min(i0 + pieces.output_rows, band.n_y),
-                        m0, min(m0 + pieces.channels, (group + 1) * g.k_cg),
-                        at, band, pieces, ends, g)
+                        i0, min(i0 + blocking.output_rows, band.n_y),
+                        m0, min(m0 + blocking.channels, (group + 1) * g.k_cg),
+                        at, band, blocking, bias_relu, g)
 
 
 # Stage 3: Solution A's repair, h-n-w-c to n-h-w-c through L (Algorithm 2, lines 14-19) ------------------
@@ -212,16 +212,16 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
 
 
 def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
-             solution="B", pieces=None, int n_threads=1, const floating[::1] bias=None, bint relu=False):
+             solution="B", blocking=None, int n_threads=1, const floating[::1] bias=None, bint relu=False):
     """Stage 2: one product per partition of L (:mod:`pymec.kernels.shared.blocking` cuts them smaller).
 
     Solution B writes ``out`` as it shall be; Solution A writes it in h-n-w-c, which is the same for one
     image and needs :func:`repair` for several.  Sums begin with the ``bias``, if there is one (beta = 1).
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Band band = band_of_rows(0, g.o_h, &g)
-    cdef Pieces cut = pieces_of(pieces or whole_products(shape))
+    cdef GemmBlocking cut = blocking_of(blocking or whole_product(shape))
     if solution not in ("A", "B"):
         raise ValueError(f"solution must be 'A' or 'B', got {solution!r}")
     # Solution A sees the strips of all images as those of one, wide image.
@@ -230,7 +230,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef Py_ssize_t row_blocks = (g.o_h + cut.output_rows - 1) / cut.output_rows
     cdef Py_ssize_t channel_blocks = (g.k_cg + cut.channels - 1) / cut.channels
     cdef Py_ssize_t units = g.groups * channel_blocks * images * row_blocks, unit
-    at.add = ends.bias != NULL
+    at.add = bias_relu.bias != NULL
     check_threads(n_threads)
     check_room("L", L.shape[0], shape.mec_size)
     check_operands(&g, NULL, kernel.shape, out.shape)
@@ -241,7 +241,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            multiply_unit(lowered, K, O, unit, images, &at, &band, &cut, &ends, &g)
+            multiply_unit(lowered, K, O, unit, images, &at, &band, &cut, &bias_relu, &g)
 
 
 def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
@@ -262,24 +262,17 @@ def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
             repair_row(copy, O, row, &g)
 
 
-def run_vanilla(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):
-    """Algorithm 1, image after image, in the same L; each pixel carries its i_c channels along."""
-    image = shape.single_image()
-    for n in range(shape.i_n):
-        run_b(x[n:n + 1], kernel, out[n:n + 1], workspace, image, n_threads, None, bias, relu)
-
-
-def run_a(x, kernel, out, workspace, shape, n_threads=1, pieces=None, bias=None, relu=False):
+def run_a(x, kernel, out, workspace, shape, n_threads=1, blocking=None, bias=None, relu=False):
     """Algorithm 2, Solution A (lines 9-19): o_h products of i_n·o_w rows, then the repair."""
     if shape.is_pointwise:
-        return run_b(x, kernel, out, workspace, shape, n_threads, pieces, bias, relu)
+        return run_b(x, kernel, out, workspace, shape, n_threads, blocking, bias, relu)
     lower(x, workspace, shape, n_threads)
-    multiply(workspace, kernel, out, shape, "A", pieces, n_threads, bias, relu)
+    multiply(workspace, kernel, out, shape, "A", blocking, n_threads, bias, relu)
     if shape.i_n > 1:
         repair(out, workspace, shape, n_threads)
 
 
-def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None, bias=None, relu=False):
+def run_b(x, kernel, out, workspace, shape, n_threads=1, blocking=None, bias=None, relu=False):
     """Algorithm 2, Solution B (lines 21-25): i_n·o_h products of o_w rows, straight into n-h-w-c."""
     if shape.is_pointwise:
         # Image rows as images of one row each: L[n, x, 0, 0, :] is I[n, 0, x, :], nothing to copy.
@@ -287,13 +280,13 @@ def run_b(x, kernel, out, workspace, shape, n_threads=1, pieces=None, bias=None,
         workspace, out = x.reshape(-1), out.reshape(shape.output_shape)
     else:
         lower(x, workspace, shape, n_threads)
-    multiply(workspace, kernel, out, shape, "B", pieces, n_threads, bias, relu)
+    multiply(workspace, kernel, out, shape, "B", blocking, n_threads, bias, relu)
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut="small", bias=None, relu=False):
-    """Algorithm 2 with the choice of line 8, the products cut for :func:`pymec.kernels.register_tiles.schedule.products`."""
+def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut="small_blas", bias=None, relu=False):
+    """Algorithm 2 with the choice of line 8, by the products of ``schedule.gemm_blocking``."""
     run_solution, columns = run_b, shape.o_w
-    if choose_solution(shape, (T_WHOLE if cut == "whole" else T_CUT) if T is None else T) == "A":
+    if choose_solution(shape, (T_PAPER if cut == "blas" else T_TUNED) if T is None else T) == "A":
         run_solution, columns = run_a, shape.i_n * shape.o_w
-    pieces = products(cut, shape, columns, n_threads)
-    run_solution(x, kernel, out, workspace, shape, n_threads, pieces, bias, relu)
+    blocking = gemm_blocking(cut, shape, columns, n_threads)
+    run_solution(x, kernel, out, workspace, shape, n_threads, blocking, bias, relu)

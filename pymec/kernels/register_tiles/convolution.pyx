@@ -33,7 +33,7 @@ image stays cached.  That takes whole cache lines, so an O that starts with one 
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport ends_of
+from pymec.kernels.shared.bias_relu cimport bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.register_tiles.output_tile cimport Lines, Part, Steps, add_panel, add_without_zeros, leaves_zeros_out
 from pymec.kernels.register_tiles.panels cimport blocks_of
@@ -59,7 +59,7 @@ cdef struct Cut:           # how the work is cut
     bint streamed                      # sums go to memory past the caches
 
 
-cdef struct Ends:          # where sums begin and end
+cdef struct TileEnding:          # where sums begin and end
     const void* bias                   # of all output channels, or NULL for zeros
     int ending                         # how a sum of one chunk ends: RELU, STREAM, both or 0
 
@@ -69,7 +69,7 @@ cdef struct Ends:          # where sums begin and end
 
 cdef void convolve_chunk(
     const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Chunk* chunk,
-    bint in_rows, const Tile* widest, const Ends* ends, const Geometry* g
+    bint in_rows, const Tile* widest, const TileEnding* ends, const Geometry* g
 ) noexcept nogil:
     """One chunk of the reduction for all tiles and panels of the part.
 
@@ -113,7 +113,7 @@ cdef void convolve_chunk(
 
 cdef void convolve_share(
     const floating* I, const floating* K, const Lines* lines, floating* O, const Steps* out,
-    Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const Ends* ends, const Geometry* g
+    Py_ssize_t share, Py_ssize_t shares, const Cut* cut, const TileEnding* ends, const Geometry* g
 ) noexcept nogil:
     """A thread's share: some pixels stay in cache while its panels go by, a chunk of these while the pixels do."""
     cdef Py_ssize_t channels = max(g.k_cg, lines.width)  # a panel's, where the group has fewer
@@ -212,17 +212,17 @@ def run(
         Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = Ends(ends_of(bias, relu, &g).bias, RELU if relu else 0)
+    cdef TileEnding ends = TileEnding(bias_relu_of(bias, relu, &g).bias, RELU if relu else 0)
     cdef Lines lines = Lines(g.k_c, 0, 0)
     cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels
     cdef Py_ssize_t share
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
     cut = cut or tile_cut(shape, n_threads, prepared is not None)
-    cdef Cut pieces = cut_of(cut, n_threads, shape.is_padded, &g)
+    cdef Cut blocking = cut_of(cut, n_threads, shape.is_padded, &g)
     cdef Steps steps = steps_of(out.strides, sizeof(floating))
     if not one_step(&steps, &g):
-        pieces.in_rows = True  # from a row's end to the next row is another step
+        blocking.in_rows = True  # from a row's end to the next row is another step
     if prepared is not None:
         check_room("prepared", prepared.shape[0], panels_size(shape))
         lines = Lines(width, g.k_h * g.k_w * g.i_cg * width, width)
@@ -231,8 +231,8 @@ def run(
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else at_cache_line(&prepared[0])
     cdef floating* O = &out[0, 0, 0, 0]
-    if pieces.streamed and in_lines(O, &steps, &g, sizeof(floating)):
+    if blocking.streamed and in_lines(O, &steps, &g, sizeof(floating)):
         ends.ending |= STREAM
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            convolve_share(I, K, &lines, O, &steps, share, n_threads, &pieces, &ends, &g)
+            convolve_share(I, K, &lines, O, &steps, share, n_threads, &blocking, &ends, &g)

@@ -26,14 +26,14 @@ are summed up a group at a time in plain loops.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels.register_tiles.group_lines cimport (
     PLACES, WINDOW, Line, check_groups, gather, gathers, line_at, lines_of, place_groups,
 )
 from pymec.kernels.register_tiles.group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
 from pymec.kernels.shared.patch cimport clip, positions_up_to
-from pymec.kernels.register_tiles.registers cimport compiled_per_cpu
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 
 
 def whole_lines(shape, bint swapped=False):
@@ -99,7 +99,7 @@ cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexce
 
 
 cdef void convolve_lines(
-    const floating* I, const floating* K, floating* O, Py_ssize_t begin, Py_ssize_t end, const Ends* ends,
+    const floating* I, const floating* K, floating* O, Py_ssize_t begin, Py_ssize_t end, const BiasRelu* bias_relu,
     const Geometry* g
 ) noexcept nogil:
     """Some lines of tiles, counted through tiles and the lines of one.
@@ -110,7 +110,7 @@ cdef void convolve_lines(
     cdef Py_ssize_t pitch = columns_of(most_outputs(), g)
     cdef bint gathered = gathers(g.k_h * pitch, g.i_cg, g.i_c * sizeof(floating))
     cdef GroupTile tile = tile_of(sizeof(floating), gathered, g)
-    cdef const floating* bias = <const floating*> ends.bias
+    cdef const floating* bias = <const floating*> bias_relu.bias
     cdef const floating* numbers
     cdef floating window[WINDOW * PLACES]
     cdef Outputs at = outputs_at(begin / lines, g)
@@ -125,18 +125,18 @@ cdef void convolve_lines(
                    g.i_w, g.i_c)
             numbers = window
         add_groups(&tile, numbers, at.left, line.shift, K + at.a0 * g.k_w * g.i_cg * g.k_c + line.m, at.rows,
-                   bias + line.m if bias != NULL else bias, O + at.first + line.m, at.count, ends.relu)
+                   bias + line.m if bias != NULL else bias, O + at.first + line.m, at.count, bias_relu.relu)
 
 
 # By groups ----------------------------------------------------------------------------------------------
 
 
 cdef compiled_per_cpu convolve_pixel(
-    const floating* I, const floating* K, floating* O, Py_ssize_t pixel, const Ends* ends, const Geometry* g
+    const floating* I, const floating* K, floating* O, Py_ssize_t pixel, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One output pixel, group by group, counted through images, rows and columns."""
     cdef floating total[16]
-    cdef const floating* bias = <const floating*> ends.bias
+    cdef const floating* bias = <const floating*> bias_relu.bias
     cdef const floating* weights
     cdef const floating* numbers
     cdef Py_ssize_t x = pixel % g.o_w, y = pixel / g.o_w % g.o_h, n = pixel / g.o_w / g.o_h
@@ -157,7 +157,7 @@ cdef compiled_per_cpu convolve_pixel(
                     for m in range(g.k_cg):
                         total[m] += numbers[c] * weights[c * g.k_c + m]
         for m in range(g.k_cg):
-            O[pixel * g.k_c + group * g.k_cg + m] = 0 if ends.relu and total[m] < 0 else total[m]
+            O[pixel * g.k_c + group * g.k_cg + m] = 0 if bias_relu.relu and total[m] < 0 else total[m]
 
 
 # What Python calls --------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def run(
         Whether what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t units, share, pixel
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -191,8 +191,8 @@ def run(
         units = g.i_n * g.o_h * tiles_of_row(&g) * lines_of(line_bytes() / sizeof(floating), &g)
         with nogil:
             for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-                convolve_lines(I, K, O, share * units / n_threads, (share + 1) * units / n_threads, &ends, &g)
+                convolve_lines(I, K, O, share * units / n_threads, (share + 1) * units / n_threads, &bias_relu, &g)
     else:
         with nogil:
             for pixel in prange(g.i_n * g.o_h * g.o_w, num_threads=n_threads, schedule="static"):
-                convolve_pixel(I, K, O, pixel, &ends, &g)
+                convolve_pixel(I, K, O, pixel, &bias_relu, &g)

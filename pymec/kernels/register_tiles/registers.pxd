@@ -7,13 +7,13 @@
 
 from cython cimport floating
 
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu  # its macros come before these
+
 cdef extern from *:
     """
     #if defined(__GNUC__)
-    #define PYMEC_INLINED __attribute__((always_inline)) void
     #define PYMEC_REGISTER(type, bytes) type __attribute__((vector_size(bytes), aligned(sizeof(type)), may_alias))
     #else
-    #define PYMEC_INLINED void
     #define PYMEC_REGISTER(type, bytes) type  /* never used: such a build has the plain tile alone */
     #endif
     typedef PYMEC_REGISTER(float, 64) pymec_wide_floats;
@@ -30,17 +30,12 @@ cdef extern from *:
     #define PYMEC_CLAMP(v) (v)
     #endif
 
-    /* On x86-64 with glibc, gcc compiles a function for CPUs that the build is not for, and the program asks the
-       CPU whether it may call it.  Elsewhere, and where the whole build is for newer CPUs, nothing is asked. */
-    #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__AVX__) && !defined(__clang__) && __GNUC__ >= 12
-    #define PYMEC_ASKS
-    #define PYMEC_PER_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) void
+    #ifdef PYMEC_ASKS
     #define PYMEC_WIDE __attribute__((target("arch=x86-64-v4"))) void
     #define PYMEC_NARROW __attribute__((target("arch=x86-64-v3"))) void
     #define PYMEC_HAS_WIDE (__builtin_cpu_supports("x86-64-v4") != 0)
     #define PYMEC_HAS_NARROW (__builtin_cpu_supports("x86-64-v3") != 0)
     #else
-    #define PYMEC_PER_CPU void
     #define PYMEC_WIDE void
     #define PYMEC_NARROW void
     #if defined(__GNUC__) && defined(__AVX512F__)
@@ -103,8 +98,6 @@ cdef extern from *:
     #define PYMEC_AT_NARROW(v, p) ((__typeof__(v)) _mm256_permutevar8x32_ps((__m256) (v), (__m256i) (p)))
     #endif
     """
-    ctypedef void inlined "PYMEC_INLINED"                  # a function that is made part of its callers
-    ctypedef void compiled_per_cpu "PYMEC_PER_CPU"         # one in several versions: the loader takes one of them
     ctypedef void compiled_wide "PYMEC_WIDE"               # one for CPUs with AVX-512: 32 registers of 64 bytes
     ctypedef void compiled_narrow "PYMEC_NARROW"           # one for CPUs with AVX2: 16 registers of 32 bytes
     bint PYMEC_HAS_WIDE, PYMEC_HAS_NARROW

@@ -17,12 +17,12 @@ from pymec.kernels.register_tiles.tile import taken_pixels, tile_for
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.blocking import (
     PANEL_BYTES,
-    Pieces,
+    GemmBlocking,
     even_part,
     output_rows,
     row_share,
-    small_products,
-    whole_products,
+    small_blas_products,
+    whole_product,
 )
 
 if TYPE_CHECKING:
@@ -132,32 +132,36 @@ def shared_lines(shape: ConvShape) -> bool:
     return shape.groups > 1 and whole_lines(shape) and (side_by_side or not fast_tiles(shape))
 
 
-def product_cut(shape: ConvShape) -> str:
-    """What the products of MEC are cut for on this machine (see :func:`products`)."""
+def preferred_multiply(shape: ConvShape) -> str:
+    """What multiplies fastest on this machine (see :func:`gemm_blocking`)."""
     small = blas_multiplies_small_products_unpacked()
     short = shape.k_h * shape.k_w * shape.i_cg < SHORT_PATCH
     if fast_tiles(shape) and not (small and short):
-        return "registers"
-    return "small" if small else "whole"
+        return "register_tiles"
+    return "small_blas" if small else "blas"
 
 
-def products(cut: str, shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None) -> Pieces:
+def gemm_blocking(
+    multiply_with: str, shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None
+) -> GemmBlocking:
     """How the products of MEC are cut.
 
     Parameters
     ----------
-    cut : {"registers", "small", "whole"}
+    multiply_with : {"register_tiles", "small_blas", "blas"}
         For register tiles, for BLAS's small-matrix path, or not at all.
     shape, columns, n_threads, reduction
-        As in :func:`pymec.kernels.shared.blocking.small_products`.
+        As in :func:`pymec.kernels.shared.blocking.small_blas_products`.
     """
-    if cut == "registers":
+    if multiply_with == "register_tiles":
         return _tile_products(shape, columns, n_threads, reduction)
-    return small_products(shape, columns, n_threads, reduction) if cut == "small" else whole_products(shape)
+    if multiply_with == "small_blas":
+        return small_blas_products(shape, columns, n_threads, reduction)
+    return whole_product(shape)
 
 
-def _tile_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None) -> Pieces:
-    """Pieces of K that mostly stay in a level-2 cache; all pixels of an output row meet each of them."""
+def _tile_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None) -> GemmBlocking:
+    """GemmBlocking of K that mostly stay in a level-2 cache; all pixels of an output row meet each of them."""
     patch = reduction or shape.k_h * shape.k_w * shape.i_cg
     width = tile_for(shape.k_cg, shape.itemsize)[1]
     panels = -(-shape.k_cg // width)
@@ -169,7 +173,7 @@ def _tile_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
     while 0 < shape.k_cg % channels * shape.itemsize < CACHE_LINE:  # a rest that there is no tile for
         pieces -= 1
         channels = -(-shape.k_cg // pieces)
-    return Pieces(
+    return GemmBlocking(
         even_part(patch, depth),
         max(columns, 1),
         channels,

@@ -1,4 +1,7 @@
-# Where sums begin and end: with the bias, or zeros, and at zero, if ReLU is asked for.
+# The bias of the output channels, and ReLU: max(sum + bias, 0).
+#
+# Where sums are kept in registers they begin with the bias and ReLU is part of the last store.  Algorithms that
+# multiply by BLAS finish a block of outputs while it is in a cache, or leave it to bias_relu.finish: one plain pass.
 
 from cython cimport floating
 
@@ -6,37 +9,37 @@ from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport copy, zero
 
 
-cdef struct Ends:
+cdef struct BiasRelu:
     const void* bias            # of all output channels, or NULL for zeros
     bint relu
 
 
-cdef inline Ends ends_of(const floating[::1] bias, bint relu, const Geometry* g) except *:
+cdef inline BiasRelu bias_relu_of(const floating[::1] bias, bint relu, const Geometry* g) except *:
     """A stage's ``bias=`` and ``relu=`` as a struct; an error where the bias is not as long as K has channels."""
-    cdef Ends ends = Ends(NULL, relu)
+    cdef BiasRelu bias_relu = BiasRelu(NULL, relu)
     if bias is not None:
         if bias.shape[0] != g.k_c:
             raise ValueError(f"bias has {bias.shape[0]} elements, but shape= speaks of {g.k_c} output channels")
-        ends.bias = &bias[0]
-    return ends
+        bias_relu.bias = &bias[0]
+    return bias_relu
 
 
-cdef inline void begin_pixels(
-    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const Ends* ends
+cdef inline void write_bias(
+    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const BiasRelu* bias_relu
 ) noexcept nogil:
     """The bias in channels m0 .. m1 of some pixels; nothing, where sums begin with zeros."""
     cdef Py_ssize_t i
-    for i in range(0 if ends.bias == NULL else pixels):
-        copy(O + i * step + m0, <const floating*> ends.bias + m0, m1 - m0)
+    for i in range(0 if bias_relu.bias == NULL else pixels):
+        copy(O + i * step + m0, <const floating*> bias_relu.bias + m0, m1 - m0)
 
 
-cdef inline void fill_pixels(
-    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const Ends* ends
+cdef inline void write_bias_or_zeros(
+    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const BiasRelu* bias_relu
 ) noexcept nogil:
     """The bias, or zeros, in channels m0 .. m1 of some pixels: for sums whose products are all added."""
     cdef Py_ssize_t i
-    if ends.bias != NULL:
-        begin_pixels(O, pixels, step, m0, m1, ends)
+    if bias_relu.bias != NULL:
+        write_bias(O, pixels, step, m0, m1, bias_relu)
     elif m1 - m0 == step:
         zero(O + m0, pixels * step)
     else:
@@ -44,11 +47,27 @@ cdef inline void fill_pixels(
             zero(O + i * step + m0, m1 - m0)
 
 
-cdef inline void end_pixels(
-    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const Ends* ends
+cdef inline void apply_relu(
+    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const BiasRelu* bias_relu
 ) noexcept nogil:
     """With ReLU, what is below zero becomes zero in channels m0 .. m1 of some pixels; NaN is not below."""
     cdef Py_ssize_t i, m
-    for i in range(pixels if ends.relu else 0):
+    for i in range(pixels if bias_relu.relu else 0):
         for m in range(m0, m1):
             O[i * step + m] = 0 if O[i * step + m] < 0 else O[i * step + m]
+
+
+cdef inline void finish_pixels(
+    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const BiasRelu* bias_relu
+) noexcept nogil:
+    """Add the bias to channels m0 .. m1 of some pixels, then apply ReLU; NaN stays NaN."""
+    cdef const floating* bias = <const floating*> bias_relu.bias
+    cdef Py_ssize_t i, m
+    if bias_relu.bias == NULL:
+        apply_relu(O, pixels, step, m0, m1, bias_relu)
+        return
+    for i in range(pixels):
+        for m in range(m0, m1):
+            O[i * step + m] += bias[m]
+            if bias_relu.relu and O[i * step + m] < 0:
+                O[i * step + m] = 0

@@ -1,6 +1,6 @@
-# The Pieces of _pieces.py as a struct.
+# The GemmBlocking of _pieces.py as a struct.
 
-cdef struct Pieces:
+cdef struct GemmBlocking:
     Py_ssize_t reduction        # elements of a patch summed in one product
     Py_ssize_t columns          # rows of the product: output pixels
     Py_ssize_t channels         # columns of the product: output channels
@@ -8,14 +8,14 @@ cdef struct Pieces:
     bint registers              # whether sums are in registers, not in BLAS
 
 
-cdef inline Pieces pieces_of(object pieces) except *:
-    """A :class:`pymec.kernels.shared.blocking.Pieces` as a struct; all of it must be positive."""
-    cdef Pieces p
+cdef inline GemmBlocking blocking_of(object blocking) except *:
+    """A :class:`pymec.kernels.shared.blocking.GemmBlocking` as a struct; all of it must be positive."""
+    cdef GemmBlocking p
     # No product is larger; and sums of these stay far from the end of 64 bits.
-    p.reduction, p.columns, p.channels, p.output_rows = [min(piece, 2**31 - 1) for piece in pieces[:4]]
-    p.registers = len(pieces) > 4 and pieces[4]
+    p.reduction, p.columns, p.channels, p.output_rows = [min(piece, 2**31 - 1) for piece in blocking[:4]]
+    p.registers = len(blocking) > 4 and blocking[4]
     if p.reduction < 1 or p.columns < 1 or p.channels < 1 or p.output_rows < 1:
-        raise ValueError(f"pieces must begin with four positive numbers, got {pieces!r}")
+        raise ValueError(f"blocking must begin with four positive numbers, got {blocking!r}")
     return p
 
 

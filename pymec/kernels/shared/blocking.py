@@ -32,14 +32,14 @@ PANEL_BYTES = 512 * 1024
 UNEVEN = 1.1
 """How much more than an even share of the output rows a thread may get before channels are shared instead."""
 
-T_WHOLE = 100
+T_PAPER = 100
 """T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
 
-T_CUT = 10
+T_TUNED = 10
 """T for products cut otherwise: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``)."""
 
 
-class Pieces(NamedTuple):
+class GemmBlocking(NamedTuple):
     """The largest piece of a product, and how many output rows meet one piece of K before the next.
 
     ``registers`` is for tiles of sums in registers in place of BLAS.
@@ -52,13 +52,15 @@ class Pieces(NamedTuple):
     registers: bool = False
 
 
-def whole_products(shape: ConvShape) -> Pieces:
+def whole_product(shape: ConvShape) -> GemmBlocking:
     """The paper's own products: one per partition, each output row a unit of parallel work."""
     columns = max(shape.i_n * shape.o_w, 1)  # no product is wider, in either solution
-    return Pieces(shape.k_h * shape.k_w * shape.i_cg, columns, shape.k_cg, 1)
+    return GemmBlocking(shape.k_h * shape.k_w * shape.i_cg, columns, shape.k_cg, 1)
 
 
-def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None) -> Pieces:
+def small_blas_products(
+    shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None
+) -> GemmBlocking:
     """Cut products of ``columns`` output pixels into even pieces that BLAS does not pack.
 
     Parameters
@@ -72,7 +74,7 @@ def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
 
     Returns
     -------
-    Pieces
+    GemmBlocking
     """
     patch = reduction or shape.k_h * shape.k_w * shape.i_cg
     channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
@@ -80,7 +82,7 @@ def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
     most = min(small_product() // min(columns, COLUMNS), PANEL_BYTES // shape.itemsize) // channels
     reduction = even_part(patch, most)
     most = small_product() // (channels * reduction)
-    return Pieces(
+    return GemmBlocking(
         reduction,
         columns if columns <= most else _rounded(even_part(columns, most // ROUND * ROUND), ROUND),
         channels,
@@ -88,7 +90,7 @@ def small_products(shape: ConvShape, columns: int, n_threads: int, reduction: in
     )
 
 
-class GradPieces(NamedTuple):
+class GradBlocking(NamedTuple):
     """A block of dK, reduction by channels, and the output pixels that go into it at once."""
 
     reduction: int
@@ -96,7 +98,7 @@ class GradPieces(NamedTuple):
     channels: int
 
 
-def grad_pieces(shape: ConvShape, rows: int, taps: int, n_threads: int) -> GradPieces:
+def grad_blocking(shape: ConvShape, rows: int, taps: int, n_threads: int) -> GradBlocking:
     """Cut the products of the kernel's gradient: blocks of dK that stay in cache, some for every thread.
 
     Parameters
@@ -110,7 +112,7 @@ def grad_pieces(shape: ConvShape, rows: int, taps: int, n_threads: int) -> GradP
 
     Returns
     -------
-    GradPieces
+    GradBlocking
     """
     channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
     blocks = shape.groups * taps * -(-shape.k_cg // channels)
@@ -118,21 +120,21 @@ def grad_pieces(shape: ConvShape, rows: int, taps: int, n_threads: int) -> GradP
     while blocks * row_blocks % n_threads and blocks * row_blocks < 4 * n_threads:
         row_blocks += 1
     reduction = -(-rows // row_blocks)
-    return GradPieces(reduction, even_part(shape.o_w, small_product() // (channels * reduction)), channels)
+    return GradBlocking(reduction, even_part(shape.o_w, small_product() // (channels * reduction)), channels)
 
 
-class InputGradPieces(NamedTuple):
+class InputGradBlocking(NamedTuple):
     """The largest piece of a product dO·Kᵀ: columns of it, and output pixels.  Its reduction is k_c/G."""
 
     columns: int
     pixels: int
 
 
-def input_grad_pieces(shape: ConvShape, columns: int) -> InputGradPieces:
+def input_grad_blocking(shape: ConvShape, columns: int) -> InputGradBlocking:
     """Cut products of o_w output pixels by ``columns`` elements of dI or dL into small ones."""
     pixels = min(shape.o_w, COLUMNS)
     columns = even_part(columns, small_product() // (pixels * shape.k_cg))
-    return InputGradPieces(columns, even_part(shape.o_w, small_product() // (columns * shape.k_cg)))
+    return InputGradBlocking(columns, even_part(shape.o_w, small_product() // (columns * shape.k_cg)))
 
 
 def pixel_block(shape: ConvShape, pixels: int, channel_units: int, n_threads: int) -> int:

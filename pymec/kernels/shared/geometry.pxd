@@ -9,9 +9,12 @@ cdef struct Geometry:
     Py_ssize_t s_h, s_w
     Py_ssize_t d_h, d_w
     Py_ssize_t p_t, p_l
+    Py_ssize_t H                # rows of the padded image: i_h + p_t + p_b
     Py_ssize_t groups, i_cg, k_cg
 
 cdef Geometry geometry(object shape) except *
+cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, const Py_ssize_t* kernel,
+                     const Py_ssize_t* out) except -1
 cdef int check_operands(const Geometry* g, const Py_ssize_t* x, const Py_ssize_t* kernel,
                         const Py_ssize_t* out) except -1
 cdef int check_extents(str name, const Py_ssize_t* given, tuple wanted) except -1

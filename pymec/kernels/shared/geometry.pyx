@@ -14,6 +14,7 @@ cdef Geometry geometry(object shape) except *:
     g.s_h, g.s_w = shape.s_h, shape.s_w
     g.d_h, g.d_w = shape.d_h, shape.d_w
     g.p_t, g.p_l = shape.p_t, shape.p_l
+    g.H = shape.i_h + shape.p_t + shape.p_b
     g.groups, g.i_cg, g.k_cg = shape.groups, shape.i_cg, shape.k_cg
     return g
 
@@ -36,6 +37,13 @@ cdef int check_operands(const Geometry* g, const Py_ssize_t* x, const Py_ssize_t
     if out != NULL:
         check_extents("out", out, (g.i_n, g.o_h, g.o_w, g.k_c))
     return 0
+
+
+cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, const Py_ssize_t* kernel,
+                     const Py_ssize_t* out) except -1:
+    """What every stage checks: its number of threads, and the extents of the operands it takes (NULL for the others)."""
+    check_threads(n_threads)
+    return check_operands(g, x, kernel, out)
 
 
 cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1:

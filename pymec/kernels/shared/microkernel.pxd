@@ -13,10 +13,10 @@
 
 from cython cimport floating
 
-from pymec.kernels.shared.bias_relu cimport Ends
+from pymec.kernels.shared.bias_relu cimport BiasRelu
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport copy, zero
-from pymec.kernels.register_tiles.registers cimport compiled_per_cpu
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 
 cdef enum:
     PIXELS = 6     # o_b: with 16 channels in two 256-bit registers, 12 of the 16 registers hold sums
@@ -97,18 +97,18 @@ cdef inline void multiply_add(
                     sums[p * CHANNELS + m] += pixel[t * PIXELS + p][c] * K[(t * length + c) * ldk + m]
 
 
-cdef inline void begin_sums(floating* sums, const ChannelBlock* block, const Ends* ends) noexcept nogil:
+cdef inline void begin_sums(floating* sums, const ChannelBlock* block, const BiasRelu* bias_relu) noexcept nogil:
     """Zeros, or the bias of the block's channels for every pixel."""
     cdef Py_ssize_t p
     zero(sums, SUMS)
-    for p in range(0 if ends.bias == NULL else PIXELS):
-        copy(sums + p * CHANNELS, <const floating*> ends.bias + block.start, block.width)
+    for p in range(0 if bias_relu.bias == NULL else PIXELS):
+        copy(sums + p * CHANNELS, <const floating*> bias_relu.bias + block.start, block.width)
 
 
-cdef inline void end_sums(floating* sums, const Ends* ends) noexcept nogil:
+cdef inline void end_sums(floating* sums, const BiasRelu* bias_relu) noexcept nogil:
     """With ReLU, what is below zero becomes zero before it is stored; NaN is not below."""
     cdef Py_ssize_t i
-    for i in range(SUMS if ends.relu else 0):
+    for i in range(SUMS if bias_relu.relu else 0):
         sums[i] = 0 if sums[i] < 0 else sums[i]
 
 

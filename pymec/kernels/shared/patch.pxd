@@ -71,6 +71,17 @@ cdef inline void copy_patch_row(
             zero(target + b * g.i_cg, g.i_cg)
 
 
+cdef inline void copy_padded_patch_row(
+    const floating* I, Py_ssize_t n, Py_ssize_t h, Py_ssize_t x, floating* target, const Geometry* g
+) noexcept nogil:
+    """target[b, c] = I[n, h, x*s_w + b*d_w, c] of the padded image, whose rows are counted from its padding on."""
+    cdef Py_ssize_t row = h - g.p_t
+    if 0 <= row < g.i_h:
+        copy_patch_row(I + (n * g.i_h + row) * g.i_w * g.i_c, target, x, 0, g)
+    else:
+        zero(target, g.k_w * g.i_c)
+
+
 cdef inline void copy_patch_rows(
     const floating* image_row, Py_ssize_t row_step, Py_ssize_t rows, floating* target,
     Py_ssize_t x, Py_ssize_t group, const Geometry* g

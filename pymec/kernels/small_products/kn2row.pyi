@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def multiply(
@@ -11,7 +11,7 @@ def multiply(
     shape: ConvShape,
     taps: range,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
@@ -33,7 +33,7 @@ def run(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
@@ -45,7 +45,7 @@ def run_aa(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
@@ -58,7 +58,7 @@ def add_in_turns(
     shape: ConvShape,
     n_planes: int,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,

@@ -28,10 +28,10 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.blas cimport gemm_rowmajor
-from pymec.kernels.shared.bias_relu cimport Ends, begin_pixels, end_pixels, ends_of, fill_pixels
+from pymec.kernels.shared.bias_relu cimport BiasRelu, write_bias, apply_relu, bias_relu_of, write_bias_or_zeros
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels.shared.blocking cimport Pieces, check_block, pieces_of
-from pymec.kernels.register_tiles.registers cimport compiled_per_cpu
+from pymec.kernels.shared.blocking cimport GemmBlocking, check_block, blocking_of
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 
 
 # Stage 1: the products ----------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ from pymec.kernels.register_tiles.registers cimport compiled_per_cpu
 
 cdef void multiply_pixels(
     const floating* I, const floating* K, bint add, floating* S, Py_ssize_t pixels, Py_ssize_t m0, Py_ssize_t m1,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Adjacent pixels times channels m0 .. m1 of one tap: a piece of K meets all of them before the next.
 
@@ -50,40 +50,40 @@ cdef void multiply_pixels(
     while c < g.i_cg:
         pixel = 0
         while pixel < pixels:
-            n_pixels = min(pieces.columns, pixels - pixel)
+            n_pixels = min(blocking.columns, pixels - pixel)
             if c == 0 and not add:
-                begin_pixels(S + pixel * g.k_c, n_pixels, g.k_c, m0, m1, ends)
+                write_bias(S + pixel * g.k_c, n_pixels, g.k_c, m0, m1, bias_relu)
             # S (pixels × k_c) = I (pixels × i_c/G) · K_ab (i_c/G × k_c) + beta · S, in pieces
-            gemm_rowmajor(n_pixels, m1 - m0, min(pieces.reduction, g.i_cg - c),
+            gemm_rowmajor(n_pixels, m1 - m0, min(blocking.reduction, g.i_cg - c),
                           I + pixel * g.i_c + c, g.i_c, K + c * g.k_c + m0, g.k_c,
-                          <floating> (add or c > 0 or ends.bias != NULL), S + pixel * g.k_c + m0, g.k_c)
-            if c + pieces.reduction >= g.i_cg:
-                end_pixels(S + pixel * g.k_c, n_pixels, g.k_c, m0, m1, ends)
+                          <floating> (add or c > 0 or bias_relu.bias != NULL), S + pixel * g.k_c + m0, g.k_c)
+            if c + blocking.reduction >= g.i_cg:
+                apply_relu(S + pixel * g.k_c, n_pixels, g.k_c, m0, m1, bias_relu)
             pixel += n_pixels
-        c += pieces.reduction
+        c += blocking.reduction
 
 
 cdef void multiply_unit(
     const floating* I, const floating* K, floating* planes, Py_ssize_t unit, Py_ssize_t tap0, Py_ssize_t block,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work, counted through groups, taps, blocks of pixels and of channels."""
     cdef Py_ssize_t pixels = g.i_h * g.i_w
-    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
+    cdef Py_ssize_t channel_blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
     cdef Py_ssize_t pixel_blocks = (pixels + block - 1) / block
-    cdef Py_ssize_t m0 = unit % channel_blocks * pieces.channels
+    cdef Py_ssize_t m0 = unit % channel_blocks * blocking.channels
     cdef Py_ssize_t first = unit / channel_blocks % pixel_blocks * block
     cdef Py_ssize_t tap = unit / channel_blocks / pixel_blocks / g.groups
     cdef Py_ssize_t group = unit / channel_blocks / pixel_blocks % g.groups
     cdef Py_ssize_t m = group * g.k_cg + m0
     multiply_pixels(I + first * g.i_c + group * g.i_cg, K + (tap0 + tap) * g.i_cg * g.k_c, False,
                     planes + (tap * pixels + first) * g.k_c, min(block, pixels - first),
-                    m, m + min(pieces.channels, g.k_cg - m0), pieces, ends, g)
+                    m, m + min(blocking.channels, g.k_cg - m0), blocking, bias_relu, g)
 
 
 def multiply(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[::1] planes, shape, taps,
-    int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1, const floating[::1] bias=None, bint relu=False,
+    int n_threads=1, blocking=None, Py_ssize_t block=2**31 - 1, const floating[::1] bias=None, bint relu=False,
 ):
     """Stage 1: one image times the taps of a range, counted through kernel rows and columns.
 
@@ -95,7 +95,7 @@ def multiply(
     shape : pymec.ConvShape of one image
     taps : range
     n_threads : int
-    pieces : pymec.kernels.shared.blocking.Pieces, optional
+    blocking : pymec.kernels.shared.blocking.GemmBlocking, optional
         How products are cut; whole by default.
     block : int
         The most pixels that one thread takes at a time.
@@ -104,8 +104,8 @@ def multiply(
         the output.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
-    cdef Pieces cut = pieces_of(pieces or (g.i_cg, g.i_h * g.i_w, g.k_cg, 1))
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
+    cdef GemmBlocking cut = blocking_of(blocking or (g.i_cg, g.i_h * g.i_w, g.k_cg, 1))
     cdef Py_ssize_t tap0 = taps.start
     cdef Py_ssize_t unit, units
     check_threads(n_threads)
@@ -120,7 +120,7 @@ def multiply(
     cdef floating* target = &planes[0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            multiply_unit(I, K, target, unit, tap0, block, &cut, &ends, &g)
+            multiply_unit(I, K, target, unit, tap0, block, &cut, &bias_relu, &g)
 
 
 # Stage 2: shift and add ---------------------------------------------------------------------------------
@@ -155,17 +155,17 @@ cdef void add_shifted(
 
 
 cdef void add_taps(
-    const floating* planes, floating* O, Py_ssize_t y, Py_ssize_t tap0, Py_ssize_t tap1, const Ends* ends,
+    const floating* planes, floating* O, Py_ssize_t y, Py_ssize_t tap0, Py_ssize_t tap1, const BiasRelu* bias_relu,
     const Geometry* g
 ) noexcept nogil:
     """One output row, the sum of a row of each plane: the bias before the first tap, ReLU after the last."""
     cdef Py_ssize_t tap
     if tap0 == 0:
-        fill_pixels(O + y * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, ends)
+        write_bias_or_zeros(O + y * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, bias_relu)
     for tap in range(tap0, tap1):
         add_shifted(planes + (tap - tap0) * g.i_h * g.i_w * g.k_c, O, y, tap / g.k_w, tap % g.k_w, g)
     if tap1 == g.k_h * g.k_w:
-        end_pixels(O + y * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, ends)
+        apply_relu(O + y * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, bias_relu)
 
 
 def shift_add(const floating[::1] planes, floating[:, :, :, ::1] out, shape, taps, int n_threads=1,
@@ -175,7 +175,7 @@ def shift_add(const floating[::1] planes, floating[:, :, :, ::1] out, shape, tap
     Tap 0 is added to the bias, or to zeros; with ``relu``, what is below zero after the last tap becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t tap0 = taps.start, tap1 = taps.stop
     cdef Py_ssize_t y
     check_threads(n_threads)
@@ -186,7 +186,7 @@ def shift_add(const floating[::1] planes, floating[:, :, :, ::1] out, shape, tap
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for y in prange(g.o_h, num_threads=n_threads, schedule="static"):
-            add_taps(source, O, y, tap0, tap1, &ends, &g)
+            add_taps(source, O, y, tap0, tap1, &bias_relu, &g)
 
 
 def check_taps(shape, taps):
@@ -197,17 +197,17 @@ def check_taps(shape, taps):
         raise ValueError(f"taps must be a range within range({shape.k_h * shape.k_w}), got {taps}")
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False):
+def run(x, kernel, out, workspace, shape, n_threads=1, blocking=None, block=2**31 - 1, bias=None, relu=False):
     """kn2row: the planes of all taps, then their sum."""
-    add_in_turns(x, kernel, out, workspace, shape, shape.k_h * shape.k_w, n_threads, pieces, block, bias, relu)
+    add_in_turns(x, kernel, out, workspace, shape, shape.k_h * shape.k_w, n_threads, blocking, block, bias, relu)
 
 
-def run_aa(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False):
+def run_aa(x, kernel, out, workspace, shape, n_threads=1, blocking=None, block=2**31 - 1, bias=None, relu=False):
     """kn2row_aa: each tap's plane is added before the next tap takes its place."""
-    add_in_turns(x, kernel, out, workspace, shape, 1, n_threads, pieces, block, bias, relu)
+    add_in_turns(x, kernel, out, workspace, shape, 1, n_threads, blocking, block, bias, relu)
 
 
-def add_in_turns(x, kernel, out, workspace, shape, n_planes, n_threads=1, pieces=None, block=2**31 - 1,
+def add_in_turns(x, kernel, out, workspace, shape, n_planes, n_threads=1, blocking=None, block=2**31 - 1,
                  bias=None, relu=False):
     """Both stages for so many taps at a time, image after image; sums begin with the bias."""
     image, n_taps = shape.single_image(), shape.k_h * shape.k_w
@@ -215,7 +215,7 @@ def add_in_turns(x, kernel, out, workspace, shape, n_planes, n_threads=1, pieces
         for tap in range(0, n_taps, n_planes):
             taps = range(tap, min(tap + n_planes, n_taps))
             if shape.is_pointwise:
-                multiply(x[n:n + 1], kernel, out[n].reshape(-1), image, taps, n_threads, pieces, block, bias, relu)
+                multiply(x[n:n + 1], kernel, out[n].reshape(-1), image, taps, n_threads, blocking, block, bias, relu)
                 continue
-            multiply(x[n:n + 1], kernel, workspace, image, taps, n_threads, pieces, block)
+            multiply(x[n:n + 1], kernel, workspace, image, taps, n_threads, blocking, block)
             shift_add(workspace, out[n:n + 1], image, taps, n_threads, bias, relu)

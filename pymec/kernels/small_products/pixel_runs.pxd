@@ -7,10 +7,10 @@
 from cython cimport floating
 
 from pymec.kernels.shared.blas cimport gemm_rowmajor
-from pymec.kernels.shared.bias_relu cimport Ends, begin_pixels, end_pixels
+from pymec.kernels.shared.bias_relu cimport BiasRelu, write_bias, apply_relu
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport clip, zero
-from pymec.kernels.shared.blocking cimport Pieces
+from pymec.kernels.shared.blocking cimport GemmBlocking
 
 
 cdef struct Line:
@@ -65,32 +65,32 @@ cdef inline Py_ssize_t first_tap(const Line* line) noexcept nogil:
 
 
 cdef inline void begin_outputs(
-    floating* O, Py_ssize_t first, Py_ssize_t end, const Line* line, const Ends* ends
+    floating* O, Py_ssize_t first, Py_ssize_t end, const Line* line, const BiasRelu* bias_relu
 ) noexcept nogil:
     """The bias, or zeros, in some outputs of the line."""
     cdef Py_ssize_t pixel
-    begin_pixels(O + first * line.o_step, end - first, line.o_step, line.m0, line.m1, ends)
-    for pixel in range(first, end if ends.bias == NULL else first):
+    write_bias(O + first * line.o_step, end - first, line.o_step, line.m0, line.m1, bias_relu)
+    for pixel in range(first, end if bias_relu.bias == NULL else first):
         zero(O + pixel * line.o_step + line.m0, line.m1 - line.m0)
 
 
-cdef inline void begin_beside(floating* O, Py_ssize_t tap, const Line* line, const Ends* ends) noexcept nogil:
+cdef inline void begin_beside(floating* O, Py_ssize_t tap, const Line* line, const BiasRelu* bias_relu) noexcept nogil:
     """What sums begin with in the outputs that the first tap leaves out: all, if there is no such tap."""
     cdef Span span = under_image(tap, line)
-    begin_outputs(O, line.first, span.first, line, ends)
-    begin_outputs(O, span.end, line.end, line, ends)
+    begin_outputs(O, line.first, span.first, line, bias_relu)
+    begin_outputs(O, span.end, line.end, line, bias_relu)
 
 
-cdef inline void end_beside(floating* O, Py_ssize_t tap, const Line* line, const Ends* ends) noexcept nogil:
+cdef inline void end_beside(floating* O, Py_ssize_t tap, const Line* line, const BiasRelu* bias_relu) noexcept nogil:
     """The end of the sums that the last tap leaves out: of all, if there is no such tap."""
     cdef Span span = under_image(tap, line)
-    end_pixels(O + line.first * line.o_step, span.first - line.first, line.o_step, line.m0, line.m1, ends)
-    end_pixels(O + span.end * line.o_step, line.end - span.end, line.o_step, line.m0, line.m1, ends)
+    apply_relu(O + line.first * line.o_step, span.first - line.first, line.o_step, line.m0, line.m1, bias_relu)
+    apply_relu(O + span.end * line.o_step, line.end - span.end, line.o_step, line.m0, line.m1, bias_relu)
 
 
 cdef inline void add_tap(
     const floating* I, const floating* K, floating* O, Py_ssize_t tap, Py_ssize_t reduction, bint first, bint last,
-    const Line* line, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Line* line, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One tap's products: I and O point at position 0 of the line, K at the tap's first row.
 
@@ -101,16 +101,16 @@ cdef inline void add_tap(
     cdef Py_ssize_t n_pixels
     cdef floating* target
     while pixel < span.end:
-        n_pixels = min(pieces.columns, span.end - pixel)
+        n_pixels = min(blocking.columns, span.end - pixel)
         target = O + pixel * line.o_step
         if first:
-            begin_pixels(target, n_pixels, line.o_step, line.m0, line.m1, ends)
+            write_bias(target, n_pixels, line.o_step, line.m0, line.m1, bias_relu)
         # O_line (n_pixels × k_c) = I_line (n_pixels × reduction) · K_tap (reduction × k_c) + beta · O_line;
         # I_line steps by the stride from pixel to pixel, O_line by one.
         gemm_rowmajor(n_pixels, line.m1 - line.m0, reduction,
                       I + (pixel * line.stride + tap * line.dilation - line.padding) * line.i_step,
                       line.stride * line.i_step, K + line.m0, g.k_c,
-                      <floating> (not first or ends.bias != NULL), target + line.m0, line.o_step)
+                      <floating> (not first or bias_relu.bias != NULL), target + line.m0, line.o_step)
         if last:
-            end_pixels(target, n_pixels, line.o_step, line.m0, line.m1, ends)
+            apply_relu(target, n_pixels, line.o_step, line.m0, line.m1, bias_relu)
         pixel += n_pixels

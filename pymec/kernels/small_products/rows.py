@@ -6,7 +6,7 @@ from typing import Any
 
 from pymec.algorithm import Algorithm, Schedule, blas_limit
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
-from pymec.kernels.shared.blocking import COLUMNS, PANEL_BYTES, ROUND, even_part, pixel_block, small_products
+from pymec.kernels.shared.blocking import COLUMNS, PANEL_BYTES, ROUND, even_part, pixel_block, small_blas_products
 from pymec.kernels.small_products import kn2row, shift_gemm, yaconv, zero_copy
 from pymec.shapes import ConvShape
 
@@ -35,11 +35,11 @@ def _shift_gemm_limit(shape: ConvShape) -> str | None:
 
 def _cut(shape: ConvShape, pixels: int, n_threads: int) -> dict[str, Any]:
     """Options: how products of so many pixels are cut, and shared among threads."""
-    pieces, channel_units = None, shape.groups
+    blocking, channel_units = None, shape.groups
     if blas_multiplies_small_products_unpacked():
-        pieces = small_products(shape, pixels, n_threads, shape.i_cg)
-        channel_units *= -(-shape.k_cg // pieces.channels)
-    return {"pieces": pieces, "block": pixel_block(shape, pixels, channel_units, n_threads)}
+        blocking = small_blas_products(shape, pixels, n_threads, shape.i_cg)
+        channel_units *= -(-shape.k_cg // blocking.channels)
+    return {"blocking": blocking, "block": pixel_block(shape, pixels, channel_units, n_threads)}
 
 
 def _planes(shape: ConvShape, n_planes: int, n_threads: int) -> Schedule:
@@ -88,16 +88,16 @@ def _pointwise_limit(shape: ConvShape) -> str | None:
 
 def _rows(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:
     """Output rows as units of work, cut where the next row would miss the cache, or a thread have no work."""
-    pieces = None
+    blocking = None
     units = shape.groups * max(shape.i_n, 1) * shape.o_h
     if blas_multiplies_small_products_unpacked():
-        pieces = small_products(shape, shape.o_w, n_threads, reduction)
-        row_blocks, channel_blocks = -(-shape.o_h // pieces.output_rows), -(-shape.k_cg // pieces.channels)
+        blocking = small_blas_products(shape, shape.o_w, n_threads, reduction)
+        row_blocks, channel_blocks = -(-shape.o_h // blocking.output_rows), -(-shape.k_cg // blocking.channels)
         units = shape.groups * max(shape.i_n, 1) * row_blocks * channel_blocks
     reach = shape.k_h * min(shape.s_w, shape.k_w) * shape.i_c * shape.itemsize  # bytes of I per output pixel
     most = max(PANEL_BYTES // reach, COLUMNS)
     block = even_part(shape.o_w, min(most, -(-shape.o_w * units // n_threads)))
-    return Schedule(0, {"pieces": pieces, "block": -(-block // ROUND) * ROUND})
+    return Schedule(0, {"blocking": blocking, "block": -(-block // ROUND) * ROUND})
 
 
 def _pixel_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -113,8 +113,8 @@ def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     schedule = _rows(joined, shape.i_cg, n_threads)
     if joined is shape:
         return schedule
-    pieces = schedule.options["pieces"]
-    channel_units = shape.groups * (1 if pieces is None else -(-shape.k_cg // pieces.channels))
+    blocking = schedule.options["blocking"]
+    channel_units = shape.groups * (1 if blocking is None else -(-shape.k_cg // blocking.channels))
     block = pixel_block(shape, joined.o_w, channel_units, n_threads)
     return Schedule(0, {**schedule.options, "block": block})
 

@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def row_pitch(shape: ConvShape) -> int: ...
@@ -14,7 +14,7 @@ def slide(
     S: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
@@ -28,7 +28,7 @@ def run(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,

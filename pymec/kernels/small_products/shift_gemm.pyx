@@ -31,10 +31,10 @@ would lie further apart in I than in S, and computing all of them would be s_h·
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, end_pixels, ends_of, fill_pixels
+from pymec.kernels.shared.bias_relu cimport BiasRelu, apply_relu, bias_relu_of, write_bias_or_zeros
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.shared.patch cimport clip, copy, zero
-from pymec.kernels.shared.blocking cimport Pieces, check_block, pieces_of
+from pymec.kernels.shared.blocking cimport GemmBlocking, check_block, blocking_of
 from pymec.kernels.small_products.kn2row cimport multiply_pixels
 
 import numpy as np
@@ -111,12 +111,12 @@ cdef inline Reach reach_of(
 
 cdef void add_taps(
     const floating* I, const floating* K, floating* S, Py_ssize_t first, Py_ssize_t end, Py_ssize_t group,
-    Py_ssize_t m0, Py_ssize_t m1, Py_ssize_t pitch, const Pieces* pieces, const Ends* ends, const Geometry* g
+    Py_ssize_t m0, Py_ssize_t m1, Py_ssize_t pitch, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
-    """Pixels first .. end of S, channels m0 .. m1: the sum over all taps, between its two ends."""
+    """Pixels first .. end of S, channels m0 .. m1: the sum over all taps, between its two bias_relu."""
     cdef Py_ssize_t a, b, pixel, a0 = 0, a1 = g.k_h  # the kernel rows that some of these pixels have on the image
     cdef bint begins
-    cdef Ends here
+    cdef BiasRelu here
     cdef Reach r
     while a0 < a1:
         r = reach_of(a0, first, end, pitch, g)
@@ -133,56 +133,56 @@ cdef void add_taps(
         if r.lo >= r.hi:
             continue
         if a == a0:  # the first products overwrite (beta = 0) or find the bias; here is what they leave out
-            fill_pixels(S + first * g.k_c, r.lo - first, g.k_c, m0, m1, ends)
-            fill_pixels(S + r.hi * g.k_c, end - r.hi, g.k_c, m0, m1, ends)
+            write_bias_or_zeros(S + first * g.k_c, r.lo - first, g.k_c, m0, m1, bias_relu)
+            write_bias_or_zeros(S + r.hi * g.k_c, end - r.hi, g.k_c, m0, m1, bias_relu)
         for b in range(g.k_w):
             begins = a == a0 and b == 0
-            here = Ends(NULL, ends.relu and a == a1 - 1 and b == g.k_w - 1)
+            here = BiasRelu(NULL, bias_relu.relu and a == a1 - 1 and b == g.k_w - 1)
             if begins:
-                here.bias = ends.bias
+                here.bias = bias_relu.bias
             # S[lo:hi] += I[lo + shift : hi + shift] · K[a, b], the shift (a·d_h - p_t)·pitch + b·d_w
             multiply_pixels(I + (r.lo + (a * g.d_h - g.p_t) * pitch + b * g.d_w) * g.i_c + group * g.i_cg,
                             K + (a * g.k_w + b) * g.i_cg * g.k_c, not begins, S + r.lo * g.k_c, r.hi - r.lo,
-                            m0, m1, pieces, &here, g)
+                            m0, m1, blocking, &here, g)
         if a == a1 - 1:  # and what the last ones leave out
-            end_pixels(S + first * g.k_c, r.lo - first, g.k_c, m0, m1, ends)
-            end_pixels(S + r.hi * g.k_c, end - r.hi, g.k_c, m0, m1, ends)
+            apply_relu(S + first * g.k_c, r.lo - first, g.k_c, m0, m1, bias_relu)
+            apply_relu(S + r.hi * g.k_c, end - r.hi, g.k_c, m0, m1, bias_relu)
     for pixel in range(first, end if a0 == a1 else first):  # without a product: both ends at once
-        fill_pixels(S + pixel * g.k_c, 1, g.k_c, m0, m1, ends)
-        end_pixels(S + pixel * g.k_c, 1, g.k_c, m0, m1, ends)
+        write_bias_or_zeros(S + pixel * g.k_c, 1, g.k_c, m0, m1, bias_relu)
+        apply_relu(S + pixel * g.k_c, 1, g.k_c, m0, m1, bias_relu)
 
 
 cdef void slide_unit(
     const floating* I, const floating* K, floating* S, Py_ssize_t unit, Py_ssize_t block, Py_ssize_t pitch,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work, counted through groups, blocks of pixels and of channels."""
     cdef Py_ssize_t pixels = (g.o_h - 1) * pitch + g.o_w
-    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
+    cdef Py_ssize_t channel_blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
     cdef Py_ssize_t pixel_blocks = (pixels + block - 1) / block
-    cdef Py_ssize_t m0 = unit % channel_blocks * pieces.channels
+    cdef Py_ssize_t m0 = unit % channel_blocks * blocking.channels
     cdef Py_ssize_t first = unit / channel_blocks % pixel_blocks * block
     cdef Py_ssize_t group = unit / channel_blocks / pixel_blocks
     add_taps(I, K, S, first, min(first + block, pixels), group,
-             group * g.k_cg + m0, group * g.k_cg + min(m0 + pieces.channels, g.k_cg), pitch, pieces, ends, g)
+             group * g.k_cg + m0, group * g.k_cg + min(m0 + blocking.channels, g.k_cg), pitch, blocking, bias_relu, g)
 
 
 def slide(
     const floating[::1] image, const floating[:, :, :, ::1] kernel, floating[::1] S, shape,
-    int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1, const floating[::1] bias=None, bint relu=False,
+    int n_threads=1, blocking=None, Py_ssize_t block=2**31 - 1, const floating[::1] bias=None, bint relu=False,
 ):
     """Stage 2: all products of one image, padded by :func:`pad` if it must be.
 
-    ``pieces`` cuts the products, ``block`` is the most pixels of S that one thread takes at a time.
+    ``blocking`` cuts the products, ``block`` is the most pixels of S that one thread takes at a time.
 
     Sums begin with the ``bias``, if there is one.  With ``relu``, what is below zero is cleared after each piece
     of the last tap's product; where products are whole, that is a thread's block.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t pitch = row_pitch(shape)
     cdef Py_ssize_t pixels = (g.o_h - 1) * pitch + g.o_w
-    cdef Pieces cut = pieces_of(pieces or (g.i_cg, pixels, g.k_cg, 1))
+    cdef GemmBlocking cut = blocking_of(blocking or (g.i_cg, pixels, g.k_cg, 1))
     cdef Py_ssize_t unit, units
     check_threads(n_threads)
     check_operands(&g, NULL, kernel.shape, NULL)
@@ -196,7 +196,7 @@ def slide(
     cdef floating* target = &S[0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            slide_unit(I, K, target, unit, block, pitch, &cut, &ends, &g)
+            slide_unit(I, K, target, unit, block, pitch, &cut, &bias_relu, &g)
 
 
 # Stage 3: O is S without what lies past o_w -------------------------------------------------------------
@@ -230,7 +230,7 @@ def check_shape(shape):
         raise ValueError(f"a stage takes one image at stride 1, got {shape}")
 
 
-def run(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False):
+def run(x, kernel, out, workspace, shape, n_threads=1, blocking=None, block=2**31 - 1, bias=None, relu=False):
     """Image after image: pad, slide, compact, as far as the shape needs them.  Sums begin with the bias."""
     image = shape.single_image()
     padded, S, _ = np.split(workspace, [padded_size(image), padded_size(image) + scratch_size(image)])
@@ -239,6 +239,6 @@ def run(x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 
         if padded.size:
             pad(x[n:n + 1], padded, image, n_threads)
             source = padded
-        slide(source, kernel, S if S.size else target, image, n_threads, pieces, block, bias, relu)
+        slide(source, kernel, S if S.size else target, image, n_threads, blocking, block, bias, relu)
         if S.size:
             compact(S, out[n:n + 1], image, n_threads)

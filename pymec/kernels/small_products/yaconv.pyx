@@ -32,7 +32,7 @@ Any padding, dilation and number of groups; stride 1 alone, as the output row is
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, end_pixels, ends_of, fill_pixels
+from pymec.kernels.shared.bias_relu cimport BiasRelu, apply_relu, bias_relu_of, write_bias_or_zeros
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.shared.microkernel cimport (
     CHANNELS, PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add,
@@ -102,7 +102,7 @@ cdef inline void sum_pixels(
 
 cdef void add_columns(
     const floating* I, const floating* K, floating* O, floating* spill, Py_ssize_t n, Py_ssize_t h0,
-    Py_ssize_t blocks, Py_ssize_t x0, Py_ssize_t x1, const Ends* ends, const Geometry* g
+    Py_ssize_t blocks, Py_ssize_t x0, Py_ssize_t x1, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Six image rows, output columns x0 .. x1, a block of output channels counted through all groups.
 
@@ -120,15 +120,15 @@ cdef void add_columns(
                 target = row_of_sums(O, spill, n, h0 + p, a, g) + x * g.k_c + block.start
                 for m in range(block.skip, block.width):
                     target[m] += sums[p * CHANNELS + m]
-    for y in range(g.o_h if ends.relu else 0):
+    for y in range(g.o_h if bias_relu.relu else 0):
         if h0 <= last_image_row(y, g) < h0 + PIXELS:
-            end_pixels(O + ((n * g.o_h + y) * g.o_w + x0) * g.k_c, x1 - x0, g.k_c,
-                       block.start + block.skip, block.start + block.width, ends)
+            apply_relu(O + ((n * g.o_h + y) * g.o_w + x0) * g.k_c, x1 - x0, g.k_c,
+                       block.start + block.skip, block.start + block.width, bias_relu)
 
 
 cdef void add_share(
     const floating* I, const floating* K, floating* O, floating* spill, Py_ssize_t n, Py_ssize_t h0,
-    Py_ssize_t share, Py_ssize_t shares, const Ends* ends, const Geometry* g
+    Py_ssize_t share, Py_ssize_t shares, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One thread's share of the output columns, counted through blocks of channels."""
     cdef Py_ssize_t columns = g.groups * channel_blocks(g) * g.o_w
@@ -138,7 +138,7 @@ cdef void add_share(
         blocks = first / g.o_w
         x0 = first - blocks * g.o_w
         x1 = min(x0 + end - first, g.o_w)
-        add_columns(I, K, O, spill, n, h0, blocks, x0, x1, ends, g)
+        add_columns(I, K, O, spill, n, h0, blocks, x0, x1, bias_relu, g)
         first += x1 - x0
 
 
@@ -154,7 +154,7 @@ def spill_size(shape):
 def begin(floating[:, :, :, ::1] out, floating[::1] spill, shape, int n_threads=1, const floating[::1] bias=None):
     """Stage 1: what sums begin with, the bias or zeros, in ``out``, and zeros in the spill."""
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, False, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, False, &g)
     cdef Py_ssize_t row
     check_threads(n_threads)
     check_operands(&g, NULL, NULL, out.shape)
@@ -166,7 +166,7 @@ def begin(floating[:, :, :, ::1] out, floating[::1] spill, shape, int n_threads=
         zero(&spill[0], spill.shape[0])
     with nogil:
         for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-            fill_pixels(O + row * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, &ends)
+            write_bias_or_zeros(O + row * g.o_w * g.k_c, g.o_w, g.k_c, 0, g.k_c, &bias_relu)
 
 
 def add_rows(
@@ -187,7 +187,7 @@ def add_rows(
         Whether what is below zero becomes zero in output rows that read none of the image rows to come.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = Ends(NULL, relu)
+    cdef BiasRelu bias_relu = BiasRelu(NULL, relu)
     cdef Py_ssize_t share
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -202,7 +202,7 @@ def add_rows(
     cdef floating* slack = &spill[0] if spill.shape[0] else NULL
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            add_share(I, K, O, slack, n, h0, share, n_threads, &ends, &g)
+            add_share(I, K, O, slack, n, h0, share, n_threads, &bias_relu, &g)
 
 
 def run(x, kernel, out, workspace, shape, n_threads=1, bias=None, relu=False):

@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.blocking import Pieces
+from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def run_pixel_gemm(
@@ -11,7 +11,7 @@ def run_pixel_gemm(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
@@ -23,7 +23,7 @@ def run_pointwise(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
@@ -36,7 +36,7 @@ def add_filter_rows(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,
@@ -48,7 +48,7 @@ def run_filter_row_gemm(
     workspace: NDArray[np.floating],
     shape: ConvShape,
     n_threads: int = 1,
-    pieces: Pieces | None = None,
+    blocking: GemmBlocking | None = None,
     block: int = ...,
     bias: NDArray[np.floating] | None = None,
     relu: bool = False,

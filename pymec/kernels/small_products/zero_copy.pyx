@@ -33,10 +33,10 @@ right after the last, piece by piece, while they are in a cache.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels.shared.patch cimport clip, positions_up_to
-from pymec.kernels.shared.blocking cimport Pieces, check_block, pieces_of
+from pymec.kernels.shared.blocking cimport GemmBlocking, check_block, blocking_of
 from pymec.kernels.small_products.pixel_runs cimport Line, add_tap, begin_beside, column_line, end_beside, first_tap, row_line
 
 from dataclasses import replace
@@ -47,7 +47,7 @@ from dataclasses import replace
 
 cdef void add_rows(
     const floating* I, const floating* K, floating* O, Py_ssize_t y0, Py_ssize_t y1, Py_ssize_t group,
-    const Line* line, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Line* line, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Output rows y0 .. y1 of one image, channels of one group: each piece of K meets all rows before the next."""
     cdef Py_ssize_t b0 = first_tap(line)
@@ -57,57 +57,57 @@ cdef void add_rows(
     for y in range(y0, y1):
         a0 = positions_up_to(g.p_t - y * g.s_h, g)  # the first kernel row that isn't above the image
         if a0 < g.k_h and y * g.s_h - g.p_t + a0 * g.d_h < g.i_h:
-            begin_beside(O + y * o_row, b0, line, ends)
+            begin_beside(O + y * o_row, b0, line, bias_relu)
         else:
-            begin_beside(O + y * o_row, g.k_w, line, ends)
+            begin_beside(O + y * o_row, g.k_w, line, bias_relu)
     for a in range(g.k_h):
         for b in range(b0, g.k_w):
             c = 0
             while c < g.i_cg:
-                last = a == g.k_h - 1 and b == g.k_w - 1 and c + pieces.reduction >= g.i_cg
+                last = a == g.k_h - 1 and b == g.k_w - 1 and c + blocking.reduction >= g.i_cg
                 for y in range(y0, y1):
                     h = y * g.s_h - g.p_t + a * g.d_h
                     if 0 <= h < g.i_h:
                         first = a == positions_up_to(g.p_t - y * g.s_h, g) and b == b0 and c == 0
                         add_tap(I + h * g.i_w * g.i_c + group * g.i_cg + c,
                                 K + ((a * g.k_w + b) * g.i_cg + c) * g.k_c, O + y * o_row,
-                                b, min(pieces.reduction, g.i_cg - c), first, last, line, pieces, ends, g)
+                                b, min(blocking.reduction, g.i_cg - c), first, last, line, blocking, bias_relu, g)
                     if last:
-                        end_beside(O + y * o_row, b if 0 <= h < g.i_h else g.k_w, line, ends)
-                c += pieces.reduction
+                        end_beside(O + y * o_row, b if 0 <= h < g.i_h else g.k_w, line, bias_relu)
+                c += blocking.reduction
 
 
 cdef void pixel_unit(
     const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t block,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work, counted through groups, images, blocks of pixels, of rows and of channels."""
-    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
+    cdef Py_ssize_t channel_blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
     cdef Py_ssize_t pixel_blocks = (g.o_w + block - 1) / block
-    cdef Py_ssize_t row_blocks = (g.o_h + pieces.output_rows - 1) / pieces.output_rows
-    cdef Py_ssize_t m0 = unit % channel_blocks * pieces.channels
-    cdef Py_ssize_t m1 = min(m0 + pieces.channels, g.k_cg)
-    cdef Py_ssize_t y0 = unit / channel_blocks % row_blocks * pieces.output_rows
+    cdef Py_ssize_t row_blocks = (g.o_h + blocking.output_rows - 1) / blocking.output_rows
+    cdef Py_ssize_t m0 = unit % channel_blocks * blocking.channels
+    cdef Py_ssize_t m1 = min(m0 + blocking.channels, g.k_cg)
+    cdef Py_ssize_t y0 = unit / channel_blocks % row_blocks * blocking.output_rows
     cdef Py_ssize_t lines = unit / channel_blocks / row_blocks
     cdef Py_ssize_t n = lines / pixel_blocks % g.i_n
     cdef Py_ssize_t group = lines / pixel_blocks / g.i_n
     cdef Line line = row_line(lines % pixel_blocks * block, block, group * g.k_cg + m0, group * g.k_cg + m1, g)
     add_rows(I + n * g.i_h * g.i_w * g.i_c, K, O + n * g.o_h * g.o_w * g.k_c,
-             y0, min(y0 + pieces.output_rows, g.o_h), group, &line, pieces, ends, g)
+             y0, min(y0 + blocking.output_rows, g.o_h), group, &line, blocking, bias_relu, g)
 
 
 def run_pixel_gemm(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1,
+    floating[::1] workspace, shape, int n_threads=1, blocking=None, Py_ssize_t block=2**31 - 1,
     const floating[::1] bias=None, bint relu=False,
 ):
-    """One product per output row and tap, cut into ``pieces``, ``block`` pixels of a row at a time.
+    """One product per output row and tap, cut into ``blocking``, ``block`` pixels of a row at a time.
 
     Sums begin with the ``bias``, if there is one; with ``relu`` what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
-    cdef Pieces cut = pieces_of(pieces or (g.i_cg, g.o_w, g.k_cg, 1))
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
+    cdef GemmBlocking cut = blocking_of(blocking or (g.i_cg, g.o_w, g.k_cg, 1))
     cdef Py_ssize_t unit, units
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -121,16 +121,16 @@ def run_pixel_gemm(
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            pixel_unit(I, K, O, unit, block, &cut, &ends, &g)
+            pixel_unit(I, K, O, unit, block, &cut, &bias_relu, &g)
 
 
 def run_pointwise(
-    x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False,
+    x, kernel, out, workspace, shape, n_threads=1, blocking=None, block=2**31 - 1, bias=None, relu=False,
 ):
     """A 1×1 kernel, its only tap; with stride 1 and no padding all pixels are one row."""
     joined = all_in_one_row(shape)
     run_pixel_gemm(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace,
-                   joined, n_threads, pieces, block, bias, relu)
+                   joined, n_threads, blocking, block, bias, relu)
 
 
 def all_in_one_row(shape):
@@ -146,7 +146,7 @@ def all_in_one_row(shape):
 
 cdef void add_columns(
     const floating* I, const floating* K, floating* O, Py_ssize_t x0, Py_ssize_t x1, Py_ssize_t group,
-    const Line* line, const Pieces* pieces, const Ends* ends, const Geometry* g
+    const Line* line, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """Output columns x0 .. x1 of one image, channels of one group: each piece of K meets all columns in turn.
 
@@ -159,57 +159,57 @@ cdef void add_columns(
     for x in range(x0, x1):
         b0 = clip(g.p_l - x * g.s_w, 0, g.k_w)
         b1 = clip(g.i_w + g.p_l - x * g.s_w, 0, g.k_w)
-        begin_beside(O + x * g.k_c, a0 if b0 < b1 else g.k_h, line, ends)
+        begin_beside(O + x * g.k_c, a0 if b0 < b1 else g.k_h, line, bias_relu)
     for a in range(a0, g.k_h):
         q = 0
         while q < chunk:
-            last = a == g.k_h - 1 and q + pieces.reduction >= chunk
+            last = a == g.k_h - 1 and q + blocking.reduction >= chunk
             for x in range(x0, x1):
                 b0 = clip(g.p_l - x * g.s_w, 0, g.k_w)
                 b1 = clip(g.i_w + g.p_l - x * g.s_w, 0, g.k_w)
-                lo, hi = max(q, b0 * g.i_cg), min(q + pieces.reduction, b1 * g.i_cg)
+                lo, hi = max(q, b0 * g.i_cg), min(q + blocking.reduction, b1 * g.i_cg)
                 if lo < hi:
                     add_tap(I + (x * g.s_w - g.p_l) * g.i_c + group * g.i_cg + lo,
                             K + (a * chunk + lo) * g.k_c, O + x * g.k_c, a, hi - lo,
-                            a == a0 and lo == b0 * g.i_cg, last, line, pieces, ends, g)
+                            a == a0 and lo == b0 * g.i_cg, last, line, blocking, bias_relu, g)
                 if last:
-                    end_beside(O + x * g.k_c, a if lo < hi else g.k_h, line, ends)
-            q += pieces.reduction
+                    end_beside(O + x * g.k_c, a if lo < hi else g.k_h, line, bias_relu)
+            q += blocking.reduction
 
 
 cdef void filter_row_unit(
     const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t block,
-    const Pieces* pieces, const Ends* ends, const Geometry* g
+    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One unit of parallel work, counted through groups, images, blocks of pixels, of columns and of channels."""
-    cdef Py_ssize_t channel_blocks = (g.k_cg + pieces.channels - 1) / pieces.channels
+    cdef Py_ssize_t channel_blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
     cdef Py_ssize_t pixel_blocks = (g.o_h + block - 1) / block
-    cdef Py_ssize_t column_blocks = (g.o_w + pieces.output_rows - 1) / pieces.output_rows
-    cdef Py_ssize_t m0 = unit % channel_blocks * pieces.channels
-    cdef Py_ssize_t m1 = min(m0 + pieces.channels, g.k_cg)
-    cdef Py_ssize_t x0 = unit / channel_blocks % column_blocks * pieces.output_rows
+    cdef Py_ssize_t column_blocks = (g.o_w + blocking.output_rows - 1) / blocking.output_rows
+    cdef Py_ssize_t m0 = unit % channel_blocks * blocking.channels
+    cdef Py_ssize_t m1 = min(m0 + blocking.channels, g.k_cg)
+    cdef Py_ssize_t x0 = unit / channel_blocks % column_blocks * blocking.output_rows
     cdef Py_ssize_t lines = unit / channel_blocks / column_blocks
     cdef Py_ssize_t n = lines / pixel_blocks % g.i_n
     cdef Py_ssize_t group = lines / pixel_blocks / g.i_n
     cdef Line line = column_line(lines % pixel_blocks * block, block, group * g.k_cg + m0, group * g.k_cg + m1, g)
     add_columns(I + n * g.i_h * g.i_w * g.i_c, K, O + n * g.o_h * g.o_w * g.k_c,
-                x0, min(x0 + pieces.output_rows, g.o_w), group, &line, pieces, ends, g)
+                x0, min(x0 + blocking.output_rows, g.o_w), group, &line, blocking, bias_relu, g)
 
 
 def add_filter_rows(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, pieces=None, Py_ssize_t block=2**31 - 1,
+    floating[::1] workspace, shape, int n_threads=1, blocking=None, Py_ssize_t block=2**31 - 1,
     const floating[::1] bias=None, bint relu=False,
 ):
     """One product per output column and kernel row; ``workspace`` is not used.
 
-    ``pieces`` cuts the products, its ``output_rows`` here counting output columns; ``block`` is the most
+    ``blocking`` cuts the products, its ``output_rows`` here counting output columns; ``block`` is the most
     pixels of a column that one thread takes at a time.  Sums begin with the ``bias``, if there is one; with
     ``relu`` what ends below zero becomes zero.
     """
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
-    cdef Pieces cut = pieces_of(pieces or (g.k_w * g.i_cg, g.o_h, g.k_cg, 1))
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
+    cdef GemmBlocking cut = blocking_of(blocking or (g.k_w * g.i_cg, g.o_h, g.k_cg, 1))
     cdef Py_ssize_t unit, units
     check_threads(n_threads)
     check_operands(&g, x.shape, kernel.shape, out.shape)
@@ -225,16 +225,16 @@ def add_filter_rows(
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(units, num_threads=n_threads, schedule="static"):
-            filter_row_unit(I, K, O, unit, block, &cut, &ends, &g)
+            filter_row_unit(I, K, O, unit, block, &cut, &bias_relu, &g)
 
 
 def run_filter_row_gemm(
-    x, kernel, out, workspace, shape, n_threads=1, pieces=None, block=2**31 - 1, bias=None, relu=False,
+    x, kernel, out, workspace, shape, n_threads=1, blocking=None, block=2**31 - 1, bias=None, relu=False,
 ):
     """All columns; those of several images are one where no kernel row reaches past its own image row."""
     joined = images_in_one(shape)
     add_filter_rows(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace,
-                    joined, n_threads, pieces, block, bias, relu)
+                    joined, n_threads, blocking, block, bias, relu)
 
 
 def images_in_one(shape):

@@ -26,7 +26,7 @@ Threads share the tiles, or, where these are few, the panels; those that share p
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.register_tiles.panels cimport blocks_of
 from pymec.kernels.shared.patch cimport copy
@@ -91,7 +91,7 @@ cdef void multiply_point(
 
 cdef void convolve_band(
     const floating* I, const floating* U, floating* O, floating* V, floating* M, Py_ssize_t group,
-    Py_ssize_t first, Py_ssize_t end, const Part* part, const Ends* ends, const Tile* widest, Py_ssize_t m,
+    Py_ssize_t first, Py_ssize_t end, const Part* part, const BiasRelu* bias_relu, const Tile* widest, Py_ssize_t m,
     const Geometry* g
 ) noexcept nogil:
     """Tiles first .. end of one group, some of its panels; U points at the first of all of them."""
@@ -107,13 +107,13 @@ cdef void convolve_band(
                            widest, g)
         channel = block * width
         skip = max(channel + width - g.k_cg, 0)
-        outputs = Outputs(group * g.k_cg + channel, width - skip, width, ends.bias, ends.relu)
+        outputs = Outputs(group * g.k_cg + channel, width - skip, width, bias_relu.bias, bias_relu.relu)
         finish_tiles(M + skip, O, first, end, tiles, &outputs, m, g)
 
 
 cdef void convolve_share(
     const floating* I, const floating* U, floating* O, floating* band, Py_ssize_t share, Py_ssize_t shares,
-    Py_ssize_t channel_shares, Py_ssize_t tiles, Py_ssize_t band_tiles, const Ends* ends, Py_ssize_t m,
+    Py_ssize_t channel_shares, Py_ssize_t tiles, Py_ssize_t band_tiles, const BiasRelu* bias_relu, Py_ssize_t m,
     const Geometry* g
 ) noexcept nogil:
     """Every band of one thread's share, through one slice of the workspace."""
@@ -132,7 +132,7 @@ cdef void convolve_share(
         tile = part.first - group * tiles
         n_tiles = min(band_tiles, min(part.end - part.first, tiles - tile))
         convolve_band(I, U + group * blocks * points * g.i_cg * widest.channels, O,
-                      band, band + points * band_tiles * g.i_cg, group, tile, tile + n_tiles, &part, ends,
+                      band, band + points * band_tiles * g.i_cg, group, tile, tile + n_tiles, &part, bias_relu,
                       &widest, m, g)
         part.first += n_tiles
 
@@ -208,7 +208,7 @@ def run(
     check_operands(&g, x.shape, kernel.shape, out.shape)
     check_room("prepared", prepared.shape[0], kernel_size(shape, m))
     check_room("workspace", workspace.shape[0], slices * size + CACHE_LINE / sizeof(floating))
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
@@ -217,5 +217,5 @@ def run(
     cdef floating* bands = at_cache_line(&workspace[0])
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, U, O, bands + share * size, share, slices, channel_shares, tiles, band_tiles, &ends,
+            convolve_share(I, U, O, bands + share * size, share, slices, channel_shares, tiles, band_tiles, &bias_relu,
                            m, &g)

@@ -8,7 +8,7 @@ from cython cimport floating
 
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport clip, copy, zero
-from pymec.kernels.register_tiles.registers cimport compiled_per_cpu, inlined
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu, inlined
 from pymec.kernels.winograd.transforms cimport input_points, kernel_points, outputs_of_points
 
 

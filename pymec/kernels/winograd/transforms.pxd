@@ -13,7 +13,7 @@
 
 from cython cimport floating
 
-from pymec.kernels.register_tiles.registers cimport inlined
+from pymec.kernels.shared.per_cpu cimport inlined
 
 
 cdef inline inlined input_2(

@@ -27,7 +27,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.blas cimport gemm_rowmajor
-from pymec.kernels.shared.bias_relu cimport Ends, ends_of
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.winograd.tiles cimport Outputs, check_tiles, finish_tiles, transform_taps, transform_tiles
 
@@ -126,12 +126,12 @@ def multiply(const floating[::1] V, const floating[::1] U, floating[::1] M, shap
 
 
 cdef void finish_share(
-    const floating* M, floating* O, Py_ssize_t unit, Py_ssize_t tiles, const Ends* ends, Py_ssize_t m,
+    const floating* M, floating* O, Py_ssize_t unit, Py_ssize_t tiles, const BiasRelu* bias_relu, Py_ssize_t m,
     const Geometry* g
 ) noexcept nogil:
     """One tile of one group, counted as in stage 2."""
     cdef Py_ssize_t group = unit / tiles, tile = unit % tiles
-    cdef Outputs outputs = Outputs(group * g.k_cg, g.k_cg, g.k_cg, ends.bias, ends.relu)
+    cdef Outputs outputs = Outputs(group * g.k_cg, g.k_cg, g.k_cg, bias_relu.bias, bias_relu.relu)
     finish_tiles(M + (group * (m + 2) * (m + 2) * tiles + tile) * g.k_cg, O, tile, tile + 1, tiles, &outputs, m, g)
 
 
@@ -139,7 +139,7 @@ def transform_output(const floating[::1] M, floating[:, :, :, ::1] out, shape, P
                      const floating[::1] bias=None, bint relu=False):
     """Stage 4: from the points to the output, the last tiles clipped, the bias added."""
     cdef Geometry g = geometry(shape)
-    cdef Ends ends = ends_of(bias, relu, &g)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t tiles = tile_count(shape, m), unit
     check_threads(n_threads)
     check_tiles(&g, m)
@@ -151,7 +151,7 @@ def transform_output(const floating[::1] M, floating[:, :, :, ::1] out, shape, P
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for unit in prange(g.groups * tiles, num_threads=n_threads, schedule="static"):
-            finish_share(points, O, unit, tiles, &ends, m, &g)
+            finish_share(points, O, unit, tiles, &bias_relu, m, &g)
 
 
 def run(x, kernel, out, workspace, shape, n_threads=1, m=4, prepared=None, bias=None, relu=False):

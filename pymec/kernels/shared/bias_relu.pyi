@@ -1,0 +1,3 @@
+from numpy.typing import NDArray
+
+def finish(out: NDArray, bias: NDArray | None = None, relu: bool = False, n_threads: int = 1) -> None: ...
