@@ -43,7 +43,7 @@ from pymec.kernels.mec import tuned as mec
 from pymec.kernels.register_tiles.schedule import gemm_blocking
 from pymec.threads import single_threaded_blas
 
-PRODUCTS = {"published": "blas", "small products": "small_blas", "register_tiles": "register_tiles"}
+PRODUCTS = {"published": "blas", "small products": "small_blas", "registers": "register_tiles"}
 ALGORITHMS = {
     "im2col": "im2col",
     "bands": "mec_banded",
