@@ -89,8 +89,8 @@ class ConvPlan:
     def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
         """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
 
-        Only for plans with ``algorithm="mec"`` or ``"mec_b"`` and NHWC arrays; the products are Solution B's,
-        since Solution A writes over L in the end.
+        Only for plans with ``algorithm="mec"`` or ``"mec_b"`` and NHWC arrays.  Both keep L as ``mec`` stores it,
+        without the rows that no output reads, and multiply by Solution B: Solution A writes over L in the end.
 
         Returns
         -------

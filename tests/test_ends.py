@@ -9,6 +9,7 @@ from pymec import ConvShape, reference, registry
 from pymec.kernels.direct import direct
 from pymec.kernels.im2col import blocked as im2col_blocked
 from pymec.kernels.im2col import im2col
+from pymec.kernels.shared.bias_relu import finish
 from pymec.kernels.small_products import zero_copy
 
 EXACT = [name for name, row in registry.ALGORITHMS.items() if row.accuracy == "exact"]
@@ -64,7 +65,7 @@ def test_outputs_of_padding_alone_are_the_bias_and_no_others_lose_their_nan(algo
 
 
 @pytest.mark.parametrize("length", [1, 7, 9])
-@pytest.mark.parametrize("algorithm", pymec.algorithms())
+@pytest.mark.parametrize("algorithm", [row.name for row in registry.ALGORITHMS.values() if row.fuses_bias_relu])
 def test_a_stage_refuses_a_bias_of_another_length(algorithm, length):
     row = registry.get(algorithm)
     shape = next(
@@ -100,6 +101,25 @@ def test_relu_keeps_nan(name):
     out = pymec.conv2d(x, kernel, bias, **options)
     assert np.isnan(out).any()
     np.testing.assert_array_equal(pymec.conv2d(x, kernel, bias, activation="relu", **options), np.maximum(out, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_the_plain_pass_adds_the_bias_and_applies_relu(dtype, n_threads):
+    """For algorithms that do neither in their last write; each only if it is asked for, and NaN stays."""
+    out = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(dtype)
+    out[1, 2, 3, 4] = np.nan
+    bias = np.linspace(-1, 1, 7, dtype=dtype)
+    for given, relu in ((None, False), (bias, False), (None, True), (bias, True)):
+        found = out.copy()
+        finish(found, given, relu, n_threads)
+        expected = out if given is None else out + given
+        np.testing.assert_array_equal(found, np.maximum(expected, 0) if relu else expected)
+    finish(out[:0], bias, True, n_threads)
+    with pytest.raises(ValueError, match="bias has 6 elements, but out has 7 channels"):
+        finish(out, bias[:6], False)
+    with pytest.raises(ValueError, match="n_threads must be from 1 to 64"):
+        finish(out, bias, False, 0)
 
 
 # Stages on their own --------------------------------------------------------------------------------

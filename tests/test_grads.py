@@ -274,15 +274,24 @@ def test_the_turned_kernel_of_a_plain_layer_is_the_kernel_by_180_degrees():
 # L kept from the forward pass --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
-@pytest.mark.parametrize("algorithm", ["mec", "mec_b"])
+@pytest.mark.parametrize(
+    ("algorithm", "case"),
+    [
+        (algorithm, case)
+        for algorithm in ("mec", "mec_b")
+        for case in CASES
+        if registry.get(algorithm).unsupported(case.shape()) is None
+    ],
+    ids=lambda value: getattr(value, "motive", value),
+)
 def test_forward_saved(algorithm, case):
+    """What is kept is L as the gradient reads it: the rows that some output reads, also for a plan of ``mec_b``."""
     shape = case.shape()
     x, kernel, grad_out = arrays(shape)
     plan = pymec.plan(case.x, case.kernel, algorithm=algorithm, n_threads=2, **case.options).prepare(kernel)
     out, saved = plan.forward_saved(x)
     assert (abs(out - reference.conv2d(x, kernel, shape)) <= reference.error_bound(x, kernel, shape)).all()
-    assert saved.nbytes == plan.workspace_nbytes == (0 if shape.is_pointwise else shape.mec_size * 4)
+    assert saved.nbytes == (0 if shape.is_pointwise else shape.mec_size * 4) <= plan.workspace_nbytes
     again = pymec.conv2d_kernel_grad(x, grad_out, kernel.shape, algorithm="mec", n_threads=2, **case.options)
     np.testing.assert_array_equal(saved.kernel_grad(grad_out), again)
 
