@@ -285,7 +285,7 @@ def test_the_turned_kernel_of_a_plain_layer_is_the_kernel_by_180_degrees():
     ids=lambda value: getattr(value, "motive", value),
 )
 def test_forward_saved(algorithm, case):
-    """What is kept is L as the gradient reads it: the rows that some output reads, also for a plan of ``mec_b``."""
+    """What is kept is L as the gradient reads it, without unread rows: for a plan of ``mec_b``, too."""
     shape = case.shape()
     x, kernel, grad_out = arrays(shape)
     plan = pymec.plan(case.x, case.kernel, algorithm=algorithm, n_threads=2, **case.options).prepare(kernel)

@@ -50,7 +50,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import pymec
-from pymec.kernels.mec.tuned import choose_solution
+from pymec.kernels.mec import choose_solution
 
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 11})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
@@ -120,7 +120,7 @@ plt.show()
 
 print("layer   algorithm    predicted     measured       output     resident")
 for name in ("cv1", "cv3", "cv12"):
-    for algorithm in ("im2col", "mec"):
+    for algorithm in ("im2col", "mec_paper"):
         report = pymec.memory.measure_shape(shapes[name], algorithm, n_threads=1)
         print(
             f"{name:<7} {algorithm:<9} {report.predicted:>12,} {report.workspace:>12,} {report.output:>12,} "
@@ -136,15 +136,15 @@ for name in ("cv1", "cv3", "cv12"):
 # -------------------------------------------
 # k_h/s_h is what matters, so vary it.  We take cv1 and move its stride from 1 to 11, the height of its kernel.
 #
-# Plain MEC stores all ``i_h`` rows of the image, also those that no output reads: below the last kernel
-# position, and, once the stride exceeds the kernel, between the kernel's positions.  pymec keeps only rows that
-# some output reads,
+# The paper stores all ``i_h`` rows of the image, also those that no output reads: below the last kernel
+# position, and, once the stride exceeds the kernel, between the kernel's positions.  ``mec_paper`` does so, too.
+# pymec's tuned ``mec`` keeps only rows that some output reads,
 #
 # .. math::
 #
 #    r_h = \min\left( (o_h - 1)\, s_h + k_h,\; o_h k_h \right),
 #
-# so that L never exceeds im2col's matrix.  :attr:`~pymec.ConvShape.paper_mec_size` is the one,
+# so that its L never exceeds im2col's matrix.  :attr:`~pymec.ConvShape.paper_mec_size` is the one,
 # :attr:`~pymec.ConvShape.mec_size` the other.
 
 cv1 = pymec.layers.get("cv1")
@@ -153,7 +153,7 @@ sweep = [
     pymec.ConvShape.from_shapes((1, cv1.i_h, cv1.i_w, cv1.i_c), (cv1.k_h, cv1.k_w, cv1.i_c, cv1.k_c), stride=s)
     for s in strides
 ]
-print(" s    k/s    o   im2col MiB   MEC, paper   MEC, pymec   rows kept   ratio, paper   ratio, pymec")
+print(" s    k/s    o   im2col MiB     as paper        tuned   rows kept   ratio, paper   ratio, tuned")
 for p in sweep:
     r_h = p.lowered_rows()
     assert r_h == min((p.o_h - 1) * p.s_h + p.k_h, p.o_h * p.k_h)
@@ -222,15 +222,15 @@ for name, s in shapes.items():
 T = 100  # the paper's value for GPUs
 print(f"layer   o_w     |O| MiB   |L| MiB   |O| <= |L|   o_w <= {T}   choice")
 for layer, s in zip(layers, shapes.values(), strict=True):
-    fits = s.output_size <= s.mec_size
-    assert fits == (s.o_h * s.k_c <= s.lowered_rows() * s.k_w * s.i_c)
-    assert all((layer.shape(i_n).output_size <= layer.shape(i_n).mec_size) == fits for i_n in (2, 32))
+    fits = s.output_size <= s.paper_mec_size
+    assert fits == (s.o_h * s.k_c <= s.i_h * s.k_w * s.i_c)
+    assert all((layer.shape(i_n).output_size <= layer.shape(i_n).paper_mec_size) == fits for i_n in (2, 32))
     print(
-        f"{layer.name:<6} {s.o_w:>4}   {s.output_nbytes / MIB:>9.3f} {s.mec_size * 4 / MIB:>9.3f}   "
+        f"{layer.name:<6} {s.o_w:>4}   {s.output_nbytes / MIB:>9.3f} {s.paper_mec_size * 4 / MIB:>9.3f}   "
         f"{'yes' if fits else 'no':<10}   {'yes' if s.o_w <= T else 'no':<10}   "
         f"{choose_solution(s, T)}"
     )
-refused = [name for name, s in shapes.items() if s.output_size > s.mec_size]
+refused = [name for name, s in shapes.items() if s.output_size > s.paper_mec_size]
 print(f"\n|O| > |L|: {', '.join(refused)}")
 
 # %%
@@ -243,8 +243,8 @@ for algorithm in ("mec_b", "mec_a"):
     report = pymec.memory.measure_shape(s, algorithm, n_threads=1)
     print(f"{refused[0]}, two images, {algorithm}: {report.workspace:>12,} bytes")
     assert report.exact
-print(f"{'|L|':>24}: {s.mec_size * 4:>12,}\n{'|O|':>24}: {s.output_nbytes:>12,}")
-assert report.workspace == max(s.mec_size, s.output_size) * 4
+print(f"{'|L|':>24}: {s.paper_mec_size * 4:>12,}\n{'|O|':>24}: {s.output_nbytes:>12,}")
+assert report.workspace == max(s.paper_mec_size, s.output_size) * 4
 
 # %%
 # What to remember
@@ -309,7 +309,7 @@ check(largest_band)
 #   even, has a last image row that nothing reads.
 # * im2col's size here is that of the whole batch.  Taking one image at a time divides it by ``i_n``, and the same
 #   goes for MEC: compare like with like.
-# * ``pymec.conv2d(..., algorithm="mec")`` takes |L| and no more, whichever solution line 8 chooses.
+# * ``pymec.conv2d(..., algorithm="mec_paper")`` takes |L| and no more, whichever solution line 8 chooses.
 #
 # References
 # ----------
