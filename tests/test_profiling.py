@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import pymec
-from pymec import _build_info
+from pymec import _build_info, registry
 from pymec.kernels.shared import blas_library as blas_limits
 from pymec.kernels.shared.blocking import small_blas_products
 
@@ -557,3 +557,29 @@ def test_bands_take_a_fraction_of_L(load, capsys):
     assert 0 < float(rows["cv11"][4]) <= 1 / 8
     assert rows["cv12"][2] == "-"
     assert "- cv12: workspace_limit of 26880 bytes is too small: mec_banded needs at least" in printed
+
+
+# versions.py --------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_versions_times_two_builds_in_turns(tmp_path):
+    """This build against itself: a ratio for what both can do, none for what neither can."""
+    path = tmp_path / "versions.json"
+    done = run(
+        "versions.py", "--old", sys.executable, "--layers", "cv12", "--threads", "1", "--seconds", "0.02",
+        "--algorithms", "auto plan,mec,pointwise", "--turns", "2", "--json", path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = table_rows(done.stdout)
+    assert set(rows) >= {"`auto plan`", "`mec`"}
+    assert "`pointwise`" not in rows
+    records = json.loads(path.read_text())["records"]
+    assert {record["operation"] for record in records} == set(registry.TABLES)
+    assert all(record["ratio"] == record["old"] / record["new"] > 0 for record in records)
+
+
+def test_versions_stops_at_a_build_that_does_not_answer():
+    done = run("versions.py", "--old", "false", "--layers", "cv12", "--threads", "1")
+    assert done.returncode != 0
+    assert "a build has stopped with code 1" in done.stderr

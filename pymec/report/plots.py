@@ -29,6 +29,7 @@ LOOKS = {
     "mec_vanilla": ("#56b4e9", "v"),
     "mec_a": ("#3d8fc4", "<"),
     "mec_b": ("#7fa9c9", ">"),
+    "mec_paper": ("#00507f", "P"),
     "mec_banded": ("#009e73", "D"),
 }
 """The colour and the mark of an algorithm; one that is not listed takes the next of :data:`OTHERS`."""
