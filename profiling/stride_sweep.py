@@ -1,8 +1,8 @@
 """Where MEC stops paying: one layer at every stride from 1 to the height of its kernel.
 
-MEC saves what vertically neighbouring patches share, so its gain falls with k_h ÷ s_h.  The paper's formula
-stores all i_h image rows, also those below the last patch; pymec leaves out rows that no output row reads.
-The table has both, and im2col and MEC (rows left out) as memray measures them in fresh processes.
+MEC saves what vertically neighbouring patches share, so its gain falls with k_h ÷ s_h.  The paper's L
+(``mec_paper``) has all i_h image rows, also those below the last patch; pymec's tuned ``mec`` leaves out rows
+that no output row reads.  memray measures both, and im2col, in fresh processes.
 
     python profiling/stride_sweep.py                  # the paper's cv1, an 11 × 11 kernel: strides 1 to 11
     python profiling/stride_sweep.py --layer cv3
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     cells = {
         (shape.s_h, algorithm): Cell(f"s={shape.s_h}", shape, algorithm)
         for shape in shapes
-        for algorithm in ("im2col", "mec")
+        for algorithm in ("im2col", "mec_paper", "mec")
     }
     reports = measure_all(cells.values(), options.workers, "strides")
     measured = {key: reports[cell].workspace for key, cell in cells.items()}
@@ -64,13 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def table(shapes: list[pymec.ConvShape], measured: dict[tuple[int, str], int]) -> str:
-    """A row per stride: the paper's L by formula, the two measured matrices in bytes."""
-    header = ["stride", "k ÷ s", "output", "im2col, measured", "L, all rows (paper)", "im2col ÷ L"]
-    header += ["L, rows read, measured", "im2col ÷ L"]
+    """A row per stride: the three measured matrices, and how much smaller than im2col's each L is."""
+    header = ["stride", "k ÷ s", "output", "im2col", "L, all rows (paper)", "im2col ÷ L"]
+    header += ["L, rows read (tuned)", "im2col ÷ L"]
     rows = []
     for s in shapes:
         im2col, mec = measured[s.s_h, "im2col"], measured[s.s_h, "mec"]
-        paper = s.paper_mec_size * s.itemsize
+        paper = measured[s.s_h, "mec_paper"]
         row = [str(s.s_h), f"{s.k_h / s.s_h:.2f}", f"{s.o_h}×{s.o_w}", mib(im2col), mib(paper)]
         rows.append([*row, f"{im2col / paper:.3f}", mib(mec), f"{im2col / mec:.3f}"])
     return markdown_table(header, rows)

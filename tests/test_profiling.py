@@ -145,7 +145,7 @@ def test_paper_table2(tmp_path):
     rows = table_rows(done.stdout)
     im2col, paper, stored = 109 * 109 * 7 * 7 * 64 * 4, 109 * 224 * 7 * 64 * 4, 109 * 223 * 7 * 64 * 4
     assert rows["cv4"] == [
-        *(f"{im2col:,}", f"{im2col:,}", f"{paper:,}", f"{im2col / paper:.2f}"),
+        *(f"{im2col:,}", f"{im2col:,}", f"{paper:,}", f"{paper:,}", f"{im2col / paper:.2f}"),
         *(f"{stored:,}", f"{stored:,}", f"{im2col / stored:.2f}"),
     ]
     assert rows["sum"][0] == f"{im2col + 460_800:,}"
@@ -158,11 +158,12 @@ def test_paper_table2_formulas(load):
     rows = []
     for name in pymec.layers.PAPER:
         s = pymec.layers.get(name).shape()
-        rows.append(table2.Row(name, *[4 * s.im2col_size] * 2, 4 * s.paper_mec_size, *[4 * s.mec_size] * 2))
+        rows.append(table2.Row(name, *[4 * s.im2col_size] * 2, *[4 * s.paper_mec_size] * 2, *[4 * s.mec_size] * 2))
     table = table_rows(table2.table(rows))
     assert list(table)[2:-2] == list(pymec.layers.PAPER)
-    assert table["geometric mean"] == ["", "", "", "2.89", "", "", "2.89"]
+    assert table["geometric mean"] == ["", "", "", "", "2.89", "", "", "2.89"]
     assert not rows[0]._replace(mec_measured=1).exact
+    assert not rows[0]._replace(paper_measured=1).exact
 
 
 @needs_memray
@@ -172,7 +173,7 @@ def test_stride_sweep(tmp_path):
     done = run("stride_sweep.py", "--layer", "cv12", "--figure", figure)
     assert done.returncode == 0, done.stderr
     assert list(table_rows(done.stdout))[2:] == ["1", "2", "3"]
-    assert "to the byte: 6 of 6 cells" in done.stdout
+    assert "to the byte: 9 of 9 cells" in done.stdout
     assert figure.read_text().startswith("<?xml")
 
 
@@ -181,6 +182,7 @@ def test_stride_sweep_of_cv1(load):
     layer = pymec.layers.get("cv1")
     shapes = [replace(layer, s_h=s, s_w=s).shape() for s in range(1, 12)]
     measured = {(s.s_h, "im2col"): 4 * s.im2col_size for s in shapes}
+    measured |= {(s.s_h, "mec_paper"): 4 * s.paper_mec_size for s in shapes}
     measured |= {(s.s_h, "mec"): 4 * s.mec_size for s in shapes}
     rows = table_rows(sweep.table(shapes, measured))
     assert list(rows)[2:] == [str(s) for s in range(1, 12)]
