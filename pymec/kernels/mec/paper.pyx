@@ -1,24 +1,25 @@
 """MEC as published: Algorithms 1 and 2 of Cho & Brand, *MEC: Memory-efficient Convolution for Deep Neural Network*
 (ICML 2017, arXiv:1706.06873), line by line.  ``tuned.pyx`` is the same method, made faster.
 
-For every output column w, a strip of the image, k_w pixels wide and as high as the image, is copied to a row of L.
-The patches of output row h are then k_h·k_w·i_c adjacent columns of L, from column s_h·k_w·i_c·h on.  Those of the
-next output row overlap them, but they are only read: each output row is one product of L, where it lies, with K.
+For every output column w, lowering copies a strip of the image, k_w pixels wide and as high as the image, to a row
+of L.  The patches of output row h are then k_h·k_w·i_c adjacent columns of L, from column s_h·k_w·i_c·h on.  BLAS
+multiplies them with K where they lie, although those of neighbouring output rows overlap: it gets a pointer to the
+first of them, and the length of a row of L as leading dimension.
 
-=======  ==========================  ====================================================
-array    shape                       role
-=======  ==========================  ====================================================
-x        (i_n, i_h, i_w, i_c)        input I, n-h-w-c
-kernel   (k_h, k_w, i_c, k_c)        kernel K; as a matrix k_h·k_w·i_c × k_c
-L        (i_n, o_w, i_h, k_w, i_c)   lowered matrix; as a matrix i_n·o_w × i_h·k_w·i_c
-out      (i_n, o_h, o_w, k_c)        output O, n-h-w-c
-=======  ==========================  ====================================================
+=======  ========================  ===================================================
+array    shape                     role
+=======  ========================  ===================================================
+x        (i_n, i_h, i_w, i_c)      input I, n-h-w-c
+kernel   (k_h, k_w, i_c, k_c)      kernel K; as a matrix k_h·k_w·i_c × k_c
+L        (i_n, o_w, H, k_w, i_c)   lowered matrix; as a matrix i_n·o_w × H·k_w·i_c
+out      (i_n, o_h, o_w, k_c)      output O, n-h-w-c
+=======  ========================  ===================================================
 
-Workspace, in elements:  |L| = i_n·o_w·i_h·k_w·i_c;  for ``mec_vanilla``, image by image, |L|/i_n;  for ``mec_a``
-with several images max(|L|, |O|), because L takes a copy of O.
+H is the paper's i_h.  The paper has no padding; with padding L also stores its zeros, and H = i_h + p_t + p_b.
+Dilation and groups are not in the paper either; ``tuned.pyx`` has them.
 
-Any batch and stride.  Padding is not in the paper: its zeros are stored in L, and i_h counts rows of the padded
-image, which the code calls H.  Dilation and groups are not in the paper either: ``mec`` has them.
+Workspace, in elements:  |L| = i_n·o_w·H·k_w·i_c (``shape.paper_mec_size``);  Algorithm 1, image by image: |L|/i_n;
+Solution A of several images: max(|L|, |O|), because L takes a copy of O.  The caller allocates L and ``out``.
 """
 
 from cython cimport floating
@@ -32,12 +33,12 @@ from pymec.kernels.shared.patch cimport copy_padded_patch_row
 # Lowering: Algorithm 1, lines 4-6; Algorithm 2, lines 4-6 -----------------------------------------------
 
 
-cdef void lower_strip(const floating* I, floating* L, Py_ssize_t strip, const Geometry* g) noexcept nogil:
+cdef void copy_strip(const floating* I, floating* L, Py_ssize_t n, Py_ssize_t w, const Geometry* g) noexcept nogil:
     """The strip of image n at output column w, row by row."""
-    cdef Py_ssize_t n = strip / g.o_w, w = strip % g.o_w, h
+    cdef Py_ssize_t h
     for h in range(g.H):
-        # line 5:  L[n, w, h, 0:k_w, 0:i_c] = I[n, h, s_w·w : s_w·w + k_w, 0:i_c]
-        copy_padded_patch_row(I, n, h, w, L + (strip * g.H + h) * g.k_w * g.i_c, g)
+        # line 5:  L[n, w, h, 0:k_w, 0:i_c] = I[n, h, s_w·w : s_w·w + k_w, 0:i_c]; zeros where that is padding
+        copy_padded_patch_row(I, n, h, w, L + ((n * g.o_w + w) * g.H + h) * g.k_w * g.i_c, g)
 
 
 def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=1):
@@ -48,26 +49,28 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
     check_room("L", L.shape[0], shape.paper_mec_size)
     if g.i_n == 0:
         return
-    cdef const floating* I = &x[0, 0, 0, 0]
-    cdef floating* lowered = &L[0]
     with nogil:
         for strip in prange(g.i_n * g.o_w, num_threads=n_threads, schedule="static"):
-            lower_strip(I, lowered, strip, &g)
+            copy_strip(&x[0, 0, 0, 0], &L[0], strip // g.o_w, strip % g.o_w, &g)
 
 
 # The choice: Algorithm 2, line 8 ------------------------------------------------------------------------
 
 
 def choose_solution(shape, int T=100):
-    """Line 8: ``"A"`` if o_w <= T and \\|O\\| <= \\|L\\|, so that L can hold a copy of O; otherwise ``"B"``."""
+    """Line 8: ``"A"`` if o_w <= T and \\|O\\| <= \\|L\\|, otherwise ``"B"``.
+
+    A's products are i_n times taller, which pays while o_w is small; its repair needs room for O in L.
+    """
     return "A" if shape.o_w <= T and shape.output_size <= shape.paper_mec_size else "B"
 
 
 # Solution A: Algorithm 2, lines 9-13 --------------------------------------------------------------------
 
+# gemm_rowmajor(m, n, k, A, lda, B, ldb, beta, C, ldc):  C (m × n) = A (m × k) · B (k × n) + beta · C, row-major
 
 cdef void row_a(const floating* L, const floating* K, floating* O, Py_ssize_t h, const Geometry* g) noexcept nogil:
-    """Output row h of all images: L is i_n·o_w × i_h·k_w·i_c (line 9), O is o_h × i_n·o_w × k_c (line 10)."""
+    """Output row h of all images.  L is i_n·o_w × H·k_w·i_c (line 9), O is o_h × i_n·o_w × k_c (line 10)."""
     # line 12:  O[h, 0:i_n·o_w, 0:k_c] = L[0:i_n·o_w, s_h·k_w·i_c·h : s_h·k_w·i_c·h + k_h·k_w·i_c] × K
     gemm_rowmajor(
         g.i_n * g.o_w, g.k_c, g.k_h * g.k_w * g.i_c,
@@ -82,7 +85,7 @@ cdef void row_a(const floating* L, const floating* K, floating* O, Py_ssize_t h,
 cdef void row_b(
     const floating* L, const floating* K, floating* O, Py_ssize_t n, Py_ssize_t h, const Geometry* g
 ) noexcept nogil:
-    """Output row h of image n: L is i_n × o_w × i_h·k_w·i_c (line 21), O is i_n × o_h × o_w × k_c (line 22)."""
+    """Output row h of image n.  L is i_n × o_w × H·k_w·i_c (line 21), O is i_n × o_h × o_w × k_c (line 22)."""
     # line 24:  O[n, h, 0:o_w, 0:k_c] = L[n, 0:o_w, s_h·k_w·i_c·h : s_h·k_w·i_c·h + k_h·k_w·i_c] × K
     gemm_rowmajor(
         g.o_w, g.k_c, g.k_h * g.k_w * g.i_c,
@@ -95,6 +98,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
              solution="B", int n_threads=1):
     """Output rows in parallel: with ``"A"`` lines 11-13, which leave O in h-n-w-c; with ``"B"`` lines 23-25."""
     cdef Geometry g = geometry(shape)
+    cdef bint solution_a = solution == "A"
     cdef Py_ssize_t row
     if solution not in ("A", "B"):
         raise ValueError(f"solution must be 'A' or 'B', got {solution!r}")
@@ -102,27 +106,23 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     check_room("L", L.shape[0], shape.paper_mec_size)
     if g.i_n == 0:
         return
-    cdef const floating* lowered = &L[0]
-    cdef const floating* K = &kernel[0, 0, 0, 0]
-    cdef floating* O = &out[0, 0, 0, 0]
-    if solution == "A":
-        with nogil:
+    with nogil:
+        if solution_a:
             for row in prange(g.o_h, num_threads=n_threads, schedule="static"):
-                row_a(lowered, K, O, row, &g)
-    else:
-        with nogil:
+                row_a(&L[0], &kernel[0, 0, 0, 0], &out[0, 0, 0, 0], row, &g)
+        else:
             for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-                row_b(lowered, K, O, row / g.o_h, row % g.o_h, &g)
+                row_b(&L[0], &kernel[0, 0, 0, 0], &out[0, 0, 0, 0], row // g.o_h, row % g.o_h, &g)
 
 
 # Solution A's repair: Algorithm 2, lines 14-19 ----------------------------------------------------------
 
 
 cdef void repair_row(const floating* L, floating* O, Py_ssize_t n, Py_ssize_t h, const Geometry* g) noexcept nogil:
-    """Output row h of image n: L, a copy of O, read as o_h × i_n × o_w × k_c (line 15)."""
-    cdef Py_ssize_t row = g.o_w * g.k_c
-    # line 18:  O[n, h, 0:o_w, 0:k_c] = L[h, n, 0:o_w, 0:k_c]
-    memcpy(O + (n * g.o_h + h) * row, L + (h * g.i_n + n) * row, row * sizeof(floating))
+    """Output row h of image n.  L, a copy of O, read as o_h × i_n × o_w × k_c (line 15)."""
+    cdef Py_ssize_t row_size = g.o_w * g.k_c
+    # line 18:  O[n, h, 0:o_w, 0:k_c] = L[h, n, 0:o_w, 0:k_c], O again i_n × o_h × o_w × k_c (line 16)
+    memcpy(O + (n * g.o_h + h) * row_size, L + (h * g.i_n + n) * row_size, row_size * sizeof(floating))
 
 
 def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
@@ -133,19 +133,17 @@ def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
     check_room("L", L.shape[0], shape.output_size)
     if g.i_n == 0:
         return
-    cdef floating* O = &out[0, 0, 0, 0]
-    cdef floating* copy = &L[0]
     with nogil:
-        memcpy(copy, O, g.i_n * g.o_h * g.o_w * g.k_c * sizeof(floating))  # line 14:  L = O
+        memcpy(&L[0], &out[0, 0, 0, 0], g.i_n * g.o_h * g.o_w * g.k_c * sizeof(floating))  # line 14:  L = O
         for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-            repair_row(copy, O, row / g.o_h, row % g.o_h, &g)
+            repair_row(&L[0], &out[0, 0, 0, 0], row // g.o_h, row % g.o_h, &g)
 
 
 # The algorithms -----------------------------------------------------------------------------------------
 
 
 def run_vanilla(x, kernel, out, L, shape, n_threads=1):
-    """Algorithm 1, image after image in the same L; each pixel carries its i_c channels along."""
+    """Algorithm 1, image after image in the same L, but for i_c and k_c channels in the place of one."""
     for n in range(shape.i_n):
         run_b(x[n:n + 1], kernel, out[n:n + 1], L, shape.single_image(), n_threads)
 
@@ -166,4 +164,7 @@ def run_b(x, kernel, out, L, shape, n_threads=1):
 
 def run(x, kernel, out, L, shape, n_threads=1):
     """Algorithm 2 whole."""
-    (run_a if choose_solution(shape) == "A" else run_b)(x, kernel, out, L, shape, n_threads)
+    if choose_solution(shape) == "A":
+        run_a(x, kernel, out, L, shape, n_threads)
+    else:
+        run_b(x, kernel, out, L, shape, n_threads)
