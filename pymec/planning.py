@@ -6,11 +6,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pymec import layouts, registry, threads
-from pymec.kernels.mec.tuned import T_TUNED, choose_solution
-from pymec.kernels.register_tiles.grouped import whole_lines
+from pymec.kernels.mec.tuned import choose_solution
+from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
-from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_lines
-from pymec.kernels.shared.machine import SLICE_BYTES
+from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors
+from pymec.kernels.shared.machine import SLICE_BYTES, T_TUNED
 from pymec.kernels.winograd.rows import best_tiles
 from pymec.operations import CONV2D, Operation
 from pymec.recipes import Recipe, recipe_of
@@ -111,7 +111,7 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
         return "depthwise", *blas
-    if registry.get("direct_grouped").unsupported(shape) is None and shared_lines(shape):
+    if registry.get("direct_grouped").unsupported(shape) is None and shared_vectors(shape):
         return ("direct_grouped",)
     pixels = shape.i_n * shape.o_h * shape.o_w
     small = panels_size(shape) * shape.itemsize <= SMALL_PANELS and pixels >= MANY_PIXELS
@@ -147,7 +147,7 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     """What ``accuracy="fast"`` puts before the exact algorithms: Winograd's, where it takes less time.
 
     With registers for tiles of sums that is in bands, of the m that an estimate of cycles finds the best
-    (``pymec/kernels/_band_cut.py``).  Products of BLAS want channels to add up at each point, and tiles enough to
+    (``pymec/kernels/winograd/bands.py``).  Products of BLAS want channels to add up at each point, and tiles enough to
     be worth transforming the kernel.
     """
     if fast_tiles(shape):
@@ -169,7 +169,7 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     taps = not dense and shape.i_cg >= MANY_CHANNELS
     rest = ("pixel_gemm", "direct") if taps else ("mec", "pixel_gemm", "direct")
     able = registry.get("direct_grouped", "conv2d_input_grad").unsupported(shape) is None
-    if able and shape.groups > 1 and whole_lines(shape, swapped=True):
+    if able and shape.groups > 1 and whole_vectors(shape, swapped=True):
         depthwise = dense and shape.i_cg == shape.k_cg == 1
         return ("direct_conv", "direct_grouped", *rest) if depthwise else ("direct_grouped", *rest)
     few = shape.groups == 1 and 2 * shape.im2col_size <= shape.kernel_size
@@ -184,7 +184,7 @@ def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple
     if shape.i_cg >= MANY_CHANNELS:
         return "pixel_gemm", "direct"
     rest = "mec", "pixel_gemm", "direct"
-    return ("direct_grouped", *rest) if shape.groups > 1 and whole_lines(shape) else rest
+    return ("direct_grouped", *rest) if shape.groups > 1 and whole_vectors(shape) else rest
 
 
 _AUTO_ORDERS = {

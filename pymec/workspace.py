@@ -7,13 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pymec.kernels.shared.machine import CACHE_LINE
+
 NOTHING = np.empty(0, np.uint8)
 """The workspace of algorithms that need none; NumPy would ask malloc for a byte."""
 
 LARGE = 4 * 2**20
 """Bytes of an array that NumPy, too, treats as a large one."""
-
-CACHE_LINE = 64
 
 
 def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
@@ -24,7 +24,7 @@ def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
 def allocate_output(shape: tuple[int, ...], dtype: str) -> NDArray:
     """An output array; every element of it will be written.
 
-    A large one starts with a cache line, for which it takes one more: sums can then be written past the caches.
+    A large one is aligned to a cache line, for which it takes one more.
     """
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     if nbytes < LARGE:

@@ -161,7 +161,7 @@ def test_auto_takes_it_where_lines_are_whole(has_lines, monkeypatch):
     def choice(i_cg, k_cg, groups=32, k=3, **options):
         return pymec.explain((1, 14, 14, i_cg * groups), (k, k, i_cg, k_cg * groups), groups=groups, **options)
 
-    monkeypatch.setattr(schedule, "whole_lines", lambda shape: has_lines and shape.groups != 2)
+    monkeypatch.setattr(schedule, "whole_vectors", lambda shape: has_lines and shape.groups != 2)
     monkeypatch.setattr(schedule, "fast_tiles", lambda shape, in_panels=False: shape.k_cg >= 16)
     pymec.planning.cached_recipe.cache_clear()
     for made in (choice(4, 4), choice(8, 8, k=1), choice(1, 2, stride=2), choice(16, 16), choice(16, 16, k=9)):
@@ -180,7 +180,7 @@ def test_which_gradients_auto_takes(monkeypatch):
         made = pymec.explain(x, kernel, operation=operation, **options)
         return made.planned if planned else made.chosen
 
-    monkeypatch.setattr(pymec.planning, "whole_lines", lambda shape, swapped=False: shape.groups > 2)
+    monkeypatch.setattr(pymec.planning, "whole_vectors", lambda shape, swapped=False: shape.groups > 2)
     monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: shape.k_cg >= 16)
     pymec.planning.cached_recipe.cache_clear()
     small = (1, 14, 14, 64), (3, 3, 4, 64)

@@ -1,4 +1,4 @@
-"""Tiles of sums in registers: where they end, how work is cut for them, and what they must not depend on."""
+"""Tiles of sums in registers: where they end, how work is schedule for them, and what they must not depend on."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from pymec import ConvShape, reference
 from pymec.kernels.direct import depthwise
 from pymec.kernels.register_tiles import convolution as direct_blocked
 from pymec.kernels.register_tiles import panels as _panels
-from pymec.kernels.register_tiles.schedule import TileCut, gemm_blocking, tile_cut
+from pymec.kernels.register_tiles.schedule import TileSchedule, gemm_blocking, tile_schedule
 from pymec.kernels.register_tiles.tile import taken_pixels, tile_for
 from pymec.kernels.winograd import banded as winograd_banded
 from pymec.kernels.winograd.bands import band_cut, tile_cycles, transform_cycles
@@ -18,7 +18,7 @@ from pymec.workspace import allocate_output
 WHOLE = 2**31 - 1
 
 
-def convolved(shape, n_threads=1, cut=None, in_panels=False, **ends):
+def convolved(shape, n_threads=1, schedule=None, in_panels=False, **ends):
     """``direct_blocked.run`` on its own; the output starts as NaN, and all of it is within the bound."""
     x, kernel = operands(shape)
     prepared = None
@@ -26,7 +26,8 @@ def convolved(shape, n_threads=1, cut=None, in_panels=False, **ends):
         prepared = np.full(_panels.panels_size(shape), np.nan, shape.dtype)
         _panels.pack(kernel, prepared, shape, n_threads)
     out = np.full(shape.output_shape, np.nan, shape.dtype)
-    direct_blocked.run(x, kernel, out, np.empty(0, shape.dtype), shape, n_threads, cut, prepared, **ends)
+    schedule = schedule or tile_schedule(shape, n_threads, in_panels)
+    direct_blocked.run(x, kernel, out, np.empty(0, shape.dtype), shape, n_threads, schedule, prepared, **ends)
     if not ends:
         assert (np.abs(out - reference.conv2d(x, kernel, shape)) <= reference.error_bound(x, kernel, shape)).all()
     return out
@@ -45,9 +46,9 @@ def test_panels_end_anywhere(k_c, dtype):
         if k_c * shape.itemsize >= 64:
             np.testing.assert_array_equal(convolved(shape), in_panels)
         bias = np.linspace(-9, 9, shape.k_c).astype(dtype)
-        cut = tile_cut(shape, 1, True)
+        schedule = tile_schedule(shape, 1, True)
         ended = [
-            convolved(shape, cut=cut._replace(rows=rows, in_rows=in_rows), in_panels=True, bias=bias, relu=True)
+            convolved(shape, schedule=schedule._replace(rows=rows, in_rows=in_rows), in_panels=True, bias=bias, relu=True)
             for rows in (1, 2)
             for in_rows in (False, True)
         ]
@@ -60,8 +61,8 @@ def test_panels_end_anywhere(k_c, dtype):
 def test_tiles_end_anywhere(i_w):
     """A tile goes on over the ends of rows and images, or ends with the row; the last may be a single pixel."""
     shape = ConvShape.from_shapes((2, 4, i_w, 2), (2, 3, 2, 64))
-    cut = tile_cut(shape, 1, False)
-    results = [convolved(shape, cut=cut._replace(in_rows=in_rows)) for in_rows in (False, True)]
+    schedule = tile_schedule(shape, 1, False)
+    results = [convolved(shape, schedule=schedule._replace(in_rows=in_rows)) for in_rows in (False, True)]
     np.testing.assert_array_equal(*results)
 
 
@@ -78,7 +79,7 @@ def test_tiles_end_anywhere(i_w):
     ],
     ids=str,
 )
-def test_no_cut_changes_a_bit(options, dtype):
+def test_no_schedule_changes_a_bit(options, dtype):
     """An output is one sum in one order: whatever the threads, the order of the work, the place of K."""
     extents = (3, 4, 12 // options.get("groups", 1), 140)
     shape = ConvShape.from_shapes((2, 11, 13, 12), extents, dtype=dtype, **options)
@@ -92,27 +93,27 @@ def test_no_cut_changes_a_bit(options, dtype):
         (6, 3, 13, 3, 1, 1, i_cg, False),
         (5, 5, WHOLE, 1, 1, 1, 5, True),
     ):
-        cut = TileCut(channel_shares, pixels, panels, rows, taps, channels, in_rows)
+        schedule = TileSchedule(channel_shares, pixels, panels, rows, taps, channels, in_rows)
         for in_panels in (False, True):
-            np.testing.assert_array_equal(convolved(shape, n_threads, cut, in_panels), whole)
+            np.testing.assert_array_equal(convolved(shape, n_threads, schedule, in_panels), whole)
 
 
 @pytest.mark.parametrize("k_c", [32, 40, 64, 16, 24])
 @pytest.mark.parametrize("padding", [0, 1, (0, 3)])
 def test_tiles_of_a_row_are_taken_together(k_c, padding):
-    """But for those at its ends, on padding; with a last panel that reaches back, and with several chunks."""
+    """But for those at its ends, on padding; with a last panel that reaches back, and with several blocks."""
     shape = ConvShape.from_shapes((1, 5, 57, 4), (3, 3, 4, k_c), padding=padding)
-    whole = tile_cut(shape, 1, False)
+    whole = tile_schedule(shape, 1, False)
     results = [
-        convolved(shape, cut=whole._replace(in_rows=in_rows, **chunk), in_panels=in_rows)
+        convolved(shape, schedule=whole._replace(in_rows=in_rows, **block), in_panels=in_rows)
         for in_rows in (False, True)
-        for chunk in ({}, {"rows": 1}, {"rows": 1, "taps": 1, "channels": 3})
+        for block in ({}, {"rows": 1}, {"rows": 1, "taps": 1, "channels": 3})
     ]
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
     bias = np.linspace(-9, 9, k_c).astype("f")
-    plain = convolved(shape, cut=whole._replace(in_rows=False), bias=bias)
-    clamped = convolved(shape, cut=whole._replace(in_rows=True, rows=1), bias=bias, relu=True)
+    plain = convolved(shape, schedule=whole._replace(in_rows=False), bias=bias)
+    clamped = convolved(shape, schedule=whole._replace(in_rows=True, rows=1), bias=bias, relu=True)
     np.testing.assert_array_equal(clamped, np.maximum(plain, 0))
 
 
@@ -129,19 +130,19 @@ def test_tiles_of_a_row_are_taken_together(k_c, padding):
     ],
     ids=str,
 )
-def test_many_zeros_beside_the_image_are_left_out(i_w, options):
-    """Tap by tap, each with the pixels that have it: the same sums, bias and ReLU as with the zeros."""
+def test_tiles_at_the_ends_of_a_row(i_w, options):
+    """Taps beside the image meet zeros: the same sums, bias and ReLU wherever tiles end."""
     groups = options.get("groups", 1)
     shape = ConvShape.from_shapes((1, 4, i_w, 520 * groups), (3, 3, 520, 40 * groups), **options)
     bias = np.linspace(-9, 9, shape.k_c).astype("f")
     for in_panels in (False, True):
-        cut = tile_cut(shape, 1, in_panels)
+        schedule = tile_schedule(shape, 1, in_panels)
         with_zeros = [
-            convolved(shape, 1, cut._replace(in_rows=False), in_panels, **ends) for ends in ({}, {"bias": bias})
+            convolved(shape, 1, schedule._replace(in_rows=False), in_panels, **ends) for ends in ({}, {"bias": bias})
         ]
-        for chunk in ({}, {"rows": 1}, {"rows": 1, "taps": 1, "channels": 260}):
+        for block in ({}, {"rows": 1}, {"rows": 1, "taps": 1, "channels": 260}):
             for n_threads in (1, 3):
-                changed = cut._replace(in_rows=True, **chunk)
+                changed = schedule._replace(in_rows=True, **block)
                 result = convolved(shape, n_threads, changed, in_panels)
                 np.testing.assert_array_equal(result, with_zeros[0])
                 result = convolved(shape, n_threads, changed, in_panels, bias=bias, relu=True)
@@ -155,38 +156,17 @@ def test_many_zeros_beside_the_image_are_left_out(i_w, options):
 def test_padding_beyond_the_kernel(padding, stride, i_c, k_c, in_panels):
     """Kernel rows on padding are left out, all of them for some outputs; rows end in windows with zeros around."""
     shape = ConvShape.from_shapes((2, 5, 30, i_c), (4, 5, i_c, k_c), stride=stride, padding=padding)
-    cut = tile_cut(shape, 1, False)
-    expected = convolved(shape, cut=cut._replace(in_rows=False), in_panels=in_panels)
-    for chunk in ({}, {"rows": 2}, {"rows": 1}, {"rows": 1, "taps": 2}):
+    schedule = tile_schedule(shape, 1, False)
+    expected = convolved(shape, schedule=schedule._replace(in_rows=False), in_panels=in_panels)
+    for block in ({}, {"rows": 2}, {"rows": 1}, {"rows": 1, "taps": 2}):
         for n_threads in (1, 3):
-            changed = cut._replace(in_rows=True, **chunk)
+            changed = schedule._replace(in_rows=True, **block)
             np.testing.assert_array_equal(convolved(shape, n_threads, changed, in_panels), expected)
     bias = np.linspace(-9, 9, k_c).astype("f")
-    only_bias = convolved(shape, cut=cut._replace(in_rows=True, rows=1), bias=bias)
+    only_bias = convolved(shape, schedule=schedule._replace(in_rows=True, rows=1), bias=bias)
     untouched = only_bias[(expected == 0).all(axis=3)]  # by any tap in the image
     np.testing.assert_array_equal(untouched, np.broadcast_to(bias, untouched.shape))
     assert len(untouched) or padding not in (6, ((9, 0), (0, 0)))
-
-
-@pytest.mark.parametrize(("k_c", "groups"), [(16, 1), (32, 1), (48, 1), (70, 1), (80, 2), (80, 4), (40, 5)])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_sums_past_the_caches_are_the_same(k_c, groups, dtype):
-    """To an O of which every group has whole cache lines; any other is written as ever."""
-    shape = ConvShape.from_shapes((1, 9, 40, 5 * groups), (3, 3, 5, k_c), padding=1, groups=groups, dtype=dtype)
-    x, kernel = operands(shape)
-    nothing, bias = np.empty(0, dtype), np.linspace(-9, 9, k_c).astype(dtype)
-    expected = convolved(shape, bias=bias, relu=True)
-    for chunk in ({}, {"rows": 1}):
-        cut = tile_cut(shape, 2, False)._replace(streamed=True, **chunk)
-        room = np.full(shape.output_size + 128, np.nan, dtype)
-        for beyond in (0, 1):
-            first = -(room.ctypes.data // room.itemsize) % (64 // room.itemsize) + beyond
-            out = room[first : first + shape.output_size].reshape(shape.output_shape)
-            room[:] = np.nan
-            direct_blocked.run(x, kernel, out, nothing, shape, 2, cut, None, bias=bias, relu=True)
-            np.testing.assert_array_equal(out, expected)
-            assert np.isnan(room[:first]).all()
-            assert np.isnan(room[first + shape.output_size :]).all()
 
 
 def test_large_outputs_start_with_a_cache_line():
@@ -197,12 +177,6 @@ def test_large_outputs_start_with_a_cache_line():
             kinds = {(out.shape, str(out.dtype), out.flags.c_contiguous) for out in outputs}
             assert kinds == {(shape, dtype, True)}
     assert allocate_output((1, 5, 5, 8), "float64").base is None
-
-
-def test_large_outputs_go_past_the_caches():
-    large, small = (ConvShape.from_shapes((i_n, 224, 224, 3), (3, 3, 3, 64)) for i_n in (4, 1))
-    assert tile_cut(large, 2, True).streamed
-    assert not tile_cut(small, 2, True).streamed
 
 
 def test_more_channels_on_padding_than_there_are_zeros():
@@ -225,9 +199,9 @@ def test_sums_begin_with_the_bias_and_end_at_zero(k_c, dtype):
     bound = reference.error_bound(x, kernel, shape) + 30 * np.finfo(dtype).eps * (np.abs(bias) + np.abs(out))
     assert (np.abs(out - (reference.conv2d(x, kernel, shape) + bias)) <= bound).all()
     np.testing.assert_array_equal(convolved(shape, bias=bias, relu=True), np.maximum(out, 0))
-    # in chunks, the bias comes in once and what is below zero goes in the end
-    cut = TileCut(1, WHOLE, 1, 1, 1, 2, False)
-    np.testing.assert_array_equal(convolved(shape, cut=cut, bias=bias, relu=True), np.maximum(out, 0))
+    # in several blocks the bias is added by the first, and ReLU applied by the last
+    schedule = TileSchedule(1, WHOLE, 1, 1, 1, 2, False)
+    np.testing.assert_array_equal(convolved(shape, schedule=schedule, bias=bias, relu=True), np.maximum(out, 0))
 
 
 def test_relu_keeps_nan():
@@ -274,37 +248,37 @@ def test_few_pixels_are_taken_in_vain(itemsize):
 
 @pytest.mark.parametrize("name", pymec.layers.names())
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 12])
-def test_cuts_keep_to_their_limits(name, n_threads):
+def test_schedules_keep_to_their_limits(name, n_threads):
     """Chunks that one call can take, panels that stay in a cache; shares that divide the threads."""
     shape = pymec.layers.get(name).shape(2)
     for in_panels in (False, True):
-        cut = tile_cut(shape, n_threads, in_panels)
-        assert n_threads % cut.channel_shares == 0
-        lines = cut.rows * cut.taps * cut.channels * cut.panels
+        schedule = tile_schedule(shape, n_threads, in_panels)
+        assert n_threads % schedule.channel_shares == 0
+        lines = schedule.rows * schedule.taps * schedule.channels * schedule.panels
         line_bytes = tile_for(max(shape.k_cg, 16), 4)[1] * 4
         kept = 512 * 1024 if in_panels else 1024 * 1024
-        assert lines * line_bytes <= kept or cut.panels == cut.rows == cut.taps == 1
+        assert lines * line_bytes <= kept or schedule.panels == schedule.rows == schedule.taps == 1
     for k_c in range(16, 200):
         few = ConvShape.from_shapes((1, 7, 7, 64), (3, 3, 64, k_c), padding=1)
         channels = gemm_blocking("register_tiles", few, 7, n_threads).channels
         assert k_c % channels == 0 or k_c % channels >= 16  # no rest without a tile
-    for cut in ("register_tiles", "small_blas", "blas"):
-        assert gemm_blocking(cut, shape, shape.o_w, n_threads).registers == (cut == "register_tiles")
+    for schedule in ("register_tiles", "small_blas", "blas"):
+        assert gemm_blocking(schedule, shape, shape.o_w, n_threads).registers == (schedule == "register_tiles")
 
 
-def test_cuts_that_can_not_be():
+def test_schedules_that_can_not_be():
     shape = ConvShape.from_shapes((1, 9, 9, 600), (3, 3, 600, 32), padding=1)
-    for cut, message in (
-        (TileCut(2, 1, 1, 1, 1, 1, False), "begin with a divisor of 3"),
-        (TileCut(1, 0, 1, 1, 1, 1, False), "must be positive"),
-        (TileCut(1, 1, 1, 2, 1, 1, False), "all taps of several rows"),
-        (TileCut(1, 1, 1, 1, 2, 1, False), "all channels of several taps"),
-        (TileCut(1, 1, 1, 1, 1, 600, False), "at most 512 channels, got 600"),
+    for schedule, message in (
+        (TileSchedule(2, 1, 1, 1, 1, 1, False), "begin with a divisor of 3"),
+        (TileSchedule(1, 0, 1, 1, 1, 1, False), "must be positive"),
+        (TileSchedule(1, 1, 1, 2, 1, 1, False), "all taps of several rows"),
+        (TileSchedule(1, 1, 1, 1, 2, 1, False), "all channels of several taps"),
+        (TileSchedule(1, 1, 1, 1, 1, 600, False), "at most 512 channels, got 600"),
     ):
         with pytest.raises(ValueError, match=message):
-            convolved(shape, 3, cut)
+            convolved(shape, 3, schedule)
     with pytest.raises(ValueError, match="at most 49 runs"):
-        convolved(ConvShape.from_shapes((1, 60, 1, 1), (60, 1, 1, 1)), 1, TileCut(1, 1, 1, 60, 1, 1, False))
+        convolved(ConvShape.from_shapes((1, 60, 1, 1), (60, 1, 1, 1)), 1, TileSchedule(1, 1, 1, 60, 1, 1, False))
     with pytest.raises(ValueError, match="bias has 3 elements"):
         convolved(ConvShape.from_shapes((1, 3, 3, 1), (1, 1, 1, 1)), bias=np.zeros(3, np.float32))
 
@@ -380,12 +354,13 @@ def test_an_infinite_pixel_reaches_its_own_outputs_alone(stride):
 def test_pixels_of_the_output_may_lie_anywhere(dtype, padding, k_c):
     shape = ConvShape.from_shapes((2, 9, 30, 20), (3, 3, 20, k_c), padding=padding, dtype=dtype)
     x, kernel = operands(shape)
+    schedule = tile_schedule(shape, 2, False)
     expected = np.empty(shape.output_shape, dtype)
-    direct_blocked.run(x, kernel, expected, None, shape, 2)
+    direct_blocked.run(x, kernel, expected, None, shape, 2, schedule)
     wide = np.full((2, 3 * shape.o_h, 2 * shape.o_w, k_c + 3), np.nan, dtype)
-    direct_blocked.run(x, kernel, wide[:, 1::3, ::2, :k_c], None, shape, 2)
+    direct_blocked.run(x, kernel, wide[:, 1::3, ::2, :k_c], None, shape, 2, schedule)
     np.testing.assert_allclose(wide[:, 1::3, ::2, :k_c], expected, rtol=1e-4, atol=1e-4)
     wide[:, 1::3, ::2, :k_c] = np.nan
     assert np.isnan(wide).all()  # nothing else was written
     with pytest.raises(ValueError, match="out must have the channels of a pixel adjacent"):
-        direct_blocked.run(x, kernel, np.empty((*shape.output_shape, 2), dtype)[..., 0], None, shape, 2)
+        direct_blocked.run(x, kernel, np.empty((*shape.output_shape, 2), dtype)[..., 0], None, shape, 2, schedule)

@@ -24,8 +24,8 @@ Any stride, padding and dilation, and any multiplier k_c/G.  Not if a group has 
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.register_tiles.depthwise_four cimport Steps, depthwise_four
-from pymec.kernels.register_tiles.depthwise_rows cimport Columns, depthwise_row
+from pymec.kernels.register_tiles.depthwise_four cimport DepthwiseStrides, depthwise_four
+from pymec.kernels.register_tiles.depthwise_rows cimport RowColumns, depthwise_row
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
 from pymec.kernels.shared.patch cimport clip, positions_up_to
@@ -110,8 +110,9 @@ cdef bint sum_four(
 ) noexcept nogil:
     """A whole block of channels of four pixels whose taps lie on the image alike; False if the CPU can't."""
     cdef Py_ssize_t size = sizeof(floating)
-    cdef Steps s = Steps(g.s_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size, g.d_w * g.i_c * size,
-                         g.k_w * g.k_c * size, g.k_c * size, g.k_c * size)
+    cdef DepthwiseStrides s = DepthwiseStrides(
+        g.s_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size, g.d_w * g.i_c * size, g.k_w * g.k_c * size,
+        g.k_c * size, g.k_c * size)
     return depthwise_four(I + w.corner + w.a0 * g.d_h * g.i_w * g.i_c, &s, w.a1 - w.a0, g.k_w,
                           K + w.a0 * g.k_w * g.k_c, O, bias, relu)
 
@@ -122,7 +123,7 @@ cdef bint sum_row(
 ) noexcept nogil:
     """A whole block of channels of a row of outputs with 3×3 taps; False if the CPU can't."""
     cdef Py_ssize_t size = sizeof(floating), a
-    cdef Columns columns
+    cdef RowColumns columns
     columns.first, columns.i_w = -g.p_l, g.i_w
     for a in range(3):
         if w.a0 <= a < w.a1:
@@ -142,7 +143,8 @@ cdef compiled_per_cpu convolve_row(
 ) noexcept nogil:
     """One block of channels of one output row, counted through images, rows and blocks."""
     cdef Py_ssize_t block = block_of(K)
-    # The last block reaches back over the one before it, so that no number of channels leaves a rest.
+    # The last block reaches back over the one before it, so that no number of channels leaves a rest.  Where two
+    # threads take these two blocks, both write the same numbers to some channels.
     cdef Py_ssize_t m0 = clip(unit % blocks * block, 0, max(g.k_c - block, 0))
     cdef Py_ssize_t y = unit / blocks % g.o_h
     cdef Py_ssize_t n = unit / blocks / g.o_h

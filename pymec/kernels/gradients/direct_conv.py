@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from pymec.kernels.direct import depthwise
 from pymec.kernels.gradients import flipped_kernel as _turned
 from pymec.kernels.register_tiles import convolution as direct_blocked
-from pymec.kernels.register_tiles.schedule import TileCut, tile_cut
+from pymec.kernels.register_tiles.schedule import TileSchedule, tile_schedule
 from pymec.shapes import ConvShape
 
 
@@ -137,9 +137,9 @@ def places(shape: ConvShape) -> NDArray[np.intp]:
     return found
 
 
-def cuts(shape: ConvShape, n_threads: int) -> tuple[TileCut, ...]:
+def cuts(shape: ConvShape, n_threads: int) -> tuple[TileSchedule, ...]:
     """How each phase is cut."""
-    return tuple(tile_cut(phase.shape, n_threads, in_panels=False) for phase in phases(shape))
+    return tuple(tile_schedule(phase.shape, n_threads, in_panels=False) for phase in phases(shape))
 
 
 def turn_kernel(
@@ -157,7 +157,7 @@ def run_input_grad(
     shape: ConvShape,
     n_threads: int = 1,
     prepared: NDArray | None = None,
-    cuts: tuple[TileCut, ...] | None = None,
+    cuts: tuple[TileSchedule, ...] | None = None,
 ) -> None:
     """Convolve dO with the taps of each phase (:func:`turn_kernel` has written them into ``prepared``).
 
@@ -173,6 +173,5 @@ def run_input_grad(
             depthwise.run(grad_out, taps, grad_x, workspace, turned, n_threads)
         else:
             pixels = grad_x[:, rows, columns]
-            direct_blocked.run(
-                grad_out, taps, pixels, workspace, turned, n_threads, None if cuts is None else cuts[i]
-            )
+            schedule = tile_schedule(turned, n_threads, in_panels=False) if cuts is None else cuts[i]
+            direct_blocked.run(grad_out, taps, pixels, workspace, turned, n_threads, schedule)

@@ -32,14 +32,14 @@ from libc.string cimport memset
 
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.register_tiles.group_grad_rows cimport GradRow, add_grad_row
-from pymec.kernels.register_tiles.group_lines cimport (
-    PLACES, WINDOW, Line, check_groups, gather, gathers, line_at, lines_of, place_groups,
+from pymec.kernels.register_tiles.group_vectors cimport (
+    PLACES, WINDOW, ChannelVector, check_groups, gather, gathers, vector_at, n_vectors, place_groups,
 )
-from pymec.kernels.register_tiles.group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
+from pymec.kernels.register_tiles.group_tiles cimport GroupTile, add_groups, vector_bytes, most_outputs
 from pymec.kernels.shared.patch cimport clip, copy, positions_up_to
 
 from pymec.kernels.gradients import direct as direct_grad
-from pymec.kernels.register_tiles.grouped import whole_lines
+from pymec.kernels.register_tiles.grouped import whole_vectors
 
 cdef enum:
     SUMS = 512             # lines of dK that are added up before they are written: a level-1 cache full
@@ -117,7 +117,7 @@ cdef void fit_tile(
     GroupTile* tile, const Pixels* at, Py_ssize_t size, bint gathered, const Geometry* g
 ) noexcept nogil:
     """What these pixels' lines have in common; where dO is gathered its lines are adjacent."""
-    cdef Py_ssize_t pixel = line_bytes() if gathered else g.k_c * size
+    cdef Py_ssize_t pixel = vector_bytes() if gathered else g.k_c * size
     tile.taps = 3 if g.k_w % 3 == 0 and g.s_w == g.d_w == 1 else 1
     tile.blocks = at.columns.count / tile.taps
     tile.block_columns = tile.taps * at.columns.advance
@@ -144,13 +144,13 @@ cdef void input_grad_lines(
 ) noexcept nogil:
     """Some lines of tiles, counted through tiles and the lines of one."""
     cdef Geometry swapped = swap_channels(g)
-    cdef Py_ssize_t width = line_bytes() / sizeof(floating), lines = lines_of(width, &swapped), columns, unit
+    cdef Py_ssize_t width = vector_bytes() / sizeof(floating), lines = n_vectors(width, &swapped), columns, unit
     cdef floating window[WINDOW * PLACES]
     cdef const floating* numbers
     cdef bint first = True, gathered
     cdef GroupTile tile
     cdef Pixels at
-    cdef Line line
+    cdef ChannelVector line
     place_groups(tile.place, sizeof(floating), &swapped)
     for unit in range(begin, end):
         if first or unit % lines == 0:
@@ -159,7 +159,7 @@ cdef void input_grad_lines(
             gathered = gathers(at.rows.count * columns, g.k_cg, g.k_c * sizeof(floating))
             fit_tile(&tile, &at, sizeof(floating), gathered, g)
             first = False
-        line = line_at(unit % lines, width, &swapped)
+        line = vector_at(unit % lines, width, &swapped)
         numbers = dO + ((at.n * g.o_h + at.rows.output) * g.o_w + at.columns.output) * g.k_c + line.c
         if gathered:
             gather(numbers, window, width, at.columns.output, columns, columns, at.rows.count,
@@ -176,11 +176,11 @@ cdef void input_grad_lines(
 
 
 cdef void add_part(
-    const floating* I, const floating* dO, floating* sums, const Line* line, const GradRow* row,
+    const floating* I, const floating* dO, floating* sums, const ChannelVector* line, const GradRow* row,
     Py_ssize_t first, Py_ssize_t last, Py_ssize_t b, const Geometry* g
 ) noexcept nogil:
     """A line of channels of some kernel rows, and of their taps from b on: all rows of outputs, one by one."""
-    cdef Py_ssize_t lines = row.taps * g.i_cg * line_bytes() / sizeof(floating), left = b * g.d_w - g.p_l
+    cdef Py_ssize_t lines = row.taps * g.i_cg * vector_bytes() / sizeof(floating), left = b * g.d_w - g.p_l
     cdef Py_ssize_t n, y, a, end, top, rows
     for n in range(g.i_n):
         for y in range(g.o_h):
@@ -202,14 +202,14 @@ cdef void kernel_grad_line(
 ) noexcept nogil:
     """A line of channels of some kernel rows, no more of them and of their taps at a time than there are sums."""
     cdef floating sums[SUMS * PLACES]
-    cdef Py_ssize_t size = sizeof(floating), width = line_bytes() / size
-    cdef Line line = line_at(i, width, g)
+    cdef Py_ssize_t size = sizeof(floating), width = vector_bytes() / size
+    cdef ChannelVector line = vector_at(i, width, g)
     cdef Py_ssize_t most = min(SUMS / g.i_cg, g.k_w), rows = SUMS / (most * g.i_cg), end, a, b, j
     cdef GradRow row
     row.image, row.tap, row.row = g.s_w * g.i_c * size, g.d_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size
     row.output = g.k_c * size
     row.d_w, row.s_w, row.i_w, row.o_w = g.d_w, g.s_w, g.i_w, g.o_w
-    row.channel = line_bytes()
+    row.channel = vector_bytes()
     place_groups(row.place, size, g)
     while first < last:
         end = min(first + rows, last)
@@ -222,8 +222,8 @@ cdef void kernel_grad_line(
             add_part(I, dO, sums, &line, &row, first, end, b, g)
             for a in range(first, end):
                 for j in range(row.taps * g.i_cg):
-                    copy(dK + ((a * g.k_w + b) * g.i_cg + j) * g.k_c + line.m + line.skip,
-                         sums + ((a - first) * row.taps * g.i_cg + j) * width + line.skip, width - line.skip)
+                    copy(dK + ((a * g.k_w + b) * g.i_cg + j) * g.k_c + line.m + line.overlap,
+                         sums + ((a - first) * row.taps * g.i_cg + j) * width + line.overlap, width - line.overlap)
             b += row.taps
         first = end
 
@@ -245,7 +245,7 @@ def run_input_grad(
     if prepared is None:
         raise ValueError("prepared= is missing: K' as turn_kernel writes it")
     check_room("prepared", prepared.shape[0], shape.kernel_size)
-    if not whole_lines(shape, swapped=True):
+    if not whole_vectors(shape, swapped=True):
         direct_grad.run_input_grad(grad_out, kernel, grad_x, workspace, shape, n_threads)
         return
     if g.i_n == 0:
@@ -254,7 +254,7 @@ def run_input_grad(
     cdef const floating* turned = &prepared[0]
     cdef floating* dI = &grad_x[0, 0, 0, 0]
     units = g.i_n * g.i_h * first_columns(&g) * tiles_of_row(&g)
-    units *= lines_of(line_bytes() / sizeof(floating), &swapped)
+    units *= n_vectors(vector_bytes() / sizeof(floating), &swapped)
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
             input_grad_lines(dO, turned, dI, share * units / n_threads, (share + 1) * units / n_threads, &g)
@@ -270,7 +270,7 @@ def run_kernel_grad(
     check_threads(n_threads)
     check_operands(&g, x.shape, grad_kernel.shape, grad_out.shape)
     check_groups(g.k_cg, "output", g.i_cg, "input")
-    if not whole_lines(shape):
+    if not whole_vectors(shape):
         direct_grad.run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads)
         return
     if g.i_n == 0:
@@ -279,7 +279,7 @@ def run_kernel_grad(
     cdef floating* dK = &grad_kernel[0, 0, 0, 0]
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* dO = &grad_out[0, 0, 0, 0]
-    lines = lines_of(line_bytes() / sizeof(floating), &g)
+    lines = n_vectors(vector_bytes() / sizeof(floating), &g)
     parts = g.k_h if lines % n_threads else 1
     with nogil:
         for unit in prange(lines * parts, num_threads=n_threads, schedule="static"):

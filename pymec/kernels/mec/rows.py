@@ -8,8 +8,8 @@ from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, thread_s
 from pymec.kernels.mec import banded, im2win, paper, split, transposed, tuned
 from pymec.kernels.register_tiles.schedule import fast_tiles, gemm_blocking, preferred_multiply
 from pymec.kernels.shared.blas import BLAS_INT_MAX
-from pymec.kernels.shared.blocking import PANEL_BYTES, UNEVEN, even_part
-from pymec.kernels.shared.machine import SLICE_BYTES
+from pymec.kernels.shared.blocking import even_part
+from pymec.kernels.shared.machine import HALF_L2_BYTES, SLICE_BYTES, UNEVEN_ROWS
 from pymec.shapes import ConvShape
 
 PAPER = "Cho & Brand, MEC: Memory-efficient Convolution for Deep Neural Network, ICML 2017"
@@ -121,7 +121,7 @@ def _bands_of_rows(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
     planes = shape.groups * max(1, shape.i_n)
     slices = thread_slices(planes * shape.o_h, n_threads, shape.band_size(1), limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
-    if shape.kernel_size * shape.itemsize > PANEL_BYTES and shape.band_size(shape.o_h) <= slices * room:
+    if shape.kernel_size * shape.itemsize > HALF_L2_BYTES and shape.band_size(shape.o_h) <= slices * room:
         slices, room = 1, slices * room
     room = min(room, shape.mec_size // slices)  # all slices together: no more than MEC, if they can
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
@@ -138,7 +138,7 @@ def _bands_of_columns(shape: ConvShape, n_threads: int, limit: int) -> Schedule:
     column = shape.tile_size(shape.o_h, 1)
     units = shape.groups * max(1, shape.i_n) * shape.o_w
     slices, columns = 1, max(1, min(shape.o_w, limit // column))
-    if n_threads * column <= limit and -(-units // n_threads) * n_threads <= UNEVEN * units:
+    if n_threads * column <= limit and -(-units // n_threads) * n_threads <= UNEVEN_ROWS * units:
         slices, columns = n_threads, even_part(units // n_threads, min(shape.o_w, limit // n_threads // column))
     # Columns are the transposed convolution's rows; of what all take together each has a share of the channels.
     sharing = n_threads if slices == 1 else 1

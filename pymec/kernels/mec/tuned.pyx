@@ -39,7 +39,8 @@ from pymec.kernels.shared.patch cimport copy_patch_rows, zero
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.register_tiles.product cimport tile_product
 
-from pymec.kernels.shared.blocking import T_TUNED, T_PAPER, whole_product
+from pymec.kernels.shared.blocking import whole_product
+from pymec.kernels.shared.machine import T_PAPER, T_TUNED
 from pymec.kernels.register_tiles.schedule import gemm_blocking
 
 # Stage 1: lowering (Algorithm 1, lines 2-6; Algorithm 2, lines 4-7) ------------------------------------

@@ -1,18 +1,19 @@
-import numpy as np
-from numpy.typing import NDArray
-
-from pymec.kernels.register_tiles.schedule import TileCut
+from pymec.kernels.register_tiles.schedule import TileSchedule
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
+MOST_RUNS: int
+MOST_ZEROS: int
+
 def run(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
+    x: Array,
+    kernel: Array,
+    out: Array,
+    workspace: Array,
     shape: ConvShape,
-    n_threads: int = 1,
-    cut: TileCut | None = None,
-    prepared: NDArray[np.floating] | None = None,
-    bias: NDArray[np.floating] | None = None,
+    n_threads: int,
+    schedule: TileSchedule,
+    prepared: Array | None = None,
+    bias: Array | None = None,
     relu: bool = False,
 ) -> None: ...

@@ -1,14 +1,14 @@
 from cython cimport floating
 
-from pymec.kernels.register_tiles.group_lines cimport PLACES
+from pymec.kernels.register_tiles.group_vectors cimport PLACES
 
 
-cdef struct GradRow:             # what the rows of outputs have in common; steps in bytes
+cdef struct GradRow:             # what the rows of outputs have in common; distances in bytes
     Py_ssize_t image, tap, row           # in I: under neighbouring outputs, taps and kernel rows
     Py_ssize_t output                    # in dO
     Py_ssize_t channel, kernel_tap, kernel_row   # in the sums
     Py_ssize_t taps, d_w, s_w, i_w, o_w
-    int place[PLACES]                    # of a line's output channels: where the first channel of their groups is
+    int place[PLACES]                    # of a vector's output channels: where the first channel of their groups is
 
 
 cdef void add_grad_row(

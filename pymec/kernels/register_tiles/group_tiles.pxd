@@ -1,20 +1,20 @@
 from cython cimport floating
 
-from pymec.kernels.register_tiles.group_lines cimport PLACES
+from pymec.kernels.register_tiles.group_vectors cimport PLACES
 
 
-cdef struct GroupTile:           # what the tiles of a convolution have in common; steps in bytes
+cdef struct GroupTile:           # what the tiles of a convolution have in common; distances in bytes
     Py_ssize_t column, row, block        # in I: from a tile's column to the next, kernel row, block of taps
     Py_ssize_t channel, tap, kernel_row  # in K
     Py_ssize_t pixel                     # in O
     Py_ssize_t taps, blocks              # taps of a block, three or one, and blocks of a kernel row
     Py_ssize_t block_columns             # image columns from block to block
-    Py_ssize_t stride                    # and from output to output
+    Py_ssize_t stride                    # image columns from output to output
     Py_ssize_t i_w, i_cg
-    int place[PLACES]                    # of a line's output channels: where the first channel of their groups is
+    int place[PLACES]                    # of a vector's output channels: where the first channel of their groups is
 
 
-cdef Py_ssize_t line_bytes() noexcept nogil
+cdef Py_ssize_t vector_bytes() noexcept nogil
 
 cdef Py_ssize_t most_outputs() noexcept nogil
 

@@ -1,16 +1,14 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
-def whole_lines(shape: ConvShape, swapped: bool = False) -> bool: ...
+def whole_vectors(shape: ConvShape, swapped: bool = False) -> bool: ...
 def run(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
+    x: Array,
+    kernel: Array,
+    out: Array,
+    workspace: Array,
     shape: ConvShape,
     n_threads: int = 1,
-    bias: NDArray[np.floating] | None = None,
+    bias: Array | None = None,
     relu: bool = False,
 ) -> None: ...

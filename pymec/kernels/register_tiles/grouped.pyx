@@ -1,12 +1,12 @@
-"""Direct convolution of many small groups: a line of output channels is of several of them.
+"""Direct convolution of many small groups: one vector of output channels belongs to several of them.
 
     O[n,y,x,m] = sum over a < k_h, b < k_w, c < i_c/G of
                  I[n, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w, γ·i_c/G + c] · K[a,b,c,m],   γ = ⌊m·G/k_c⌋
 
-A group of four channels has a product of four by four at every tap: too small for BLAS, and for a line of
-registers all of the same group.  But lines of K and O go on from group to group, and so does a line of I; only
-that every output channel wants the channels of its own group.  So for each c the line of I is shuffled, in
-registers, to hold the c-th channel of the group at every place of that group.
+A group of four channels is a product of four by four at every tap: too small for BLAS, and for a vector of one
+group's channels.  But vectors of K and O continue from group to group, and so do those of I, except that every
+output channel needs the input channels of its own group.  So for each c a vector of I is shuffled, in registers,
+until every place of a group holds that group's c-th channel.
 
 ==========  =========================  =====================================
 array       shape                      role
@@ -18,70 +18,70 @@ out         (i_n, o_h, o_w, k_c)       output O
 
 Workspace, in elements:  0
 
-Groups of 1, 2, 4, 8 or 16 output channels and no more input channels; any stride, padding and dilation.  Where a
-line of registers is not whole (groups too large for it, too few channels of all), or the CPU has none, channels
-are summed up a group at a time in plain loops.
+Groups of 1, 2, 4, 8 or 16 output channels and no more input channels; any stride, padding and dilation.  Where there
+is no whole vector (groups too large for one, too few channels in all), or the CPU has no such registers, channels
+are summed group by group in plain loops.
 """
 
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
-from pymec.kernels.register_tiles.group_lines cimport (
-    PLACES, WINDOW, Line, check_groups, gather, gathers, line_at, lines_of, place_groups,
+from pymec.kernels.register_tiles.group_tiles cimport GroupTile, add_groups, most_outputs, vector_bytes
+from pymec.kernels.register_tiles.group_vectors cimport (
+    PLACES, WINDOW, ChannelVector, check_groups, gather, gathers, n_vectors, place_groups, vector_at,
 )
-from pymec.kernels.register_tiles.group_tiles cimport GroupTile, add_groups, line_bytes, most_outputs
-from pymec.kernels.shared.patch cimport clip, positions_up_to
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
+from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of
 
 
-def whole_lines(shape, bint swapped=False):
-    """Whether this CPU has registers for lines of these groups' output channels, or if swapped, input channels."""
-    cdef Py_ssize_t width = line_bytes() // shape.itemsize
+def whole_vectors(shape, bint swapped=False):
+    """Whether this CPU has registers for vectors of these groups' output (if swapped, input) channels."""
+    cdef Py_ssize_t width = vector_bytes() // shape.itemsize
     return width >= (shape.i_cg if swapped else shape.k_cg) and min(shape.i_c, shape.k_c) >= width
 
 
-# By lines -----------------------------------------------------------------------------------------------
+# By vectors ---------------------------------------------------------------------------------------------
 
 
-cdef struct Outputs:       # of a row, that are summed up together
+cdef struct RowOutputs:    # adjacent outputs of one row, summed in one tile
     Py_ssize_t count
     Py_ssize_t left                    # image column under the first one's tap (0, 0), below 0 on padding
-    Py_ssize_t a0, rows                # of K: on the image
-    Py_ssize_t image                   # elements from I[0, 0, 0, 0] to that column under kernel row a0
-    Py_ssize_t first                   # and from O[0, 0, 0, 0] to the first output
+    Span taps                          # kernel rows inside the image
+    Py_ssize_t image                   # elements from I[0, 0, 0, 0] to that column under kernel row taps.first
+    Py_ssize_t first                   # elements from O[0, 0, 0, 0] to the first output
 
 
 cdef inline Py_ssize_t tiles_of_row(const Geometry* g) noexcept nogil:
-    """Tiles that take about as many outputs each."""
-    return (g.o_w + most_outputs() - 1) / most_outputs()
+    """Tiles of a row; their sizes differ by at most one."""
+    return ceil_div(g.o_w, most_outputs())
 
 
 cdef inline Py_ssize_t columns_of(Py_ssize_t outputs, const Geometry* g) noexcept nogil:
-    """Image columns from the first that so many outputs read to the last."""
+    """Image columns from the first to the last that ``outputs`` adjacent outputs read."""
     return (outputs - 1) * g.s_w + (g.k_w - 1) * g.d_w + 1
 
 
-cdef Outputs outputs_at(Py_ssize_t i, const Geometry* g) noexcept nogil:
-    """Those of one tile, counted through images, rows and tiles."""
-    cdef Outputs at
+cdef RowOutputs outputs_of(Py_ssize_t tile, const Geometry* g) noexcept nogil:
+    """The outputs of one tile, counted through images, rows and tiles."""
+    cdef RowOutputs at
     cdef Py_ssize_t tiles = tiles_of_row(g)
-    cdef Py_ssize_t x = i % tiles * g.o_w / tiles, y = i / tiles % g.o_h, n = i / tiles / g.o_h
+    cdef Span columns = share_of(g.o_w, innermost(&tile, tiles), tiles)
+    cdef Py_ssize_t y = innermost(&tile, g.o_h), n = tile
     cdef Py_ssize_t top = y * g.s_h - g.p_t
-    at.count = (i % tiles + 1) * g.o_w / tiles - x
-    at.left = x * g.s_w - g.p_l
-    at.a0 = clip(positions_up_to(-top, g), 0, g.k_h)
-    at.rows = clip(positions_up_to(g.i_h - top, g), at.a0, g.k_h) - at.a0
-    at.image = ((n * g.i_h + top + at.a0 * g.d_h) * g.i_w + at.left) * g.i_c
-    at.first = ((n * g.o_h + y) * g.o_w + x) * g.k_c
+    at.count = columns.end - columns.first
+    at.left = columns.first * g.s_w - g.p_l
+    at.taps = inside(top, g.d_h, g.i_h, g.k_h)
+    at.image = ((n * g.i_h + top + at.taps.first * g.d_h) * g.i_w + at.left) * g.i_c
+    at.first = ((n * g.o_h + y) * g.o_w + columns.first) * g.k_c
     return at
 
 
 cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexcept nogil:
-    """What all tiles have in common; where I is gathered its lines are adjacent, and rows as long as needed."""
+    """What all tiles have in common; vectors gathered from I are adjacent, in rows as long as a tile needs."""
     cdef GroupTile tile
-    cdef Py_ssize_t pixel = line_bytes() if gathered else g.i_c * size
+    cdef Py_ssize_t pixel = vector_bytes() if gathered else g.i_c * size
     tile.taps = 3 if g.k_w % 3 == 0 and g.d_w == 1 and g.s_w <= 2 else 1
     tile.blocks = g.k_w / tile.taps
     tile.block_columns = tile.taps * g.d_w
@@ -98,34 +98,46 @@ cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexce
     return tile
 
 
-cdef void convolve_lines(
-    const floating* I, const floating* K, floating* O, Py_ssize_t begin, Py_ssize_t end, const BiasRelu* bias_relu,
-    const Geometry* g
+cdef inline Py_ssize_t boundary(
+    Py_ssize_t share, Py_ssize_t shares, Py_ssize_t tasks, Py_ssize_t vectors, Py_ssize_t width, const Geometry* g
 ) noexcept nogil:
-    """Some lines of tiles, counted through tiles and the lines of one.
+    """Where a share begins: never between the last two vectors of a tile, if these overlap.
 
-    Where shares meet at a last line, which reaches back, two threads write the same numbers to some channels.
+    Otherwise two threads would write the same numbers to the same addresses, which C calls a data race.
     """
-    cdef Py_ssize_t width = line_bytes() / sizeof(floating), lines = lines_of(width, g), unit
+    cdef Py_ssize_t task = share * tasks / shares
+    return task + 1 if g.k_c % width and task % vectors == vectors - 1 else task
+
+
+cdef void convolve_share(
+    const floating* I, const floating* K, floating* O, Py_ssize_t share, Py_ssize_t shares,
+    const BiasRelu* bias_relu, const Geometry* g
+) noexcept nogil:
+    """One thread's share of all vectors, counted through tiles and the vectors of a tile."""
+    cdef Py_ssize_t width = vector_bytes() / sizeof(floating), vectors = n_vectors(width, g), task
+    cdef Py_ssize_t tasks = g.i_n * g.o_h * tiles_of_row(g) * vectors
+    cdef Py_ssize_t begin = boundary(share, shares, tasks, vectors, width, g)
+    cdef Py_ssize_t end = boundary(share + 1, shares, tasks, vectors, width, g)
     cdef Py_ssize_t pitch = columns_of(most_outputs(), g)
     cdef bint gathered = gathers(g.k_h * pitch, g.i_cg, g.i_c * sizeof(floating))
     cdef GroupTile tile = tile_of(sizeof(floating), gathered, g)
     cdef const floating* bias = <const floating*> bias_relu.bias
     cdef const floating* numbers
     cdef floating window[WINDOW * PLACES]
-    cdef Outputs at = outputs_at(begin / lines, g)
-    cdef Line line
-    for unit in range(begin, end):
-        if unit % lines == 0:
-            at = outputs_at(unit / lines, g)
-        line = line_at(unit % lines, width, g)
-        numbers = I + at.image + line.c
+    cdef RowOutputs at = outputs_of(begin / vectors, g)
+    cdef ChannelVector vector
+    for task in range(begin, end):
+        if task % vectors == 0:
+            at = outputs_of(task / vectors, g)
+        vector = vector_at(task % vectors, width, g)
+        numbers = I + at.image + vector.c
         if gathered:
-            gather(numbers, window, width, at.left, columns_of(at.count, g), pitch, at.rows, g.d_h * g.i_w * g.i_c,
-                   g.i_w, g.i_c)
+            gather(numbers, window, width, at.left, columns_of(at.count, g), pitch, at.taps.end - at.taps.first,
+                   g.d_h * g.i_w * g.i_c, g.i_w, g.i_c)
             numbers = window
-        add_groups(&tile, numbers, at.left, line.shift, K + at.a0 * g.k_w * g.i_cg * g.k_c + line.m, at.rows,
-                   bias + line.m if bias != NULL else bias, O + at.first + line.m, at.count, bias_relu.relu)
+        add_groups(&tile, numbers, at.left, vector.shift, K + at.taps.first * g.k_w * g.i_cg * g.k_c + vector.m,
+                   at.taps.end - at.taps.first, bias + vector.m if bias != NULL else bias,
+                   O + at.first + vector.m, at.count, bias_relu.relu)
 
 
 # By groups ----------------------------------------------------------------------------------------------
@@ -134,30 +146,28 @@ cdef void convolve_lines(
 cdef compiled_per_cpu convolve_pixel(
     const floating* I, const floating* K, floating* O, Py_ssize_t pixel, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
-    """One output pixel, group by group, counted through images, rows and columns."""
+    """One output pixel, counted through images, rows and columns: its groups one by one."""
     cdef floating total[16]
     cdef const floating* bias = <const floating*> bias_relu.bias
     cdef const floating* weights
     cdef const floating* numbers
-    cdef Py_ssize_t x = pixel % g.o_w, y = pixel / g.o_w % g.o_h, n = pixel / g.o_w / g.o_h
+    cdef floating* to = O + pixel * g.k_c
+    cdef Py_ssize_t x = innermost(&pixel, g.o_w), y = innermost(&pixel, g.o_h), n = pixel
     cdef Py_ssize_t top = y * g.s_h - g.p_t, left = x * g.s_w - g.p_l
+    cdef Span down = inside(top, g.d_h, g.i_h, g.k_h), across = inside(left, g.d_w, g.i_w, g.k_w)
     cdef Py_ssize_t group, a, b, c, m
     for group in range(g.groups):
         for m in range(g.k_cg):
             total[m] = 0 if bias == NULL else bias[group * g.k_cg + m]
-        for a in range(g.k_h):
-            if top + a * g.d_h < 0 or top + a * g.d_h >= g.i_h:
-                continue
-            for b in range(g.k_w):
-                if left + b * g.d_w < 0 or left + b * g.d_w >= g.i_w:
-                    continue
+        for a in range(down.first, down.end):
+            for b in range(across.first, across.end):
                 numbers = I + ((n * g.i_h + top + a * g.d_h) * g.i_w + left + b * g.d_w) * g.i_c + group * g.i_cg
                 weights = K + (a * g.k_w + b) * g.i_cg * g.k_c + group * g.k_cg
                 for c in range(g.i_cg):
                     for m in range(g.k_cg):
                         total[m] += numbers[c] * weights[c * g.k_c + m]
         for m in range(g.k_cg):
-            O[pixel * g.k_c + group * g.k_cg + m] = 0 if bias_relu.relu and total[m] < 0 else total[m]
+            to[group * g.k_cg + m] = 0 if bias_relu.relu and total[m] < 0 else total[m]
 
 
 # What Python calls --------------------------------------------------------------------------------------
@@ -167,31 +177,29 @@ def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
 ):
-    """Convolve line by line, even shares of them on ``n_threads`` threads; ``workspace`` is not used.
+    """Convolve vector by vector, an even share of them on each of ``n_threads`` threads; ``workspace`` is not used.
 
     Parameters
     ----------
     bias : array (k_c,), optional
-        What every sum begins with.
+        Added to every output.
     relu : bool
-        Whether what ends below zero becomes zero.
+        Whether ReLU is applied then.
     """
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
-    cdef Py_ssize_t units, share, pixel
-    check_threads(n_threads)
-    check_operands(&g, x.shape, kernel.shape, out.shape)
+    cdef Py_ssize_t share, pixel
+    check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
     check_groups(g.k_cg, "output", g.i_cg, "input")
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
-    if whole_lines(shape):
-        units = g.i_n * g.o_h * tiles_of_row(&g) * lines_of(line_bytes() / sizeof(floating), &g)
+    if whole_vectors(shape):
         with nogil:
             for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-                convolve_lines(I, K, O, share * units / n_threads, (share + 1) * units / n_threads, &bias_relu, &g)
+                convolve_share(I, K, O, share, n_threads, &bias_relu, &g)
     else:
         with nogil:
             for pixel in prange(g.i_n * g.o_h * g.o_w, num_threads=n_threads, schedule="static"):

@@ -1,41 +1,47 @@
-# A tile of the output of a direct convolution.
+# One tile of the output of a direct convolution, and what a thread's part of the work is made of.
 
 from cython cimport floating
 
-from pymec.kernels.shared.geometry cimport Geometry
-from pymec.kernels.register_tiles.pixels cimport Chunk, Pixels, Runs
+from pymec.kernels.register_tiles.pixels cimport PatchRuns, ReductionBlock, TilePixels
 from pymec.kernels.register_tiles.tile cimport Tile
+from pymec.kernels.shared.geometry cimport Geometry
 
 
-cdef struct Lines:         # where K's lines are
-    Py_ssize_t ldk         # elements from one to the next
+cdef struct KernelStrides: # elements of K
+    Py_ssize_t line        # from one line of channels to the next
     Py_ssize_t panel       # from one panel to the next; 0 if K is read in place
-    Py_ssize_t width       # channels of a panel; 0 without
+    Py_ssize_t width       # channels of a panel; 0 if K is read in place
 
 
-cdef struct Steps:         # elements of O from one of these to the next
+cdef struct OutputStrides: # elements of O from one of these to the next
     Py_ssize_t image, row, pixel
 
 
-cdef struct Part:          # of the work
-    Steps out
-    Py_ssize_t first, end              # output pixels of all images
+cdef struct OutputPart:
+    Py_ssize_t first, end              # output pixels, counted through all images
     Py_ssize_t group
-    Py_ssize_t first_block, end_block  # blocks of the group's output channels, a panel each
+    Py_ssize_t first_panel, end_panel  # of the group's output channels
+    OutputStrides out
+    KernelStrides kernel
 
+
+cdef struct TileEnds:      # how sums begin and end
+    const void* bias                   # of all output channels, or NULL for zeros
+    bint begins                        # with the first block sums begin with the bias; with others they go on from O
+    bint relu                          # with the last block ReLU is applied
+
+
+cdef struct TileBlock:     # one tile, and its repeats, in one block of the reduction
+    Tile tile
+    TilePixels pixels
+    ReductionBlock reduction
+    PatchRuns runs
+    TileEnds ends
+
+
+cdef OutputStrides output_strides(const Py_ssize_t* strides, Py_ssize_t itemsize) except *
 
 cdef void add_panel(
-    const floating* K, const Lines* lines, floating* O, const Part* part, Py_ssize_t block, const Chunk* chunk,
-    const floating** pixel, const Runs* runs, const Tile* tile, const Pixels* pixels, bint begins,
-    const floating* bias, int ending, const Geometry* g
-) noexcept nogil
-
-cdef bint leaves_zeros_out(
-    const Pixels* pixels, const Tile* tile, Py_ssize_t channels, const Geometry* g
-) noexcept nogil
-
-cdef void add_without_zeros(
-    const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Chunk* chunk,
-    const Tile* tile, const Pixels* pixels, const floating** pixel, floating* window, bint begins,
-    const floating* bias, int ending, const Geometry* g
+    const floating* K, floating* O, const floating** pixel, Py_ssize_t panel, const TileBlock* block,
+    const OutputPart* part, const Geometry* g
 ) noexcept nogil

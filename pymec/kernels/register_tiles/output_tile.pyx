@@ -1,165 +1,94 @@
-"""A tile of the output of a direct convolution: a chunk of the reduction, with K's panels one after the other."""
+"""One tile of the output of a direct convolution: the products of one block of the reduction with one panel of K."""
 
 from cython cimport floating
 
+from pymec.kernels.register_tiles.tile cimport MOST_CHANNELS, MOST_SUMS, Tile, multiply_row, multiply_tile
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport copy, zero
-from pymec.kernels.register_tiles.pixels cimport Chunk, Pixels, Runs, point_at_chunk, without_zeros, zeros_beside
-from pymec.kernels.register_tiles.tile cimport MOST_CHANNELS, MOST_SUMS, Tile, multiply_row, multiply_tile
-from pymec.kernels.register_tiles.registers cimport RELU
-
-cdef enum:
-    MANY_ZEROS = 512       # of a tile's kernel row: having sums in O between taps takes less time than these
-
-
-# One tile -----------------------------------------------------------------------------------------------
 
 
 cdef inline void multiply(
-    const floating* K, Py_ssize_t ldk, const floating** pixel, const Runs* runs, const Tile* tile,
-    Py_ssize_t tiles, const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
+    const floating* K, Py_ssize_t ldk, const floating** pixel, const TileBlock* block, Py_ssize_t tiles,
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc
 ) noexcept nogil:
-    """C = start + the chunk's products of whole tiles."""
-    if runs.step > 0:
-        multiply_row(tile, tiles, pixel[0], runs.step, runs.count, runs.run_step, runs.length, K, ldk,
-                     start, lds, C, ldc, ending)
+    """C = start + the products of one block, for whole tiles."""
+    cdef const Tile* tile = &block.tile
+    if block.runs.step > 0:
+        multiply_row(tile, tiles, pixel[0], block.runs.step, block.runs.count, block.runs.run_step,
+                     block.runs.length, K, ldk, start, lds, C, ldc, block.ends.relu)
     else:
-        multiply_tile(tile, pixel, runs.count, runs.length, K, ldk, start, lds, C, ldc, ending)
+        multiply_tile(tile, pixel, block.runs.count, block.runs.length, K, ldk, start, lds, C, ldc, block.ends.relu)
 
 
-cdef void add_part(
-    const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
-    Py_ssize_t wanted, Py_ssize_t skip, bint begins, const floating* bias, int ending, Py_ssize_t ldo
+cdef void add_partial_tile(
+    const floating* K, Py_ssize_t ldk, floating* O, Py_ssize_t ldo, const floating** pixel, const TileBlock* block,
+    Py_ssize_t overlap, const floating* bias
 ) noexcept nogil:
-    """A tile of which O gets not all pixels, or not the first channels: its sums have a place of their own."""
+    """One tile of which O gets only the valid pixels, without the first channels: it is summed beside O."""
     cdef floating sums[MOST_SUMS]
     cdef floating line[MOST_CHANNELS]
     cdef const floating* start = NULL
-    cdef Py_ssize_t width = tile.channels, lds = 0, p
-    if begins and bias != NULL:
+    cdef Py_ssize_t width = block.tile.channels, lds = 0, p
+    if block.ends.begins and bias != NULL:
         start = line
-        zero(line, skip)
-        copy(line + skip, bias + skip, width - skip)
-    elif not begins:
+        zero(line, overlap)
+        copy(line + overlap, bias + overlap, width - overlap)
+    elif not block.ends.begins:
         start, lds = sums, width
         zero(sums, MOST_SUMS)
-        for p in range(wanted):
-            copy(sums + p * width + skip, O + p * ldo + skip, width - skip)
-    multiply(K, ldk, pixel, runs, tile, 1, start, lds, sums, width, ending & RELU)
-    for p in range(wanted):
-        copy(O + p * ldo + skip, sums + p * width + skip, width - skip)
+        for p in range(block.pixels.valid):
+            copy(sums + p * width + overlap, O + p * ldo + overlap, width - overlap)
+    multiply(K, ldk, pixel, block, 1, start, lds, sums, width)
+    for p in range(block.pixels.valid):
+        copy(O + p * ldo + overlap, sums + p * width + overlap, width - overlap)
 
 
-cdef void add_chunk(
-    const floating* K, Py_ssize_t ldk, floating* O, const floating** pixel, const Runs* runs, const Tile* tile,
-    const Pixels* pixels, Py_ssize_t skip, bint begins, const floating* bias, int ending, Py_ssize_t ldo
+cdef void add_block(
+    const floating* K, Py_ssize_t ldk, floating* O, Py_ssize_t ldo, const floating** pixel, const TileBlock* block,
+    Py_ssize_t overlap, const floating* bias
 ) noexcept nogil:
-    """A chunk's products of a tile, and of those joined to it, with one panel; O points at the first pixel.
+    """One tile and its repeats; K, O and bias point at the panel's first channel.
 
-    Sums begin with a line of the bias, or zeros if that is NULL, or go on from what O holds.  Channels to skip
-    belong to the panel before.
+    The first ``overlap`` channels belong to the panel before: they are multiplied, but not written.
     """
     cdef const floating* row
-    cdef Py_ssize_t t
-    if pixels.wanted < tile.pixels:
-        add_part(K, ldk, O, pixel, runs, tile, pixels.wanted, skip, begins, bias, ending, ldo)
-    elif skip > 0:
-        for t in range(pixels.tiles):
-            row = pixel[0] + t * tile.pixels * runs.step
-            add_part(K, ldk, O + t * tile.pixels * ldo, &row if runs.step > 0 else pixel, runs, tile,
-                     tile.pixels, skip, begins, bias, ending, ldo)
-    elif begins:
-        multiply(K, ldk, pixel, runs, tile, pixels.tiles, bias, 0, O, ldo, ending)
+    cdef Py_ssize_t size = block.tile.pixels, t
+    if block.pixels.valid < size:
+        add_partial_tile(K, ldk, O, ldo, pixel, block, overlap, bias)
+    elif overlap > 0:
+        for t in range(block.pixels.repeat):
+            row = pixel[0] + t * size * block.runs.step
+            add_partial_tile(K, ldk, O + t * size * ldo, ldo, &row if block.runs.step > 0 else pixel, block, overlap,
+                             bias)
+    elif block.ends.begins:
+        multiply(K, ldk, pixel, block, block.pixels.repeat, bias, 0, O, ldo)
     else:
-        multiply(K, ldk, pixel, runs, tile, pixels.tiles, <const floating*> O, ldo, O, ldo, ending)
+        multiply(K, ldk, pixel, block, block.pixels.repeat, <const floating*> O, ldo, O, ldo)
 
 
 cdef void add_panel(
-    const floating* K, const Lines* lines, floating* O, const Part* part, Py_ssize_t block, const Chunk* chunk,
-    const floating** pixel, const Runs* runs, const Tile* tile, const Pixels* pixels, bint begins,
-    const floating* bias, int ending, const Geometry* g
+    const floating* K, floating* O, const floating** pixel, Py_ssize_t panel, const TileBlock* block,
+    const OutputPart* part, const Geometry* g
 ) noexcept nogil:
-    """:c:func:`add_chunk` with one of the part's panels; K and O point at all of their channels."""
-    cdef Py_ssize_t skip = max((block + 1) * tile.channels - g.k_cg, 0)
-    cdef Py_ssize_t channel = part.group * g.k_cg + block * tile.channels - skip
-    cdef Py_ssize_t line = (chunk.a * g.k_w + chunk.b) * g.i_cg + chunk.c
-    add_chunk(K + (block * lines.panel if lines.panel else channel) + line * lines.ldk, lines.ldk, O + channel,
-              pixel, runs, tile, pixels, skip, begins, bias + channel if bias != NULL else bias, ending,
-              part.out.pixel)
+    """:c:func:`add_block` for one panel of the part's group.
 
-
-# A tile at the end of a row, tap by tap -----------------------------------------------------------------
-
-
-cdef bint leaves_zeros_out(
-    const Pixels* pixels, const Tile* tile, Py_ssize_t channels, const Geometry* g
-) noexcept nogil:
-    """Whether a tile is of one row, and has at an end of it zeros enough."""
-    if not pixels.clipped or pixels.inside or pixels.wanted < tile.pixels:
-        return False
-    return zeros_beside(pixels, g) * channels >= MANY_ZEROS
-
-
-cdef void begin_sums(
-    floating* O, Py_ssize_t wanted, const Part* part, Py_ssize_t width, const floating* bias, const Geometry* g
-) noexcept nogil:
-    """The bias, or zeros, in all channels of the part's panels."""
-    cdef Py_ssize_t channel = part.group * g.k_cg + part.first_block * width
-    cdef Py_ssize_t count = min(part.end_block * width, g.k_cg) - part.first_block * width, p
-    for p in range(wanted):
-        if bias == NULL:
-            zero(O + p * part.out.pixel + channel, count)
-        else:
-            copy(O + p * part.out.pixel + channel, bias + channel, count)
-
-
-cdef void clamp_sums(
-    floating* O, Py_ssize_t wanted, const Part* part, Py_ssize_t width, const Geometry* g
-) noexcept nogil:
-    """What is below zero becomes zero, in all channels of the part's panels; NaN is not below."""
-    cdef Py_ssize_t channel = part.group * g.k_cg + part.first_block * width
-    cdef Py_ssize_t count = min(part.end_block * width, g.k_cg) - part.first_block * width, p, m
-    for p in range(wanted):
-        for m in range(channel, channel + count):
-            if O[p * part.out.pixel + m] < 0:
-                O[p * part.out.pixel + m] = 0
-
-
-cdef void add_tap_by_tap(
-    const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Chunk* chunk,
-    const Tile* tile, const Pixels* pixels, const floating** pixel, floating* window, const Geometry* g
-) noexcept nogil:
-    """A chunk's products of a tile, without those on padding: at every tap the pixels that have it in the image.
-
-    Their sums are in O between the taps, which costs less than the zeros where a tap has channels enough.
+    K points at the group's panels, or at all of K in place; O at channel 0 of the tile's first pixel.
     """
-    cdef Chunk tap = chunk[0]
-    cdef Tile some = tile[0]
-    cdef Pixels found
-    cdef Runs runs
-    cdef Py_ssize_t a, b, block
-    tap.rows = tap.taps = 1
-    for a in range(chunk.a, chunk.a + chunk.rows):
-        for b in range(chunk.b, chunk.b + chunk.taps):
-            tap.a, tap.b = a, b
-            found = without_zeros(pixels, tile.least, b, g)
-            if found.wanted == 0:
-                continue
-            some.pixels = found.wanted
-            runs = point_at_chunk(I, &found, some.pixels, &tap, pixel, window, g)
-            for block in range(part.first_block, part.end_block):
-                add_panel(K, lines, O + (found.first.x - pixels.first.x) * part.out.pixel, part, block, &tap,
-                          pixel, &runs, &some, &found, False, <const floating*> NULL, 0, g)
+    cdef Py_ssize_t overlap = max((panel + 1) * block.tile.channels - g.k_cg, 0)
+    cdef Py_ssize_t channel = part.group * g.k_cg + panel * block.tile.channels - overlap
+    cdef Py_ssize_t line = (block.reduction.a * g.k_w + block.reduction.b) * g.i_cg + block.reduction.c
+    cdef const floating* bias = <const floating*> block.ends.bias
+    K += line * part.kernel.line + (panel * part.kernel.panel if part.kernel.panel else channel)
+    add_block(K, part.kernel.line, O + channel, part.out.pixel, pixel, block, overlap,
+              bias + channel if bias != NULL else bias)
 
 
-cdef void add_without_zeros(
-    const floating* I, const floating* K, const Lines* lines, floating* O, const Part* part, const Chunk* chunk,
-    const Tile* tile, const Pixels* pixels, const floating** pixel, floating* window, bint begins,
-    const floating* bias, int ending, const Geometry* g
-) noexcept nogil:
-    """A chunk's products of a tile that leaves zeros out, with all of the part's panels."""
-    if begins:
-        begin_sums(O, tile.pixels, part, tile.channels, bias, g)
-    add_tap_by_tap(I, K, lines, O, part, chunk, tile, pixels, pixel, window, g)
-    if ending & RELU:
-        clamp_sums(O, tile.pixels, part, tile.channels, g)
+cdef OutputStrides output_strides(const Py_ssize_t* strides, Py_ssize_t itemsize) except *:
+    """The strides of an output whose pixels may lie anywhere, but whose channels are adjacent."""
+    cdef Py_ssize_t i
+    for i in range(3):
+        if strides[i] % itemsize:
+            raise ValueError(f"out must have strides of whole elements, got {strides[i]} for {itemsize} bytes")
+    if strides[3] != itemsize:
+        raise ValueError(f"out must have the channels of a pixel adjacent, got a stride of {strides[3]} bytes")
+    return OutputStrides(strides[0] // itemsize, strides[1] // itemsize, strides[2] // itemsize)

@@ -1,8 +1,9 @@
-# Panels of output channels, as many as a register tile has.
+# Panels of K: as many output channels as a register tile has.
 
 from pymec.kernels.shared.geometry cimport Geometry
+from pymec.kernels.shared.spans cimport ceil_div
 
 
-cdef inline Py_ssize_t blocks_of(Py_ssize_t width, const Geometry* g) noexcept nogil:
-    """Panels of a group; the last reaches back over the one before it, so that it is as wide as they are."""
-    return (g.k_cg + width - 1) / width
+cdef inline Py_ssize_t n_panels(Py_ssize_t width, const Geometry* g) noexcept nogil:
+    """Panels of a group; the last one overlaps the one before it, so that all are ``width`` channels wide."""
+    return ceil_div(g.k_cg, width)

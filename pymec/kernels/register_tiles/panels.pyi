@@ -1,9 +1,5 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
 def panels_size(shape: ConvShape) -> int: ...
-def pack(
-    kernel: NDArray[np.floating], panels: NDArray[np.floating], shape: ConvShape, n_threads: int = 1
-) -> None: ...
+def pack(kernel: Array, panels: Array, shape: ConvShape, n_threads: int = 1) -> None: ...

@@ -1,70 +1,66 @@
-# The output pixels of a register tile, and where in the image the taps of the kernel find theirs.
+# The output pixels of a register tile, and where in the image their taps find what they multiply.
 #
-# A tile takes pixels as they follow each other in O, across the ends of rows and images.  A chunk of the reduction
-# is a number of kernel rows, or of taps in a row, or of channels of a tap; in it every pixel reads runs of
-# adjacent numbers, all of one length: a run is a kernel row (or a piece of one) where its taps lie side by side in
-# the image, and otherwise a tap.
+# A tile takes pixels as they follow each other in O, across the ends of rows and images.  The reduction is summed
+# block by block (ReductionBlock): some kernel rows, or some taps of one row, or some channels of one tap.  In a
+# block every pixel reads runs of adjacent numbers, all of one length: a run is a kernel row, or a part of one, where
+# its taps are adjacent in the image, and otherwise one tap.
 #
-# Padding costs little.  A tile that is part of one output row leaves out the kernel rows that lie on it.  At the
-# ends of a row it also leaves out the taps beside the image, each pixel its own, if that saves more than it costs,
-# or reads a small window, a copy of its part of the image with the zeros around it, if that fits.  A pixel
-# elsewhere has a constant line of zeros for each tap on padding.
+# Padding.  A tile within one output row skips kernel rows on padding.  At the ends of the row it reads a window, a
+# copy of its part of the image with the padding's zeros, if that is small enough.  Elsewhere a tap on padding is a
+# pointer to zeros.
 
 from cython cimport floating
 
-from pymec.kernels.shared.geometry cimport Geometry
-from pymec.kernels.shared.patch cimport copy, positions_up_to, zero
 from pymec.kernels.register_tiles.tile cimport MOST_PIXELS
+from pymec.kernels.shared.geometry cimport Geometry
+from pymec.kernels.shared.patch cimport copy, zero
+from pymec.kernels.shared.spans cimport Span, inside
 
 cdef enum:
-    RUNS = 49         # the most that one chunk has: all taps of a 7x7 kernel
+    RUNS = 49         # the most runs of one block: all taps of a 7x7 kernel
     POINTERS = 700    # RUNS + 1 times MOST_PIXELS, written out: the checked build multiplies no constants here
-    ZEROS = 512       # the longest run where there is padding
-    WINDOW = 2048     # the largest window, in elements
+    ZEROS = 512       # elements of the longest run where there is padding
+    WINDOW = 2048     # elements of the largest window
 
 cdef extern from *:
     """
-    static const double pymec_zeros[512];  /* what C gives a static array to begin with; ZEROS of them */
+    static const double pymec_zeros[512];  /* ZEROS of them: C clears a static array */
     """
     const double zeros "pymec_zeros"[512]
 
 
-cdef struct Cursor:
-    Py_ssize_t n, y, x                 # an output pixel
+cdef struct Cursor:                    # an output pixel
+    Py_ssize_t n, y, x
 
 
-cdef struct Range:
-    Py_ssize_t begin, end
-
-
-cdef struct Pixels:
+cdef struct TilePixels:
     Cursor first
-    Py_ssize_t wanted                  # so many are pixels of the tile, the others repeat the last of them
-    Py_ssize_t tiles                   # so many like it stand side by side, this being the first
-    Py_ssize_t offset[MOST_PIXELS]     # of tap (0, 0), in elements from I's first; anywhere if that is on padding
-    bint in_a_row                      # whether all of them are of one row
-    bint clipped                       # whether kernel rows on padding are left out, all pixels being of one row
-    Py_ssize_t top, bottom             # kernel rows to multiply: all, or those in the image
-    bint inside                        # whether all taps of these rows lie in images, for all pixels
+    Py_ssize_t valid                   # pixels of the tile that exist; further slots repeat the last one
+    Py_ssize_t repeat                  # adjacent tiles of this size, all read with one pointer and a step
+    Py_ssize_t offset[MOST_PIXELS]     # of tap (0, 0), in elements of I; meaningless where that is on padding
+    bint in_one_row                    # whether all pixels belong to one output row
+    bint in_rows                       # whether tiles end with output rows, and skip kernel rows on padding
+    Span rows                          # kernel rows to multiply: all, or those inside the image
+    bint inside                        # whether all taps of these rows are inside the image, for all pixels
 
 
-cdef struct Chunk:
-    Py_ssize_t a, b, c                 # kernel row, tap and channel it begins with
-    Py_ssize_t rows, taps, channels    # what it has of them; all taps with several rows, all channels with taps
+cdef struct ReductionBlock:
+    Py_ssize_t a, b, c                 # its first kernel row, tap and channel
+    Py_ssize_t rows, taps, channels    # its extent: several rows only with all taps, several taps with all channels
 
 
-cdef struct Runs:                      # what every pixel of a tile reads of a chunk
+cdef struct PatchRuns:                 # what every pixel of a tile reads of a block
     Py_ssize_t count, length
-    Py_ssize_t step, run_step          # elements from pixel to pixel and from run to run; 0 if all have pointers
+    Py_ssize_t step, run_step          # elements from pixel to pixel and from run to run; 0: a pointer for each
 
 
 cdef inline Cursor cursor_at(Py_ssize_t pixel, const Geometry* g) noexcept nogil:
-    """Pixels are counted through images, rows and columns."""
+    """The output pixel with this number, counted through images, rows and columns."""
     return Cursor(pixel / g.o_w / g.o_h, pixel / g.o_w % g.o_h, pixel % g.o_w)
 
 
-cdef inline void step_on(Cursor* at, Py_ssize_t pixels, const Geometry* g) noexcept nogil:
-    """Some pixels on, no further than to the start of the next row."""
+cdef inline void advance(Cursor* at, Py_ssize_t pixels, const Geometry* g) noexcept nogil:
+    """Move on by some pixels, at most to the start of the next row."""
     at.x += pixels
     if at.x == g.o_w:
         at.x, at.y = 0, at.y + 1
@@ -73,178 +69,140 @@ cdef inline void step_on(Cursor* at, Py_ssize_t pixels, const Geometry* g) noexc
 
 
 cdef inline void place_pixels(
-    Pixels* pixels, Py_ssize_t wanted, Cursor* at, Py_ssize_t group, bint in_rows, const Geometry* g
+    TilePixels* pixels, Py_ssize_t valid, Cursor* at, Py_ssize_t group, bint in_rows, const Geometry* g
 ) noexcept nogil:
-    """The next wanted pixels, row by row; the cursor then stands behind them.
+    """Fill in the next `valid` pixels, row by row, and move the cursor past them.
 
-    Kernel rows on padding are left out where tiles end with rows: for the same pixels, whoever computes them.
+    Whether kernel rows on padding are skipped depends on the pixels alone, not on the thread that computes them.
     """
     cdef Py_ssize_t step = g.s_w * g.i_c
-    cdef Py_ssize_t done = 0, end, first, left, right, offset, p
-    pixels.first, pixels.wanted, pixels.tiles = at[0], wanted, 1
-    pixels.in_a_row, pixels.clipped = at.x + wanted <= g.o_w, in_rows
-    pixels.top, pixels.bottom = 0, g.k_h
+    cdef Py_ssize_t done = 0, end, top, left, right, offset, p
+    pixels.first, pixels.valid, pixels.repeat = at[0], valid, 1
+    pixels.in_one_row, pixels.in_rows = at.x + valid <= g.o_w, in_rows
+    pixels.rows = Span(0, g.k_h)
     if in_rows:
-        first = at.y * g.s_h - g.p_t
-        pixels.top = min(g.k_h, positions_up_to(-first, g))
-        pixels.bottom = max(pixels.top, min(g.k_h, positions_up_to(g.i_h - first, g)))
+        pixels.rows = inside(at.y * g.s_h - g.p_t, g.d_h, g.i_h, g.k_h)
     pixels.inside = True
-    while done < wanted:
-        end = min(wanted, done + g.o_w - at.x)
-        first, left = at.y * g.s_h - g.p_t, at.x * g.s_w - g.p_l
+    while done < valid:
+        end = min(valid, done + g.o_w - at.x)
+        top, left = at.y * g.s_h - g.p_t, at.x * g.s_w - g.p_l
         right = left + (end - done - 1) * g.s_w + (g.k_w - 1) * g.d_w
         if left < 0 or right >= g.i_w:
             pixels.inside = False
-        if first + pixels.top * g.d_h < 0 or first + (pixels.bottom - 1) * g.d_h >= g.i_h:
+        if top + pixels.rows.first * g.d_h < 0 or top + (pixels.rows.end - 1) * g.d_h >= g.i_h:
             pixels.inside = False
-        offset = ((at.n * g.i_h + first) * g.i_w + left) * g.i_c + group * g.i_cg
+        offset = ((at.n * g.i_h + top) * g.i_w + left) * g.i_c + group * g.i_cg
         for p in range(done, end):
             pixels.offset[p] = offset
             offset += step
-        step_on(at, end - done, g)
+        advance(at, end - done, g)
         done = end
-    for p in range(wanted, MOST_PIXELS):
-        pixels.offset[p] = pixels.offset[wanted - 1]
+    for p in range(valid, MOST_PIXELS):
+        pixels.offset[p] = pixels.offset[valid - 1]
 
 
 cdef inline void join_tiles(
-    Pixels* pixels, Py_ssize_t count, Py_ssize_t most, Cursor* at, const Geometry* g
+    TilePixels* pixels, Py_ssize_t size, Py_ssize_t most, Cursor* at, const Geometry* g
 ) noexcept nogil:
-    """As many tiles more of a tile's row as lie in the image with all their taps, up to so many in all."""
-    cdef Py_ssize_t right = (pixels.first.x + count - 1) * g.s_w - g.p_l + (g.k_w - 1) * g.d_w  # of the last pixel
-    while pixels.tiles < most and at.x != 0 and at.x + count <= g.o_w and right + count * g.s_w < g.i_w:
-        pixels.tiles += 1
-        right += count * g.s_w
-        step_on(at, count, g)
+    """Add neighbouring tiles of the row whose taps are all inside the image, up to `most` tiles in all."""
+    cdef Py_ssize_t right = (pixels.first.x + size - 1) * g.s_w - g.p_l + (g.k_w - 1) * g.d_w  # of the last pixel
+    while pixels.repeat < most and at.x != 0 and at.x + size <= g.o_w and right + size * g.s_w < g.i_w:
+        pixels.repeat += 1
+        right += size * g.s_w
+        advance(at, size, g)
 
 
-cdef inline void point_at(
-    const floating* I, const Pixels* pixels, Py_ssize_t count, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c,
+cdef inline void point_at_tap(
+    const floating* I, const TilePixels* pixels, Py_ssize_t size, Py_ssize_t a, Py_ssize_t b, Py_ssize_t c,
     const floating** pixel, const Geometry* g
 ) noexcept nogil:
-    """Where every pixel's tap (a, b) has its channel c; all MOST_PIXELS pointers are written."""
+    """Point every pixel at channel c of its tap (a, b); all MOST_PIXELS pointers are written."""
     cdef Py_ssize_t step = (a * g.d_h * g.i_w + b * g.d_w) * g.i_c + c
     cdef Cursor at = pixels.first
     cdef Py_ssize_t h, w, p
-    for p in range(MOST_PIXELS):  # a constant: some in vain cost less than counting
+    for p in range(MOST_PIXELS):  # a constant count: a few unused pointers cost less than counting
         pixel[p] = I + (pixels.offset[p] + step)
     if pixels.inside:
         return
-    for p in range(pixels.wanted):
+    for p in range(pixels.valid):
         h, w = at.y * g.s_h - g.p_t + a * g.d_h, at.x * g.s_w - g.p_l + b * g.d_w
         if not (0 <= h < g.i_h and 0 <= w < g.i_w):
             pixel[p] = <const floating*> zeros
-        step_on(&at, 1, g)
-    for p in range(pixels.wanted, count):
-        pixel[p] = pixel[pixels.wanted - 1]
+        advance(&at, 1, g)
+    for p in range(pixels.valid, size):
+        pixel[p] = pixel[pixels.valid - 1]
 
 
-cdef inline Chunk without_padding(const Chunk* chunk, const Pixels* pixels) noexcept nogil:
-    """The chunk without the kernel rows that lie on padding; it may then have none."""
-    cdef Py_ssize_t a = min(max(chunk.a, pixels.top), chunk.a + chunk.rows)
-    cdef Py_ssize_t end = max(a, min(chunk.a + chunk.rows, pixels.bottom))
-    return Chunk(a, chunk.b, chunk.c, end - a, chunk.taps, chunk.channels)
+cdef inline ReductionBlock without_padding(const ReductionBlock* block, const TilePixels* pixels) noexcept nogil:
+    """The block without its kernel rows on padding; it may be empty then."""
+    cdef Py_ssize_t a = min(max(block.a, pixels.rows.first), block.a + block.rows)
+    cdef Py_ssize_t end = max(a, min(block.a + block.rows, pixels.rows.end))
+    return ReductionBlock(a, block.b, block.c, end - a, block.taps, block.channels)
 
 
-cdef inline Py_ssize_t window_columns(Py_ssize_t count, const Chunk* chunk, const Geometry* g) noexcept nogil:
-    """Of a tile of a row, with its taps side by side; 0 if there is no window for this chunk."""
-    cdef Py_ssize_t columns = (count - 1) * g.s_w + g.k_w
-    if g.d_w > 1 or g.groups > 1 or chunk.taps < g.k_w or chunk.channels < g.i_c:
+cdef inline Py_ssize_t window_columns(Py_ssize_t size, const ReductionBlock* block, const Geometry* g) noexcept nogil:
+    """Columns of the window of a tile within one row; 0 if it has no window, because it would be too large."""
+    cdef Py_ssize_t columns = (size - 1) * g.s_w + g.k_w
+    if g.d_w > 1 or g.groups > 1 or block.taps < g.k_w or block.channels < g.i_c:
         return 0
-    return columns if chunk.rows * columns * g.i_c <= WINDOW else 0
+    return columns if block.rows * columns * g.i_c <= WINDOW else 0
 
 
 cdef inline void copy_window(
-    const floating* I, const Pixels* pixels, Py_ssize_t columns, const Chunk* chunk, floating* window,
+    const floating* I, const TilePixels* pixels, Py_ssize_t columns, const ReductionBlock* block, floating* window,
     const Geometry* g
 ) noexcept nogil:
-    """Some columns of the kernel rows of the chunk, all in the image; what is beside the image becomes zero."""
-    cdef Py_ssize_t first = pixels.first.y * g.s_h - g.p_t, left = pixels.first.x * g.s_w - g.p_l
-    cdef Py_ssize_t begin = min(max(-left, 0), columns), end = max(begin, min(columns, g.i_w - left))
-    cdef Py_ssize_t a
+    """Copy the block's kernel rows, all inside the image, with zeros in the columns that are on padding."""
+    cdef Py_ssize_t top = pixels.first.y * g.s_h - g.p_t, left = pixels.first.x * g.s_w - g.p_l, a
+    cdef Span span = inside(left, 1, g.i_w, columns)
     cdef const floating* line
-    for a in range(chunk.a, chunk.a + chunk.rows):
-        line = I + (((pixels.first.n * g.i_h + first + a * g.d_h) * g.i_w + left) * g.i_c)
-        zero(window, begin * g.i_c)
-        copy(window + begin * g.i_c, line + begin * g.i_c, (end - begin) * g.i_c)
-        zero(window + end * g.i_c, (columns - end) * g.i_c)
+    for a in range(block.a, block.a + block.rows):
+        line = I + (((pixels.first.n * g.i_h + top + a * g.d_h) * g.i_w + left) * g.i_c)
+        zero(window, span.first * g.i_c)
+        copy(window + span.first * g.i_c, line + span.first * g.i_c, (span.end - span.first) * g.i_c)
+        zero(window + span.end * g.i_c, (columns - span.end) * g.i_c)
         window += columns * g.i_c
 
 
-cdef inline Runs point_at_chunk(
-    const floating* I, const Pixels* pixels, Py_ssize_t count, const Chunk* chunk, const floating** pixel,
-    floating* window, const Geometry* g
+cdef inline PatchRuns point_at_block(
+    const floating* I, const TilePixels* pixels, Py_ssize_t size, const ReductionBlock* block,
+    const floating** pixel, floating* window, const Geometry* g
 ) noexcept nogil:
-    """All runs of a chunk: count pointers each, run after run, or one for all where all are at one distance.
+    """Point at all runs of a block: one pointer and a step where pixels are evenly spaced, else `size` for each run.
 
-    ``chunk`` is :func:`without_padding`.
+    The block is one :c:func:`without_padding`.
     """
-    cdef bint side_by_side = pixels.inside and g.d_w == 1 and g.groups == 1
-    cdef Py_ssize_t taps = chunk.taps if side_by_side else 1
+    cdef bint taps_adjacent = pixels.inside and g.d_w == 1 and g.groups == 1
+    cdef Py_ssize_t taps = block.taps if taps_adjacent else 1
     cdef Py_ssize_t columns = 0
     cdef Py_ssize_t a, b
-    cdef Runs runs = Runs(0, taps * chunk.channels, 0, 0)
-    if side_by_side and pixels.in_a_row and pixels.wanted == count:
-        pixel[0] = I + (pixels.offset[0] + (chunk.a * g.d_h * g.i_w + chunk.b) * g.i_c + chunk.c)
-        return Runs(chunk.rows, runs.length, g.s_w * g.i_c, g.d_h * g.i_w * g.i_c)
-    if pixels.clipped and not pixels.inside:
-        columns = window_columns(count, chunk, g)
+    cdef PatchRuns runs = PatchRuns(0, taps * block.channels, 0, 0)
+    if taps_adjacent and pixels.in_one_row and pixels.valid == size:
+        pixel[0] = I + (pixels.offset[0] + (block.a * g.d_h * g.i_w + block.b) * g.i_c + block.c)
+        return PatchRuns(block.rows, runs.length, g.s_w * g.i_c, g.d_h * g.i_w * g.i_c)
+    if pixels.in_rows and not pixels.inside:
+        columns = window_columns(size, block, g)
     if columns > 0:
-        copy_window(I, pixels, columns, chunk, window, g)
+        copy_window(I, pixels, columns, block, window, g)
         pixel[0] = window
-        return Runs(chunk.rows, g.k_w * g.i_c, g.s_w * g.i_c, columns * g.i_c)
-    for a in range(chunk.a, chunk.a + chunk.rows):
-        b = chunk.b
-        while b < chunk.b + chunk.taps:
-            point_at(I, pixels, count, a, b, chunk.c, pixel + runs.count * count, g)
+        return PatchRuns(block.rows, g.k_w * g.i_c, g.s_w * g.i_c, columns * g.i_c)
+    for a in range(block.a, block.a + block.rows):
+        b = block.b
+        while b < block.b + block.taps:
+            point_at_tap(I, pixels, size, a, b, block.c, pixel + runs.count * size, g)
             runs.count += 1
             b += taps
     return runs
 
 
-cdef inline Range in_the_image(const Pixels* pixels, Py_ssize_t b, const Geometry* g) noexcept nogil:
-    """The pixels of a tile of a row whose taps of a column of the kernel are not left or right of the image."""
-    cdef Py_ssize_t left = pixels.first.x * g.s_w - g.p_l + b * g.d_w
-    cdef Py_ssize_t begin = min((g.s_w - 1 - left) / g.s_w, pixels.wanted) if left < 0 else 0
-    cdef Py_ssize_t end = min((g.i_w - left + g.s_w - 1) / g.s_w, pixels.wanted) if left < g.i_w else 0
-    return Range(begin, max(begin, end))
-
-
-cdef inline Py_ssize_t zeros_beside(const Pixels* pixels, const Geometry* g) noexcept nogil:
-    """How many taps of a kernel row lie left or right of the image, for all pixels of a tile of a row."""
-    cdef Py_ssize_t zeros = 0, b
-    cdef Range inside
-    for b in range(g.k_w):
-        inside = in_the_image(pixels, b, g)
-        zeros += pixels.wanted - (inside.end - inside.begin)
-    return zeros
-
-
-cdef inline Pixels without_zeros(
-    const Pixels* pixels, Py_ssize_t least, Py_ssize_t b, const Geometry* g
-) noexcept nogil:
-    """Only the pixels of :c:func:`in_the_image`, or none; all of the tile if they are some, but too few."""
-    cdef Range inside = in_the_image(pixels, b, g)
-    cdef Pixels found = pixels[0]
-    cdef Py_ssize_t p
-    if 0 < inside.end - inside.begin < least:
-        return found
-    found.first.x += inside.begin
-    found.wanted = inside.end - inside.begin
-    found.inside = True
-    for p in range(found.wanted):
-        found.offset[p] = pixels.offset[inside.begin + p]
-    return found
-
-
-cdef inline bint next_chunk(Chunk* chunk, const Chunk* most, const Geometry* g) noexcept nogil:
-    """The chunk that follows, of at most so many rows, taps and channels; False behind the last."""
-    chunk.c += chunk.channels
-    if chunk.c == g.i_cg:
-        chunk.c, chunk.b = 0, chunk.b + chunk.taps
-    if chunk.b == g.k_w:
-        chunk.b, chunk.a = 0, chunk.a + chunk.rows
-    chunk.rows = min(most.rows, g.k_h - chunk.a)
-    chunk.taps = min(most.taps, g.k_w - chunk.b)
-    chunk.channels = min(most.channels, g.i_cg - chunk.c)
-    return chunk.a < g.k_h
+cdef inline bint next_block(ReductionBlock* block, const ReductionBlock* most, const Geometry* g) noexcept nogil:
+    """Move on to the next block, of at most the extent of `most`; False after the last."""
+    block.c += block.channels
+    if block.c == g.i_cg:
+        block.c, block.b = 0, block.b + block.taps
+    if block.b == g.k_w:
+        block.b, block.a = 0, block.a + block.rows
+    block.rows = min(most.rows, g.k_h - block.a)
+    block.taps = min(most.taps, g.k_w - block.b)
+    block.channels = min(most.channels, g.i_cg - block.c)
+    return block.a < g.k_h

@@ -1,9 +1,8 @@
-# Vector registers as C types: what the tiles of _tiles.pyx.in keep their sums in.
+# Vector registers as C types: what the tiles of tile_kinds.pyx.in keep their sums in.
 #
-# A register is an array of numbers that gcc and clang know to add and multiply element by element (their vector
-# extension): no instruction of any CPU is named but the store past the caches and, for clang, the shuffle.  A
-# function says for which CPUs it is compiled, and every sum is a variable with a name: of an array compilers only
-# sometimes make registers.
+# A register is an array of numbers that gcc and clang add and multiply element by element (their vector extension):
+# no CPU's instructions are named but, for clang, the shuffle.  Each function says for which CPUs it is compiled, and
+# each sum is a named variable, because compilers only sometimes keep an array in registers.
 
 from cython cimport floating
 
@@ -23,7 +22,7 @@ cdef extern from *:
     typedef PYMEC_REGISTER(int, 64) pymec_wide_places;
     typedef PYMEC_REGISTER(int, 32) pymec_narrow_places;
 
-    /* What is below zero becomes zero: a comparison gives all ones where it holds, and NaN is not below. */
+    /* ReLU: a comparison gives all ones where it holds, and NaN is not below zero. */
     #if defined(__GNUC__)
     #define PYMEC_CLAMP(v) ((__typeof__(v)) ((__typeof__((v) < 0)) (v) & ~((v) < 0)))
     #else
@@ -50,38 +49,13 @@ cdef extern from *:
     #endif
     #endif
 
-    /* A register to whole lines of memory past the caches, which else would read these lines first. */
-    #if defined(__GNUC__) && defined(__clang__)
-    typedef float pymec_aligned_wide __attribute__((vector_size(64), may_alias));
-    typedef float pymec_aligned_narrow __attribute__((vector_size(32), may_alias));
-    #define PYMEC_STREAM(type, p, v) __builtin_nontemporal_store((type) (v), (type*) (p))
-    #define PYMEC_STREAM_WIDE(p, v) PYMEC_STREAM(pymec_aligned_wide, p, v)
-    #define PYMEC_STREAM_NARROW(p, v) PYMEC_STREAM(pymec_aligned_narrow, p, v)
-    #elif defined(__GNUC__)
-    #define PYMEC_STREAM_WIDE(p, v) (*(__typeof__(v)*) (p) = (v))
-    #define PYMEC_STREAM_NARROW(p, v) (*(__typeof__(v)*) (p) = (v))
-    #else
-    #define PYMEC_STREAM_WIDE(p, v) ((void) 0)  /* never used, as such registers are not */
-    #define PYMEC_STREAM_NARROW(p, v) ((void) 0)
-    #endif
-    #if defined(__GNUC__) && (defined(__x86_64__) || defined(__SSE__))
+    #if defined(__clang__) && (defined(__AVX512F__) || defined(__AVX2__))
     #include <immintrin.h>
-    #define PYMEC_STREAMED() _mm_sfence()
-    #if !defined(__clang__) && (defined(PYMEC_ASKS) || defined(__AVX512F__))
-    #undef PYMEC_STREAM_WIDE
-    #define PYMEC_STREAM_WIDE(p, v) _mm512_stream_si512((__m512i*) (p), (__m512i) (v))
-    #endif
-    #if !defined(__clang__) && (defined(PYMEC_ASKS) || defined(__AVX2__))
-    #undef PYMEC_STREAM_NARROW
-    #define PYMEC_STREAM_NARROW(p, v) _mm256_stream_si256((__m256i*) (p), (__m256i) (v))
-    #endif
-    #else
-    #define PYMEC_STREAMED() ((void) 0)
     #endif
 
-    /* All places so many further on: to Cython they are one number, whose sum it would check for overflow. */
+    /* Every place plus n, in C: Cython takes the places for one number, whose sum it would check for overflow. */
     #define PYMEC_AFTER(p, n) ((p) + (int) (n))
-    /* The numbers of a register that are at given places, counted in four bytes: some often, others not at all. */
+    /* A register shuffled: element i is the one at place p[i], counted in four bytes. */
     #if defined(__GNUC__) && !defined(__clang__)
     #define PYMEC_AT_WIDE(v, p) ((__typeof__(v)) __builtin_shuffle((pymec_wide_floats) (v), p))
     #define PYMEC_AT_NARROW(v, p) ((__typeof__(v)) __builtin_shuffle((pymec_narrow_floats) (v), p))
@@ -107,7 +81,7 @@ cdef extern from *:
     ctypedef double narrow_doubles "pymec_narrow_doubles"
     ctypedef int wide_places "pymec_wide_places"           # a whole number for every four bytes of a register
     ctypedef int narrow_places "pymec_narrow_places"
-    wide_floats no_wide_floats "((pymec_wide_floats) {0})"  # zeros: CPUs set a register to them for nothing
+    wide_floats no_wide_floats "((pymec_wide_floats) {0})"  # zeros: setting a register to them is free
     wide_doubles no_wide_doubles "((pymec_wide_doubles) {0})"
     narrow_floats no_narrow_floats "((pymec_narrow_floats) {0})"
     narrow_doubles no_narrow_doubles "((pymec_narrow_doubles) {0})"
@@ -121,11 +95,6 @@ cdef extern from *:
     wide_doubles wide_doubles_at "PYMEC_AT_WIDE"(wide_doubles, wide_places) noexcept nogil
     narrow_floats narrow_floats_at "PYMEC_AT_NARROW"(narrow_floats, narrow_places) noexcept nogil
     narrow_doubles narrow_doubles_at "PYMEC_AT_NARROW"(narrow_doubles, narrow_places) noexcept nogil
-    void stream_wide_floats "PYMEC_STREAM_WIDE"(void*, wide_floats) noexcept nogil
-    void stream_wide_doubles "PYMEC_STREAM_WIDE"(void*, wide_doubles) noexcept nogil
-    void stream_narrow_floats "PYMEC_STREAM_NARROW"(void*, narrow_floats) noexcept nogil
-    void stream_narrow_doubles "PYMEC_STREAM_NARROW"(void*, narrow_doubles) noexcept nogil
-    void streamed "PYMEC_STREAMED"() noexcept nogil        # what was streamed is there for other threads
 
 ctypedef fused wide:
     wide_floats
@@ -134,7 +103,3 @@ ctypedef fused wide:
 ctypedef fused narrow:
     narrow_floats
     narrow_doubles
-
-cdef enum:                 # how sums end, as bits
-    RELU = 1               # what is below zero becomes zero
-    STREAM = 2             # past the caches, to whole cache lines

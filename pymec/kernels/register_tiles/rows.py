@@ -1,4 +1,4 @@
-"""Tiles of the output, summed up in vector registers: the algorithms behind "auto"."""
+"""The table's rows of the algorithms by register tiles: the ones behind "auto"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace
 from pymec.kernels.register_tiles import convolution, grouped, panels
-from pymec.kernels.register_tiles.schedule import tile_cut
+from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.shapes import ConvShape
 
 _DIRECT = (
@@ -16,20 +16,20 @@ _DIRECT = (
 
 
 def _direct_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(0, {"cut": tile_cut(shape, n_threads, in_panels=False)})
+    return Schedule(0, {"schedule": tile_schedule(shape, n_threads, in_panels=False)})
 
 
 def _direct_panels(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     size = panels.panels_size(shape)
-    return Schedule(size, {"cut": tile_cut(shape, n_threads, in_panels=True)}, prepared=size)
+    return Schedule(size, {"schedule": tile_schedule(shape, n_threads, in_panels=True)}, prepared=size)
 
 
-def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, cut: object) -> None:
+def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, schedule: object) -> None:
     panels.pack(kernel, prepared, shape, n_threads)
 
 
 def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
-    """Why groups can't share a line of registers, if they can't; a gradient's outputs are the input channels."""
+    """Why groups can't share a vector, if they can't; a gradient's outputs are the input channels."""
     channels = {"input": shape.i_cg, "output": shape.k_cg}
     many, few = channels[outputs], channels[inputs]
     if many not in (1, 2, 4, 8, 16):
@@ -40,7 +40,7 @@ def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input
 ROWS = (
     Algorithm(
         name="direct_blocked",
-        idea="the definition, up to 14 pixels by a line of channels at a time in registers",
+        idea="the definition, a tile of up to 14 pixels by 32 channels at a time in registers",
         source=f"after {_DIRECT}",
         formula="0",
         order="none",
@@ -51,7 +51,7 @@ ROWS = (
     ),
     Algorithm(
         name="direct_panels",
-        idea="direct_blocked with K re-laid once, so that what a tile reads of it is one piece of memory",
+        idea="direct_blocked with K packed once in panels: what a tile reads of it is adjacent in memory",
         source=f"ours, after {_DIRECT}",
         formula="⌈k_c/(G·m_b)⌉·m_b·k_h·k_w·i_c + 64/itemsize, kept by a plan",
         order="k²",
@@ -64,7 +64,7 @@ ROWS = (
     ),
     Algorithm(
         name="direct_grouped",
-        idea="small groups: vectors of the channels of several groups, shuffled to meet their own",
+        idea="small groups: a vector holds channels of several groups, shuffled so that each meets its own",
         source="ours",
         formula="0",
         order="none",

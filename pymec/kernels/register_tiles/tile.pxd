@@ -8,22 +8,22 @@ from cython cimport floating
 cdef enum:
     MOST_PIXELS = 14
     MOST_CHANNELS = 32
-    MOST_SUMS = 448   # MOST_PIXELS times MOST_CHANNELS
-    SHORT = 600       # products of a sum, for which smaller tiles are better
-    SHORT_TILE = 8    # pixels
-    SAME_SET = 4096   # bytes from one line to the next in the same set of a level-1 cache: 64 sets, lines of 64
-    IN_A_SET = 7      # pixels
-    CACHE_LINE = 64   # bytes
+    MOST_SUMS = 448         # MOST_PIXELS times MOST_CHANNELS
+    SHORT_SUM = 600         # products of a sum up to which smaller tiles are faster (profiling/speed.py)
+    SHORT_SUM_PIXELS = 8    # of such a tile
+    SET_PITCH = 4096        # bytes between lines of the same set of a level-1 cache: 64 sets, lines of 64
+    SET_PIXELS = 7          # pixels of a tile that share one set
+    CACHE_LINE = 64         # bytes, as in shared/machine.py
 
 
 cdef struct Tile:
-    Py_ssize_t pixels     # the most that a call takes, or those that this one does
-    Py_ssize_t least      # and the fewest
+    Py_ssize_t pixels       # the size of this tile
+    Py_ssize_t most, least  # the largest and the smallest size that a call takes
     Py_ssize_t channels
 
 
 cdef inline floating* at_cache_line(const floating* array) noexcept nogil:
-    """The first element on that starts a cache line: a register loaded across two of them takes twice the time."""
+    """The first element that starts a cache line: loading a register across two lines takes twice the time."""
     return <floating*> ((<size_t> array + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
 
 
@@ -35,18 +35,20 @@ cdef Tile tile_for_sums(
     Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length, Py_ssize_t step
 ) noexcept nogil
 
-cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* widest) noexcept nogil
+cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* tile) noexcept nogil
 
-cdef Py_ssize_t tiles_alike(Py_ssize_t left, const Tile* widest) noexcept nogil
+cdef Py_ssize_t n_equal_tiles(Py_ssize_t left, const Tile* tile) noexcept nogil
+
+# Both multiply as BLAS does, operands one by one: their callers have them in different places.
 
 cdef void multiply_tile(
     const Tile* tile, const floating** pixel, Py_ssize_t runs, Py_ssize_t length,
     const floating* K, Py_ssize_t ldk,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, bint relu
 ) noexcept nogil
 
 cdef void multiply_row(
     const Tile* tile, Py_ssize_t tiles, const floating* pixel, Py_ssize_t step, Py_ssize_t runs,
     Py_ssize_t run_step, Py_ssize_t length, const floating* K, Py_ssize_t ldk,
-    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, int ending
+    const floating* start, Py_ssize_t lds, floating* C, Py_ssize_t ldc, bint relu
 ) noexcept nogil

@@ -4,8 +4,7 @@ One partition of L times K is a product of o_w × (k_h·k_w·i_c) × k_c.  OpenB
 multiplies without packing as long as rows·reduction·columns is at most 100³; past that it packs the same K again
 for each output row.  The rule below keeps every product under the limit of the BLAS at hand
 (:mod:`pymec.kernels.shared.blas_library`) and reads K as few times as it can: arithmetic on sizes, nothing is
-measured here.  T, the paper's threshold between Solutions A and B, has a value for products cut and one for
-products left whole.
+measured here.
 """
 
 from __future__ import annotations
@@ -13,36 +12,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pymec.kernels.shared.blas_library import small_product
+from pymec.kernels.shared.machine import (
+    HALF_L2_BYTES,
+    PRODUCT_CHANNELS,
+    PRODUCT_PIXELS,
+    PRODUCT_ROUND,
+    UNEVEN_ROWS,
+)
 
 if TYPE_CHECKING:
     from pymec.shapes import ConvShape
 
-CHANNELS = 128
-"""Output channels per product: fewer would read L more often for little, more leave a shorter sum."""
-
-COLUMNS = 32
-"""Output pixels per product that are enough to use what was loaded of K; more may leave a shorter sum."""
-
-ROUND = 4
-"""The kernels of BLAS take so many pixels at a time; 27 of them ran a tenth slower than 28."""
-
-PANEL_BYTES = 512 * 1024
-"""What of K may stay in a core's cache while output rows go by: half of a common 1 MiB level-2 cache."""
-
-UNEVEN = 1.1
-"""How much more than an even share of the output rows a thread may get before channels are shared instead."""
-
-T_PAPER = 100
-"""T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
-
-T_TUNED = 10
-"""T for products cut otherwise: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``)."""
-
 
 class GemmBlocking(NamedTuple):
-    """The largest piece of a product, and how many output rows meet one piece of K before the next.
+    """The largest block of a product, and how many output rows meet one block of K before the next.
 
-    ``registers`` is for tiles of sums in registers in place of BLAS.
+    ``registers`` asks for tiles of sums in registers in place of BLAS.
     """
 
     reduction: int
@@ -77,14 +62,14 @@ def small_blas_products(
     GemmBlocking
     """
     patch = reduction or shape.k_h * shape.k_w * shape.i_cg
-    channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
+    channels = shape.k_cg if shape.k_cg <= PRODUCT_CHANNELS else _rounded(even_part(shape.k_cg, PRODUCT_CHANNELS), 16)
     columns = max(columns, 1)  # there are none without an image
-    most = min(small_product() // min(columns, COLUMNS), PANEL_BYTES // shape.itemsize) // channels
+    most = min(small_product() // min(columns, PRODUCT_PIXELS), HALF_L2_BYTES // shape.itemsize) // channels
     reduction = even_part(patch, most)
     most = small_product() // (channels * reduction)
     return GemmBlocking(
         reduction,
-        columns if columns <= most else _rounded(even_part(columns, most // ROUND * ROUND), ROUND),
+        columns if columns <= most else _rounded(even_part(columns, most // PRODUCT_ROUND * PRODUCT_ROUND), PRODUCT_ROUND),
         channels,
         output_rows(shape, columns, channels, n_threads),
     )
@@ -114,9 +99,9 @@ def grad_blocking(shape: ConvShape, rows: int, taps: int, n_threads: int) -> Gra
     -------
     GradBlocking
     """
-    channels = shape.k_cg if shape.k_cg <= CHANNELS else _rounded(even_part(shape.k_cg, CHANNELS), 16)
+    channels = shape.k_cg if shape.k_cg <= PRODUCT_CHANNELS else _rounded(even_part(shape.k_cg, PRODUCT_CHANNELS), 16)
     blocks = shape.groups * taps * -(-shape.k_cg // channels)
-    row_blocks = max(-(-rows // CHANNELS), 1)
+    row_blocks = max(-(-rows // PRODUCT_CHANNELS), 1)
     while blocks * row_blocks % n_threads and blocks * row_blocks < 4 * n_threads:
         row_blocks += 1
     reduction = -(-rows // row_blocks)
@@ -132,7 +117,7 @@ class InputGradBlocking(NamedTuple):
 
 def input_grad_blocking(shape: ConvShape, columns: int) -> InputGradBlocking:
     """Cut products of o_w output pixels by ``columns`` elements of dI or dL into small ones."""
-    pixels = min(shape.o_w, COLUMNS)
+    pixels = min(shape.o_w, PRODUCT_PIXELS)
     columns = even_part(columns, small_product() // (pixels * shape.k_cg))
     return InputGradBlocking(columns, even_part(shape.o_w, small_product() // (columns * shape.k_cg)))
 
@@ -143,10 +128,10 @@ def pixel_block(shape: ConvShape, pixels: int, channel_units: int, n_threads: in
     No more than stay in cache while the sum goes on, and an even share for each thread; but pixels that all
     stay in cache are left together if there are channels to share: each thread then reads its own part of K.
     """
-    most = max(PANEL_BYTES // (2 * shape.i_cg * shape.itemsize), COLUMNS)
+    most = max(HALF_L2_BYTES // (2 * shape.i_cg * shape.itemsize), PRODUCT_PIXELS)
     shared_by_channels = pixels <= most and channel_units % n_threads == 0
     share = pixels if shared_by_channels else -(-pixels // n_threads)
-    return _rounded(even_part(share, most), ROUND)
+    return _rounded(even_part(share, most), PRODUCT_ROUND)
 
 
 def even_part(whole: int, most: int) -> int:
@@ -164,7 +149,7 @@ def row_share(shape: ConvShape, columns: int, n_threads: int) -> int:
     """A thread's share of all output rows; 0 if it would be uneven, or too few pixels for reading all of K."""
     rows = shape.groups * shape.i_n * shape.o_w // max(columns, 1) * shape.o_h
     share = -(-rows // n_threads)
-    return share if share * columns >= COLUMNS and share * n_threads <= UNEVEN * rows else 0
+    return share if share * columns >= PRODUCT_PIXELS and share * n_threads <= UNEVEN_ROWS * rows else 0
 
 
 def output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) -> int:
@@ -175,7 +160,7 @@ def output_rows(shape: ConvShape, columns: int, channels: int, n_threads: int) -
     """
     channel_blocks = -(-shape.k_cg // channels)
     panel_nbytes = shape.k_h * shape.k_w * shape.i_cg * channels * shape.itemsize
-    if channel_blocks == 1 and (columns >= COLUMNS or panel_nbytes <= PANEL_BYTES):
+    if channel_blocks == 1 and (columns >= PRODUCT_PIXELS or panel_nbytes <= HALF_L2_BYTES):
         return 1
     share = row_share(shape, columns, n_threads)
     if share:

@@ -6,7 +6,8 @@ from typing import Any
 
 from pymec.algorithm import Algorithm, Schedule, blas_limit
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
-from pymec.kernels.shared.blocking import COLUMNS, PANEL_BYTES, ROUND, even_part, pixel_block, small_blas_products
+from pymec.kernels.shared.blocking import even_part, pixel_block, small_blas_products
+from pymec.kernels.shared.machine import HALF_L2_BYTES, PRODUCT_PIXELS, PRODUCT_ROUND
 from pymec.kernels.small_products import kn2row, shift_gemm, yaconv, zero_copy
 from pymec.shapes import ConvShape
 
@@ -95,9 +96,9 @@ def _rows(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:
         row_blocks, channel_blocks = -(-shape.o_h // blocking.output_rows), -(-shape.k_cg // blocking.channels)
         units = shape.groups * max(shape.i_n, 1) * row_blocks * channel_blocks
     reach = shape.k_h * min(shape.s_w, shape.k_w) * shape.i_c * shape.itemsize  # bytes of I per output pixel
-    most = max(PANEL_BYTES // reach, COLUMNS)
+    most = max(HALF_L2_BYTES // reach, PRODUCT_PIXELS)
     block = even_part(shape.o_w, min(most, -(-shape.o_w * units // n_threads)))
-    return Schedule(0, {"blocking": blocking, "block": -(-block // ROUND) * ROUND})
+    return Schedule(0, {"blocking": blocking, "block": -(-block // PRODUCT_ROUND) * PRODUCT_ROUND})
 
 
 def _pixel_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:

@@ -28,11 +28,11 @@ from cython.parallel import prange
 
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
-from pymec.kernels.register_tiles.panels cimport blocks_of
+from pymec.kernels.register_tiles.panels cimport n_panels
 from pymec.kernels.shared.patch cimport copy
 from pymec.kernels.register_tiles.tile cimport (
     CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
-    tiles_alike, widest_tile,
+    n_equal_tiles, widest_tile,
 )
 from pymec.kernels.winograd.tiles cimport Outputs, check_tiles, finish_tiles, transform_taps, transform_tiles
 
@@ -51,7 +51,7 @@ cdef void transform_unit(
     const floating* K, floating* U, Py_ssize_t unit, Py_ssize_t width, Py_ssize_t m, const Geometry* g
 ) noexcept nogil:
     """The taps from one input channel, counted through the groups, to the channels of every panel."""
-    cdef Py_ssize_t points = (m + 2) * (m + 2), blocks = blocks_of(width, g)
+    cdef Py_ssize_t points = (m + 2) * (m + 2), blocks = n_panels(width, g)
     cdef Py_ssize_t group = unit / g.i_cg
     cdef Py_ssize_t i = unit - group * g.i_cg
     cdef Py_ssize_t block
@@ -83,7 +83,7 @@ cdef void multiply_point(
             copy(M, sums, tiles * width)
             return
         first = min(done, tiles - tile.pixels)
-        alike = max(1, tiles_alike(tiles - done, widest))
+        alike = max(1, n_equal_tiles(tiles - done, widest))
         multiply_row(&tile, alike, V + first * g.i_cg, g.i_cg, 1, 0, g.i_cg, U, width,
                      <const floating*> NULL, 0, M + first * width, width, 0)
         done = first + alike * tile.pixels
@@ -118,7 +118,7 @@ cdef void convolve_share(
 ) noexcept nogil:
     """Every band of one thread's share, through one slice of the workspace."""
     cdef Tile widest = widest_tile(g.k_cg, sizeof(floating))
-    cdef Py_ssize_t blocks = blocks_of(widest.channels, g), points = (m + 2) * (m + 2)
+    cdef Py_ssize_t blocks = n_panels(widest.channels, g), points = (m + 2) * (m + 2)
     cdef Py_ssize_t tile_shares = shares / channel_shares
     cdef Py_ssize_t i = share % tile_shares, j = share / tile_shares
     cdef Py_ssize_t group, tile, n_tiles
@@ -149,7 +149,7 @@ def kernel_size(shape, m):
     """The elements of U in panels, and of a cache line."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t width = widest_tile(g.k_cg, shape.itemsize).channels
-    return (m + 2) ** 2 * shape.i_c * blocks_of(width, &g) * width + line_size(shape)
+    return (m + 2) ** 2 * shape.i_c * n_panels(width, &g) * width + line_size(shape)
 
 
 def tile_size(shape, m):
