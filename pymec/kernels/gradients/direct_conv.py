@@ -1,9 +1,9 @@
 """The input's gradient as forward convolutions, by register tiles (ours; the identity is textbook knowledge).
 
-dI is a convolution of dO with K flipped by 180 degrees, its channels swapped, and padding of d·(k - 1) - p: every
-pixel of dI is one sum.  A stride s would spread dO out, with s - 1 zeros between its pixels, and most products would
-be of these zeros.  Here they are left out.  With stride 2, three taps and padding 1, row h of dI meets tap a where
-row y = (h + 1 - a)/2 of dO is whole::
+dI is a convolution of dO with K flipped by 180 degrees, its channels swapped, so every pixel of dI is one sum.
+But a stride s would spread dO out, with s - 1 zeros between its pixels, and most products would be of these
+zeros.  Here they are left out.  With stride 2, three taps and padding 1, row h of dI meets tap a where
+(h + 1 - a)/2 is a whole number y, a row of dO::
 
     row of dI      0   1   2   3   4   5
                    ------------------------
@@ -11,12 +11,12 @@ row y = (h + 1 - a)/2 of dO is whole::
     tap 1          0       1       2
     tap 2              0       1       2
 
-Even rows meet tap 1 alone, odd rows taps 2 and 0, which lie on neighbouring rows of dO.  These are the two *phases* of
-the rows, h mod s_h.  The columns have theirs, and the pixels of a phase of both are a convolution of dO as it lies,
-with stride 1, by the taps of that phase; its outputs are s_h rows and s_w columns apart in dI.  Each tap is in one
-phase, so nothing is multiplied in vain.  (With dilation the taps of a phase are s/gcd(s, d) apart, and meet rows of dO
-d/gcd(s, d) apart.)  The tiles of ``direct_blocked`` compute each phase, or ``depthwise`` if every channel is a group
-and the stride is 1.
+Even rows meet tap 1 alone, odd rows taps 2 and 0, which lie on neighbouring rows of dO.  These are the two
+*phases* of the rows, h mod s_h; the columns have theirs.  The pixels of a phase of both are a convolution of dO
+as it lies, with stride 1, by the taps of that phase; its outputs are s_h rows and s_w columns apart in dI.  Each
+tap is in one phase, so no product is with a zero between pixels.  (With dilation and g = gcd(s, d), the taps of a
+phase are s/g apart, on rows of dO that are d/g apart.)  The tiles of ``direct_blocked`` compute each phase, or
+``depthwise`` if every channel is a group and the stride is 1.
 
 ==========  ==============================  =====================================================
 array       shape                           role
@@ -84,8 +84,8 @@ class Phase(NamedTuple):
 def _axis_phase(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> AxisPhase:
     """Which taps a have y·s = h + p - a·d for h = first, first + s, ... and whole y, and where these y lie.
 
-    With g = gcd(s, d), the taps are s/g apart and their rows y of dO d/g: a convolution with that dilation.  It has
-    ``before`` rows of padding above dO and ``after`` below; negative padding leaves rows of dO unread.
+    With g = gcd(s, d), the taps are s/g apart and their rows y of dO d/g: a convolution with that dilation.  It
+    has ``before`` rows of padding above dO and ``after`` below; negative padding leaves rows of dO unread.
     """
     common = math.gcd(s, d)
     step, dilation = s // common, d // common

@@ -2,8 +2,8 @@
 
     flipped[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group
 
-A block of channels at a time, through a copy.  Lines of K, or of the result, that are a multiple of 4 KiB apart would
-evict each other from a level-1 cache, so each is read, or written, once.
+A block of channels at a time, through a copy.  Lines of K, or of the result, that are a multiple of 4 KiB apart
+would evict each other from a level-1 cache, so each is read, or written, once.
 """
 
 from cython cimport floating

@@ -1,31 +1,30 @@
 """Both gradients of many small groups, by lines of channels of several groups (ours).
 
-As in :mod:`pymec.kernels.register_tiles.grouped`, a register holds a line of channels of several groups, and a line
-of the other array is shuffled so that each channel meets those of its own group.
+As in :mod:`pymec.kernels.register_tiles.grouped`, a register holds a line of channels of several groups, and a
+line of the other array is shuffled so that each channel meets those of its own group.
 
 The input's gradient is a sum over the outputs that have read a pixel:
 
     dI[n,h,w,c] = sum over a, b, m of dO[n,y,x,m] · K[a,b,c,m],  y·s_h = h + p_t - a·d_h,  x·s_w = w + p_l - b·d_w
 
-With a stride only some taps have such a y and x: the same taps for all pixels of a row that are s_w columns apart, one
-*phase* of the stride (:mod:`pymec.kernels.gradients.direct_conv` has a picture).  Under these taps the columns of dO
-lie side by side, so the pixels of a phase are summed together, and no zeros are put between the pixels of dO.
-
-The kernel's gradient adds up a row of outputs at a time.
+With a stride only some taps have such a y and x, the same ones for all pixels of a row that are s_w columns
+apart: a *phase* of the stride (:mod:`pymec.kernels.gradients.direct_conv` has a picture).  Under these taps the
+columns of dO lie side by side, so the pixels of a phase are summed together, and no zeros are put between the
+pixels of dO.  The kernel's gradient adds up a row of outputs at a time.
 
 ==========  =========================  =========================================================
 array       shape                      role
 ==========  =========================  =========================================================
 x           (i_n, i_h, i_w, i_c)       input I, or its gradient dI
 kernel      (k_h, k_w, i_c/G, k_c)     kernel K, or its gradient dK
-flipped     (k_h, k_w, k_c/G, i_c)     K flipped, its channels swapped (:mod:`~pymec.kernels.gradients.flipped_kernel`)
+flipped     (k_h, k_w, k_c/G, i_c)     K flipped, its channels swapped (``flipped_kernel``)
 grad_out    (i_n, o_h, o_w, k_c)       the output's gradient dO
 ==========  =========================  =========================================================
 
 Workspace, in elements:  |K| for the input's gradient, the flipped kernel, which a plan keeps; 0 for the kernel's
 
-Groups as in ``direct_grouped``; for the input's gradient with input and output channels exchanged.  Where this CPU has
-no registers for whole lines, :mod:`pymec.kernels.gradients.direct` computes the gradient.
+Groups as in the forward ``direct_grouped``, for the input's gradient with input and output channels exchanged.
+Where this CPU has no registers for whole lines, :mod:`pymec.kernels.gradients.direct` computes the gradient.
 """
 
 from cython cimport floating
@@ -63,7 +62,9 @@ cdef struct PhasePixels:   # of a row of dI, s_w columns apart, that are summed 
     PhaseTaps rows, columns
 
 
-cdef PhaseTaps taps_at(Py_ssize_t pixel, Py_ssize_t padding, Py_ssize_t k, Py_ssize_t d, Py_ssize_t s) noexcept nogil:
+cdef PhaseTaps taps_at(
+    Py_ssize_t pixel, Py_ssize_t padding, Py_ssize_t k, Py_ssize_t d, Py_ssize_t s
+) noexcept nogil:
     """The taps that one row or column of dI meets."""
     cdef PhaseTaps taps
     cdef Py_ssize_t common = gcd(s, d), start = pixel + padding - (k - 1) * d
@@ -207,7 +208,7 @@ cdef void add_outputs(
 ) noexcept nogil:
     """All rows of outputs, one by one, for a line of channels of the kernel rows `taps`, from column b on."""
     cdef Py_ssize_t lines = row.taps * g.i_cg * line_bytes() / sizeof(floating), left = b * g.d_w - g.p_l
-    cdef Py_ssize_t n, y, a, end, top, rows
+    cdef Py_ssize_t n, y, a, top, rows
     cdef Span met
     for n in range(g.i_n):
         for y in range(g.o_h):
@@ -226,7 +227,7 @@ cdef void add_outputs(
 cdef void kernel_grad_line(
     const floating* I, const floating* dO, floating* dK, Py_ssize_t i, Span rows, const Geometry* g
 ) noexcept nogil:
-    """A line of channels of some kernel rows: as many of these and of their taps at a time as there are sums for."""
+    """A line of channels of some kernel rows, a few of these and of their taps at a time: no more than SUMS."""
     cdef floating sums[SUMS * PLACES]
     cdef Py_ssize_t size = sizeof(floating), width = line_bytes() / size
     cdef Line line = line_at(i, width, g)

@@ -120,7 +120,7 @@ INPUT_GRAD_ROWS = (
     ),
     _InputGrad(
         name="direct_conv",
-        idea="a forward convolution of dO by register tiles for each phase of the stride: nothing is lowered or spread",
+        idea="a convolution of dO by register tiles for each phase of the stride: nothing is lowered or spread",
         source="ours",
         formula="|K|",
         order="none",
