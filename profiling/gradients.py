@@ -1,8 +1,8 @@
 """Both gradients of layers beside torch's, in turns in one process, every answer checked.
 
 torch's are computed by ``aten::convolution_backward`` on channels-last tensors, one gradient at a time, as its
-autograd calls it; pymec's by ``conv2d_input_grad`` and ``conv2d_kernel_grad``.  Nothing is prepared beforehand, and
-both libraries allocate their results.
+autograd calls it; pymec's by ``conv2d_input_grad`` and ``conv2d_kernel_grad``.  Nothing is prepared beforehand,
+and both libraries allocate their results.
 
     python profiling/gradients.py --threads 1,2
     python profiling/gradients.py --layers resnext50.conv2_3x3,mobilenet.1_depthwise --threads 2
