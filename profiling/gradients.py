@@ -1,8 +1,8 @@
 """Both gradients of layers beside torch's, in turns in one process, every answer checked.
 
-What torch computes is ``aten::convolution_backward`` on channels-last tensors, one gradient at a time, as its
-autograd calls it.  Of pymec it is ``conv2d_input_grad`` and ``conv2d_kernel_grad`` as they are called: nothing is
-prepared beforehand, and each allocates its result, as torch does.
+torch's are computed by ``aten::convolution_backward`` on channels-last tensors, one gradient at a time, as its
+autograd calls it; pymec's by ``conv2d_input_grad`` and ``conv2d_kernel_grad``.  Nothing is prepared beforehand,
+and both libraries allocate their results.
 
     python profiling/gradients.py --threads 1,2
     python profiling/gradients.py --layers resnext50.conv2_3x3,mobilenet.1_depthwise --threads 2
@@ -102,7 +102,7 @@ def measure(shape: pymec.ConvShape, n_threads: int, seconds: float, canary: Cana
 def pymec_gradient(
     gradient: str, shape: pymec.ConvShape, x: NDArray, kernel: NDArray, grad_out: NDArray, n_threads: int
 ) -> Any:
-    """A call of ours."""
+    """A call of pymec's, without arguments."""
     options = {**convolution_arguments(shape), "n_threads": n_threads}
     if gradient == "input":
         return lambda: pymec.conv2d_input_grad(grad_out, kernel, shape.input_shape, **options)
@@ -112,7 +112,7 @@ def pymec_gradient(
 def torch_gradient(
     gradient: str, shape: pymec.ConvShape, x: NDArray, kernel: NDArray, grad_out: NDArray, n_threads: int
 ) -> Any:
-    """A call of torch's; the result as we order axes, without a copy."""
+    """A call of torch's, without arguments; the result is a view with the axes in pymec's order."""
     try:
         import torch
     except ImportError:

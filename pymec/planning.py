@@ -10,19 +10,13 @@ from pymec.kernels.mec.tuned import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
 from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors
-from pymec.kernels.shared.machine import SLICE_BYTES, T_TUNED
+from pymec.kernels.shared.machine import GRAD_CHANNELS, GRAD_PHASES, SLICE_BYTES, T_TUNED
 from pymec.kernels.winograd.rows import best_tiles
 from pymec.operations import CONV2D, Operation
 from pymec.recipes import Recipe, recipe_of
 from pymec.shapes import ConvShape, UnsupportedShape
 
 ACCURACIES = ("exact", "fast")
-
-MANY_PHASES = 16
-"""Phases of a stride up to which a convolution for each is fast: each is a parallel region of its own."""
-
-MANY_CHANNELS = 32
-"""Input channels of a tap from which on gradients by products need no lowering to be fast."""
 
 WINOGRAD_CHANNELS = 32
 WINOGRAD_TILES = 36
@@ -161,12 +155,12 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """Forward convolutions by register tiles; lines of registers for small groups.
 
-    For a few pixels a single call multiplies with K as it is, by im2col: turning K would take it longer.  Without
+    For a few pixels a single call multiplies with K as it is, by im2col: flipping K would take longer.  Without
     channels enough for tiles, and with large strides, whose phases have few pixels each, products of single taps,
     or with stride 1 or few channels MEC through L; without room for these, an algorithm without workspace.
     """
     dense = shape.s_h == shape.s_w == 1
-    taps = not dense and shape.i_cg >= MANY_CHANNELS
+    taps = not dense and shape.i_cg >= GRAD_CHANNELS
     rest = ("pixel_gemm", "direct") if taps else ("mec", "pixel_gemm", "direct")
     able = registry.get("direct_grouped", "conv2d_input_grad").unsupported(shape) is None
     if able and shape.groups > 1 and whole_vectors(shape, swapped=True):
@@ -175,13 +169,13 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     few = shape.groups == 1 and 2 * shape.im2col_size <= shape.kernel_size
     if few and not planned:
         return "im2col", "direct_conv", *rest
-    turned = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
-    return ("direct_conv", *rest) if fast_tiles(turned) and shape.s_h * shape.s_w <= MANY_PHASES else rest
+    swapped = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
+    return ("direct_conv", *rest) if fast_tiles(swapped) and shape.s_h * shape.s_w <= GRAD_PHASES else rest
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """No workspace where a tap has channels enough for a good product; MEC where it hasn't."""
-    if shape.i_cg >= MANY_CHANNELS:
+    if shape.i_cg >= GRAD_CHANNELS:
         return "pixel_gemm", "direct"
     rest = "mec", "pixel_gemm", "direct"
     return ("direct_grouped", *rest) if shape.groups > 1 and whole_vectors(shape) else rest

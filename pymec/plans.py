@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pymec import layouts, planning, registry
 from pymec.execution import check_apart, check_written, checked, checked_operand, execute
 from pymec.kernels.gradients import mec as mec_grad
+from pymec.kernels.gradients.rows import mec_kernel_grad_blocking
 from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
 from pymec.recipes import Recipe, parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
@@ -168,7 +169,8 @@ class SavedLowering:
             grad_out = grad_out.reshape(shape.output_shape)
         with single_threaded_blas():
             n_threads = effective_n_threads(self._n_threads)  # one in a forked child
-            mec_grad.kernel_grad(self._lowered, grad_out, out, shape, n_threads)
+            blocking = mec_kernel_grad_blocking(shape, n_threads)
+            mec_grad.kernel_grad(self._lowered, grad_out, out, shape, n_threads, blocking=blocking)
         return out
 
 

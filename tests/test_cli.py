@@ -246,7 +246,7 @@ def test_interrupt_ends_without_traceback(monkeypatch, capsys):
 
 def test_explain_a_gradient(capsys):
     assert main(["explain", "cv12", "--operation", "conv2d_input_grad"]) == 0
-    assert "mec_conv" in capsys.readouterr().out
+    assert "direct_conv" in capsys.readouterr().out
 
 
 def test_closed_pipe_is_no_error(tmp_path):

@@ -8,7 +8,7 @@ import pymec
 from pymec import ConvShape, reference, registry
 from pymec.kernels.direct import depthwise
 from pymec.kernels.gradients import grouped as direct_grouped_grad
-from pymec.kernels.gradients import mec_conv as mec_conv_grad
+from pymec.kernels.gradients.flipped_kernel import flip_and_swap
 from pymec.kernels.register_tiles import grouped as direct_grouped
 from pymec.kernels.register_tiles import schedule
 
@@ -62,9 +62,9 @@ def test_gradients_of_lines_and_tiles_that_end_anywhere(few, many, kernel, optio
             assert errors(dK, exact, bound).size == 0
             K, dI = operands(backward)[1], np.full(backward.input_shape, np.nan, dtype)
             dO = rng.standard_normal(backward.output_shape).astype(dtype)
-            turned = np.empty(backward.kernel_size, dtype)
-            mec_conv_grad.turn_kernel(K, turned, backward, n_threads)
-            direct_grouped_grad.run_input_grad(dO, K, dI, nothing, backward, n_threads, turned)
+            flipped = np.empty(backward.kernel_size, dtype)
+            flip_and_swap(K, flipped, backward, n_threads)
+            direct_grouped_grad.run_input_grad(dO, K, dI, nothing, backward, n_threads, prepared=flipped)
             exact, bound = reference.input_grad(dO, K, backward), reference.input_grad_bound(dO, K, backward)
             assert errors(dI, exact, bound).size == 0
 
@@ -203,10 +203,12 @@ def test_what_the_input_gradient_refuses():
     shape = ConvShape.from_shapes((1, 6, 6, 32), (3, 3, 4, 32), groups=8)
     x, kernel = operands(shape)
     dO, nothing = np.zeros(shape.output_shape, np.float32), np.empty(0, np.float32)
-    with pytest.raises(ValueError, match="prepared= is missing"):
+    with pytest.raises(TypeError, match="prepared"):
         direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape)
+    with pytest.raises(TypeError, match="prepared"):
+        direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, prepared=None)
     with pytest.raises(ValueError, match="prepared has 0 elements, but this stage writes 1152"):
-        direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, 1, nothing)
+        direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, prepared=nothing)
 
 
 @pytest.mark.parametrize(("i_cg", "k_cg", "groups"), [(8, 4, 8), (3, 3, 16), (600, 16, 2), (16, 32, 2)])
@@ -218,7 +220,7 @@ def test_gradients_refuse_other_groups(i_cg, k_cg, groups):
         direct_grouped_grad.run_kernel_grad(x, dO, kernel.copy(), nothing, shape)
     if not (k_cg <= i_cg <= 16 and 16 % i_cg == 0):
         with pytest.raises(ValueError, match="16 input channels and no more output channels, got"):
-            direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, 1, kernel.reshape(-1))
+            direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, prepared=kernel.reshape(-1))
 
 
 def test_a_stride_longer_than_the_image_takes_no_longer():

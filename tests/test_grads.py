@@ -9,15 +9,25 @@ from cases import CASES, PAPER
 import pymec
 from pymec import ConvShape, reference, registry
 from pymec.kernels.gradients import direct_conv as direct_conv_grad
-from pymec.kernels.gradients import flipped_kernel as _turned
 from pymec.kernels.gradients import im2col as im2col_grad
 from pymec.kernels.gradients import mec as mec_grad
-from pymec.kernels.gradients import mec_conv as mec_conv_grad
+from pymec.kernels.gradients import pixel_gemm as pixel_gemm_grad
+from pymec.kernels.gradients.flipped_kernel import flip_and_swap
 from pymec.kernels.im2col import im2col
 from pymec.kernels.mec import tuned as mec
 
 INPUT, KERNEL = "conv2d_input_grad", "conv2d_kernel_grad"
 ROWS = [(operation, name) for operation in (INPUT, KERNEL) for name in registry.TABLES[operation]]
+
+
+def each(cases, able=True):
+    """Every algorithm with every case that it can do, or can't."""
+    return [
+        pytest.param(operation, name, case, id=f"{operation}-{name}-{case.motive}")
+        for operation, name in ROWS
+        for case in cases
+        if (registry.get(name, operation).unsupported(case.shape()) is None) == able
+    ]
 
 
 def arrays(shape, seed=0):
@@ -43,11 +53,6 @@ def check(case, operation, algorithm, dtype, n_threads):
     x, kernel, grad_out = arrays(shape)
     row = registry.get(algorithm, operation)
     out = np.full(shape.input_shape if operation == INPUT else shape.kernel_shape, np.nan, dtype)
-    if row.unsupported(shape) is not None:
-        with pytest.raises(pymec.UnsupportedShape, match="can't do this shape: its (padding|groups)"):
-            call(operation, x, kernel, grad_out, algorithm=algorithm, out=out, **case.options)
-        assert np.isnan(out).all()
-        return
     nbytes = pymec.workspace_size(
         case.x,
         case.kernel,
@@ -69,16 +74,26 @@ def check(case, operation, algorithm, dtype, n_threads):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
-@pytest.mark.parametrize(("operation", "algorithm"), ROWS)
+@pytest.mark.parametrize(("operation", "algorithm", "case"), each(CASES))
 def test_against_the_oracle(operation, algorithm, case, dtype):
     for n_threads in (1, 2, 3):
         check(case, operation, algorithm, dtype, n_threads)
 
 
+@pytest.mark.parametrize(("operation", "algorithm", "case"), each(CASES, able=False))
+def test_a_refusal_says_why_and_writes_nothing(operation, algorithm, case):
+    shape = case.shape()
+    x, kernel, grad_out = arrays(shape)
+    out = np.full(shape.input_shape if operation == INPUT else shape.kernel_shape, np.nan, shape.dtype)
+    with pytest.raises(pymec.UnsupportedShape, match="can't do this shape: its groups"):
+        call(operation, x, kernel, grad_out, algorithm=algorithm, out=out, **case.options)
+    assert np.isnan(out).all()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", PAPER, ids=lambda case: case.motive)
-@pytest.mark.parametrize(("operation", "algorithm"), [row for row in ROWS if row[1] != "direct"])
+@pytest.mark.parametrize(
+    ("operation", "algorithm", "case"), [row for row in each(PAPER) if row.values[1] != "direct"]
+)
 def test_on_the_papers_layers(operation, algorithm, case):
     check(case, operation, algorithm, "float32", 2)
 
@@ -186,7 +201,7 @@ def test_errors_name_the_argument(function, arguments, error, message):
 
 
 def test_an_unknown_algorithm_is_answered_with_those_of_the_operation():
-    with pytest.raises(ValueError, match="mec_conv, direct_conv, pixel_gemm, direct_grouped; got 'mec_banded'"):
+    with pytest.raises(ValueError, match="mec, direct_conv, pixel_gemm, direct_grouped; got 'mec_banded'"):
         pymec.conv2d_input_grad(G, K, X.shape, algorithm="mec_banded")
     with pytest.raises(ValueError, match="operation must be one of conv2d, conv2d_input_grad"):
         pymec.workspace_size(X.shape, K.shape, algorithm="mec", operation="backward")
@@ -230,7 +245,7 @@ def test_no_more_phases_than_taps():
 
 
 def test_no_stride_spreads_the_gradient():
-    """Only the turned kernel is kept."""
+    """Only the flipped kernel is kept."""
     for name in pymec.layers.PAPER:
         shape = pymec.layers.get(name).shape()
         schedule = registry.get("direct_conv", INPUT).schedule(shape, 2, None)
@@ -239,9 +254,9 @@ def test_no_stride_spreads_the_gradient():
 
 def test_taps_have_a_place_each():
     shape = ConvShape.from_shapes((1, 5, 5, 2), (2, 2, 2, 4))
-    kernel, turned = np.zeros((2, 2, 2, 4)), np.zeros(32)
+    kernel, flipped = np.zeros((2, 2, 2, 4)), np.zeros(32)
     with pytest.raises(ValueError, match=r"places must be the numbers below 4 in some order, got \[0, 1, 1, 2\]"):
-        _turned.turn(kernel, turned, replace(shape, dtype=np.dtype("d")), 1, np.array([0, 1, 1, 2]))
+        flip_and_swap(kernel, flipped, replace(shape, dtype=np.dtype("d")), 1, np.array([0, 1, 1, 2]))
 
 
 # Stages ----------------------------------------------------------------------------------------------------
@@ -263,12 +278,23 @@ def test_lowering_and_adding_up_are_adjoint():
             assert np.vdot(lowered, weights) == pytest.approx(np.vdot(x, back), abs=1e-9)
 
 
-def test_the_turned_kernel_of_a_plain_layer_is_the_kernel_by_180_degrees():
+def test_the_flipped_kernel_of_a_plain_layer_is_the_kernel_by_180_degrees():
     kernel = np.arange(2 * 3 * 4 * 5, dtype=np.float64).reshape(2, 3, 4, 5)
     shape = pymec.ConvShape.from_shapes((1, 6, 6, 4), kernel.shape, dtype="float64")
-    turned = np.empty(kernel.size)
-    mec_conv_grad.turn_kernel(kernel, turned, shape)
-    np.testing.assert_array_equal(turned.reshape(2, 3, 5, 4), np.rot90(kernel, 2).transpose(0, 1, 3, 2))
+    flipped = np.empty(kernel.size)
+    flip_and_swap(kernel, flipped, shape)
+    np.testing.assert_array_equal(flipped.reshape(2, 3, 5, 4), np.rot90(kernel, 2).transpose(0, 1, 3, 2))
+
+
+@pytest.mark.parametrize("blocking", [(0, 1, 1), (1, -1, 1), (1, 1, 2**62 + 1)])
+def test_blocks_that_no_loop_would_end_with_are_refused(blocking):
+    shape = ConvShape.from_shapes((1, 6, 6, 2), (3, 3, 2, 4))
+    x, kernel, grad_out = arrays(shape)
+    nothing = np.empty(0, np.float32)
+    with pytest.raises(ValueError, match=r"blocking must be numbers from 1 to 2\*\*62"):
+        pixel_gemm_grad.run_kernel_grad(x, grad_out, kernel, nothing, shape, blocking=blocking)
+    with pytest.raises(ValueError, match=r"blocking must be numbers from 1 to 2\*\*62"):
+        mec_grad.kernel_grad(np.empty(shape.mec_size, np.float32), grad_out, kernel, shape, blocking=blocking)
 
 
 # L kept from the forward pass --------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_memory_sweep_resumes(tmp_path):
 def test_memory_sweep_of_gradients(tmp_path):
     path = tmp_path / "memory.jsonl"
     operations = "conv2d_input_grad,conv2d_kernel_grad"
-    selection = ("--operations", operations, "--layers", "cv12", "--algorithms", "mec,mec_conv,depthwise")
+    selection = ("--operations", operations, "--layers", "cv12", "--algorithms", "mec,direct_conv,depthwise")
     done = run("memory_sweep.py", *selection, "--threads", 1, "--output", path)
     assert done.returncode == 0, done.stderr
     assert "predicted == measured, to the byte: 3\n" in done.stdout
@@ -101,8 +101,8 @@ def test_memory_sweep_of_gradients(tmp_path):
         (record["operation"], record["algorithm"]) for record in map(json.loads, path.read_text().splitlines())
     ]
     assert sorted(cells) == [
+        ("conv2d_input_grad", "direct_conv"),
         ("conv2d_input_grad", "mec"),
-        ("conv2d_input_grad", "mec_conv"),
         ("conv2d_kernel_grad", "mec"),
     ]
 

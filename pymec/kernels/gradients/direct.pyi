@@ -1,21 +1,9 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
 def run_kernel_grad(
-    x: NDArray[np.floating],
-    grad_out: NDArray[np.floating],
-    grad_kernel: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
+    x: Array, grad_out: Array, grad_kernel: Array, workspace: Array, shape: ConvShape, n_threads: int = 1
 ) -> None: ...
 def run_input_grad(
-    grad_out: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    grad_x: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
+    grad_out: Array, kernel: Array, grad_x: Array, workspace: Array, shape: ConvShape, n_threads: int = 1
 ) -> None: ...

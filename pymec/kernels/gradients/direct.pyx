@@ -3,8 +3,7 @@
     dK[a,b,c,m] = sum over n, y, x of I[n, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w, c] · dO[n,y,x,m]
     dI[n,h,w,c] = sum over a, b, m of dO[n,y,x,m] · K[a,b,c,m],  y·s_h = h + p_t - a·d_h,  x·s_w = w + p_l - b·d_w
 
-where the y and x of the second line must be whole and inside the output.  What the other ways to compute a
-gradient are compared with.
+where y and x in the second line must be whole and inside the output.  The other algorithms are tested against it.
 
 ==========  =========================  ================================
 array       shape                      role
@@ -20,22 +19,26 @@ Workspace: 0.  Any stride, padding, dilation and number of groups.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
+from pymec.kernels.gradients.taps cimport output_at
+from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.spans cimport Span, innermost, inside
 
 cdef enum:
     BLOCK = 32  # output channels summed at a time: 32 doubles fit the vector registers of most CPUs
 
+# The kernel's gradient ---------------------------------------------------------------------------------
+
 
 cdef void kernel_grad_element(
-    const floating* I, const floating* dO, floating* dK, Py_ssize_t unit, const Geometry* g
+    const floating* I, const floating* dO, floating* dK, Py_ssize_t task, const Geometry* g
 ) noexcept nogil:
     """dK[a, b, c] of one group: all its output channels, a block at a time."""
+    cdef Py_ssize_t c = innermost(&task, g.i_cg), b = innermost(&task, g.k_w), a = innermost(&task, g.k_h)
+    cdef Py_ssize_t group = task
+    cdef Span rows = inside(a * g.d_h - g.p_t, g.s_h, g.i_h, g.o_h)
+    cdef Span columns = inside(b * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w)
     cdef double total[BLOCK]
     cdef double value
-    cdef Py_ssize_t c = unit % g.i_cg
-    cdef Py_ssize_t b = unit / g.i_cg % g.k_w
-    cdef Py_ssize_t a = unit / g.i_cg / g.k_w % g.k_h
-    cdef Py_ssize_t group = unit / g.i_cg / g.k_w / g.k_h
     cdef Py_ssize_t n, y, x, h, w, m, m0 = 0, width
     cdef const floating* weights
     while m0 < g.k_cg:
@@ -43,14 +46,10 @@ cdef void kernel_grad_element(
         for m in range(BLOCK):
             total[m] = 0
         for n in range(g.i_n):
-            for y in range(g.o_h):
+            for y in range(rows.first, rows.end):
                 h = y * g.s_h - g.p_t + a * g.d_h
-                if h < 0 or h >= g.i_h:
-                    continue
-                for x in range(g.o_w):
+                for x in range(columns.first, columns.end):
                     w = x * g.s_w - g.p_l + b * g.d_w
-                    if w < 0 or w >= g.i_w:
-                        continue
                     value = I[((n * g.i_h + h) * g.i_w + w) * g.i_c + group * g.i_cg + c]
                     weights = dO + ((n * g.o_h + y) * g.o_w + x) * g.k_c + group * g.k_cg + m0
                     for m in range(width):
@@ -66,15 +65,17 @@ def run_kernel_grad(
 ):
     """The kernel's gradient by the definition; ``workspace`` is not used."""
     cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t unit
-    check_threads(n_threads)
-    check_operands(&g, x.shape, grad_kernel.shape, grad_out.shape)
+    cdef Py_ssize_t task
+    check_stage(&g, n_threads, x.shape, grad_kernel.shape, grad_out.shape)
     cdef const floating* I = &x[0, 0, 0, 0] if g.i_n else NULL
     cdef const floating* dO = &grad_out[0, 0, 0, 0] if g.i_n else NULL
     cdef floating* dK = &grad_kernel[0, 0, 0, 0]
     with nogil:
-        for unit in prange(g.groups * g.k_h * g.k_w * g.i_cg, num_threads=n_threads, schedule="static"):
-            kernel_grad_element(I, dO, dK, unit, &g)
+        for task in prange(g.groups * g.k_h * g.k_w * g.i_cg, num_threads=n_threads, schedule="static"):
+            kernel_grad_element(I, dO, dK, task, &g)
+
+
+# The input's gradient ----------------------------------------------------------------------------------
 
 
 cdef void input_grad_pixel(
@@ -83,21 +84,19 @@ cdef void input_grad_pixel(
 ) noexcept nogil:
     """One input pixel: all its channels."""
     cdef double total
-    cdef Py_ssize_t a, b, c, m, y, x, top, left, group
+    cdef Py_ssize_t a, b, c, m, y, x, group
     cdef const floating* weights
     cdef const floating* pixel
     for c in range(g.i_c):
         group = c / g.i_cg
         total = 0
         for a in range(g.k_h):
-            top = h + g.p_t - a * g.d_h
-            y = top / g.s_h
-            if top < 0 or y * g.s_h != top or y >= g.o_h:
+            y = output_at(h + g.p_t - a * g.d_h, g.s_h, g.o_h)
+            if y < 0:
                 continue
             for b in range(g.k_w):
-                left = w + g.p_l - b * g.d_w
-                x = left / g.s_w
-                if left < 0 or x * g.s_w != left or x >= g.o_w:
+                x = output_at(w + g.p_l - b * g.d_w, g.s_w, g.o_w)
+                if x < 0:
                     continue
                 weights = K + ((a * g.k_w + b) * g.i_cg + c - group * g.i_cg) * g.k_c + group * g.k_cg
                 pixel = dO + ((n * g.o_h + y) * g.o_w + x) * g.k_c + group * g.k_cg
@@ -121,8 +120,7 @@ def run_input_grad(
     """The input's gradient by the definition; ``workspace`` is not used."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t row
-    check_threads(n_threads)
-    check_operands(&g, grad_x.shape, kernel.shape, grad_out.shape)
+    check_stage(&g, n_threads, grad_x.shape, kernel.shape, grad_out.shape)
     if g.i_n == 0:
         return
     cdef const floating* dO = &grad_out[0, 0, 0, 0]

@@ -1,23 +1,33 @@
 """The input's gradient as forward convolutions, by register tiles (ours; the identity is textbook knowledge).
 
-As in :mod:`pymec.kernels.gradients.mec_conv`, dI is a convolution of dO with the kernel turned by 180 degrees
-and its channels swapped.  A stride would spread dO out, and most products would be of the zeros between its
-pixels.  Here they are left out: a pixel of dI has only some of the taps, a stride apart (less with dilation).
-So the pixels (h, w) of one phase, h mod s_h and w mod s_w, are a convolution with stride 1 of dO as it lies with
-the taps of that phase; its outputs are s_h rows and s_w columns apart in dI.  The tiles of ``direct_blocked``
-compute each; with a channel a group and stride 1 ``depthwise`` does.  Nothing is lowered, the turned kernel is
-all that is kept.
+dI is a convolution of dO with K flipped by 180 degrees, its channels swapped, so every pixel of dI is one sum.
+But a stride s would spread dO out, with s - 1 zeros between its pixels, and most products would be of these
+zeros.  Here they are left out.  With stride 2, three taps and padding 1, row h of dI meets tap a where
+(h + 1 - a)/2 is a whole number y, a row of dO::
+
+    row of dI      0   1   2   3   4   5
+                   ------------------------
+    tap 0              1       2       3      y, the row of dO under the tap
+    tap 1          0       1       2
+    tap 2              0       1       2
+
+Even rows meet tap 1 alone, odd rows taps 2 and 0, which lie on neighbouring rows of dO.  These are the two
+*phases* of the rows, h mod s_h; the columns have theirs.  The pixels of a phase of both are a convolution of dO
+as it lies, with stride 1, by the taps of that phase; its outputs are s_h rows and s_w columns apart in dI.  Each
+tap is in one phase, so no product is with a zero between pixels.  (With dilation and g = gcd(s, d), the taps of a
+phase are s/g apart, on rows of dO that are d/g apart.)  The tiles of ``direct_blocked`` compute each phase, or
+``depthwise`` if every channel is a group and the stride is 1.
 
 ==========  ==============================  =====================================================
 array       shape                           role
 ==========  ==============================  =====================================================
 grad_out    (i_n, o_h, o_w, k_c)            the output's gradient dO
 kernel      (k_h, k_w, i_c/G, k_c)          kernel K
-turned      (k_h, k_w, k_c/G, i_c)          K turned and swapped, group by group, phase after phase: K'
+flipped     (k_h, k_w, k_c/G, i_c)          K flipped and swapped, group by group, phase after phase
 grad_x      (i_n, i_h, i_w, i_c)            the input's gradient dI
 ==========  ==============================  =====================================================
 
-Workspace, in elements:  |K|, which a plan keeps as K'.
+Workspace, in elements:  |K|, the flipped kernel, which a plan keeps.
 
 Any stride, padding, dilation and number of groups.
 """
@@ -25,17 +35,18 @@ Any stride, padding, dilation and number of groups.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pymec.kernels.direct import depthwise
-from pymec.kernels.gradients import flipped_kernel as _turned
-from pymec.kernels.register_tiles import convolution as direct_blocked
-from pymec.kernels.register_tiles.schedule import TileSchedule, tile_schedule
+from pymec.kernels.gradients.flipped_kernel import flip_and_swap
+from pymec.kernels.register_tiles import convolution
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
 
@@ -44,10 +55,10 @@ class CroppedShape(ConvShape):
     """A convolution that may leave the first or last rows or columns of its input unread: negative padding."""
 
     def __post_init__(self) -> None:
-        """Nothing is refused: these are no arguments of a user's."""
+        """No check: the sizes are computed here."""
 
 
-class Axis(NamedTuple):
+class AxisPhase(NamedTuple):
     """One phase of the rows, or of the columns: pixels first, first + s, ... of dI."""
 
     first: int
@@ -67,14 +78,14 @@ class Phase(NamedTuple):
     columns: slice
     shape: ConvShape
     first: int
-    """Where its kernel begins in K', in elements."""
+    """Where its kernel begins in the flipped kernel, in elements."""
 
 
-def _axis(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> Axis:
+def _axis_phase(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> AxisPhase:
     """Which taps a have y·s = h + p - a·d for h = first, first + s, ... and whole y, and where these y lie.
 
-    With g = gcd(s, d) they are s/g apart, and the pixels y of dO d/g: a convolution with that dilation.  It reads
-    ``before`` pixels that would be before dO, and ``after`` behind it; below zero, so many of dO are left unread.
+    With g = gcd(s, d), the taps are s/g apart and their rows y of dO d/g: a convolution with that dilation.  It
+    has ``before`` rows of padding above dO and ``after`` below; negative padding leaves rows of dO unread.
     """
     common = math.gcd(s, d)
     step, dilation = s // common, d // common
@@ -82,19 +93,19 @@ def _axis(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> Axis:
     tap = next(a for a in range(min(step, k)) if (first + p - a * d) % s == 0)
     reach = (-(-(k - tap) // step) - 1) * dilation  # from the first to the last pixel that an output reads
     before = reach - (first + p - tap * d) // s
-    return Axis(first, tap, reach // dilation + 1, step, dilation, before, pixels + reach - before - o)
+    return AxisPhase(first, tap, reach // dilation + 1, step, dilation, before, pixels + reach - before - o)
 
 
-def _axes(k: int, s: int, d: int, p: int, i: int, o: int) -> list[Axis]:
+def _axis_phases(k: int, s: int, d: int, p: int, i: int, o: int) -> list[AxisPhase]:
     """The phases that some tap has: no more than there are taps."""
     firsts = {(a * d - p) % s for a in range(k)}
-    return [_axis(first, k, s, d, p, i, o) for first in sorted(firsts) if first < i]
+    return [_axis_phase(first, k, s, d, p, i, o) for first in sorted(firsts) if first < i]
 
 
-def _down_and_across(s: ConvShape) -> tuple[list[Axis], list[Axis]]:
+def _down_and_across(s: ConvShape) -> tuple[list[AxisPhase], list[AxisPhase]]:
     """The phases of the rows and those of the columns."""
-    down = _axes(s.k_h, s.s_h, s.d_h, s.p_t, s.i_h, s.o_h)
-    return down, _axes(s.k_w, s.s_w, s.d_w, s.p_l, s.i_w, s.o_w)
+    down = _axis_phases(s.k_h, s.s_h, s.d_h, s.p_t, s.i_h, s.o_h)
+    return down, _axis_phases(s.k_w, s.s_w, s.d_w, s.p_l, s.i_w, s.o_w)
 
 
 @lru_cache(maxsize=256)
@@ -105,24 +116,24 @@ def phases(shape: ConvShape) -> tuple[Phase, ...]:
     found, first = [], 0
     for v in down:
         for h in across:
-            turned = CroppedShape(
+            forward = CroppedShape(
                 i_n=s.i_n, i_h=s.o_h, i_w=s.o_w, i_c=s.k_c, k_h=v.taps, k_w=h.taps, k_c=s.i_c, s_h=1, s_w=1,
                 p_t=v.before, p_b=v.after, p_l=h.before, p_r=h.after, d_h=v.dilation, d_w=h.dilation,
                 groups=s.groups, dtype=s.dtype,
             )  # fmt: skip
-            found.append(Phase(slice(v.first, None, s.s_h), slice(h.first, None, s.s_w), turned, first))
-            first += turned.kernel_size
+            found.append(Phase(slice(v.first, None, s.s_h), slice(h.first, None, s.s_w), forward, first))
+            first += forward.kernel_size
     return tuple(found)
 
 
 def leaves_pixels_out(shape: ConvShape) -> bool:
-    """Whether some pixels of dI are of no phase: no tap has them, and their gradient is zero."""
+    """Whether some pixels of dI are in no phase: no tap meets them, and their gradient is zero."""
     return len(phases(shape)) < min(shape.s_h, shape.i_h) * min(shape.s_w, shape.i_w)
 
 
 @lru_cache(maxsize=256)
 def places(shape: ConvShape) -> NDArray[np.intp]:
-    """Where in K' each tap of K comes to lie: phase after phase, and turned in each."""
+    """Where in the flipped kernel each tap of K comes to lie: phase after phase, and flipped in each."""
     count = shape.k_h * shape.k_w
     tap = np.arange(count).reshape(shape.k_h, shape.k_w)
     down, across = _down_and_across(shape)
@@ -130,48 +141,38 @@ def places(shape: ConvShape) -> NDArray[np.intp]:
     for v in down:
         for h in across:
             order += tap[v.first_tap :: v.step, h.first_tap :: h.step][::-1, ::-1].ravel().tolist()
-    order += sorted(set(range(count)).difference(order))  # taps that no pixel has
+    order += sorted(set(range(count)).difference(order))  # taps that meet no pixel
     found = np.empty(count, np.intp)
     found[order] = np.arange(count)
     found.flags.writeable = False
     return found
 
 
-def cuts(shape: ConvShape, n_threads: int) -> tuple[TileSchedule, ...]:
-    """How each phase is cut."""
-    return tuple(tile_schedule(phase.shape, n_threads, in_panels=False) for phase in phases(shape))
-
-
-def turn_kernel(
-    kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, cuts: object = None
-) -> None:
-    """K', phase after phase; how these are cut is of no matter to it."""
-    _turned.turn(kernel, turned, shape, n_threads, places(shape))
+def flip_kernel(kernel: Array, flipped: Array, shape: ConvShape, n_threads: int = 1) -> None:
+    """Write the flipped kernel, phase after phase."""
+    flip_and_swap(kernel, flipped, shape, n_threads, places(shape))
 
 
 def run_input_grad(
-    grad_out: NDArray,
-    kernel: NDArray,
-    grad_x: NDArray,
-    workspace: NDArray,
+    grad_out: Array,
+    kernel: Array,
+    grad_x: Array,
+    workspace: Array,
     shape: ConvShape,
     n_threads: int = 1,
-    prepared: NDArray | None = None,
-    cuts: tuple[TileSchedule, ...] | None = None,
+    *,
+    prepared: Array,
+    schedules: Sequence[Any],
 ) -> None:
-    """Convolve dO with the taps of each phase (:func:`turn_kernel` has written them into ``prepared``).
+    """Convolve dO with the taps of each phase, by a tile schedule for each; ``workspace`` is not used.
 
-    ``workspace`` is not used.
+    ``prepared`` is what :func:`flip_kernel` has written.
     """
-    if prepared is None:
-        raise ValueError("prepared= (see turn_kernel) is missing")
     if leaves_pixels_out(shape):
         grad_x[...] = 0
-    for i, (rows, columns, turned, first) in enumerate(phases(shape)):
-        taps = prepared[first : first + turned.kernel_size].reshape(turned.kernel_shape)
-        if shape.s_h == shape.s_w == turned.i_cg == turned.k_cg == 1:
-            depthwise.run(grad_out, taps, grad_x, workspace, turned, n_threads)
+    for (rows, columns, forward, first), schedule in zip(phases(shape), schedules, strict=True):
+        taps = prepared[first : first + forward.kernel_size].reshape(forward.kernel_shape)
+        if shape.s_h == shape.s_w == forward.i_cg == forward.k_cg == 1:
+            depthwise.run(grad_out, taps, grad_x, workspace, forward, n_threads)
         else:
-            pixels = grad_x[:, rows, columns]
-            schedule = tile_schedule(turned, n_threads, in_panels=False) if cuts is None else cuts[i]
-            direct_blocked.run(grad_out, taps, pixels, workspace, turned, n_threads, schedule)
+            convolution.run(grad_out, taps, grad_x[:, rows, columns], workspace, forward, n_threads, schedule)

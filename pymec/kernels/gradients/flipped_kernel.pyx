@@ -1,31 +1,34 @@
-"""K turned by 180 degrees with its input and output channels swapped: the kernel of the input's gradient.
+"""K turned by 180 degrees, its input and output channels swapped: the kernel of the input's gradient.
 
-In blocks of channels, through a copy of each: lines of K a multiple of 4 KiB apart, or of K', would push each
-other out of a level-1 cache, so each is read or written at once.
+    flipped[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group
+
+A block of channels at a time, through a copy.  Lines of K, or of the result, that are a multiple of 4 KiB apart
+would evict each other from a level-1 cache, so each is read, or written, once.
 """
 
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.patch cimport copy
+from pymec.kernels.shared.spans cimport ceil_div, innermost
 
 cdef enum:
-    BLOCK = 16
+    BLOCK = 16  # channels of a block, either way
 
 
-cdef void turn_lines(
-    const floating* K, floating* turned, Py_ssize_t unit, const Py_ssize_t* places, const Geometry* g
+cdef void flip_block(
+    const floating* K, floating* flipped, Py_ssize_t task, const Py_ssize_t* places, const Geometry* g
 ) noexcept nogil:
-    """BLOCK input channels of one tap, those of each group by themselves."""
-    cdef Py_ssize_t blocks = (g.i_c + BLOCK - 1) / BLOCK, tap = unit / blocks
-    cdef Py_ssize_t c0 = unit % blocks * BLOCK, c1, end = min(c0 + BLOCK, g.i_c), group, m0, m1, m, c
+    """BLOCK input channels of one tap, those of each group separately."""
+    cdef Py_ssize_t c0 = innermost(&task, ceil_div(g.i_c, BLOCK)) * BLOCK, tap = task
+    cdef Py_ssize_t end = min(c0 + BLOCK, g.i_c), c1, group, m0, m1, m, c
     cdef const floating* lines
     cdef floating block[BLOCK * BLOCK]
     K += tap * g.i_cg * g.k_c
-    turned += (places[tap] if places != NULL else g.k_h * g.k_w - 1 - tap) * g.k_cg * g.i_c
+    flipped += (places[tap] if places != NULL else g.k_h * g.k_w - 1 - tap) * g.k_cg * g.i_c
     if g.i_cg == g.k_cg == 1:
-        copy(turned + c0, K + c0, end - c0)
+        copy(flipped + c0, K + c0, end - c0)
         return
     while c0 < end:
         group = c0 / g.i_cg
@@ -38,30 +41,28 @@ cdef void turn_lines(
                 copy(block + (c - c0) * BLOCK, lines + c * g.k_c + m0, m1 - m0)
             for m in range(m0, m1):
                 for c in range(c0, c1):
-                    turned[m * g.i_c + c] = block[(c - c0) * BLOCK + m - m0]
+                    flipped[m * g.i_c + c] = block[(c - c0) * BLOCK + m - m0]
             m0 = m1
         c0 = c1
 
 
-def turn(const floating[:, :, :, ::1] kernel, floating[::1] turned, shape, int n_threads=1,
-         const Py_ssize_t[::1] places=None):
-    """K'[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group, in an array of as many elements.
+def flip_and_swap(const floating[:, :, :, ::1] kernel, floating[::1] flipped, shape, int n_threads=1,
+                  const Py_ssize_t[::1] places=None):
+    """Write the flipped kernel, |K| elements: (k_h, k_w, k_c/G, i_c).
 
-    ``places`` are others for the k_h·k_w taps, the place of each being one of 0 .. k_h·k_w - 1.
+    ``places``, if given, are where its k_h·k_w taps go instead: each of 0 .. k_h·k_w - 1 once.
     """
     cdef Geometry g = geometry(shape)
     cdef const Py_ssize_t* place = NULL
-    cdef Py_ssize_t units = g.k_h * g.k_w * ((g.i_c + BLOCK - 1) / BLOCK)
-    cdef Py_ssize_t unit
-    check_threads(n_threads)
-    check_operands(&g, NULL, kernel.shape, NULL)
-    check_room("turned", turned.shape[0], shape.kernel_size)
+    cdef Py_ssize_t tasks = g.k_h * g.k_w * ceil_div(g.i_c, BLOCK), task
+    check_stage(&g, n_threads, NULL, kernel.shape, NULL)
+    check_room("flipped", flipped.shape[0], shape.kernel_size)
     if places is not None:
         if sorted(places) != list(range(g.k_h * g.k_w)):
             raise ValueError(f"places must be the numbers below {g.k_h * g.k_w} in some order, got {list(places)}")
         place = &places[0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
-    cdef floating* to = &turned[0]
+    cdef floating* to = &flipped[0]
     with nogil:
-        for unit in prange(units, num_threads=n_threads, schedule="static"):
-            turn_lines(K, to, unit, place, &g)
+        for task in prange(tasks, num_threads=n_threads, schedule="static"):
+            flip_block(K, to, task, place, &g)

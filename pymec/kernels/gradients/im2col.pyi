@@ -1,41 +1,12 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
-def kernel_grad(
-    L: NDArray[np.floating],
-    grad_out: NDArray[np.floating],
-    grad_kernel: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-) -> None: ...
+def kernel_grad(L: Array, grad_out: Array, grad_kernel: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def run_kernel_grad(
-    x: NDArray[np.floating],
-    grad_out: NDArray[np.floating],
-    grad_kernel: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
+    x: Array, grad_out: Array, grad_kernel: Array, workspace: Array, shape: ConvShape, n_threads: int = 1
 ) -> None: ...
-def lowered_grad(
-    grad_out: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    L: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-) -> None: ...
-def col2im(
-    L: NDArray[np.floating],
-    grad_x: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-) -> None: ...
+def lowered_grad(grad_out: Array, kernel: Array, L: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
+def col2im(L: Array, grad_x: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def run_input_grad(
-    grad_out: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    grad_x: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
+    grad_out: Array, kernel: Array, grad_x: Array, workspace: Array, shape: ConvShape, n_threads: int = 1
 ) -> None: ...

@@ -1,48 +1,22 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
+from pymec.kernels.shared.blocking import GradBlocking, InputGradBlocking
 from pymec.shapes import ConvShape
 
+# fmt: off
 def kernel_grad(
-    L: NDArray[np.floating],
-    grad_out: NDArray[np.floating],
-    grad_kernel: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
+    L: Array, grad_out: Array, grad_kernel: Array, shape: ConvShape, n_threads: int = 1, *, blocking: GradBlocking
 ) -> None: ...
 def run_kernel_grad(
-    x: NDArray[np.floating],
-    grad_out: NDArray[np.floating],
-    grad_kernel: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
+    x: Array, grad_out: Array, grad_kernel: Array, workspace: Array, shape: ConvShape, n_threads: int = 1, *,
+    blocking: GradBlocking,
 ) -> None: ...
-def transpose_kernel(
-    kernel: NDArray[np.floating],
-    transposed: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-) -> None: ...
+def transpose_kernel(kernel: Array, transposed: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def lowered_grad(
-    grad_out: NDArray[np.floating],
-    transposed: NDArray[np.floating],
-    L: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
+    grad_out: Array, transposed: Array, L: Array, shape: ConvShape, n_threads: int = 1, *,
+    blocking: InputGradBlocking,
 ) -> None: ...
-def mec2im(
-    L: NDArray[np.floating],
-    grad_x: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-) -> None: ...
+def mec2im(L: Array, grad_x: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def run_input_grad(
-    grad_out: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    grad_x: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    prepared: NDArray[np.floating] | None = None,
+    grad_out: Array, kernel: Array, grad_x: Array, workspace: Array, shape: ConvShape, n_threads: int = 1, *,
+    prepared: Array, blocking: InputGradBlocking,
 ) -> None: ...

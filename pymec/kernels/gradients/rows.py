@@ -6,19 +6,15 @@ from functools import partial
 
 from pymec import reference
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace
-from pymec.kernels.gradients import direct as direct_grad
-from pymec.kernels.gradients import direct_conv as direct_conv_grad
-from pymec.kernels.gradients import grouped as direct_grouped_grad
-from pymec.kernels.gradients import im2col as im2col_grad
-from pymec.kernels.gradients import mec as mec_grad
-from pymec.kernels.gradients import mec_conv as mec_conv_grad
-from pymec.kernels.gradients import pixel_gemm as pixel_gemm_grad
+from pymec.kernels.gradients import direct, direct_conv, flipped_kernel, grouped, im2col, mec, pixel_gemm
 from pymec.kernels.im2col.rows import PAPER as IM2COL_PAPER
-from pymec.kernels.im2col.rows import im2col_limit, im2col_schedule
+from pymec.kernels.im2col.rows import im2col_limit
 from pymec.kernels.mec.rows import PAPER as MEC_PAPER
-from pymec.kernels.mec.rows import mec_limit, mec_schedule
+from pymec.kernels.mec.rows import mec_limit
 from pymec.kernels.register_tiles.rows import small_groups
-from pymec.kernels.register_tiles.schedule import preferred_multiply
+from pymec.kernels.register_tiles.schedule import tile_schedule
+from pymec.kernels.shared.arrays import Array
+from pymec.kernels.shared.blocking import GradBlocking, grad_blocking, input_grad_blocking
 from pymec.shapes import ConvShape
 
 # What can't be done -------------------------------------------------------------------------------------
@@ -28,43 +24,62 @@ def _pixel_limit(shape: ConvShape) -> str | None:
     return blas_limit(GEMM_leading_dimension=shape.s_w * shape.i_c, GEMM_channel_count=shape.k_c)
 
 
-def _conv_limit(shape: ConvShape) -> str | None:
-    forward = mec_conv_grad.as_convolution(shape)
-    if forward is None:
-        return (
-            f"its padding of {shape.p_t}, {shape.p_b} rows and {shape.p_l}, {shape.p_r} columns is more than the "
-            f"kernel's reach of {shape.e_h - 1} and {shape.e_w - 1}, so the output's gradient would have to be cut"
-        )
-    return mec_limit(forward) or blas_limit(GEMM_row_count=forward.i_n * forward.o_w)
-
-
 def _swapped_groups(shape: ConvShape) -> str | None:
     return small_groups(shape, outputs="input", inputs="output")
 
 
-# Workspaces ---------------------------------------------------------------------------------------------
+# Workspaces, blocking and schedules ---------------------------------------------------------------------
+
+
+def _im2col(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(0 if shape.is_pointwise else shape.im2col_size)
 
 
 def _mec_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     lowered = 0 if shape.is_pointwise else shape.mec_size
-    return Schedule(shape.kernel_size + lowered, prepared=shape.kernel_size)
+    blocking = input_grad_blocking(shape, shape.k_h * shape.k_w * shape.i_cg)
+    return Schedule(shape.kernel_size + lowered, {"blocking": blocking}, prepared=shape.kernel_size)
 
 
-def _mec_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    forward = mec_conv_grad.as_convolution(shape)
-    assert forward is not None
-    lowered = 0 if forward.is_pointwise else forward.mec_size
-    size = shape.kernel_size + mec_conv_grad.spread_size(shape) + lowered
-    return Schedule(size, {"cut": preferred_multiply(forward)}, prepared=shape.kernel_size)
+def mec_kernel_grad_blocking(shape: ConvShape, n_threads: int) -> GradBlocking:
+    """How ``mec`` cuts the kernel's gradient; the same from a matrix that a forward pass has kept."""
+    return grad_blocking(shape, shape.k_h * shape.k_w * shape.i_cg, 1, n_threads)
+
+
+def _mec_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    lowered = 0 if shape.is_pointwise else shape.mec_size
+    return Schedule(lowered, {"blocking": mec_kernel_grad_blocking(shape, n_threads)})
+
+
+def _pixel_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(0, {"blocking": input_grad_blocking(shape, shape.i_cg)})
+
+
+def _pixel_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    return Schedule(0, {"blocking": grad_blocking(shape, shape.i_cg, shape.k_h * shape.k_w, n_threads)})
 
 
 def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(shape.kernel_size, {"cuts": direct_conv_grad.cuts(shape, n_threads)}, shape.kernel_size)
+    schedules = tuple(tile_schedule(phase.shape, n_threads, in_panels=False) for phase in direct_conv.phases(shape))
+    return Schedule(shape.kernel_size, {"schedules": schedules}, prepared=shape.kernel_size)
 
 
 def _grouped_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(shape.kernel_size, prepared=shape.kernel_size)
 
+
+# What depends on the kernel alone -----------------------------------------------------------------------
+
+
+def _transpose(kernel: Array, prepared: Array, shape: ConvShape, n_threads: int, blocking: object) -> None:
+    mec.transpose_kernel(kernel, prepared, shape, n_threads)
+
+
+def _flip_by_phase(kernel: Array, prepared: Array, shape: ConvShape, n_threads: int, schedules: object) -> None:
+    direct_conv.flip_kernel(kernel, prepared, shape, n_threads)
+
+
+# The tables ---------------------------------------------------------------------------------------------
 
 _InputGrad = partial(Algorithm, bound="(k_h·k_w·k_c/G + 1)·u·Σ|dO·K|", error_bound=reference.input_grad_bound)
 _KernelGrad = partial(Algorithm, bound="(i_n·o_h·o_w + 1)·u·Σ|I·dO|", error_bound=reference.kernel_grad_bound)
@@ -78,7 +93,7 @@ INPUT_GRAD_ROWS = (
         order="none",
         unsupported=any_shape,
         schedule=no_workspace,
-        run=direct_grad.run_input_grad,
+        run=direct.run_input_grad,
         uses_blas=False,
     ),
     _InputGrad(
@@ -88,8 +103,8 @@ INPUT_GRAD_ROWS = (
         formula="i_n·o_h·o_w·k_h·k_w·i_c",
         order="k²",
         unsupported=im2col_limit,
-        schedule=im2col_schedule,
-        run=im2col_grad.run_input_grad,
+        schedule=_im2col,
+        run=im2col.run_input_grad,
     ),
     _InputGrad(
         name="mec",
@@ -99,32 +114,20 @@ INPUT_GRAD_ROWS = (
         order="k",
         unsupported=mec_limit,
         schedule=_mec_input_grad,
-        prepare=mec_grad.transpose_kernel,
-        run=mec_grad.run_input_grad,
-        ours=True,
-    ),
-    _InputGrad(
-        name="mec_conv",
-        idea="MEC on the output's gradient, spread out by the stride, with the kernel turned by 180 degrees",
-        source=f"ours, after {MEC_PAPER}",
-        formula="|K| + |spread dO| + MEC's |L| of that convolution",
-        order="k",
-        unsupported=_conv_limit,
-        schedule=_mec_conv,
-        prepare=mec_conv_grad.turn_kernel,
-        run=mec_conv_grad.run_input_grad,
+        prepare=_transpose,
+        run=mec.run_input_grad,
         ours=True,
     ),
     _InputGrad(
         name="direct_conv",
-        idea="that convolution by register tiles, one for each phase of the stride: nothing is lowered or spread",
+        idea="a convolution of dO by register tiles for each phase of the stride: nothing is lowered or spread",
         source="ours",
         formula="|K|",
         order="none",
         unsupported=any_shape,
         schedule=_direct_conv,
-        prepare=direct_conv_grad.turn_kernel,
-        run=direct_conv_grad.run_input_grad,
+        prepare=_flip_by_phase,
+        run=direct_conv.run_input_grad,
         uses_blas=False,
         ours=True,
     ),
@@ -135,8 +138,8 @@ INPUT_GRAD_ROWS = (
         formula="0",
         order="none",
         unsupported=_pixel_limit,
-        schedule=no_workspace,
-        run=pixel_gemm_grad.run_input_grad,
+        schedule=_pixel_input_grad,
+        run=pixel_gemm.run_input_grad,
         ours=True,
     ),
     _InputGrad(
@@ -147,8 +150,8 @@ INPUT_GRAD_ROWS = (
         order="none",
         unsupported=_swapped_groups,
         schedule=_grouped_input_grad,
-        prepare=mec_conv_grad.turn_kernel,
-        run=direct_grouped_grad.run_input_grad,
+        prepare=flipped_kernel.flip_and_swap,
+        run=grouped.run_input_grad,
         uses_blas=False,
         ours=True,
     ),
@@ -163,7 +166,7 @@ KERNEL_GRAD_ROWS = (
         order="none",
         unsupported=any_shape,
         schedule=no_workspace,
-        run=direct_grad.run_kernel_grad,
+        run=direct.run_kernel_grad,
         uses_blas=False,
     ),
     _KernelGrad(
@@ -173,8 +176,8 @@ KERNEL_GRAD_ROWS = (
         formula="i_n·o_h·o_w·k_h·k_w·i_c",
         order="k²",
         unsupported=im2col_limit,
-        schedule=im2col_schedule,
-        run=im2col_grad.run_kernel_grad,
+        schedule=_im2col,
+        run=im2col.run_kernel_grad,
     ),
     _KernelGrad(
         name="mec",
@@ -183,8 +186,8 @@ KERNEL_GRAD_ROWS = (
         formula="i_n·o_w·r_h·k_w·i_c",
         order="k",
         unsupported=mec_limit,
-        schedule=mec_schedule,
-        run=mec_grad.run_kernel_grad,
+        schedule=_mec_kernel_grad,
+        run=mec.run_kernel_grad,
         ours=True,
     ),
     _KernelGrad(
@@ -194,8 +197,8 @@ KERNEL_GRAD_ROWS = (
         formula="0",
         order="none",
         unsupported=_pixel_limit,
-        schedule=no_workspace,
-        run=pixel_gemm_grad.run_kernel_grad,
+        schedule=_pixel_kernel_grad,
+        run=pixel_gemm.run_kernel_grad,
         ours=True,
     ),
     _KernelGrad(
@@ -206,7 +209,7 @@ KERNEL_GRAD_ROWS = (
         order="none",
         unsupported=small_groups,
         schedule=no_workspace,
-        run=direct_grouped_grad.run_kernel_grad,
+        run=grouped.run_kernel_grad,
         uses_blas=False,
         ours=True,
     ),

@@ -80,3 +80,11 @@ UNEVEN_TILES = 1.05
 hand)."""
 
 # Gradients ----------------------------------------------------------------------------------------------
+
+GRAD_PHASES = 16
+"""Phases of a stride up to which "auto" takes a convolution for each: each is one more parallel region
+(``profiling/gradients.py``)."""
+
+GRAD_CHANNELS = 32
+"""Input channels of a group from which on products per tap are as fast as products with a lowered matrix
+(``profiling/atlas.py``)."""
