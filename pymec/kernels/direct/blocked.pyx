@@ -1,10 +1,11 @@
-"""Direct convolution by register tiles, in plain loops (after Zhang, Franchetti & Low, *High Performance Zero-Memory
-Overhead Direct Convolutions*, ICML 2018, and Georganas et al., *Anatomy of High-Performance Deep Learning Convolutions
-on SIMD Architectures*, SC 2018).  ``register_tiles/convolution.pyx`` is the same idea for the CPU at hand, made to run;
-this one is to be read.
+"""Direct convolution by register tiles, in plain loops (after Zhang, Franchetti & Low, *High Performance
+Zero-Memory Overhead Direct Convolutions*, ICML 2018, and Georganas et al., *Anatomy of High-Performance Deep
+Learning Convolutions on SIMD Architectures*, SC 2018).  ``register_tiles/convolution.pyx`` is the same idea for
+the CPU at hand, made to run; this one is to be read.
 
-A tile of the output, P pixels by M channels, is summed up whole before it is stored.  Taps and input channels are the
-outer loops; inside, P numbers of I meet M numbers of K in an outer product:
+A tile of the output, P pixels by M channels, is summed up whole before it is stored.  Taps and input channels
+are the outer loops; inside, P numbers of I meet M numbers of K in an outer product, which
+``shared/microkernel.pxd`` computes:
 
     O[p, m] = sum over a < k_h, b < k_w, c < i_c/G of  I[pixel p under tap (a, b), c] · K[a, b, c, m]
 
@@ -18,21 +19,22 @@ out         (i_n, o_h, o_w, k_c)       output O
 
 Workspace, in elements:  0
 
-Why 6 × 16.  An outer product loads P + M numbers for P·M multiply-adds.  The definition by itself, P = M = 1, loads
-two numbers for each of them, and a CPU loads no more vectors in a cycle than it can multiply and add: it waits for
-loads.  Tall and wide tiles load little, but all P·M sums have to fit the registers, beside a row of K and a number of I:
+Why 6 × 16.  An outer product loads P + M numbers for P·M multiply-adds.  The definition by itself, P = M = 1,
+loads two numbers for each of them, and a CPU loads no more vectors in a cycle than it can multiply and add: it
+waits for loads.  Tall and wide tiles load little, but all P·M sums have to fit the registers, beside a row of K
+and a number of I:
 
-    with 8 floats a register, of which there are 16:  16 channels are 2 registers, 6 pixels of them 12 for the sums,
-    2 more hold the row of K and 1 the number of I: 15 of 16.  A step loads 2 vectors and 6 single numbers for
-    12 multiply-adds of vectors: 2/3 of a load for each, in place of 2.
+    A CPU with AVX2 has 16 registers of 8 floats.  The sums of 6 pixels by 16 channels (2 registers) take 12,
+    the row of K takes 2 and the number of I one: 15 of 16.  For each input channel 2 vectors and 6 single
+    numbers are loaded for 12 multiply-adds of vectors: 2/3 of a load for each, in place of 2.
 
-A multiply-add takes about four cycles and two may begin in each, so eight must be under way at once, none of which
-waits for another: twelve sums are enough.  With wider or more registers, larger tiles load less still; 6 × 16 needs no
-more than every x86 CPU of the last ten years has.
+A multiply-add takes about four cycles and two may begin in each, so eight that don't wait for each other must be
+under way at once: twelve sums are enough.  With wider or more registers, larger tiles load less still;
+6 × 16 needs no more than every x86 CPU of the last ten years has.
 
 Tiles go on from the end of an output row to the start of the next.  A pixel on padding is a pointer to zeros; of
-these there are no more than 256, so that longer taps are summed in parts.  Any stride, padding, dilation and number of
-groups.
+these there are no more than 256, so that longer taps are summed in parts.  Any stride, padding, dilation and
+number of groups.
 """
 
 from cython cimport floating
@@ -76,7 +78,7 @@ cdef inline void add_tap(
 ) noexcept nogil:
     """The contribution of kernel tap (a, b) to a tile: all input channels of its group."""
     cdef const floating* pixel[PIXELS]
-    cdef Py_ssize_t tap = (a * g.d_h * g.i_w + b * g.d_w) * g.i_c  # the tap's distance from tap (0, 0) in the image
+    cdef Py_ssize_t tap = (a * g.d_h * g.i_w + b * g.d_w) * g.i_c  # its distance from tap (0, 0) in the image
     cdef Py_ssize_t c = 0, length, p
     while c < g.i_cg:
         length = min(ZEROS, g.i_cg - c)
@@ -91,7 +93,8 @@ cdef inline void add_tap(
 
 
 cdef void convolve_tile(
-    const floating* I, const floating* K, floating* O, Py_ssize_t task, const BiasRelu* bias_relu, const Geometry* g
+    const floating* I, const floating* K, floating* O, Py_ssize_t task, const BiasRelu* bias_relu,
+    const Geometry* g
 ) noexcept nogil:
     """One tile, from the bias to the last store.  Tiles count fastest, so a block's part of K stays in cache."""
     cdef Py_ssize_t first = innermost(&task, ceil_div(g.o_h * g.o_w, PIXELS)) * PIXELS

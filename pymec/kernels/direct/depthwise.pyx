@@ -5,8 +5,9 @@
 
 A lowered matrix would turn this into products with a vector: all the copying for no product to gain from it.
 The channels of a pixel lie side by side in I, K and O, so the compiler makes vectors of them instead; a block of
-sums stays in registers while the taps go by.  Taps on padding are skipped, before the loop over channels; along a
-row of 3×3 taps (:mod:`pymec.kernels.register_tiles.depthwise_rows`) kernel rows on padding are multiplied with zeros.
+sums stays in registers while the taps go by.  Taps on padding are skipped, before the loop over channels; along
+a row of 3×3 taps (:mod:`pymec.kernels.register_tiles.depthwise_rows`) kernel rows on padding are multiplied with
+zeros.
 
 ==========  =========================  =====================================
 array       shape                      role
@@ -53,10 +54,10 @@ cdef struct Row:                # one output row of an image
 
 
 cdef inline void sum_block(
-    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Row* row, Py_ssize_t x,
-    const Geometry* g
+    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Row* row,
+    Py_ssize_t x, const Geometry* g
 ) noexcept nogil:
-    """A whole block of channels of pixel x, one kernel per channel: I, K, O and bias point at the block's first."""
+    """A whole block of channels of pixel x, one kernel for each: I, K, O and bias point at the block."""
     cdef floating total[BLOCK]
     cdef const floating* pixel
     cdef const floating* weights
@@ -102,8 +103,8 @@ cdef inline void sum_some(
 
 
 cdef bint sum_four(
-    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Row* row, Py_ssize_t x,
-    const Geometry* g
+    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Row* row,
+    Py_ssize_t x, const Geometry* g
 ) noexcept nogil:
     """Pixels x to x + 3, whose columns of taps all lie on the image; False if the CPU can't."""
     cdef Py_ssize_t size = sizeof(floating)
@@ -135,19 +136,23 @@ cdef bint sum_row(
 
 
 cdef compiled_per_cpu convolve_row(
-    const floating* I, const floating* K, floating* O, Py_ssize_t task, const BiasRelu* bias_relu, const Geometry* g
+    const floating* I, const floating* K, floating* O, Py_ssize_t task, const BiasRelu* bias_relu,
+    const Geometry* g
 ) noexcept nogil:
     """One block of channels of one output row."""
     cdef Py_ssize_t block = block_of(K), width = min(block, g.k_c), x = 0
-    # The last block reaches back over the one before it, so that no number of channels leaves a rest.  Both compute
-    # the same numbers for the channels that they share, so it doesn't matter which thread is the last to store them.
+    # The last block reaches back over the one before it, so that no number of channels leaves a rest.  Two threads
+    # may then store the same channels at the same time, but they store the same numbers.
     cdef Py_ssize_t m0 = min(innermost(&task, ceil_div(g.k_c, block)) * block, g.k_c - width)
     cdef Py_ssize_t y = innermost(&task, g.o_h), n = task
-    cdef const floating* bias = <const floating*> zeros if bias_relu.bias == NULL else <const floating*> bias_relu.bias + m0
+    # Outputs first .. end have no tap left or right of the image.
+    cdef Py_ssize_t first = inside(-g.p_l, g.s_w, g.i_w, g.o_w).first
+    cdef Py_ssize_t end = inside((g.k_w - 1) * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w).end
+    cdef const floating* bias = <const floating*> zeros
     cdef bint relu = bias_relu.relu
-    cdef Py_ssize_t first = inside(-g.p_l, g.s_w, g.i_w, g.o_w).first                      # outputs first .. end have
-    cdef Py_ssize_t end = inside((g.k_w - 1) * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w).end     # no tap left or right of I
     cdef Row row
+    if bias_relu.bias != NULL:
+        bias = <const floating*> bias_relu.bias + m0
     row.corner = ((n * g.i_h + y * g.s_h - g.p_t) * g.i_w - g.p_l) * g.i_c
     row.output = (n * g.o_h + y) * g.o_w * g.k_c
     row.a = inside(y * g.s_h - g.p_t, g.d_h, g.i_h, g.k_h)

@@ -59,7 +59,9 @@ cdef inline void convolve_pixel(
         O[((n * g.o_h + y) * g.o_w + x) * g.k_c + m0 + m] = <floating> total[m]
 
 
-cdef void convolve_row(const floating* I, const floating* K, floating* O, Py_ssize_t row, const Geometry* g) noexcept nogil:
+cdef void convolve_row(
+    const floating* I, const floating* K, floating* O, Py_ssize_t row, const Geometry* g
+) noexcept nogil:
     """One output row y of image n: all its pixels and channels."""
     cdef Py_ssize_t n = row / g.o_h, y = row % g.o_h
     cdef Py_ssize_t group, m, x

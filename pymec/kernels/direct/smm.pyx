@@ -2,9 +2,9 @@
 Matrix Multiplication with Zero Packing for Accelerated Convolution*, CVPR Workshops 2022, arXiv:2411.15659).
 
 For one input channel and one kernel column, the numbers that the outputs will read are packed into a plane P, an
-image row after the other.  Kernel row a contributes that plane from row a on, times a number of K, to all outputs:
-the shift is a step of the pointer, as in MEC, and each packed number serves k_h kernel rows and all output channels.
-The sums are added up in O itself, which is read and written k_h·k_w·i_c times.
+image row after the other.  Kernel row a contributes that plane from row a on, times a number of K, to all
+outputs: the shift is a step of the pointer, as in MEC, and each packed number serves k_h kernel rows and all
+output channels.  The sums are added up in O itself, which is read and written k_h·k_w·i_c times.
 
 ==========  =========================  ====================================================================
 array       shape                      role
@@ -106,7 +106,7 @@ cdef inline compiled_per_cpu update(
 cdef void add_plane(
     const floating* P, const floating* K, floating* O, Py_ssize_t width, const Geometry* g
 ) noexcept nogil:
-    """A plane's contribution to one image of a block of channels.  K points at K[0, b, c, m], O at O[n, 0, 0, m]."""
+    """A plane's contribution to an image's block of channels.  K points at K[0, b, c, m], O at O[n, 0, 0, m]."""
     cdef Py_ssize_t a, y, shift
     cdef Span rows
     for a in range(g.k_h):

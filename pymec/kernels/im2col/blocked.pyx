@@ -1,9 +1,9 @@
 """im2col by blocks: lower m_b output pixels, multiply them, and lower the next ones into the same place.
 
-Each thread owns a slice of the workspace, so the memory is bounded whatever the image; the product of a block is as
-deep as im2col's and only less tall.  The idea is that of ECBC (Zhao et al., *ECBC: Efficient Convolution via Blocked
-Columnizing*, IEEE TNNLS 34(1), 2023), on top of a plain BLAS, or of register tiles: the product is cut into blocks
-(:mod:`pymec.kernels.shared.blocking`) as those of ``mec`` are.
+Each thread owns a slice of the workspace, so the memory is bounded whatever the image; the product of a block is
+as deep as im2col's and only less tall.  The idea is that of ECBC (Zhao et al., *ECBC: Efficient Convolution via
+Blocked Columnizing*, IEEE TNNLS 34(1), 2023), on top of a plain BLAS, or of register tiles: the product is cut
+into blocks (:mod:`pymec.kernels.shared.blocking`) as those of ``mec`` are.
 
 ==========  ===================================  ====================================================
 array       shape                                role
@@ -67,8 +67,8 @@ def run(
 ):
     """Convolve in blocks of ``block`` output pixels, on ``slices`` threads with a slice of workspace each.
 
-    ``blocking`` (:class:`pymec.kernels.shared.blocking.GemmBlocking`) cuts the product of a block.  ``bias`` is added,
-    then ReLU applied, to each block while it is in a cache.
+    ``blocking`` (:class:`pymec.kernels.shared.blocking.GemmBlocking`) cuts the product of a block.  ``bias`` is
+    added, then ReLU applied, to each block while it is in a cache.
     """
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)

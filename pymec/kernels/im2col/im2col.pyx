@@ -18,8 +18,9 @@ Workspace, in elements:  i_n·o_h·o_w·k_h·k_w·i_c
 1, no padding and one group, where I is its own lowered matrix).
 
 Any stride, padding, dilation and number of groups.  Each group is one big product.  With several threads each
-computes a block of its rows or columns by a BLAS of one thread.  Left to OpenBLAS's own threads, lowering and product
-of the paper's layers took 1.2 to 2.4 times as long on two CPUs: its threads and OpenMP's wait for the same cores.
+computes a block of its rows or columns by a BLAS of one thread.  Left to OpenBLAS's own threads, lowering and
+product of the paper's layers took 1.2 to 2.4 times as long on two CPUs: its threads and OpenMP's wait for the
+same cores.
 """
 
 from cython cimport floating

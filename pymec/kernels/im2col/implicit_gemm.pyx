@@ -2,9 +2,10 @@
 San Juan, Castelló, Dolz, Alonso-Jordá & Quintana-Ortí, *High Performance and Portable Convolution Operators for
 (ARM-based) Multicore Processors*, SBAC-PAD 2020, arXiv:2005.06410).
 
-A fast matrix product copies blocks of both operands into buffers before it multiplies them.  Whoever owns that copy
-can take the block from the image itself: row r of im2col's matrix is an output pixel (n, y, x), column q a tap and
-channel (a, b, c).  So the lowered matrix costs no more than the buffers of the product; those are counted here.
+A fast matrix product copies blocks of both operands into buffers before it multiplies them.  Whoever owns that
+copy can take the block from the image itself: row r of im2col's matrix is an output pixel (n, y, x), column q a
+tap and channel (a, b, c).  So the lowered matrix costs no more than the buffers of the product; those are
+counted here.
 
 ==========  ==============================  =================================================================
 array       shape                           role
@@ -65,7 +66,9 @@ cdef int check_block(group, q0, depth, m0, columns, const Geometry* g) except -1
 # Stage 1: a block of K, in panels of the columns of one register tile -----------------------------------
 
 
-cdef void pack_row(const floating* K, floating* B, Py_ssize_t q, const Block* block, const Geometry* g) noexcept nogil:
+cdef void pack_row(
+    const floating* K, floating* B, Py_ssize_t q, const Block* block, const Geometry* g
+) noexcept nogil:
     """Row q of the block into each panel; the last panel is filled up with zeros."""
     cdef const floating* row = K + (block.q0 + q) * g.k_c + block.group * g.k_cg + block.m0
     cdef Py_ssize_t m = 0, columns
@@ -78,7 +81,7 @@ cdef void pack_row(const floating* K, floating* B, Py_ssize_t q, const Block* bl
 
 def pack_kernel(const floating[:, :, :, ::1] kernel, floating[::1] B, shape, group, q0, depth, m0, columns,
                 int n_threads=1):
-    """Stage 1: copy ``depth`` rows from q0 on and ``columns`` from m0 on of a group's K into B, one-dimensional."""
+    """Stage 1: copy ``depth`` rows from q0 on and ``columns`` from m0 on of a group's K into B, 1-d."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t q
     check_stage(&g, n_threads, NULL, kernel.shape, NULL)
@@ -98,7 +101,7 @@ def pack_kernel(const floating[:, :, :, ::1] kernel, floating[::1] B, shape, gro
 cdef void pack_pixel(
     const floating* I, floating* row, Py_ssize_t pixel, const Block* block, const Geometry* g
 ) noexcept nogil:
-    """row[q - q0] = I[n, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w, c], or 0 on padding; q counts through (a, b, c)."""
+    """row[q - q0] = I[n, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w, c], or 0 on padding; q counts (a, b, c)."""
     cdef Py_ssize_t x = innermost(&pixel, g.o_w), y = innermost(&pixel, g.o_h), n = pixel
     cdef Py_ssize_t q = block.q0, end = block.q0 + block.depth
     cdef Py_ssize_t c = q % g.i_cg, b = q / g.i_cg % g.k_w, a = q / g.i_cg / g.k_w
@@ -173,15 +176,15 @@ cdef void multiply_tile(
 cdef void multiply_packed(
     const floating* A, const floating* B, floating* O, Py_ssize_t pixels, const Block* block, const Geometry* g
 ) noexcept nogil:
-    """O (m_c × n_c) = or += A (m_c × d_c) · B (d_c × n_c), tile by tile of each panel; O points at the first pixel."""
+    """O (m_c × n_c) = or += A (m_c × d_c) · B (d_c × n_c), panel by panel; O points at the first pixel."""
     cdef ChannelBlock panel
     cdef Py_ssize_t m = 0, first
     while m < block.columns:
         panel = ChannelBlock(block.group * g.k_cg + block.m0 + m, min(block.width, block.columns - m), 0)
         first = 0
         while first < pixels:
-            multiply_tile(A + first * block.depth, B + m * block.depth, O + first * g.k_c, min(PIXELS, pixels - first),
-                          block, &panel, g)
+            multiply_tile(A + first * block.depth, B + m * block.depth, O + first * g.k_c,
+                          min(PIXELS, pixels - first), block, &panel, g)
             first += PIXELS
         m += block.width
 

@@ -1,9 +1,9 @@
 """Indirect convolution: a buffer of pointers in place of a lowered matrix (Marat Dukhan, *The Indirect
 Convolution Algorithm*, 2019, arXiv:1907.02129).
 
-im2col copies, for every output pixel and tap, the i_c numbers that the two have in common; here only the address of
-those numbers is stored.  A tap on padding gets the address of i_c zeros.  The inner loop reads the addresses of a tile
-of pixels, tap by tap, and multiplies the numbers behind them, which BLAS can't do.
+im2col copies, for every output pixel and tap, the i_c numbers that the two have in common; here only the address
+of those numbers is stored.  A tap on padding gets the address of i_c zeros.  The inner loop reads the addresses
+of a tile of pixels, tap by tap, and multiplies the numbers behind them, which BLAS can't do.
 
 ==========  =========================  ========================================================================
 array       shape                      role
@@ -18,9 +18,9 @@ out         (i_n, o_h, o_w, k_c)       output O
 
 Workspace, in elements:  ⌈8·k_h·k_w·o_h·o_w / itemsize⌉ + i_c, 8 being the bytes of a pointer
 
-The pointers are those of the first image.  In the others everything lies at the same distance, so one number added to
-a pointer does for the whole batch; the zeros alone stay where they are.  With few input channels a pointer is hardly
-smaller than the numbers behind it: MEC's lowered matrix may then be smaller than the buffer.
+The pointers are those of the first image.  In the others everything lies at the same distance, so one number
+added to a pointer does for the whole batch; the zeros alone stay where they are.  With few input channels a
+pointer is hardly smaller than the numbers behind it: MEC's lowered matrix may then be smaller than the buffer.
 
 Any stride, padding, dilation and number of groups.
 """
@@ -95,7 +95,9 @@ def point(const floating[:, :, :, ::1] x, floating[::1] workspace, shape, int n_
 # Stage 2: the products ----------------------------------------------------------------------------------
 
 
-cdef inline const floating* pointer_at(const char* entry, const floating* zeros, Py_ssize_t distance) noexcept nogil:
+cdef inline const floating* pointer_at(
+    const char* entry, const floating* zeros, Py_ssize_t distance
+) noexcept nogil:
     """A pointer of the buffer, moved on to another image and group; not if it points to the zeros."""
     cdef const floating* address
     memcpy(&address, entry, sizeof(void*))
@@ -106,7 +108,7 @@ cdef void convolve_tile(
     const floating* zeros, const floating* K, floating* O, const char* buffer, Py_ssize_t task,
     const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
-    """One tile of one image by one block of channels; tiles count fastest, so a block's part of K stays in cache."""
+    """One tile by one block of channels; tiles count fastest, so a block's part of K stays in cache."""
     cdef Py_ssize_t first = innermost(&task, ceil_div(g.o_h * g.o_w, PIXELS)) * PIXELS
     cdef Py_ssize_t pixels = min(PIXELS, g.o_h * g.o_w - first)
     cdef Py_ssize_t n = innermost(&task, g.i_n), block = innermost(&task, channel_blocks(g)), group = task
@@ -131,7 +133,8 @@ cdef void convolve_tile(
 
 
 def multiply(const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-             const floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False):
+             const floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None,
+             bint relu=False):
     """Stage 2: convolve the batch through the pointers that :func:`point` has written for this ``x``.
 
     Sums begin with the ``bias``; ReLU is applied as they are stored.

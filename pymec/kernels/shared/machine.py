@@ -26,7 +26,7 @@ Chosen by hand in 2026, with ``profiling/atlas.py``; so are the other numbers of
 """
 
 PACKED_DEPTH = 256
-"""d_c of ``implicit_gemm``, elements of a patch in a block: a panel of K of 16 columns is then 16 KiB of floats."""
+"""d_c of ``implicit_gemm``, elements of a patch in a block: 16 columns of K are then 16 KiB of floats."""
 
 PACKED_CHANNELS = 512
 """n_c of ``implicit_gemm``, output channels in a block of K: with fewer, patches would be packed more often."""
