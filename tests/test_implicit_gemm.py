@@ -25,12 +25,6 @@ def convolved(shape, n_threads, **options):
     implicit_gemm.run(x, kernel, out, workspace, shape, n_threads, **options)
     assert np.isnan(workspace[-1])
     exact, bound = reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
-    ended = np.full(shape.output_shape, np.nan, shape.dtype)
-    bias = np.linspace(-1, 1, shape.k_c, dtype=shape.dtype)
-    implicit_gemm.run(x, kernel, ended, workspace, shape, n_threads, **options, bias=bias, relu=True)
-    assert np.isnan(workspace[-1])
-    one_more = shape.k_h * shape.k_w * shape.i_cg * np.finfo(shape.dtype).eps
-    assert (np.abs(ended - np.maximum(exact + bias, 0)) <= bound + one_more).all()
     return np.abs(out - exact), bound
 
 
@@ -96,10 +90,10 @@ def test_blocks_that_are_none_are_refused():
     x, kernel = operands(shape)
     A = np.empty(1000, "f")
     with pytest.raises(ValueError, match="can't begin at group 1, row 0 and column 0"):
-        implicit_gemm.pack_patches(x, A, shape, 0, 1, group=1)
+        implicit_gemm.pack_patches(x, A, shape, 0, 1, 1, 0, 18)
     with pytest.raises(ValueError, match="can't begin at group 0, row 18 and column 0"):
-        implicit_gemm.pack_kernel(kernel, A, shape, q0=18)
+        implicit_gemm.pack_kernel(kernel, A, shape, 0, 18, 256, 0, 512)
     with pytest.raises(ValueError, match="must have rows and columns, got 0 × 4"):
-        implicit_gemm.pack_kernel(kernel, A, shape, depth=0, columns=4)
+        implicit_gemm.pack_kernel(kernel, A, shape, 0, 0, 0, 0, 4)
     with pytest.raises(ValueError, match="rows 3 to 5 are not among the 4 output pixels"):
-        implicit_gemm.pack_patches(x, A, shape, 3, 5)
+        implicit_gemm.pack_patches(x, A, shape, 3, 5, 0, 0, 18)

@@ -1,15 +1,13 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
 def run(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
+    x: Array,
+    kernel: Array,
+    out: Array,
+    workspace: Array,
     shape: ConvShape,
     n_threads: int = 1,
-    bias: NDArray[np.floating] | None = None,
+    bias: Array | None = None,
     relu: bool = False,
 ) -> None: ...

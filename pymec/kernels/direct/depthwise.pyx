@@ -5,8 +5,9 @@
 
 A lowered matrix would turn this into products with a vector: all the copying for no product to gain from it.
 The channels of a pixel lie side by side in I, K and O, so the compiler makes vectors of them instead; a block of
-sums stays in registers while the taps go by.  Taps on padding are skipped, before the loop over channels; along a
-row of 3×3 taps (:mod:`pymec.kernels.register_tiles.depthwise_rows`) kernel rows on padding are multiplied with zeros.
+sums stays in registers while the taps go by.  Taps on padding are skipped, before the loop over channels; along
+a row of 3×3 taps (:mod:`pymec.kernels.register_tiles.depthwise_rows`) kernel rows on padding are multiplied with
+zeros.
 
 ==========  =========================  =====================================
 array       shape                      role
@@ -27,19 +28,15 @@ from cython.parallel import prange
 from pymec.kernels.register_tiles.depthwise_four cimport DepthwiseStrides, depthwise_four
 from pymec.kernels.register_tiles.depthwise_rows cimport RowColumns, depthwise_row
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
-from pymec.kernels.shared.patch cimport clip, positions_up_to
+from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
-
-cdef extern from *:
-    """
-    static const double pymec_line_of_zeros[16];  /* what C gives a static array to begin with */
-    """
-    const double zeros "pymec_line_of_zeros"[16]
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
 
 cdef enum:
-    BLOCK = 32        # output channels summed at a time, at most
-    BLOCK_BYTES = 128  # and what they take: half of the registers of a CPU that has 16 of 128 bits
+    BLOCK = 32         # output channels summed at a time, at most
+    BLOCK_BYTES = 128  # and their bytes: half of the registers of a CPU that has 16 of 128 bits
+
+cdef double zeros[16]  # BLOCK_BYTES of them: in place of a bias, and of image rows on padding
 
 
 cdef inline Py_ssize_t block_of(const floating* K) noexcept nogil:
@@ -47,140 +44,131 @@ cdef inline Py_ssize_t block_of(const floating* K) noexcept nogil:
     return BLOCK_BYTES / sizeof(floating)
 
 
-cdef struct Window:               # the taps of one output pixel that lie on the image
-    Py_ssize_t a0, a1, b0, b1
-    Py_ssize_t corner             # I[n, h, w, 0] under tap (0, 0), counted in elements; may be negative
+cdef struct Row:                # one output row of an image
+    Py_ssize_t corner           # I[n, y·s_h - p_t, -p_l, 0], counted in elements; may be negative
+    Py_ssize_t output           # O[n, y, 0, 0]
+    Span a                      # the kernel rows that lie on the image
 
 
-cdef inline const floating* bias_at(Py_ssize_t m, const BiasRelu* bias_relu, const floating* K) noexcept nogil:
-    """What the sums of a block of channels begin with."""
-    return <const floating*> zeros if bias_relu.bias == NULL else <const floating*> bias_relu.bias + m
+# One pixel: the definition ------------------------------------------------------------------------------
 
 
 cdef inline void sum_block(
-    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Window* w,
-    const Geometry* g
+    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Row* row,
+    Py_ssize_t x, const Geometry* g
 ) noexcept nogil:
-    """A whole block of channels of one pixel, one kernel each: I, K, O and bias point at the block's first."""
+    """A whole block of channels of pixel x, one kernel for each: I, K, O and bias point at the block."""
     cdef floating total[BLOCK]
     cdef const floating* pixel
     cdef const floating* weights
+    cdef Span columns = inside(x * g.s_w - g.p_l, g.d_w, g.i_w, g.k_w)
     cdef Py_ssize_t a, b, i
     for i in range(block_of(K)):
         total[i] = bias[i]
-    for a in range(w.a0, w.a1):
-        for b in range(w.b0, w.b1):
-            pixel = I + w.corner + (a * g.d_h * g.i_w + b * g.d_w) * g.i_c
+    for a in range(row.a.first, row.a.end):
+        for b in range(columns.first, columns.end):
+            pixel = I + row.corner + (a * g.d_h * g.i_w + x * g.s_w + b * g.d_w) * g.i_c
             weights = K + (a * g.k_w + b) * g.k_c
             for i in range(block_of(K)):
                 total[i] += pixel[i] * weights[i]
     for i in range(block_of(K)):
-        O[i] = 0 if relu and total[i] < 0 else total[i]
+        O[row.output + x * g.k_c + i] = 0 if relu and total[i] < 0 else total[i]
 
 
 cdef inline void sum_some(
     const floating* I, const floating* K, floating* O, Py_ssize_t m0, Py_ssize_t width, const floating* bias,
-    bint relu, const Window* w, const Geometry* g
+    bint relu, const Row* row, Py_ssize_t x, const Geometry* g
 ) noexcept nogil:
-    """Up to a block of channels of one pixel, from m0 on, each from the input channel it belongs to."""
+    """The same for any multiplier and up to a block of channels, from m0 on; I, K and O point at channel 0."""
     cdef floating total[BLOCK]
-    cdef Py_ssize_t channel[BLOCK]
+    cdef Py_ssize_t channel[BLOCK]  # the input channel of each
     cdef const floating* pixel
     cdef const floating* weights
+    cdef Span columns = inside(x * g.s_w - g.p_l, g.d_w, g.i_w, g.k_w)
     cdef Py_ssize_t a, b, i
     for i in range(width):
         total[i] = bias[i]
         channel[i] = (m0 + i) / g.k_cg
-    for a in range(w.a0, w.a1):
-        for b in range(w.b0, w.b1):
-            pixel = I + w.corner + (a * g.d_h * g.i_w + b * g.d_w) * g.i_c
+    for a in range(row.a.first, row.a.end):
+        for b in range(columns.first, columns.end):
+            pixel = I + row.corner + (a * g.d_h * g.i_w + x * g.s_w + b * g.d_w) * g.i_c
             weights = K + (a * g.k_w + b) * g.k_c + m0
             for i in range(width):
                 total[i] += pixel[channel[i]] * weights[i]
     for i in range(width):
-        O[m0 + i] = 0 if relu and total[i] < 0 else total[i]
+        O[row.output + x * g.k_c + m0 + i] = 0 if relu and total[i] < 0 else total[i]
 
 
-# Several pixels at a time, where the CPU has registers for them ------------------------------------------------
+# Several pixels of a block, where the CPU has registers for them ----------------------------------------
 
 
 cdef bint sum_four(
-    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Window* w,
-    const Geometry* g
+    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Row* row,
+    Py_ssize_t x, const Geometry* g
 ) noexcept nogil:
-    """A whole block of channels of four pixels whose taps lie on the image alike; False if the CPU can't."""
+    """Pixels x to x + 3, whose columns of taps all lie on the image; False if the CPU can't."""
     cdef Py_ssize_t size = sizeof(floating)
-    cdef DepthwiseStrides s = DepthwiseStrides(
-        g.s_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size, g.d_w * g.i_c * size, g.k_w * g.k_c * size,
-        g.k_c * size, g.k_c * size)
-    return depthwise_four(I + w.corner + w.a0 * g.d_h * g.i_w * g.i_c, &s, w.a1 - w.a0, g.k_w,
-                          K + w.a0 * g.k_w * g.k_c, O, bias, relu)
+    cdef DepthwiseStrides s = DepthwiseStrides(g.s_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size, g.d_w * g.i_c * size,
+                         g.k_w * g.k_c * size, g.k_c * size, g.k_c * size)
+    return depthwise_four(I + row.corner + (row.a.first * g.d_h * g.i_w + x * g.s_w) * g.i_c, &s,
+                          row.a.end - row.a.first, g.k_w, K + row.a.first * g.k_w * g.k_c,
+                          O + row.output + x * g.k_c, bias, relu)
 
 
 cdef bint sum_row(
-    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Window* w,
+    const floating* I, const floating* K, floating* O, const floating* bias, bint relu, const Row* row,
     const Geometry* g
 ) noexcept nogil:
-    """A whole block of channels of a row of outputs with 3×3 taps; False if the CPU can't."""
+    """A whole row of outputs with 3×3 taps; False if the CPU can't."""
     cdef Py_ssize_t size = sizeof(floating), a
     cdef RowColumns columns
     columns.first, columns.i_w = -g.p_l, g.i_w
     for a in range(3):
-        if w.a0 <= a < w.a1:
-            columns.row[a] = <const char*> (I + w.corner + (a * g.d_h * g.i_w + g.p_l) * g.i_c)
+        if row.a.first <= a < row.a.end:
+            columns.row[a] = <const char*> (I + row.corner + (a * g.d_h * g.i_w + g.p_l) * g.i_c)
             columns.step[a] = g.i_c * size
         else:
             columns.row[a], columns.step[a] = <const char*> zeros, 0
-    return depthwise_row(&columns, g.s_w, K, g.k_c * size, O, g.k_c * size, g.o_w, bias, relu)
+    return depthwise_row(&columns, g.s_w, K, g.k_c * size, O + row.output, g.k_c * size, g.o_w, bias, relu)
 
 
 # Rows ---------------------------------------------------------------------------------------------------
 
 
 cdef compiled_per_cpu convolve_row(
-    const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t blocks, const BiasRelu* bias_relu,
+    const floating* I, const floating* K, floating* O, Py_ssize_t task, const BiasRelu* bias_relu,
     const Geometry* g
 ) noexcept nogil:
-    """One block of channels of one output row, counted through images, rows and blocks."""
-    cdef Py_ssize_t block = block_of(K)
-    # The last block reaches back over the one before it, so that no number of channels leaves a rest.  Where two
-    # threads take these two blocks, both write the same numbers to some channels.
-    cdef Py_ssize_t m0 = clip(unit % blocks * block, 0, max(g.k_c - block, 0))
-    cdef Py_ssize_t y = unit / blocks % g.o_h
-    cdef Py_ssize_t n = unit / blocks / g.o_h
-    cdef Py_ssize_t top = y * g.s_h - g.p_t
-    cdef Py_ssize_t x, left
-    cdef floating* target
-    cdef const floating* bias = bias_at(m0, bias_relu, K)
-    cdef bint alike
-    cdef Window w
-    w.a0 = clip(positions_up_to(-top, g), 0, g.k_h)
-    w.a1 = clip(positions_up_to(g.i_h - top, g), w.a0, g.k_h)
-    x = 0
-    if g.k_cg == 1 and g.k_c >= block and g.k_h == g.k_w == 3 and g.d_w == 1 and g.s_w <= 2:
-        w.corner = ((n * g.i_h + top) * g.i_w - g.p_l) * g.i_c
-        target = O + (n * g.o_h + y) * g.o_w * g.k_c
-        if sum_row(I + m0, K + m0, target + m0, bias, bias_relu.relu, &w, g):
-            return
+    """One block of channels of one output row."""
+    cdef Py_ssize_t block = block_of(K), width = min(block, g.k_c), x = 0
+    # The last block reaches back over the one before it, so that no number of channels leaves a rest.  Two threads
+    # may then store the same channels at the same time, but they store the same numbers.
+    cdef Py_ssize_t m0 = min(innermost(&task, ceil_div(g.k_c, block)) * block, g.k_c - width)
+    cdef Py_ssize_t y = innermost(&task, g.o_h), n = task
+    # Outputs first .. end have no tap left or right of the image.
+    cdef Py_ssize_t first = inside(-g.p_l, g.s_w, g.i_w, g.o_w).first
+    cdef Py_ssize_t end = inside((g.k_w - 1) * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w).end
+    cdef const floating* bias = <const floating*> zeros
+    cdef bint relu = bias_relu.relu
+    cdef Row row
+    if bias_relu.bias != NULL:
+        bias = <const floating*> bias_relu.bias + m0
+    row.corner = ((n * g.i_h + y * g.s_h - g.p_t) * g.i_w - g.p_l) * g.i_c
+    row.output = (n * g.o_h + y) * g.o_w * g.k_c
+    row.a = inside(y * g.s_h - g.p_t, g.d_h, g.i_h, g.k_h)
+    if g.k_cg > 1 or g.k_c < block:
+        for x in range(g.o_w):
+            sum_some(I, K, O, m0, width, bias, relu, &row, x, g)
+        return
+    I, K, O = I + m0, K + m0, O + m0
+    if g.k_h == g.k_w == 3 and g.d_w == 1 and g.s_w <= 2 and sum_row(I, K, O, bias, relu, &row, g):
+        return
     while x < g.o_w:
-        left = x * g.s_w - g.p_l
-        w.b0 = 0
-        w.b1 = g.k_w
-        while w.b0 < w.b1 and left + w.b0 * g.d_w < 0:
-            w.b0 += 1
-        while w.b0 < w.b1 and left + (w.b1 - 1) * g.d_w >= g.i_w:
-            w.b1 -= 1
-        w.corner = ((n * g.i_h + top) * g.i_w + left) * g.i_c
-        target = O + ((n * g.o_h + y) * g.o_w + x) * g.k_c
-        alike = left >= 0 and x + 4 <= g.o_w and left + 3 * g.s_w + (g.k_w - 1) * g.d_w < g.i_w
-        if g.k_cg == 1 and g.k_c >= block and alike and sum_four(
-                I + m0, K + m0, target + m0, bias, bias_relu.relu, &w, g):
-            x += 3
-        elif g.k_cg == 1 and g.k_c >= block:
-            sum_block(I + m0, K + m0, target + m0, bias, bias_relu.relu, &w, g)
+        if first <= x and x + 4 <= end and sum_four(I, K, O, bias, relu, &row, x, g):
+            x += 4
         else:
-            sum_some(I, K, target, m0, min(block, g.k_c - m0), bias, bias_relu.relu, &w, g)
-        x += 1
+            sum_block(I, K, O, bias, relu, &row, x, g)
+            x += 1
 
 
 def run(
@@ -189,20 +177,12 @@ def run(
 ):
     """Convolve channel by channel, blocks of channels of output rows shared among ``n_threads`` threads.
 
-    ``workspace`` is not used.
-
-    Parameters
-    ----------
-    bias : array (k_c,), optional
-        What every sum begins with.
-    relu : bool
-        Whether what ends below zero becomes zero.
+    ``workspace`` is not used.  Sums begin with the ``bias``; ReLU is applied as they are stored.
     """
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
-    cdef Py_ssize_t unit, blocks
-    check_threads(n_threads)
-    check_operands(&g, x.shape, kernel.shape, out.shape)
+    cdef Py_ssize_t task, tasks
+    check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
     if g.i_cg != 1:
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
     if g.i_n == 0:
@@ -210,7 +190,7 @@ def run(
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
-    blocks = (g.k_c + block_of(K) - 1) / block_of(K)
+    tasks = g.i_n * g.o_h * ceil_div(g.k_c, block_of(K))
     with nogil:
-        for unit in prange(g.i_n * g.o_h * blocks, num_threads=n_threads, schedule="static"):
-            convolve_row(I, K, O, unit, blocks, &bias_relu, &g)
+        for task in prange(tasks, num_threads=n_threads, schedule="static"):
+            convolve_row(I, K, O, task, &bias_relu, &g)

@@ -1,9 +1,9 @@
-"""The definition, depthwise convolution, and products of planes with single numbers."""
+"""The rows of the definition, its plain register tile, depthwise convolution, and planes times single numbers."""
 
 from __future__ import annotations
 
 from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, thread_slices
-from pymec.kernels.direct import depthwise, direct, smm
+from pymec.kernels.direct import blocked, depthwise, direct, smm
 from pymec.shapes import ConvShape
 
 
@@ -15,7 +15,7 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
 
 def _smm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     plane = shape.i_h * shape.o_w
-    slices = thread_slices(smm.units(shape), n_threads, plane, limit)
+    slices = thread_slices(smm.n_tasks(shape), n_threads, plane, limit)
     return Schedule(slices * plane, {"slices": slices})
 
 
@@ -29,6 +29,20 @@ ROWS = (
         unsupported=any_shape,
         schedule=no_workspace,
         run=direct.run,
+        fuses_bias_relu=False,
+        uses_blas=False,
+    ),
+    Algorithm(
+        name="direct_blocked_plain",
+        idea="direct_blocked's tile in plain loops, to be read: 6 pixels by 16 channels in registers",
+        source=(
+            "after Zhang, Franchetti & Low, High Performance Zero-Memory Overhead Direct Convolutions, ICML 2018"
+        ),
+        formula="0",
+        order="none",
+        unsupported=any_shape,
+        schedule=no_workspace,
+        run=blocked.run,
         uses_blas=False,
     ),
     Algorithm(
@@ -54,6 +68,7 @@ ROWS = (
         unsupported=any_shape,
         schedule=_smm,
         run=smm.run,
+        fuses_bias_relu=False,
         uses_blas=False,
     ),
 )

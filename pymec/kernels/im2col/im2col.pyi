@@ -1,35 +1,9 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
-def lower(x: NDArray[np.floating], L: NDArray[np.floating], shape: ConvShape, n_threads: int = 1) -> None: ...
-def multiply(
-    L: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
-def run(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
+def lower(x: Array, L: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
+def multiply(L: Array, kernel: Array, out: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
+def run(x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def run_per_image(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1
 ) -> None: ...

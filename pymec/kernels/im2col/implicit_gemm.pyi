@@ -1,40 +1,29 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
 def pack_kernel(
-    kernel: NDArray[np.floating],
-    B: NDArray[np.floating],
+    kernel: Array,
+    B: Array,
     shape: ConvShape,
-    group: int = 0,
-    q0: int = 0,
-    depth: int = 256,
-    m0: int = 0,
-    columns: int = 512,
+    group: int,
+    q0: int,
+    depth: int,
+    m0: int,
+    columns: int,
     n_threads: int = 1,
 ) -> None: ...
 def pack_patches(
-    x: NDArray[np.floating],
-    A: NDArray[np.floating],
-    shape: ConvShape,
-    first: int,
-    end: int,
-    group: int = 0,
-    q0: int = 0,
-    depth: int = 256,
+    x: Array, A: Array, shape: ConvShape, first: int, end: int, group: int, q0: int, depth: int
 ) -> None: ...
 def run(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
+    x: Array,
+    kernel: Array,
+    out: Array,
+    workspace: Array,
     shape: ConvShape,
-    n_threads: int = 1,
-    rows: int = 64,
-    depth: int = 256,
-    columns: int = 512,
-    slices: int = 1,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
+    n_threads: int,
+    rows: int,
+    depth: int,
+    columns: int,
+    slices: int,
 ) -> None: ...

@@ -1,4 +1,4 @@
-"""im2col of the batch, an image or a block of pixels; without its matrix; with pointers in its place."""
+"""The rows of im2col: whole, per image, in blocks; packed inside a product; as pointers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, thread_s
 from pymec.kernels.im2col import blocked, im2col, implicit_gemm, indirect
 from pymec.kernels.register_tiles.schedule import gemm_blocking, preferred_multiply
 from pymec.kernels.shared.blas import BLAS_INT_MAX
-from pymec.kernels.shared.blocking import even_part
-from pymec.kernels.shared.machine import SLICE_BYTES
+from pymec.kernels.shared.blocking import GemmBlocking, even_part
+from pymec.kernels.shared.machine import (
+    PACKED_CHANNELS,
+    PACKED_DEPTH,
+    PACKED_PIXELS,
+    PACKED_STEP,
+    SHALLOW,
+    SLICE_BYTES,
+)
 from pymec.shapes import ConvShape
 
 PAPER = (
@@ -47,43 +54,28 @@ def _im2col_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Sche
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
     # All slices together never hold more pixels than there are: no more than im2col.
     block = max(1, min(room // patch, pixels * shape.groups // slices, pixels, BLAS_INT_MAX))
-    cut = preferred_multiply(shape)
-    blocking = None if cut == "blas" else gemm_blocking(cut, shape, block, 1)
+    multiply_with = preferred_multiply(shape)
+    if multiply_with == "blas":
+        blocking = GemmBlocking(patch, block, shape.k_cg, 1)  # whole
+    else:
+        blocking = gemm_blocking(multiply_with, shape, block, 1)
     options = {"block": block, "slices": slices, "blocking": blocking}
-    return Schedule(slices * block * patch, options, uses_blas=cut != "register_tiles")
-
-
-_INDIRECT = "Dukhan, The Indirect Convolution Algorithm, 2019"
+    return Schedule(slices * block * patch, options, uses_blas=multiply_with != "register_tiles")
 
 
 # A product that packs its blocks from the image ---------------------------------------------------------
 
-ROWS_AT_A_TIME = 64
-"""m_c, pixels in a thread's block: the block and a panel of K's share the level-2 cache."""
-
-DEPTH = 256
-"""d_c, how much of the sum a block holds: a panel of K's with 16 columns is 16 KiB."""
-
-COLUMNS = 512
-"""n_c, output channels of a block of K: with fewer, the patches would be packed more often."""
-
 TILE = 6, 16
-"""Pixels and output channels of a register tile: with less, blocks are not worth their packing."""
-
-STEPS = 4
-"""The depth of a block is a multiple of this: rows of A begin where vectors do, or nearly."""
-
-SHALLOW = 16
-"""Threads do without a slice of their own before the sums of a tile become shorter than this."""
+"""Pixels and output channels of the microkernel's tile: blocks of less are not worth their packing."""
 
 
 def _implicit_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     pixels = max(1, shape.i_n * shape.o_h * shape.o_w)
     slices = thread_slices(-(-pixels // TILE[0]), n_threads, SHALLOW * sum(TILE), limit)
-    rows = min(-(-pixels // slices), ROWS_AT_A_TIME)
+    rows = min(-(-pixels // slices), PACKED_PIXELS)
     patch = shape.k_h * shape.k_w * shape.i_cg
-    depth = min(patch, -(-even_part(patch, DEPTH) // STEPS) * STEPS)
-    columns = -(-even_part(shape.k_cg, COLUMNS) // TILE[1]) * TILE[1]
+    depth = min(patch, -(-even_part(patch, PACKED_DEPTH) // PACKED_STEP) * PACKED_STEP)
+    columns = -(-even_part(shape.k_cg, PACKED_CHANNELS) // TILE[1]) * TILE[1]
     if limit is not None and depth * (columns + slices * rows) > limit:
         rows, depth, columns = _within(limit, slices, rows, depth, columns)
     options = {"rows": rows, "depth": depth, "columns": columns, "slices": slices}
@@ -107,30 +99,8 @@ def _panels(columns: int) -> int:
 # Pointers -----------------------------------------------------------------------------------------------
 
 
-def _offsets_limit(shape: ConvShape) -> str | None:
-    pixels = shape.i_h * shape.i_w
-    return None if pixels < 2**31 else f"its images of {pixels} pixels are more than 31 bits count"
-
-
 def _indirect(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(indirect.buffer_size(shape, shape.o_h * shape.o_w, indirect.POINTER_BYTES) + shape.i_c)
-
-
-def _indirect_offsets(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(indirect.buffer_size(shape, shape.o_h * shape.o_w, indirect.OFFSET_BYTES) + shape.i_c)
-
-
-def _indirect_tiled(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    def size(pixels: int) -> int:
-        return indirect.buffer_size(shape, pixels, indirect.POINTER_BYTES)
-
-    pixels = shape.o_h * shape.o_w
-    room = None if limit is None else max(0, limit - shape.i_c)
-    slices = thread_slices(shape.i_n * pixels, n_threads, size(1), room)
-    room = SLICE_BYTES // shape.itemsize if room is None else room // slices
-    share = -(-pixels // slices)  # as many runs of pixels in every image as there are threads, or more
-    block = max(1, min(room * shape.itemsize // (shape.k_h * shape.k_w * indirect.POINTER_BYTES), share))
-    return Schedule(slices * size(block) + shape.i_c, {"block": block, "slices": slices})
+    return Schedule(indirect.buffer_size(shape) + shape.i_c)
 
 
 ROWS = (
@@ -143,6 +113,7 @@ ROWS = (
         unsupported=im2col_limit,
         schedule=im2col_schedule,
         run=im2col.run,
+        fuses_bias_relu=False,
     ),
     Algorithm(
         name="im2col_per_image",
@@ -153,6 +124,7 @@ ROWS = (
         unsupported=_per_image_limit,
         schedule=_im2col_per_image,
         run=im2col.run_per_image,
+        fuses_bias_relu=False,
     ),
     Algorithm(
         name="im2col_blocked",
@@ -176,41 +148,18 @@ ROWS = (
         unsupported=any_shape,
         schedule=_implicit_gemm,
         run=implicit_gemm.run,
+        fuses_bias_relu=False,
         uses_blas=False,
     ),
     Algorithm(
         name="indirect",
         idea="a pointer per output pixel of an image and tap in place of what it points to",
-        source=_INDIRECT,
+        source="Dukhan, The Indirect Convolution Algorithm, 2019",
         formula="⌈8·k_h·k_w·o_h·o_w / itemsize⌉ + i_c",
         order="k²",
         unsupported=any_shape,
         schedule=_indirect,
         run=indirect.run,
         uses_blas=False,
-    ),
-    Algorithm(
-        name="indirect_offsets",
-        idea="indirect, with the number of a pixel in four bytes in place of its address",
-        source=f"ours, after {_INDIRECT}",
-        formula="⌈4·k_h·k_w·o_h·o_w / itemsize⌉ + i_c",
-        order="k²",
-        unsupported=_offsets_limit,
-        schedule=_indirect_offsets,
-        run=indirect.run_offsets,
-        uses_blas=False,
-        ours=True,
-    ),
-    Algorithm(
-        name="indirect_tiled",
-        idea="indirect, with the pointers of m_b output pixels at a time",
-        source=f"ours, after {_INDIRECT}",
-        formula="slices·⌈8·k_h·k_w·m_b / itemsize⌉ + i_c",
-        order="bounded",
-        unsupported=any_shape,
-        schedule=_indirect_tiled,
-        run=indirect.run_tiled,
-        uses_blas=False,
-        ours=True,
     ),
 )

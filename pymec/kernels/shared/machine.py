@@ -51,6 +51,24 @@ T_TUNED = 10
 
 # im2col and direct --------------------------------------------------------------------------------------
 
+PACKED_PIXELS = 64
+"""m_c of ``implicit_gemm``, pixels in a thread's block: it shares the level-2 cache with a panel of K.
+
+Chosen by hand in 2026, with ``profiling/atlas.py``; so are the other numbers of ``implicit_gemm``.
+"""
+
+PACKED_DEPTH = 256
+"""d_c of ``implicit_gemm``, elements of a patch in a block: 16 columns of K are then 16 KiB of floats."""
+
+PACKED_CHANNELS = 512
+"""n_c of ``implicit_gemm``, output channels in a block of K: with fewer, patches would be packed more often."""
+
+PACKED_STEP = 4
+"""A block's depth is a multiple of this many elements: its rows begin where vectors do, or nearly."""
+
+SHALLOW = 16
+"""Elements of a patch in a block of ``implicit_gemm`` below which threads do without slices first."""
+
 
 # Sums of small products ---------------------------------------------------------------------------------
 

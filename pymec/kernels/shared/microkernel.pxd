@@ -1,4 +1,6 @@
-# The inner loop that the algorithms without BLAS share: an outer product, summed up in registers.
+# The register tile to READ: an outer product, summed up in registers, in plain loops.  The one to RUN is
+# register_tiles, the same idea with larger tiles for each kind of CPU.  direct/blocked.pyx is the shortest algorithm
+# on this one and says why a tile is 6 x 16; indirect, implicit_gemm, im2win and yaconv share it.
 #
 # At every step of the reduction six pixels meet sixteen output channels in 96 sums.  The sums are a local array
 # of fixed size and every loop over it has a fixed count, so the compiler keeps them in vector registers of
@@ -6,10 +8,10 @@
 #
 # A pixel is a pointer to its channels, and the six may lie anywhere.  So a tile of pixels may go on from the end
 # of one row to the start of the next, a pixel on padding is a pointer to zeros, and a tile that has fewer than
-# six pixels points at its last one again; the sums nobody wants are not stored.
+# six pixels points at its last one again; the sums of the repeated pixels are not stored.
 #
-# The output channels of a group are cut into blocks of sixteen.  The last block reaches back over the one before
-# it, so that it reads a whole line of K inside the array, and stores only what is new.
+# The output channels of a group are cut into blocks of sixteen.  The last block overlaps the one before it, so that
+# it reads a whole row of 16 inside K, and stores only the channels that the other did not.
 
 from cython cimport floating
 
@@ -17,6 +19,7 @@ from pymec.kernels.shared.bias_relu cimport BiasRelu
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
+from pymec.kernels.shared.spans cimport ceil_div
 
 cdef enum:
     PIXELS = 6     # o_b: with 16 channels in two 256-bit registers, 12 of the 16 registers hold sums
@@ -27,14 +30,14 @@ cdef enum:
 
 
 cdef struct ChannelBlock:
-    Py_ssize_t start    # first output channel that is summed up, counted through all groups
-    Py_ssize_t width    # how many are: CHANNELS, or fewer where the group has no more
-    Py_ssize_t skip     # how many of them the block before has stored already
+    Py_ssize_t start    # its first output channel, counted through all groups
+    Py_ssize_t width    # its channels: CHANNELS, or fewer where the group has no more
+    Py_ssize_t skip     # those at its beginning that the block before stores
 
 
 cdef inline Py_ssize_t channel_blocks(const Geometry* g) noexcept nogil:
     """Blocks of output channels in a group."""
-    return (g.k_cg + CHANNELS - 1) / CHANNELS
+    return ceil_div(g.k_cg, CHANNELS)
 
 
 cdef inline ChannelBlock channel_block(Py_ssize_t group, Py_ssize_t block, const Geometry* g) noexcept nogil:
@@ -106,7 +109,7 @@ cdef inline void begin_sums(floating* sums, const ChannelBlock* block, const Bia
 
 
 cdef inline void end_sums(floating* sums, const BiasRelu* bias_relu) noexcept nogil:
-    """With ReLU, what is below zero becomes zero before it is stored; NaN is not below."""
+    """With ReLU, sums below zero become zero before they are stored; NaN stays NaN."""
     cdef Py_ssize_t i
     for i in range(SUMS if bias_relu.relu else 0):
         sums[i] = 0 if sums[i] < 0 else sums[i]
@@ -115,7 +118,7 @@ cdef inline void end_sums(floating* sums, const BiasRelu* bias_relu) noexcept no
 cdef inline void store(
     const floating* sums, floating* O, Py_ssize_t pixels, const ChannelBlock* block, const Geometry* g
 ) noexcept nogil:
-    """What is new of a tile's sums into O, which points at channel 0 of the first of `pixels` adjacent pixels."""
+    """The block's new channels into O, which points at channel 0 of the first of `pixels` adjacent pixels."""
     cdef Py_ssize_t p, m
     for p in range(pixels):
         for m in range(block.skip, block.width):
@@ -125,7 +128,7 @@ cdef inline void store(
 cdef inline void load(
     floating* sums, const floating* O, Py_ssize_t pixels, const ChannelBlock* block, const Geometry* g
 ) noexcept nogil:
-    """The way back: sums that go on from what was stored."""
+    """The reverse of store: sums go on from those in O."""
     cdef Py_ssize_t p, m
     for p in range(pixels):
         for m in range(block.skip, block.width):
