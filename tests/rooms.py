@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,6 +117,7 @@ def matches(module: str, pattern: str) -> bool:
     return re.fullmatch(pattern.replace(".", r"\.").replace("*", r"\w+"), module) is not None
 
 
+@cache
 def level(module: str) -> int:
     """The number of the level that a module stands on; of several patterns the most particular one counts."""
     fits = [
