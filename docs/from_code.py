@@ -19,13 +19,14 @@ import matplotlib as mpl
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from kernel_pages import kernel_of
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 
-from kernel_pages import kernel_of
 from pymec.registry import TABLES
 
 ROOT = Path(__file__).parent.parent
+
 
 class Executed(Directive):
     """Code, run when the page is built, and what it prints.  The blocks of a page share their names."""

@@ -1,7 +1,7 @@
 """The directive ``house-map``: the rooms of pymec and who imports whom, drawn from the imports themselves.
 
-Rooms are the rows of the picture, from high to low, and in the same order its columns.  A dot says that the room of
-its row imports from the room of its column.  When nothing points up, all dots are right of the diagonal.
+Rooms are the rows of the picture, from high to low, and in the same order its columns.  A dot says that the room
+of its row imports from the room of its column.  When nothing points up, all dots are right of the diagonal.
 """
 
 import html

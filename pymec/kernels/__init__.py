@@ -15,6 +15,6 @@ room's ``__init__`` is its page.  Open ``register_tiles/`` last.
 ``register_tiles``   the engine under the fast algorithms: sums that stay in vector registers
 ===================  ==========================================================================================
 
-In each room ``rows.py`` has the rows of the table of algorithms: names, workspaces, limits, and how work is cut.  Kernels
-are given arrays and numbers, and allocate nothing.
+In each room ``rows.py`` has the rows of the table of algorithms: names, workspaces, limits, and how work is cut.
+Kernels are given arrays and numbers, and allocate nothing.
 """
