@@ -14,6 +14,7 @@ import tempfile
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import GenericAlias
 
 import jinja2
 from docutils import nodes
@@ -104,12 +105,13 @@ def write_pages(app):
         mentioned = set(re.findall(r"``(\w+)``", import_module(f"pymec.kernels.{family}").__doc__))
         pages = {"index": templates.get_template("family.rst").render(
             family=family, modules=list(files), hidden=mentioned >= set(files),
+            concepts=concepts_with([path for paths in files.values() for path in paths]),
         )}  # fmt: skip
         for name, paths in files.items():
             pages[name] = templates.get_template("module.rst").render(
                 family=family, name=name, paths=[path.relative_to(ROOT).as_posix() for path in paths],
                 annotated=any(".pyx" in path.name for path in paths),
-                importable=any(path.suffix != ".pxd" for path in paths),
+                importable=any(path.suffix != ".pxd" for path in paths), concepts=concepts_with(paths),
             )  # fmt: skip
         for name, text in pages.items():
             path = PAGES / family / f"{name}.rst"
@@ -119,6 +121,18 @@ def write_pages(app):
                 path.write_text(text, encoding="utf-8")
     for path in set(PAGES.rglob("*.rst")) - written:
         path.unlink()
+
+
+def concepts_with(paths):
+    """The pages of concepts that show statements of one of these files."""
+    texts = {page.stem: page.read_text(encoding="utf-8") for page in sorted((DOCS / "concepts").glob("*.rst"))}
+    shown = [f":: ../../{path.relative_to(ROOT).as_posix()}\n" for path in paths]
+    return [page for page, text in texts.items() if any(start in text for start in shown)]
+
+
+def skip_aliases(app, what, name, obj, skip, options):
+    """Names of types have no page: autodoc takes them for the class that they abbreviate."""
+    return True if isinstance(obj, GenericAlias) else None
 
 
 def link_names_of_files(app, doctree):
@@ -186,5 +200,6 @@ def annotate_kernels(app):
 def setup(app):
     app.connect("builder-inited", write_pages)
     app.connect("builder-inited", annotate_kernels)
+    app.connect("autodoc-skip-member", skip_aliases)
     app.connect("doctree-read", link_names_of_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

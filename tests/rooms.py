@@ -3,8 +3,9 @@
 ``python tests/rooms.py`` prints the map; ``test_rooms.py`` holds it to the rules; the documentation draws it.
 
 An arrow is an ``import`` or ``cimport`` at the top of a file: .py, .pyx, .pxd, or .pyx.in, from which setup.py
-writes a .pyx.  A module and its .pxd are one.  Imports inside functions and under ``TYPE_CHECKING`` are not counted,
-since a module can be imported without them; neither is a package that Python imports on the way to its modules.
+writes a .pyx.  A module and its .pxd are one.  Imports inside functions and under ``TYPE_CHECKING`` are not
+counted, since a module can be imported without them; neither is a package that Python imports on the way to one of
+its modules.
 """
 
 from __future__ import annotations
