@@ -39,8 +39,8 @@ from matplotlib.patches import Rectangle
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 import pymec
-from pymec.kernels.mec import tuned as mec
-from pymec.kernels.shared import blas as _blas
+from pymec.kernels import mec
+from pymec.kernels.shared import blas
 
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 12})
 STRIPS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # told apart by colour-blind readers too
@@ -162,7 +162,7 @@ view = sliding_window_view(I[0], k_w)  # the first kernel row of output row 0, o
 print(f"image: rows of {view.shape[1]}, leading dimension {view.strides[0] // item}")
 print(f"L:     rows of {P.shape[2]}, leading dimension {P.strides[1] // item}")
 try:
-    _blas.gemm(view, K[0][:, None], np.empty((o_w, 1), np.float32))
+    blas.gemm(view, K[0][:, None], np.empty((o_w, 1), np.float32))
 except ValueError as error:
     print(f"BLAS for the image: {error}")
 
@@ -300,21 +300,18 @@ plt.show()
 
 stride = (2, 1)
 shape = pymec.ConvShape.from_shapes(I.shape, K.shape, stride=stride)
-room = np.full(shape.mec_size, np.nan, np.float32)
+room = np.full(shape.paper_mec_size, np.nan, np.float32)
 out = np.empty(shape.output_shape, np.float32)
 
 mec.lower(I, room, shape)
 by_hand = lower(I, shape.k_w, shape.s_w)
-rows = shape.lowered_rows()
 print(f"L by hand   {by_hand.shape}")
-print(f"L of pymec  {(shape.i_n, shape.o_w, rows, shape.k_w, shape.i_c)}")
+print(f"L of pymec  {(shape.i_n, shape.o_w, shape.i_h, shape.k_w, shape.i_c)}")
 
 # %%
-# One row less?  At this stride the last kernel position ends a row above the image's lower edge; no output
-# reads that row, and pymec does not keep it.  All that is kept is the same, to the byte:
+# They are the same, to the byte:
 
-kept = np.ascontiguousarray(by_hand[:, :, :rows])
-assert kept.tobytes() == room.tobytes()
+assert by_hand.tobytes() == room.tobytes()
 print(f"{room.nbytes:,} bytes, all equal")
 
 mec.multiply(room, K, out, shape, "B")
@@ -392,15 +389,16 @@ check(conv2d_mec_w)
 # ----------
 # * The paper's Algorithm 2 has two ways to order the products.  *Solution B* is the one above.  *Solution A*
 #   multiplies the strips of all images by one partition at a time, ``o_h`` taller products; for several images
-#   its output comes out as h-n-w-c and is put in order through L, which is dead by then.  In pymec they are
-#   ``mec_b`` and ``mec_a``, and ``mec`` chooses as the paper does.
+#   its output comes out as h-n-w-c and is put in order through L, which nothing reads any more.  In pymec they
+#   are ``mec_b`` and ``mec_a``, and ``mec_paper`` chooses as the paper does.
 # * The turned form of the exercise writes its output in order for any batch.
-# * Padding to the left and right is zeros written into the strips.  Padding above and below is never stored:
-#   products at the border are shorter.
+# * Padding is zeros, written into the strips.  ``mec``, pymec's tuned form, stores no rows of padding above and
+#   below, nor rows that no output reads: its products at the border are shorter.
 # * ``as_strided`` does not check what it is told.  Ask for a read-only view, and for no number beyond the end.
 #
 # References
 # ----------
 # * M. Cho and D. Brand, *MEC: Memory-efficient Convolution for Deep Neural Network*, ICML 2017,
 #   arXiv:1706.06873.
-# * :mod:`pymec.kernels.mec.tuned`: the same two stages in Cython.
+# * :doc:`/concepts/paper`: the algorithms' lines beside the Cython that does them.
+# * :mod:`pymec.kernels.mec.paper`: that file, and :mod:`pymec.kernels.mec.tuned`, what was made of it.

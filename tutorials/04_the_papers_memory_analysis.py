@@ -50,7 +50,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import pymec
-from pymec.kernels.mec.tuned import choose_solution
+from pymec.kernels.mec import choose_solution
 
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 11})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
@@ -136,9 +136,9 @@ for name in ("cv1", "cv3", "cv12"):
 # -------------------------------------------
 # k_h/s_h is what matters, so vary it.  We take cv1 and move its stride from 1 to 11, the height of its kernel.
 #
-# Plain MEC stores all ``i_h`` rows of the image, also those that no output reads: below the last kernel
-# position, and, once the stride exceeds the kernel, between the kernel's positions.  pymec keeps only rows that
-# some output reads,
+# The paper's L stores all ``i_h`` rows of the image, also those that no output reads: below the last kernel
+# position, and, once the stride exceeds the kernel, between the kernel's positions.  So do ``mec_vanilla``,
+# ``mec_a``, ``mec_b`` and ``mec_paper``.  pymec's tuned form, ``mec``, keeps only rows that some output reads,
 #
 # .. math::
 #
@@ -153,7 +153,7 @@ sweep = [
     pymec.ConvShape.from_shapes((1, cv1.i_h, cv1.i_w, cv1.i_c), (cv1.k_h, cv1.k_w, cv1.i_c, cv1.k_c), stride=s)
     for s in strides
 ]
-print(" s    k/s    o   im2col MiB   MEC, paper   MEC, pymec   rows kept   ratio, paper   ratio, pymec")
+print(" s    k/s    o   im2col MiB   MEC, paper   MEC, tuned   rows kept   ratio, paper   ratio, tuned")
 for p in sweep:
     r_h = p.lowered_rows()
     assert r_h == min((p.o_h - 1) * p.s_h + p.k_h, p.o_h * p.k_h)
@@ -199,7 +199,7 @@ assert (im2col >= clamped).all()
 
 # %%
 # The ratio follows k/s and, as the kernel is not small beside the image, stays a little below it.  At k = s
-# nothing overlaps, nothing can be saved, and the plain form even loses, by the rows that it stores for nobody.
+# nothing overlaps, nothing can be saved, and the paper's form even needs more than im2col, for rows that nothing reads.
 #
 # On the paper's own layers the two sizes differ only where the strides do not come out even:
 
@@ -222,37 +222,37 @@ for name, s in shapes.items():
 T = 100  # the paper's value for GPUs
 print(f"layer   o_w     |O| MiB   |L| MiB   |O| <= |L|   o_w <= {T}   choice")
 for layer, s in zip(layers, shapes.values(), strict=True):
-    fits = s.output_size <= s.mec_size
-    assert fits == (s.o_h * s.k_c <= s.lowered_rows() * s.k_w * s.i_c)
-    assert all((layer.shape(i_n).output_size <= layer.shape(i_n).mec_size) == fits for i_n in (2, 32))
+    fits = s.output_size <= s.paper_mec_size
+    assert fits == (s.o_h * s.k_c <= s.i_h * s.k_w * s.i_c)
+    assert all((layer.shape(i_n).output_size <= layer.shape(i_n).paper_mec_size) == fits for i_n in (2, 32))
     print(
-        f"{layer.name:<6} {s.o_w:>4}   {s.output_nbytes / MIB:>9.3f} {s.mec_size * 4 / MIB:>9.3f}   "
+        f"{layer.name:<6} {s.o_w:>4}   {s.output_nbytes / MIB:>9.3f} {s.paper_mec_size * 4 / MIB:>9.3f}   "
         f"{'yes' if fits else 'no':<10}   {'yes' if s.o_w <= T else 'no':<10}   "
         f"{choose_solution(s, T)}"
     )
-refused = [name for name, s in shapes.items() if s.output_size > s.mec_size]
+refused = [name for name, s in shapes.items() if s.output_size > s.paper_mec_size]
 print(f"\n|O| > |L|: {', '.join(refused)}")
 
 # %%
-# The layers that fail have few input channels and many output channels: L is thin and O is thick.  Whoever
-# asks for Solution A there all the same must give L the size of O, and memray sees it.  (With a single image
-# there is no order to repair, and the test does not matter.)
+# The layers that fail have few input channels and many output channels: L is small and O is large.  For Solution A
+# L must then have the size of O, and memray sees it.  (With a single image there is no order to repair, and the
+# test does not matter.)
 
 s = pymec.layers.get(refused[0]).shape(i_n=2)
 for algorithm in ("mec_b", "mec_a"):
     report = pymec.memory.measure_shape(s, algorithm, n_threads=1)
     print(f"{refused[0]}, two images, {algorithm}: {report.workspace:>12,} bytes")
     assert report.exact
-print(f"{'|L|':>24}: {s.mec_size * 4:>12,}\n{'|O|':>24}: {s.output_nbytes:>12,}")
-assert report.workspace == max(s.mec_size, s.output_size) * 4
+print(f"{'|L|':>24}: {s.paper_mec_size * 4:>12,}\n{'|O|':>24}: {s.output_nbytes:>12,}")
+assert report.workspace == max(s.paper_mec_size, s.output_size) * 4
 
 # %%
 # What to remember
 # ----------------
 # * im2col stores ``o_h·k_h`` rows for each output column and kernel column, MEC ``i_h``.  The ratio is about
 #   ``k_h/s_h``.
-# * No overlap, no saving: at ``s_h >= k_h`` MEC has nothing to give, and keeping only the rows that are read stops
-#   it from taking.
+# * No overlap, no saving: at ``s_h >= k_h`` L is as large as im2col's matrix, if only the rows that are read are
+#   kept, and larger if all are.
 # * Neither size depends on ``k_c``.  The output does, and so does the test |O| ≤ |L|.
 #
 # Try it
