@@ -33,6 +33,19 @@ def test_kernels_know_shapes_and_other_kernels_only():
     ]
 
 
+def test_families_share_through_their_common_rooms_only():
+    """The gradients alone run other families' stages, backwards; rows may look at other rows."""
+    common = {"kernels/shared", "kernels/register_tiles", "sizes"}
+    families = [module for module in MODULES if rooms.LEVELS[rooms.level(module)][0] == "kernels/<family>"]
+    assert len({rooms.room(module) for module in families}) > 5
+    assert not [
+        f"{module} imports {other}"
+        for module in families
+        for other in GRAPH[module]
+        if rooms.room(other) not in common | {rooms.room(module)}
+    ]
+
+
 def test_nothing_is_imported_through_the_pages_of_kernels():
     assert not [
         f"{module} imports {other}" for module in MODULES for other in GRAPH[module] if rooms.is_page(other)
