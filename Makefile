@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pymec/kernels/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-debug test-serial memtest docs annotate speed lint sdist clean
+.PHONY: help demo test smoke test-debug test-serial memtest docs annotate speed lint sdist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(VENV)/installed-profile ## install, run the paper's experiment, write re
 
 test: $(VENV)/installed-test ## install and run the tests
 	$(BIN)/pytest
+
+smoke: $(VENV)/installed-test ## a minute's choice of the tests
+	$(BIN)/pytest -m smoke
 
 docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
@@ -59,6 +62,6 @@ sdist: $(VENV)/installed-dev ## build the sdist and the wheel into dist/
 	$(BIN)/python -m build --outdir dist
 
 clean: ## remove what was built, but not the environments
-	rm -rf build dist report docs/_build docs/auto_tutorials docs/_static/annotated *.egg-info
+	rm -rf build dist report docs/_build docs/auto_tutorials docs/_static/annotated docs/reference/kernels *.egg-info
 	rm -f pymec/kernels/*.c pymec/kernels/*.so $(foreach kind,c so html,pymec/kernels/*/*.$(kind))
 	rm -f $(patsubst %.in,%,$(wildcard pymec/kernels/*/*.pyx.in)) pymec/kernels/shared/_blas_int.pxi

@@ -1,4 +1,5 @@
-"""Sphinx configuration.  What the pages take from the code at build time is in ``from_code.py``."""
+"""Sphinx configuration.  What the pages take from the code at build time is in ``from_code.py``,
+``kernel_pages.py`` and ``house.py``."""
 
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "from_code",
+    "kernel_pages",
+    "house",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]

@@ -1,84 +1,31 @@
 """What the pages take from the code when they are built, so that none of it can fall behind.
 
-* the annotated HTML of every kernel, in ``_static/annotated``
 * ``.. executed::``          Python code, shown with what it prints
 * ``.. algorithm-table::``   the rows of ``pymec.registry.ALGORITHMS``, or of another operation's table
 * the signatures of compiled stages that take float32 and float64, which Python can't see
 * formulas, drawn by matplotlib: the pages need no network to be read
+
+``kernel_pages.py`` writes the pages of the kernels, ``house.py`` draws who imports whom.
 """
 
 import contextlib
 import hashlib
 import html
 import io
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from kernel_pages import kernel_of
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 
 from pymec.registry import TABLES
 
 ROOT = Path(__file__).parent.parent
-ANNOTATED = Path(__file__).parent / "_static" / "annotated"
-
-# setup.py calls Cython before it calls setup(), so all of its settings apply and nothing gets compiled.
-RUN_SETUP_WITHOUT_SETUP = """
-import runpy, setuptools
-setuptools.setup = lambda **metadata: None
-runpy.run_path("setup.py")
-"""
-
-PAGE_STYLE = """
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body.cython { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
-.cython pre { font-size: 13px; line-height: 1.45; overflow-x: auto; }
-</style>
-"""
-
-
-def annotate_kernels(app):
-    """Have Cython annotate a copy of the kernels, if any source is newer than the pages there are."""
-    sources = [*(ROOT / "pymec" / "kernels").glob("*.p[yx]*"), ROOT / "setup.py"]
-    kernels = [source for source in sources if source.suffix == ".pyx"]
-    pages = [ANNOTATED / f"{kernel.stem}.html" for kernel in kernels]
-    newest = max(source.stat().st_mtime for source in sources)
-    if all(page.exists() and page.stat().st_mtime > newest for page in pages):
-        return
-    ANNOTATED.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        shutil.copy(ROOT / "setup.py", copy)
-        shutil.copytree(
-            ROOT / "pymec" / "kernels",
-            copy / "pymec" / "kernels",
-            ignore=shutil.ignore_patterns("*.c", "*.so", "*.pyd", "*.html", "__pycache__"),
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", RUN_SETUP_WITHOUT_SETUP],
-            cwd=copy,
-            env=os.environ | {"PYMEC_ANNOTATE": "1"},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise RuntimeError(f"Cython could not annotate the kernels:\n{done.stdout}\n{done.stderr}")
-        for kernel, page in zip(kernels, pages, strict=True):
-            text = (copy / "pymec" / "kernels" / f"{kernel.stem}.html").read_text(encoding="utf-8")
-            back = f'<p><a href="../../reference/kernels/{kernel.stem}.html">Back to {kernel.stem}</a></p>'
-            text = re.sub(r"<p>Raw output:.*?</p>", back, text)  # the C file is not published
-            text = text.replace("</head>", PAGE_STYLE + "</head>", 1)
-            page.write_text(text, encoding="utf-8")
 
 
 class Executed(Directive):
@@ -115,7 +62,7 @@ class AlgorithmTable(Directive):
             "     - grows with",
         ]
         for row in rows.values():
-            page = row.run.__module__.rpartition(".")[2]
+            page = "/".join(kernel_of(row))
             lines += [
                 f"   * - :doc:`{row.name} </reference/kernels/{page}>`",
                 f"     - {escaped(row.idea)}",
@@ -185,6 +132,5 @@ def setup(app):
     app.add_html_math_renderer("mathtext", (visit_math, None), (visit_math_block, None))
     app.add_directive("executed", Executed)
     app.add_directive("algorithm-table", AlgorithmTable)
-    app.connect("builder-inited", annotate_kernels)
     # Executed code may measure; it must have the machine for itself.
     return {"parallel_read_safe": False, "parallel_write_safe": True}

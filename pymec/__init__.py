@@ -1,21 +1,25 @@
 """pymec: convolution on a CPU, read, measured to the byte, and used.
 
-A call goes down one street, and nothing points back up::
+A call goes down one street, and nothing points back up (``tests/test_rooms.py`` reads every import)::
 
-    arrays ──▶ conv.conv2d ──▶ shapes.ConvShape ──▶ planning.recipe ──▶ execution.execute ──▶ out
-               public door     sizes and checks     registry row:       allocates in workspace.py,
-                               in the paper's        supported? bytes?  runs kernels.<family>.run
-                               symbols               run                (prange + BLAS, no allocation)
-                                                         │
-                                     memory: predicted bytes  ⟷  memray's measured bytes
+    arrays ──▶ conv.conv2d ──▶ shapes.ConvShape ──▶ planning ──▶ recipes.Recipe ──▶ execution.execute ──▶ out
+               public door     every size, in the     "auto",      shape + row +      checks, allocates in
+                               paper's symbols        limits       threads + bytes    workspace.py, runs
+                                                        │                             kernels.<family>.run
+                                                  registry (one table) ◀── kernels/<family>/rows.py
+                                         memory: predicted bytes  ⟷  memray's measured bytes
 
-``registry.ALGORITHMS`` is the one table that names every algorithm, and ``registry.TABLES`` has it beside the
-gradients'; the rows are in ``families``, a module each.  The kernels allocate nothing: all
-scratch is one block made by :mod:`pymec.workspace`, so memray finds it on one line, and what a formula
-predicts is what is measured, to the byte.
+``kernels`` has a room for each family of algorithms: its page (``__init__.py``), its rows of the table
+(``rows.py``) and its kernels.  A kernel knows the arrays and numbers it is given and nothing else: its row
+decides, before the call, how the work is cut.  Kernels allocate nothing.  All scratch of a call is one block,
+made in :mod:`pymec.workspace`, so memray finds it on one line, and what a formula predicts is what is measured,
+to the byte.
 
-The algorithms and their names are those of Cho & Brand, *MEC: Memory-efficient Convolution for Deep Neural
-Network* (ICML 2017), with what goes beyond the paper marked as ours.  Convolution here is
+``plans`` checks and chooses once for many calls; ``explaining`` answers before anything runs.  ``memory``
+measures, ``report`` runs the paper's experiment, ``cli`` is the command line: nothing else imports them.
+
+The paper is Cho & Brand, *MEC: Memory-efficient Convolution for Deep Neural Network* (ICML 2017).  Its
+algorithms and names are kept; what goes beyond a paper is marked as ours.  Convolution here is
 cross-correlation, as in every deep-learning library.
 """
 
@@ -54,7 +58,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # memray exists on Linux and macOS only; the library must import without it.
+    # memray exists for Linux and macOS only; the library must import without it.
     if name == "memory":
         return import_module("pymec.memory")
     raise AttributeError(f"module 'pymec' has no attribute {name!r}")

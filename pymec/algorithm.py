@@ -28,14 +28,14 @@ class Schedule:
 
 
 ORDERS = {
-    "none": "nothing: there is none",
+    "none": "nothing: there is no workspace",
     "bounded": "a tile, whose size is chosen",
     "plane": "the pixels of an image, not the kernel",
     "k": "one of the kernel's extents",
     "k²": "both of the kernel's extents",
     "transform": "what the input and the kernel are transformed to",
 }
-"""What a workspace may grow with, by the word that the table has for it."""
+"""What a workspace grows with, by the table's word for it."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class Algorithm:
     Attributes
     ----------
     name, idea, source, formula : str
-        What it is called, does, comes from; its workspace in elements, in the paper's symbols.
+        Its name, its idea, its publication, and its workspace in elements, in the paper's symbols.
     order : str
         What the workspace grows with: a key of :data:`ORDERS`.
     ours : bool
         Whether it goes beyond what its source describes.
     unsupported : callable
-        ``unsupported(shape)`` gives the reason why the algorithm can't do a shape, or None.
+        ``unsupported(shape)`` gives the reason why the algorithm can't do a shape, or None if it can.
     schedule : callable
         ``schedule(shape, n_threads, limit)`` gives a :class:`Schedule`.  ``limit`` is in elements, or None;
         bounded algorithms keep to it if they can and give their smallest schedule if not.
@@ -61,7 +61,7 @@ class Algorithm:
         ``fuses_bias_relu`` also ``bias=`` and ``relu=``.
     fuses_bias_relu : bool
         Whether ``run`` applies the bias and ReLU itself, in its last write or while a block of outputs is in a
-        cache.  Otherwise one plain pass over the output follows it.
+        cache.  Otherwise they are applied in one pass over the output after ``run``.
     prepare : callable, optional
         ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
     uses_blas : bool
@@ -69,9 +69,9 @@ class Algorithm:
     whose_blas : {"scipy", "numpy"}
         Which library's BLAS that is: kernels in Cython call SciPy's, those in Python multiply by NumPy's.
     accuracy : {"exact", "fast"}
-        "exact" adds up the very products of the definition; "fast" computes with others (Winograd, FFT).
+        "exact" sums the products of the definition; "fast" computes with other products (Winograd, FFT).
     bound : str
-        How far rounding may take an output from the exact one, u being the unit roundoff.
+        The largest rounding error of an output; u is the unit roundoff.
     error_bound : callable
         ``error_bound(x, kernel, shape)`` is that bound for given arrays, element by element.
     """
@@ -103,7 +103,7 @@ def blas_limit(**extents: int) -> str | None:
 
 
 def any_shape(shape: ConvShape) -> None:
-    """For ``unsupported``: there is nothing the algorithm can't do."""
+    """For ``unsupported``: the algorithm can do every shape."""
     return None
 
 
@@ -113,6 +113,6 @@ def no_workspace(shape: ConvShape, n_threads: int, limit: int | None) -> Schedul
 
 
 def thread_slices(units: int, n_threads: int, smallest: int, limit: int | None) -> int:
-    """Threads with a slice of workspace each: no more than there is work for, or room."""
+    """Slices of workspace: one per thread, but no more than units of work, nor than ``limit`` has room for."""
     slices = max(1, min(n_threads, units))
     return slices if limit is None else max(1, min(slices, limit // max(smallest, 1)))

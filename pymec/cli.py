@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.run(arguments)
     except (ValueError, TypeError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError):
-            # Whoever read the output, such as head, has seen enough; nothing more can be written there.
+            # The reader of the output, such as head, has closed it; nothing more can be written there.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return OK
         print(f"pymec: error: {error}", file=sys.stderr)
@@ -154,7 +154,7 @@ def _versions(arguments: argparse.Namespace) -> int:
 
 
 def _convolution(arguments: argparse.Namespace) -> tuple[Sequence[int], Sequence[int], dict[str, Any]]:
-    """The convolution that was named or spelled out: shape of x, shape of the kernel, options."""
+    """The convolution of a command, a named layer or spelled out: shape of x, shape of the kernel, options."""
     spelled = ("kernel", "stride", "padding", "dilation", "groups", "layout")
     given = {name: value for name in spelled if (value := getattr(arguments, name)) is not None}
     if arguments.layer is None:
@@ -179,7 +179,7 @@ def _convolution(arguments: argparse.Namespace) -> tuple[Sequence[int], Sequence
 
 
 def _need(command: str, modules: Sequence[str]) -> None:
-    """The optional packages of a command, asked for before it starts."""
+    """Check, before a command starts, that its optional packages are installed."""
     for module in modules:
         if find_spec(module) is None:
             raise ValueError(
@@ -200,7 +200,7 @@ def _extent(vertical: int, horizontal: int) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """As argparse does, but the line reads the same whichever command it comes from."""
+        """As argparse does it, but with the same line for every command."""
         self.print_usage(sys.stderr)
         self.exit(USER_MISTAKE, f"pymec: error: {message}\n")
 
@@ -210,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="pymec",
         description="Convolution on a CPU, measured to the byte.",
         epilog=_examples(
-            "pymec report                      the main job: algorithms beside each other on the paper's layers",
+            "pymec report                      algorithms side by side on the paper's layers",
             "pymec explain cv4 --batch 4       what each algorithm would need, nothing is run",
             "pymec measure cv4 --algorithm mec predicted and measured bytes of one call",
         ),
@@ -220,7 +220,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = _command(
         commands, "report", _report,
-        "Check, time and measure algorithms on layers, and write an HTML page: a choice of them, or all.",
+        "Check, time and measure algorithms on layers, and write an HTML page.",
         "pymec report",
         "pymec report --layers cv4,cv9 --algorithms im2col,mec --output /tmp/report",
         "pymec report --batch 4 --threads 2 --json > run.json",
@@ -232,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="named layers; default: the paper's twelve",
     )
-    report.add_argument("--algorithms", type=_names, metavar="A,B", help="all, or some; default: a telling choice")
+    report.add_argument("--algorithms", type=_names, metavar="A,B", help="names, or all; default: a choice")
     report.add_argument("--batch", type=int, default=1, metavar="N", help="images per call; default: 1")
     _add_threads(report)
     report.add_argument(
@@ -330,9 +330,7 @@ def _add_convolution(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="default: as many as there are CPUs, or OMP_NUM_THREADS"
-    )
+    parser.add_argument("--threads", type=int, metavar="N", help="default: OMP_NUM_THREADS, or the number of CPUs")
 
 
 def _add_json(parser: argparse.ArgumentParser, what: str = "print JSON") -> None:

@@ -50,16 +50,16 @@ def conv2d(
         Zeros around the input: p, (p_h, p_w) or ((top, bottom), (left, right)).  "valid" is none; "same"
         gives o = ceil(i / s), the odd zero at the end as in JAX and ONNX's SAME_UPPER.
     groups : int
-        Input and output channels are split into so many independent convolutions.
+        Number of independent convolutions into which the input and output channels are split.
     activation : {None, "relu"}
-        What is done to each output before it is written: nothing, or 0 in the place of what is below it.
+        Applied to each output after the bias: nothing, or ReLU.
     layout : {"NHWC", "NCHW"}
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.
     accuracy : {"exact", "fast"}
-        What ``algorithm="auto"`` may take.  "exact": only algorithms that add up the very products of the
-        definition, in some order.  "fast": also Winograd and FFT, with the error bound of their registry row.
+        What ``algorithm="auto"`` may take.  "exact": only algorithms that sum the products of the definition, in
+        some order.  "fast": also Winograd and FFT, with the error bound of their registry row.
     workspace_limit : int or str, optional
         Bytes, or a text like "64MiB".  The call allocates no more scratch than that, or raises.  (What SciPy
         needs for its Fourier transforms comes on top, if one of those is asked for by name.)
@@ -78,17 +78,17 @@ def conv2d(
     Raises
     ------
     ValueError, TypeError
-        For an argument that can't be: the message names it, what came, and what would do.
+        For an invalid argument: the message names it, the value given, and valid ones.
     pymec.UnsupportedShape
         (A ValueError.)  For a valid convolution that the named algorithm can't do.
 
     Notes
     -----
-    The zeros of the padding are multiplied by some algorithms and left out by others.  That is the same unless
-    the kernel holds an infinity or NaN: a padded pixel then gives NaN with the former and nothing with the latter.
+    Some algorithms multiply the zeros of the padding, others skip them.  The results are the same unless the
+    kernel holds an infinity or NaN: then the former give NaN where a padded pixel is read, and the latter don't.
 
     With exact algorithms an infinity or NaN in the input reaches the outputs that read it, and no others.
-    Winograd spreads it over a tile of outputs, a Fourier transform over an image: ``accuracy="fast"`` may do so.
+    Winograd (with ``accuracy="fast"``) spreads it over a tile of outputs, a Fourier transform over an image.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def conv2d_input_grad(
     kernel : array (k_h, k_w, i_c/groups, k_c)
         Of the same dtype, as in the forward pass.
     input_shape : four ints
-        Shape of the forward pass's ``x``, which ``grad_out`` alone does not tell when a stride is not 1.
+        Shape of the forward pass's ``x``; with a stride above 1 it does not follow from ``grad_out``.
     stride, padding, dilation, groups, layout
         Of the forward pass, as in :func:`conv2d`.
     algorithm : str
@@ -150,7 +150,7 @@ def conv2d_input_grad(
     Returns
     -------
     numpy.ndarray
-        Of ``input_shape``.  Elements that no output has read are zero.
+        Of ``input_shape``.  Elements that no output reads are zero.
 
     Raises
     ------
@@ -159,8 +159,9 @@ def conv2d_input_grad(
 
     Notes
     -----
-    Where ``x`` had no output under a tap of the kernel some algorithms multiply that tap with zero, and others
-    leave it out: an infinity or NaN in the kernel then gives NaN with the former and nothing with the latter.
+    Where an element of the input met a tap of the kernel in no output, some algorithms multiply that tap by zero
+    and others skip it: an infinity or NaN in the kernel then gives NaN with the former, and nothing with the
+    latter.
     """
     grad_out, kernel = as_array("grad_out", grad_out), as_array("kernel", kernel)
     _check_four_dimensions(grad_out=grad_out, kernel=kernel)

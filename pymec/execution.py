@@ -1,6 +1,6 @@
-"""From a recipe and arrays to a result: every check of an array, then the allocations, then the kernel.
+"""From a recipe and arrays to a result: checks of the arrays, then the allocations, then the kernel.
 
-All that can fail comes first, so that after an error ``out`` is as it was.
+Everything that can fail comes first, so that ``out`` is unchanged after an error.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def as_array(argument: str, value: Any) -> NDArray:
 def checked(
     argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...], partner: str = "x is"
 ) -> NDArray:
-    """``value`` as an array that a kernel can walk: extents, dtype, alignment and C order as they must be.
+    """``value`` as an array that a kernel can read: extents, dtype, alignment and C order are checked.
 
-    ``partner`` is who gives the dtype, for the error.
+    ``partner`` names, in the error, the array whose dtype it must have.
     """
     array = as_array(argument, value)
     if array.shape != extents:
@@ -119,7 +119,7 @@ def checked(
     if not flags.aligned:
         remedy = "an array from numpy.empty" if argument == "out" else "a copy"
         raise ValueError(f"{argument} is not aligned to its element size; pass {remedy}")
-    # With NCHW the operands are copied anyway, from wherever their elements lie.
+    # With NCHW the operands are copied anyway, whatever their strides.
     if not flags.c_contiguous and (shape.layout == "NHWC" or argument in ("out", "bias")):
         remedy = "an array from numpy.empty" if argument == "out" else "numpy.ascontiguousarray of it"
         raise ValueError(
@@ -132,13 +132,13 @@ def checked(
 def checked_operand(recipe: Recipe, which: int, value: Any, planned: bool = False) -> NDArray:
     """The first or second operand as an array of the recipe's extents and dtype, or an error."""
     operand = recipe.operation.operands[which]
-    alone = planned or which == 0  # there is no other array that it could differ from
+    alone = planned or which == 0  # no other array has been checked yet
     partner = "the plan was made for" if alone else f"{recipe.operation.operands[0].name} is"
     return checked(operand.name, value, recipe.shape, recipe.extents[operand.role], partner)
 
 
 def check_written(argument: str, value: Any) -> None:
-    """Refuse what can't be written: no array, or a read-only one."""
+    """Refuse an argument that can't be written: not an array, or a read-only one."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{argument} must be a numpy.ndarray, got {type(value).__name__}")
     if not value.flags.writeable:
@@ -146,7 +146,7 @@ def check_written(argument: str, value: Any) -> None:
 
 
 def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[np.uint8]:
-    """The caller's workspace as the bytes that will be used."""
+    """The part of the caller's workspace that will be used, as bytes."""
     check_written("workspace", workspace)
     itemsize = recipe.shape.itemsize
     if not workspace.flags.c_contiguous:
@@ -182,6 +182,6 @@ def _allocated(recipe: Recipe, what: str, nbytes: int) -> NDArray:
         if what == "output":
             return allocate_output(recipe.extents[recipe.operation.result], recipe.shape.dtype)
         return allocate_workspace(nbytes)
-    except (MemoryError, ValueError):  # NumPy's ValueError: more than its integers count
+    except (MemoryError, ValueError):  # NumPy's ValueError: the size overflows its integers
         hint = "; pass workspace_limit= for an algorithm that needs less" if what == "workspace" else ""
         raise MemoryError(f"no room for {nbytes} bytes of {what} for {recipe.algorithm.name}{hint}") from None

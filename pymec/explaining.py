@@ -38,10 +38,9 @@ def workspace_size(
     workspace_limit : int or str, optional
         Bounded algorithms, such as ``im2col_blocked`` and ``mec_banded``, size their tiles by it.
     operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
-        What is computed; each has algorithms of its own.
+        What is computed; each operation has its own algorithms.
     n_threads : int, optional
-        Bounded algorithms take a slice per thread.  One by default; None asks for what :func:`pymec.conv2d`
-        takes by default.
+        Bounded algorithms take a slice per thread.  One by default; None is the default of :func:`pymec.conv2d`.
 
     Returns
     -------
@@ -152,9 +151,9 @@ def explain(
     Returns
     -------
     Explanation
-        A sequence of rows (``algorithm``, ``reason`` why not or None, ``workspace_nbytes``,
-        ``ratio_to_im2col``, ``multiply_adds``, ``formula``, ``idea``) that prints as a table; ``chosen`` is what a
-        single call takes, ``planned`` what :func:`pymec.plan` does.
+        A sequence of rows (``algorithm``, ``reason`` why it can't or None, ``workspace_nbytes``,
+        ``ratio_to_im2col``, ``multiply_adds``, ``formula``, ``idea``) that prints as a table.  ``chosen`` is
+        what a single call takes, ``planned`` what :func:`pymec.plan` takes.
     """
     shape = ConvShape.from_shapes(
         x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,

@@ -1,7 +1,7 @@
-"""NCHW in and out: the single place that may copy an array of the caller's.
+"""NCHW in and out: the single place that may copy the caller's arrays.
 
-Kernels see NHWC and HWIO alone.  A call with ``layout="NCHW"`` gets its operands and its result converted
-in the workspace, so these copies are part of the predicted bytes.
+Kernels see NHWC and HWIO only.  With ``layout="NCHW"`` the operands and the result of a call are converted in the
+workspace, so these copies are part of the predicted bytes.
 """
 
 from __future__ import annotations

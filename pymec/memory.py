@@ -1,20 +1,20 @@
 """The bytes a convolution takes: predicted by formula, and measured by memray in a fresh process.
 
-One call is measured, after a warm-up with the same number of threads: the first product makes BLAS map its
-packing buffers and OpenMP start its threads, which is none of the algorithm's doing.  Of every allocation
-alive at the peak memray knows the Python line and the native stack that asked for it, so the peak is split
-by who asked, not by subtraction:
+One call is measured, after a warm-up with the same number of threads: at the first product BLAS maps its packing
+buffers and OpenMP starts its threads, which are not the algorithm's.  For every allocation alive at the peak
+memray knows the Python line and the native stack that asked for it, so the peak is split by who asked, not by
+subtraction:
 
 ==============  ======================================================================================
 ``workspace``   asked for by :func:`pymec.workspace.allocate_workspace`
 ``output``      asked for by :func:`pymec.workspace.allocate_output`
 ``blas``        asked for below ``gemm_rowmajor``, the one function that calls SciPy's BLAS
 ``other``       everything else: a few kilobytes of Python's own objects
-``fft``         asked for by SciPy's transforms, for their results and for themselves, or for their input
+``fft``         asked for by SciPy's transforms, for their results and themselves, and for their input
 ==============  ======================================================================================
 
-memray counts what is requested, whether or not a page is ever touched; ``resident`` counts touched pages,
-in a call of its own without memray.
+memray counts what is requested, whether or not a page is ever touched; ``resident`` counts touched pages, in a
+separate call without memray.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from pymec.shapes import ConvShape, Padding, Pair, dtype_name
 _ALLOCATORS = {"allocate_workspace": "workspace", "allocate_output": "output"}
 
 NUMPY_CACHE_BYTES = 1024
-"""Blocks up to this size NumPy keeps in a cache of its own, where memray does not see them change hands."""
+"""NumPy caches freed blocks up to this size, and memray does not see them used again."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class MemoryReport:
     predicted : int
         Workspace by the algorithm's formula.
     workspace, output, blas, other, fft : int
-        What was alive at the peak, by who asked for it; together they are :attr:`peak`.  An output of 4 MiB and
-        more takes a cache line besides its own bytes, to start with one.
+        What was alive at the peak, by who asked for it; their sum is :attr:`peak`.  An output of 4 MiB or more
+        takes 64 bytes beside its own, to be aligned to a cache line.
     resident : int
-        Growth of the resident set, pages touched, in a call without memray; on systems without ``/proc``,
-        growth beyond what was the most before, the warm-up included.
+        Growth of the resident set (pages touched) in a call without memray; on systems without ``/proc``, growth
+        beyond its earlier peak, the warm-up included.
     """
 
     algorithm: str
@@ -108,14 +108,14 @@ def measure(
 ) -> MemoryReport:
     """Measure the memory of one :func:`pymec.conv2d` call, or of one call of a gradient.
 
-    The call is made in a fresh process on arrays of the same shapes and dtype: bytes do not depend on values.
+    The call is made in a fresh process, on arrays of the same shapes and dtype: bytes do not depend on values.
 
     Parameters
     ----------
     x, kernel, algorithm, stride, padding, dilation, groups, layout, workspace_limit, n_threads
         As in :func:`pymec.conv2d`.
     operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
-        For a gradient, the other operand is made in the other process, of the shape that fits.
+        For a gradient, the other operand is made in that process, with the shape that fits.
     record : path, optional
         Keep memray's record here, for ``memray flamegraph`` and its other reporters.
 
@@ -149,9 +149,9 @@ def measure_shape(
     n_threads: int | None = None,
     record: str | Path | None = None,
 ) -> MemoryReport:
-    """As :func:`measure`, for a shape of which there are no arrays."""
+    """As :func:`measure`, for a shape in the place of arrays."""
     limit = parse_bytes("workspace_limit", workspace_limit)
-    # Errors of the caller's surface here, not in the other process.
+    # The caller's mistakes raise here, not in the other process.
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation))
     if record is not None and not Path(record).absolute().parent.is_dir():
         raise ValueError(f"record {str(record)!r} lies in a folder that does not exist")
@@ -215,7 +215,7 @@ def _serve(job: dict[str, Any]) -> None:
     call()  # the warm-up
     resident = _resident_growth(call)
     result_nbytes = math.prod(recipe.extents[operation.result]) * shape.itemsize
-    # With NumPy's cache of this size emptied into our hands, it must ask malloc again.
+    # With all cached blocks of these sizes in use, NumPy must ask malloc for the next one.
     held = [
         np.empty(nbytes, np.uint8)
         for nbytes in (recipe.workspace_nbytes, result_nbytes)
@@ -250,17 +250,17 @@ def _asked_by(record: Any) -> str:
     symbols = [symbol for symbol, _, _ in record.native_stack_trace()]
     for function, _, _ in record.stack_trace(1):
         part = _ALLOCATORS.get(function)
-        # An array is its data and a small object; PyDataMem_* is where NumPy gets the data.
+        # An array is its data and a small object; NumPy allocates the data in PyDataMem_*.
         if part and any("PyDataMem" in symbol for symbol in symbols):
             return part
-    # gemm_rowmajor allocates nothing itself; OpenBLAS's own threads never pass through it, hence its names.
+    # gemm_rowmajor allocates nothing itself.  OpenBLAS's own threads don't pass through it, but have its names.
     if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
         return "blas"
     # pocketfft's results are arrays, made below the Python of scipy.fft; its own threads have no Python stack.
-    # Planes that are spread for it are made by pymec.kernels.fft.
+    # Planes that are padded for it are made by pymec.kernels.fourier.
     modules = (Path(file).parts for _, file, _ in record.stack_trace())
-    ours = {("scipy", "fft"), ("kernels", "fft.py")}
-    if any(ours & set(pairwise(parts)) for parts in modules) or any("pocketfft" in s for s in symbols):
+    transforms = {("scipy", "fft"), ("kernels", "fourier")}
+    if any(transforms & set(pairwise(parts)) for parts in modules) or any("pocketfft" in s for s in symbols):
         return "fft"
     return "other"
 

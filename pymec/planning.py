@@ -1,4 +1,4 @@
-"""The written rule behind ``algorithm="auto"``, and what fits a limit; no arrays are touched."""
+"""The written rule behind ``algorithm="auto"``, and what fits a limit: arithmetic on shapes, no arrays."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ ACCURACIES = ("exact", "fast")
 
 WINOGRAD_CHANNELS = 32
 WINOGRAD_TILES = 36
-"""Channels of a group and tiles of 4×4 outputs from which on Winograd by BLAS beats exact products."""
+"""Channels per group, and tiles of 4×4 outputs, from which Winograd by BLAS is faster than exact products."""
 
 SMALL_WORKSPACE = 2**20
-"""Bytes of lowered matrix that are not worth saving: full MEC is taken without a second thought."""
+"""Bytes of a lowered matrix that are not worth saving: up to here full ``mec`` comes first."""
 
 SMALL_PANELS = 64 * 1024
 MANY_PIXELS = 1024
-"""Bytes of K in panels that a single call may take, and output pixels from which on re-laying K pays: it costs
-about ten cycles a line, and saves a tile some 3 % of the dozen cycles that it takes for each."""
+"""A single call re-lays K into at most SMALL_PANELS bytes of panels, and for at least MANY_PIXELS output pixels.
+Re-laying costs about ten cycles per line of K, and saves each tile some 3 % of its dozen cycles per line."""
 
 
 # Choosing -----------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def recipe(
 
     ``planned`` is whether the kernel will be prepared once and used often.
     """
-    # The number of threads on offer may change between two calls, and a look-up takes True for 1.
+    # The default number of threads may change between two calls; and for a look-up in a cache True equals 1.
     threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
     if not isinstance(algorithm, str):
         registry.get(algorithm, operation.name)
@@ -95,12 +95,13 @@ def cached_recipe(
 
 
 def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """What ``algorithm="auto"`` tries: the first of these that can do the shape within the limit is taken.
+    """What ``algorithm="auto"`` tries, in order: the first that can do the shape within the limit is taken.
 
-    Register tiles are the fastest, and need no workspace (``profiling/README.md``), wherever a group has a
-    line of output channels for them and the CPU has registers enough.  A plan re-lays K for them, and so does a
-    single call where K is small and many pixels are multiplied with it; re-laid, K may also be filled up to a line
-    of channels.  Small groups share a line.  Elsewhere products of BLAS are the fastest: :func:`_blas_order`.
+    Register tiles, straight from the image, are the fastest (``profiling/README.md``) and need no workspace.
+    They want a CPU with registers enough and a line of output channels (16 or 32 in float32) per group.  A plan
+    re-lays K for them, and so does a single call if K is small and multiplied with many pixels; re-laid, K may
+    also be filled up with zeros to a line of channels.  Small groups share a line.  Elsewhere products by BLAS
+    are the fastest: :func:`_blas_order`.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
@@ -117,13 +118,13 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     """The algorithms that multiply by BLAS, in the order in which "auto" tries them.
 
-    ``mec_banded`` is as fast as ``mec`` almost everywhere (``profiling/README.md``) in a fraction of the
-    memory.  Where a band of a single output row is too wide for the cache, ``mec_column_split`` comes before it,
-    and after it for limits that no such band fits.  Full ``mec`` comes first where there is little to save
-    (with many threads the slices of the bands add up), and where several images with narrow outputs are multiplied
-    side by side (Solution A), which bands can't.  ``im2col_blocked`` and ``mec_column_split`` get by with a single
-    pixel's patch, ``mec_channel_split`` with one channel of it and ``direct`` with nothing at all, so that there
-    is always an answer.
+    ``mec_banded`` is as fast as ``mec`` almost everywhere (``profiling/README.md``) in a fraction of the memory.
+    ``mec_column_split`` comes before it if a band of a single output row is too wide for the cache, and
+    otherwise after it, for limits that are too small for such a band.  Full ``mec`` comes first where bands save
+    little (with many threads their slices add up), and where several images with narrow outputs are multiplied
+    side by side (Solution A), which bands can't do.  The least that ``im2col_blocked`` and ``mec_column_split``
+    need is one pixel's patch; ``mec_channel_split`` needs one channel of it and ``direct`` nothing, so there is
+    always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
@@ -140,9 +141,9 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
 def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What ``accuracy="fast"`` puts before the exact algorithms: Winograd's, where it takes less time.
 
-    With registers for tiles of sums that is in bands, of the m that an estimate of cycles finds the best
-    (``pymec/kernels/winograd/bands.py``).  Products of BLAS want channels to add up at each point, and tiles enough to
-    be worth transforming the kernel.
+    With register tiles it is a banded form, whose m is the best by an estimate of cycles
+    (``pymec/kernels/winograd/bands.py``).  With BLAS it needs enough channels to sum at each point, and enough
+    tiles to repay the transform of the kernel.
     """
     if fast_tiles(shape):
         m = best_tiles(shape, n_threads, planned)
@@ -153,11 +154,12 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 
 
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """Forward convolutions by register tiles; lines of registers for small groups.
+    """Forward convolutions by register tiles, where there are channels enough; shared registers for small groups.
 
-    For a few pixels a single call multiplies with K as it is, by im2col: flipping K would take longer.  Without
-    channels enough for tiles, and with large strides, whose phases have few pixels each, products of single taps,
-    or with stride 1 or few channels MEC through L; without room for these, an algorithm without workspace.
+    A single call with few pixels takes im2col, which multiplies with K as it is: flipping K would take longer.
+    With too few channels for tiles, or a large stride, whose phases have few pixels each, it is products of
+    single taps or, with stride 1 or few channels, MEC through L.  Without room for these it is an algorithm
+    without workspace.
     """
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= GRAD_CHANNELS
@@ -174,7 +176,7 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """No workspace where a tap has channels enough for a good product; MEC where it hasn't."""
+    """Without workspace if a tap has enough channels for a fast product, otherwise MEC through L."""
     if shape.i_cg >= GRAD_CHANNELS:
         return "pixel_gemm", "direct"
     rest = "mec", "pixel_gemm", "direct"

@@ -1,6 +1,6 @@
-"""A convolution checked, chosen and sized once, to be called many times.
+"""A convolution that is checked, chosen and sized once, to be called many times.
 
-Also what a forward pass may keep for the backward one: MEC's lowered matrix, which the kernel's gradient needs.
+And MEC's lowered matrix, which a forward pass may keep for the kernel's gradient.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ConvPlan:
     workspace_nbytes : int
         Scratch that each call needs.
     prepared_nbytes : int
-        What :meth:`prepare` keeps beyond the caller's own kernel (a transformed copy of it, for Winograd).
+        Bytes that :meth:`prepare` keeps beside the caller's kernel (for Winograd, a transformed copy of it).
     shape : ConvShape
     n_threads : int
     """
@@ -59,8 +59,8 @@ class ConvPlan:
     def prepare(self, kernel: Any) -> ConvPlan:
         """Keep the kernel for the calls to come and return the plan.
 
-        The kernel is kept as it is, without a copy, and must not change until it is prepared again; what an
-        algorithm makes of it beforehand takes ``prepared_nbytes`` more.
+        The kernel is not copied, and must not change until it is prepared again.  The packed or transformed form
+        that some algorithms multiply with takes ``prepared_nbytes`` more.
         """
         kernel = checked_operand(self._recipe, 1, kernel, planned=True)
         nchw = self.shape.layout == "NCHW"
@@ -116,7 +116,7 @@ class ConvPlan:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
         row = registry.get("mec")
         schedule = row.schedule(shape, self.n_threads, None)
-        schedule = replace(schedule, options={**schedule.options, "T": 0})  # no output is so narrow: Solution B
+        schedule = replace(schedule, options={**schedule.options, "T": 0})  # T = 0 chooses Solution B always
         made = replace(self._recipe, algorithm=row, schedule=schedule)
         x = checked_operand(made, 0, x)
         lowered = allocate_workspace(made.workspace_nbytes)
@@ -132,7 +132,7 @@ class SavedLowering:
     ----------
     shape : ConvShape
     nbytes : int
-        What is kept beyond the caller's own input: |L|, and nothing for a 1×1 kernel, whose L is the input.
+        Bytes kept beside the caller's input: |L|, and none for a 1×1 kernel, whose L is the input.
     """
 
     def __init__(self, shape: ConvShape, lowered: NDArray, nbytes: int, n_threads: int) -> None:
@@ -236,7 +236,7 @@ def plan(
 def _fastest(
     shape: ConvShape, operation: Operation, accuracy: str, limit: int | None, n_threads: int
 ) -> Recipe | None:
-    """Time plans of every algorithm that may be taken, on random data: the best of three runs after a warm-up."""
+    """Time a plan of every algorithm that may be taken, on random data: the best of four calls."""
     rng = np.random.default_rng(0)
     extents = [layouts.outer_extents(operand.role, shape) for operand in operation.operands]
     first, second = (rng.standard_normal(each, np.dtype(shape.dtype).type) for each in extents)
@@ -255,5 +255,5 @@ def _fastest(
             if elapsed < best_time:
                 best, best_time = made, elapsed
             if elapsed > 4 * best_time:
-                break  # far behind already: no second run
+                break  # far behind: no second call
     return best

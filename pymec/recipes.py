@@ -22,7 +22,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """A shape, the algorithm chosen for it, and what a call will take."""
+    """A shape, the algorithm chosen for it, threads and schedule: all that a call needs beside its arrays."""
 
     shape: ConvShape
     algorithm: Algorithm
@@ -37,14 +37,14 @@ class Recipe:
 
     @cached_property
     def prepared_nbytes(self) -> int:
-        """Those of them that depend on the kernel alone."""
+        """Bytes of the workspace that depend on the kernel alone: a plan keeps them."""
         return self.schedule.prepared * self.shape.itemsize
 
     @cached_property
     def guards_blas(self) -> bool:
-        """Whether BLAS must be held to one thread meanwhile: where it multiplies, and products that it may split.
+        """Whether BLAS must be held to one thread: if it is used, for products large enough to be split.
 
-        No product of any algorithm has more factors than all taps and channels at every pixel of I or O.
+        No product of any algorithm is larger than all taps and channels times every pixel of I or O.
         """
         s = self.shape
         pixels = s.i_n * max(s.i_h * s.i_w, s.o_h * s.o_w)
@@ -53,16 +53,16 @@ class Recipe:
         return self.algorithm.uses_blas and self.schedule.uses_blas and largest > known
 
     def for_this_process(self) -> Recipe:
-        """Itself; in a forked child, where OpenMP's threads are missing, the same for one thread.
+        """This recipe; in a forked child, which has no OpenMP threads, the same for one thread.
 
-        What is prepared is the same for any number of threads, and one takes no more workspace than several.
+        The prepared kernel is the same for any number of threads, and one thread needs no more workspace.
         """
         if self.n_threads == 1 or not forked():
             return self
         return replace(self, n_threads=1, schedule=self.algorithm.schedule(self.shape, 1, self.schedule.size))
 
     def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
-        """Write what depends on the kernel (h-w-i-o) alone."""
+        """Write the form of the kernel (h-w-i-o) that the algorithm multiplies with into ``prepared``."""
         assert self.algorithm.prepare is not None
         self.algorithm.prepare(kernel, prepared, self.shape, self.n_threads, **self.schedule.options)
 
@@ -75,7 +75,7 @@ class Recipe:
 def recipe_of(
     row: Algorithm, shape: ConvShape, limit: int | None, n_threads: int, operation: Operation = CONV2D
 ) -> Recipe:
-    """What one algorithm, which can do the shape, takes within ``limit`` bytes, or the least it can."""
+    """The recipe of an algorithm that can do the shape: within ``limit`` bytes, or with the least it needs."""
     conversion = layouts.conversion_size(shape)
     room = None if limit is None else max(0, limit // shape.itemsize - conversion)
     return Recipe(shape, row, n_threads, row.schedule(shape, n_threads, room), operation)

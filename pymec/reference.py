@@ -1,6 +1,6 @@
 """The oracle: convolution in plain NumPy, in double precision, written to be obviously right.
 
-One line of it is the definition; everything fast in pymec is compared with it.  It is itself compared with
+Everything fast in pymec is compared with it.  It is itself compared with
 ``scipy.signal.correlate`` and with numbers worked out by hand, in ``tests/test_reference.py``.
 """
 
@@ -49,11 +49,11 @@ def _products(s: ConvShape) -> Iterator[tuple[slice, slice, slice, int, int, sli
 
 
 def error_bound(x: NDArray, kernel: NDArray, shape: ConvShape) -> NDArray[np.float64]:
-    """How far rounding may take each output from the exact sum, in whatever order its products are added.
+    """The largest rounding error of each output, in whatever order its products are summed.
 
-    A sum of n products in a precision of unit roundoff u is off by at most (n + 1)·u·sum\\|x·k\\|, to first
-    order (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1; one more for storing the
-    result); here n = k_h·k_w·i_c/G.
+    The error of a sum of n products, with unit roundoff u, is at most (n + 1)·u·sum\\|x·k\\|, to first order
+    (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1; the 1 is for storing the result).  Here
+    n = k_h·k_w·i_c/G.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def error_bound(x: NDArray, kernel: NDArray, shape: ConvShape) -> NDArray[np.flo
 
 
 def input_grad(grad_out: NDArray, kernel: NDArray, shape: ConvShape) -> NDArray[np.float64]:
-    """The gradient with respect to the input, in float64: every output gives back along each of its products.
+    """The gradient with respect to the input, in float64: each product of the forward pass, backwards.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The one table that names every algorithm: what it needs, what it can't do, and what runs it.
 
-To add an algorithm, write its kernel file and a row in its family's module; the public door, the formulas'
-tests, the memory measurements and the report find it by themselves.
+To add an algorithm, write its kernel file and a row in its family's ``rows.py``; the public functions, the
+tests, the memory measurements, the report and the documentation find it by its row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sizes of one convolution: every one by the paper's symbol, and every check of the arguments behind them.
+"""The sizes of one convolution, by the paper's symbols, and the checks of the arguments that they come from.
 
 Pure arithmetic in Python integers, which do not overflow; no array is touched here.
 """
@@ -55,7 +55,7 @@ class ConvShape:
     layout: str = "NHWC"
 
     def __post_init__(self) -> None:
-        """Kernels trust these sizes, however a shape was made."""
+        """Check the sizes, however the shape was made: kernels trust them."""
         positive = (self.i_h, self.i_w, self.i_c, self.k_h, self.k_w, self.k_c, self.s_h, self.s_w)
         if min(*positive, self.d_h, self.d_w, self.groups) < 1 or self.i_n < 0:
             raise ValueError(f"sizes must be positive (the batch may be 0), got {self}")
@@ -94,7 +94,7 @@ class ConvShape:
             Zeros around the input: p, (p_h, p_w) or ((top, bottom), (left, right)).  "valid" is none; "same"
             gives o = ceil(i / s), the odd zero at the end as in JAX and ONNX's SAME_UPPER.
         groups : int
-            Input and output channels are split into so many independent convolutions.
+            Number of independent convolutions into which the input and output channels are split.
         dtype : {"float32", "float64"} or anything NumPy takes for one of them
         layout : {"NHWC", "NCHW"}
         names : pair of str
@@ -103,13 +103,13 @@ class ConvShape:
         Raises
         ------
         TypeError, ValueError
-            Naming the argument, what came, and what would do.
+            Naming the argument, the value given, and valid ones.
         """
         arguments = (x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout, names)
         if all(type(argument) in _PLAIN for argument in (stride, padding, dilation, groups, layout)) and (
             type(x_shape) is type(kernel_shape) is tuple and all(type(n) is int for n in x_shape + kernel_shape)
         ):
-            # Programs repeat such calls: a look-up in place of 20 microseconds of checks.
+            # Programs repeat such calls: a look-up replaces 20 microseconds of checks.
             try:
                 return _remembered_shape(*arguments)
             except TypeError as error:  # a dtype that can't be looked up; let the checks name it
@@ -233,7 +233,7 @@ class ConvShape:
         """The image rows that output rows y0 .. y0 + n_y read: r_h, the height of a strip of L.
 
         Without padding and dilation that is (n_y - 1)·s_h + k_h, and n_y·k_h where s_h > k_h; rows of the
-        padding are not counted.  ``pymec/kernels/_lowered_rows.pxd`` says where each row is kept.
+        padding are not counted.  ``pymec/kernels/mec/lowered_rows.pxd`` says where each row is kept.
         """
         n_y = self.o_h - y0 if n_y is None else n_y
         common = math.gcd(self.s_h, self.d_h)
@@ -319,7 +319,7 @@ class ConvShape:
 _PLAIN = (int, str)
 
 LARGEST = 2**31 - 1
-"""The largest stride, dilation and padding: with it, no position in an image passes 64 bits."""
+"""The largest stride, dilation and padding: positions in an image then fit into 64 bits."""
 
 
 def _checked_shape(
@@ -394,9 +394,9 @@ def dtype_name(argument: str, dtype: Any) -> str:
 def checked_integers(
     argument: str, values: Any, length: int, wanted: str, low: int | None = None, got: Any = ...
 ) -> tuple[int, ...]:
-    """Values as Python integers; booleans and floats are slips, not sizes.
+    """Values as Python integers; booleans and floats are refused as mistakes.
 
-    ``got`` is what the caller gave, if it was not ``values`` itself.
+    ``got`` is the caller's argument, where ``values`` was made from it.
     """
     got = values if got is ... else got
     try:

@@ -26,7 +26,7 @@ def cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Everything :func:`show_versions` prints, by name."""
-    from pymec import __version__  # the package is complete only now
+    from pymec import __version__  # at import time the package is not complete
 
     system = f"{platform.system()} {platform.machine()} {' '.join(platform.libc_ver())}".strip()
     found = {"pymec": __version__, "python": sys.version.split()[0], "platform": system}

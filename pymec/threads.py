@@ -1,9 +1,9 @@
 """How many threads a call takes, and BLAS held to one thread while pymec runs its own.
 
-Kernels share their work by OpenMP (``prange``) and call BLAS inside each share; a BLAS that started threads
-of its own there would oversubscribe the machine.  :func:`single_threaded_blas` keeps it at one for as long
-as any call is inside.  The limit is the whole process's, so the guard counts: the first one in lowers the
-limit, the last one out restores it.
+Kernels divide their work among OpenMP's threads (``prange``) and call BLAS inside each share.  A BLAS that
+started more threads there would oversubscribe the machine.  :func:`single_threaded_blas` holds it to one thread
+while any call runs.  The limit holds for the whole process, so calls are counted: the first lowers the limit,
+the last restores it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pymec.kernels.shared import openmp as _openmp
 from pymec.kernels.shared.blas_library import blas_libraries
 
 MAX_THREADS = 64
-"""More callers at once than OpenBLAS has buffers for would crash it; every build has at least so many."""
+"""OpenBLAS crashes when more threads call it than it has buffers; every build has at least 64."""
 
 SMALL_WORK = 1_000_000
-"""Multiply-adds below which a call stays on one thread, unless it is told a number: waking costs more."""
+"""Multiply-adds below which a call stays on one thread by default: waking others would take longer."""
 
 
 def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None = None) -> int:
@@ -33,8 +33,8 @@ def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None 
     Parameters
     ----------
     n_threads : int, optional
-        What the caller asked for.  By default what OpenMP offers (``OMP_NUM_THREADS``, or the CPUs this
-        process may run on), and one where ``multiply_adds`` is below :data:`SMALL_WORK`.
+        The caller's choice.  By default what OpenMP offers (``OMP_NUM_THREADS``, or the CPUs this process may
+        run on), and one if ``multiply_adds`` is below :data:`SMALL_WORK`.
     multiply_adds : int, optional
         The size of the work.
 
@@ -42,7 +42,7 @@ def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None 
     -------
     int
         At least 1, at most :data:`MAX_THREADS`.  Always 1 in a build without OpenMP, and in a child that was
-        forked: GNU's OpenMP waits for ever there for the threads of its parent.
+        forked: there GNU's OpenMP would wait for ever for the threads of its parent.
     """
     if n_threads is None:
         if multiply_adds is not None and multiply_adds < SMALL_WORK:
@@ -63,16 +63,16 @@ def _default_n_threads() -> int:
 
 
 class _BlasLimit:
-    """Knows who is inside; talks to the BLAS libraries only when the first comes and the last goes.
+    """The calls that hold BLAS to one thread: the limit is set when the first enters, reset when the last leaves.
 
     A KeyboardInterrupt may fall between any two lines.  So a member is noted before the limit is lowered and
-    struck off after it is restored, and may leave twice: what an interrupt cut short is done again.  Under the
-    lock are calls alone: CPython 3.13 can lose the way out of a ``with`` from inside a comprehension.
+    removed after it is restored, and may leave twice: what an interrupt cut short is then done again.  Under the
+    lock there are only calls: CPython 3.13 can miss the exit of a ``with`` from inside a comprehension.
     """
 
     def __init__(self, whose: str) -> None:
         self._whose = whose
-        self._lock = threading.RLock()  # a guard may be collected, and leave, while this thread is in here
+        self._lock = threading.RLock()  # a guard may be collected, and leave, while this thread holds the lock
         self._members: set[int] = set()
         self._before: list[tuple[Any, int]] = []
 
@@ -89,14 +89,14 @@ class _BlasLimit:
             self._members.discard(member)
 
     def lower(self) -> None:
-        """One thread for each library, and note how many it had."""
+        """Set each library to one thread, and note how many it had."""
         before = [(library, library.get_num_threads()) for library in blas_libraries(self._whose)]
         self._before = [(library, n) for library, n in before if n is not None and n > 1]
         for library, _ in self._before:
             _set_num_threads(library, 1)
 
     def restore(self) -> None:
-        """Give the libraries back the threads they had before the first member came."""
+        """Give the libraries back the threads they had before the first member entered."""
         for library, n in self._before:
             _set_num_threads(library, n)
         self._before = []
@@ -105,9 +105,10 @@ class _BlasLimit:
 def _set_num_threads(library: Any, n: int) -> None:
     """Set the process-wide limit of a BLAS from any Python thread.
 
-    Since 3.8 threadpoolctl lets only the first thread that sets OpenBLAS's limit set it again; others do
-    nothing, silently.  Here the last one out is often another thread than the first one in, and the lock
-    around this call already keeps the order.  So control is taken, and given back to whoever comes next.
+    Since 3.8 threadpoolctl lets only the first thread that sets OpenBLAS's limit set it again, and silently
+    ignores other threads.  Here the last member to leave is often in another thread than the first to enter, and
+    the lock around this call already keeps the order.  So threadpoolctl's controlling thread is cleared before
+    and after.
     """
     clear = getattr(library, "clear_controlling_thread", None)
     if clear is not None:
@@ -121,9 +122,9 @@ _limits = {whose: _BlasLimit(whose) for whose in ("scipy", "numpy")}
 
 
 class single_threaded_blas:
-    """BLAS runs on one thread inside this block, however many Python threads are in it.
+    """BLAS runs on one thread inside this block, whichever Python thread calls it.
 
-    The kernels call SciPy's; ``whose="numpy"`` is for what NumPy multiplies.
+    Compiled kernels call SciPy's BLAS; ``whose="numpy"`` is for kernels that multiply with NumPy.
     """
 
     def __init__(self, whose: str = "scipy") -> None:
@@ -149,7 +150,7 @@ def forked() -> bool:
 
 
 def _after_fork() -> None:
-    """In a forked child: nobody is inside, and OpenMP's threads stayed behind."""
+    """In a forked child no call is running, and OpenMP's threads do not exist."""
     global _forked
     for whose, limit in _limits.items():
         limit.restore()
@@ -163,11 +164,11 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def blas_multiplies_alone() -> int:
-    """The multiply-adds up to which SciPy's BLAS takes one thread for a product, however many it may.
+    """The multiply-adds up to which SciPy's BLAS computes a product on one thread, whatever its limit.
 
-    OpenBLAS on x86-64: ``SMP_THRESHOLD_MIN``·``GEMM_MULTITHREAD_THRESHOLD`` of its ``interface/gemm.c``.  On other
-    CPUs it may take a product of one row or column for one with a vector, which it splits earlier, and of another
-    BLAS nothing is known.
+    OpenBLAS on x86-64: ``SMP_THRESHOLD_MIN``·``GEMM_MULTITHREAD_THRESHOLD`` of its ``interface/gemm.c``.  On
+    other CPUs it may treat a product of one row or column as one with a vector, which it splits earlier.  For
+    another BLAS the limit is not known, and 0 is returned.
     """
     known = platform.machine().lower() in ("x86_64", "amd64")
     libraries = blas_libraries()

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pymec.kernels.shared.machine import CACHE_LINE
 
 NOTHING = np.empty(0, np.uint8)
-"""The workspace of algorithms that need none; NumPy would ask malloc for a byte."""
+"""The workspace of algorithms that need none: for an empty array NumPy would ask malloc for a byte."""
 
 LARGE = 4 * 2**20
-"""Bytes of an array that NumPy, too, treats as a large one."""
+"""Bytes from which an output is aligned to a cache line; NumPy, too, treats such arrays differently."""
 
 
 def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
@@ -22,7 +22,7 @@ def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
 
 
 def allocate_output(shape: tuple[int, ...], dtype: str) -> NDArray:
-    """An output array; every element of it will be written.
+    """An output array, not initialised: every element of it will be written.
 
     A large one is aligned to a cache line, for which it takes one more.
     """

@@ -40,7 +40,7 @@ from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 import pymec
 from pymec.kernels import mec
-from pymec.kernels.shared import blas as _blas
+from pymec.kernels.shared import blas
 
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 12})
 STRIPS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # told apart by colour-blind readers too
@@ -162,7 +162,7 @@ view = sliding_window_view(I[0], k_w)  # the first kernel row of output row 0, o
 print(f"image: rows of {view.shape[1]}, leading dimension {view.strides[0] // item}")
 print(f"L:     rows of {P.shape[2]}, leading dimension {P.strides[1] // item}")
 try:
-    _blas.gemm(view, K[0][:, None], np.empty((o_w, 1), np.float32))
+    blas.gemm(view, K[0][:, None], np.empty((o_w, 1), np.float32))
 except ValueError as error:
     print(f"BLAS for the image: {error}")
 
@@ -305,8 +305,14 @@ out = np.empty(shape.output_shape, np.float32)
 
 mec.lower(I, room, shape)
 by_hand = lower(I, shape.k_w, shape.s_w)
+print(f"L by hand   {by_hand.shape}")
+print(f"L of pymec  {(shape.i_n, shape.o_w, shape.i_h, shape.k_w, shape.i_c)}")
+
+# %%
+# They are the same, to the byte:
+
 assert by_hand.tobytes() == room.tobytes()
-print(f"L {by_hand.shape}: {room.nbytes:,} bytes, all equal")
+print(f"{room.nbytes:,} bytes, all equal")
 
 mec.multiply(room, K, out, shape, "B")
 np.testing.assert_allclose(out, conv2d_mec(I, K, *stride), rtol=1e-3, atol=1e-3)
@@ -383,15 +389,16 @@ check(conv2d_mec_w)
 # ----------
 # * The paper's Algorithm 2 has two ways to order the products.  *Solution B* is the one above.  *Solution A*
 #   multiplies the strips of all images by one partition at a time, ``o_h`` taller products; for several images
-#   its output comes out as h-n-w-c and is put in order through L, which is dead by then.  In pymec they are
-#   ``mec_b`` and ``mec_a``, and ``mec_paper`` chooses as the paper does.
+#   its output comes out as h-n-w-c and is put in order through L, which nothing reads any more.  In pymec they
+#   are ``mec_b`` and ``mec_a``, and ``mec_paper`` chooses as the paper does.
 # * The turned form of the exercise writes its output in order for any batch.
-# * The paper has no padding.  pymec's ``mec_a`` and ``mec_b`` store its zeros in L like pixels; the tuned ``mec``
-#   does not store those above and below: products at the border are shorter.
+# * Padding is zeros, written into the strips.  ``mec``, pymec's tuned form, stores no rows of padding above and
+#   below, nor rows that no output reads: its products at the border are shorter.
 # * ``as_strided`` does not check what it is told.  Ask for a read-only view, and for no number beyond the end.
 #
 # References
 # ----------
 # * M. Cho and D. Brand, *MEC: Memory-efficient Convolution for Deep Neural Network*, ICML 2017,
 #   arXiv:1706.06873.
-# * :mod:`pymec.kernels.mec.paper`: the same two stages in Cython.
+# * :doc:`/concepts/paper`: the algorithms' lines beside the Cython that does them.
+# * :mod:`pymec.kernels.mec.paper`: that file, and :mod:`pymec.kernels.mec.tuned`, what was made of it.

@@ -136,9 +136,9 @@ for name in ("cv1", "cv3", "cv12"):
 # -------------------------------------------
 # k_h/s_h is what matters, so vary it.  We take cv1 and move its stride from 1 to 11, the height of its kernel.
 #
-# The paper stores all ``i_h`` rows of the image, also those that no output reads: below the last kernel
-# position, and, once the stride exceeds the kernel, between the kernel's positions.  ``mec_paper`` does so, too.
-# pymec's tuned ``mec`` keeps only rows that some output reads,
+# The paper's L stores all ``i_h`` rows of the image, also those that no output reads: below the last kernel
+# position, and, once the stride exceeds the kernel, between the kernel's positions.  So do ``mec_vanilla``,
+# ``mec_a``, ``mec_b`` and ``mec_paper``.  pymec's tuned form, ``mec``, keeps only rows that some output reads,
 #
 # .. math::
 #
@@ -153,7 +153,7 @@ sweep = [
     pymec.ConvShape.from_shapes((1, cv1.i_h, cv1.i_w, cv1.i_c), (cv1.k_h, cv1.k_w, cv1.i_c, cv1.k_c), stride=s)
     for s in strides
 ]
-print(" s    k/s    o   im2col MiB     as paper        tuned   rows kept   ratio, paper   ratio, tuned")
+print(" s    k/s    o   im2col MiB   MEC, paper   MEC, tuned   rows kept   ratio, paper   ratio, tuned")
 for p in sweep:
     r_h = p.lowered_rows()
     assert r_h == min((p.o_h - 1) * p.s_h + p.k_h, p.o_h * p.k_h)
@@ -199,7 +199,7 @@ assert (im2col >= clamped).all()
 
 # %%
 # The ratio follows k/s and, as the kernel is not small beside the image, stays a little below it.  At k = s
-# nothing overlaps, nothing can be saved, and the plain form even loses, by the rows that it stores for nobody.
+# nothing overlaps, nothing can be saved, and the paper's form even needs more than im2col, for rows that nothing reads.
 #
 # On the paper's own layers the two sizes differ only where the strides do not come out even:
 
@@ -234,9 +234,9 @@ refused = [name for name, s in shapes.items() if s.output_size > s.paper_mec_siz
 print(f"\n|O| > |L|: {', '.join(refused)}")
 
 # %%
-# The layers that fail have few input channels and many output channels: L is thin and O is thick.  Whoever
-# asks for Solution A there all the same must give L the size of O, and memray sees it.  (With a single image
-# there is no order to repair, and the test does not matter.)
+# The layers that fail have few input channels and many output channels: L is small and O is large.  For Solution A
+# L must then have the size of O, and memray sees it.  (With a single image there is no order to repair, and the
+# test does not matter.)
 
 s = pymec.layers.get(refused[0]).shape(i_n=2)
 for algorithm in ("mec_b", "mec_a"):
@@ -251,8 +251,8 @@ assert report.workspace == max(s.paper_mec_size, s.output_size) * 4
 # ----------------
 # * im2col stores ``o_h·k_h`` rows for each output column and kernel column, MEC ``i_h``.  The ratio is about
 #   ``k_h/s_h``.
-# * No overlap, no saving: at ``s_h >= k_h`` MEC has nothing to give, and keeping only the rows that are read stops
-#   it from taking.
+# * No overlap, no saving: at ``s_h >= k_h`` L is as large as im2col's matrix, if only the rows that are read are
+#   kept, and larger if all are.
 # * Neither size depends on ``k_c``.  The output does, and so does the test |O| ≤ |L|.
 #
 # Try it

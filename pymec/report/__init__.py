@@ -1,14 +1,14 @@
-"""The report of the main job: algorithms on layers, checked, timed, and measured to the byte.
+"""The report: algorithms on layers, checked, timed, and measured to the byte.
 
-One direction again, a file per stage::
+One direction again, and a file per stage::
 
     picture ──▶ collect ──▶ records ──▶ terminal            (rich: progress, table)
     a photograph   runs        what      plots ──▶ page      (matplotlib, jinja2: index.html)
     becomes        it all      was found
     activations
 
-``records`` imports nothing but the library, so whoever reads a run needs none of the rest.  The optional
-packages (``pip install 'pymec[profile]'``) are imported by :func:`build` alone, not by importing this.
+``records`` imports nothing but the library, so a run can be read without the other files.  The optional packages
+(``pip install 'pymec[profile]'``) are imported in :func:`build`, not when this package is.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ TELLING = (
     "winograd_f4_banded",
     "fft",
 )
-"""What the report runs unless told otherwise: of the paper all, and of the rivals those that are quick to run."""
+"""What the report runs by default: the paper's algorithms, and those of the rivals that don't take long."""
 
 FLAME_GRAPHS = ("im2col", "mec")
-"""Whose memory also gets memray's own flame graph, on the layer with the largest lowered matrix."""
+"""Algorithms whose memory is also shown as memray's flame graph, on the layer with the largest lowered matrix."""
 
 
 def build(
@@ -62,14 +62,14 @@ def build(
     output: str | Path = "report",
     progress: Progress | None = None,
 ) -> Run:
-    """Run algorithms on layers and write what was found to a folder.
+    """Run algorithms on layers and write the results to a folder.
 
     Parameters
     ----------
     layer_names : sequence of str
         Names that :func:`pymec.layers.get` knows; by default the paper's twelve.
     algorithms : sequence of str, optional
-        By default those of :data:`TELLING` that there are; ``["all"]`` is all.
+        By default those of :data:`TELLING`; ``["all"]`` means every algorithm.
     batch : int
         Images per call.
     n_threads : int, optional
@@ -77,14 +77,14 @@ def build(
     output : path
         The folder: ``index.html``, ``memory.svg``, ``report.json`` and the flame graphs are written there.
     progress : callable, optional
-        Told what is done next; see :data:`pymec.report.collect.Progress`.
+        Called before each step; see :data:`pymec.report.collect.Progress`.
 
     Returns
     -------
     Run
-        What was found.  ``run.failures`` names the cells that are wrong; an empty list means all is well.
+        The results.  ``run.failures`` names the cells that are wrong; it is empty if all is well.
     """
-    # The user's mistakes come first: they are found before minutes of work, and before any import can fail.
+    # The user's mistakes are found first, before minutes of work and before any import can fail.
     if not _build_info.OPENMP:
         raise ValueError(
             "a report needs a build with OpenMP: on one thread its timings mean nothing; "

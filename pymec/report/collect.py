@@ -1,7 +1,7 @@
-"""Runs the cells: check, then time, then measure, one layer after the other.
+"""Runs the cells, one layer after the other: checks them, then times them, then measures their memory.
 
-Nothing is timed while anything is measured: memray slows what it watches, and a second process would take
-a CPU from the first.  Measurements themselves run side by side: bytes don't mind.
+Nothing is timed while memory is measured: memray slows a process down, and a second process takes a CPU from the
+first.  Measurements run side by side: bytes do not depend on how busy the machine is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Progress = Callable[[str, str, int, int], None]
 """``progress(layer, what, done, total)``, called before each step; ``done == total`` after the last."""
 
 BUDGET_SECONDS = 0.25
-"""What the repeats of one cell's timing may take together."""
+"""Seconds that the repeats of one cell's timing may take together."""
 
 MEASURED_AT_ONCE = 2
 """Processes that measure memory at the same time; the largest cells take a gigabyte each."""
@@ -40,7 +40,7 @@ MEASURED_AT_ONCE = 2
 FEWEST_REPEATS, MOST_REPEATS = 3, 100
 
 MOST_SECONDS = 1.0
-"""After these a cell has fewer repeats than the fewest."""
+"""Seconds after which a cell is not repeated any more, even with fewer repeats than FEWEST_REPEATS."""
 
 
 def collect(
@@ -134,7 +134,7 @@ def _caller(layer: Layer, x: NDArray, kernel: NDArray, n_threads: int) -> Callab
 def _check(
     shape: ConvShape, x: NDArray, kernel: NDArray, call: Callable[..., NDArray], algorithms: Sequence[str]
 ) -> dict[str, Check]:
-    """Every algorithm's result beside the oracle's."""
+    """Compare every algorithm's result with the oracle's."""
     exact = reference.conv2d(x, kernel, shape)
     bounds: dict[Callable[..., NDArray], NDArray] = {}
     checks = {}
@@ -142,7 +142,7 @@ def _check(
         bound_of = registry.get(name).error_bound
         if bound_of not in bounds:
             bounds[bound_of] = bound_of(x, kernel, shape)
-        # Filled with what is not a number, so that an output nobody wrote can't pass for a small error.
+        # Filled with NaN, so that an output that was not written can't pass as a small error.
         out = np.full(shape.output_shape, np.nan, shape.dtype)
         call(name, out=out)
         checks[name] = check(out, exact, bounds[bound_of])
@@ -164,9 +164,9 @@ def check(result: NDArray, exact: NDArray, bound: NDArray) -> Check:
 
 
 def time_in_turns(calls: dict[str, Callable[[], object]], budget: float = BUDGET_SECONDS) -> dict[str, Timing]:
-    """Time calls in turns, so that a machine that warms up or gets busy does it to all of them alike.
+    """Time calls in turns, so that a change in the machine's speed affects all of them alike.
 
-    There is no warm-up: every call was made before, to be checked.  The slowest are not repeated.
+    There is no warm-up: every call was made before, to be checked.  Calls of a second or more are not repeated.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     running = dict(calls)
@@ -188,11 +188,11 @@ def time_in_turns(calls: dict[str, Callable[[], object]], budget: float = BUDGET
 
 
 def draw_flame_graphs(records: Path, output: Path) -> dict[str, str]:
-    """memray's own flame graph of every record kept; file names by what they show."""
+    """Have memray draw a flame graph of every record that was kept; return file names by what they show."""
     drawn = {}
     for record in sorted(records.glob("*.bin")):
         target = output / f"flamegraph_{record.stem}.html"
-        # --no-web: memray brings its scripts along, so the page needs no network.
+        # --no-web: memray puts its scripts into the page, which then needs no network.
         command = [sys.executable, "-m", "memray", "flamegraph", "--no-web", "--force", "-o", str(target)]
         done = subprocess.run([*command, str(record)], capture_output=True, text=True)
         if done.returncode:

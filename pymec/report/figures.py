@@ -1,4 +1,4 @@
-"""How numbers are written, on the page as in the terminal."""
+"""How numbers are written, on the page and in the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ABSENT = "–"
 
 
 def factor(value: float | None) -> str:
-    """A saving: 3.4×, 218×, ∞ where nothing is needed."""
+    """A saving: 3.4×, 218×, or ∞ for an algorithm that needs nothing."""
     if value is None:
         return ABSENT
     if value == math.inf:

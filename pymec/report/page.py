@@ -1,6 +1,6 @@
 """The pages: ``page.html`` filled with a run, ``algorithm.html`` with one algorithm of it.
 
-All that a page shows is in the one file, no network is needed.
+Everything that a page shows is in its file: no network is needed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
-        undefined=StrictUndefined,  # a slip in the template is an error, not a gap in the page
+        undefined=StrictUndefined,  # a misspelt name in a template is an error, not a gap in the page
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -92,7 +92,7 @@ def _css() -> Markup:
 
 
 def shade(value: float | None, doubling: float) -> int:
-    """How strongly a cell of a table is tinted, 0 to 60: proportional to the logarithm of a ratio."""
+    """How strongly a cell is tinted, from 0 to 60: ``doubling`` for every doubling of the ratio ``value``."""
     if value is None or value == math.inf or value <= 0:
         return 0
     return round(min(60.0, max(0.0, doubling * math.log2(value))))
@@ -103,6 +103,6 @@ def _plot(figure: plots.Figure, name: str, title: str) -> Markup:
 
 
 def _best_saving(run: Run, algorithm: str) -> tuple[str, float] | None:
-    """The layer where the algorithm saves most."""
+    """The layer on which the algorithm saves the most, and how much."""
     savings = [(layer.name, saving) for layer in run.layers if (saving := layer.saving(algorithm)) is not None]
     return max(savings, key=lambda item: item[1], default=None)

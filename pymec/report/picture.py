@@ -1,9 +1,9 @@
-"""A photograph becomes the input of any layer: real activations, by pymec's own convolutions.
+"""A photograph becomes the input of any layer: activations, computed by pymec's own convolutions.
 
-Benchmarks like to run on random numbers or ones; a layer inside a network sees neither.  The portrait goes
-through He-initialised convolutions with ReLU, so every layer gets an input of its own shape with the
-zeros, the borders and the correlations that real activations have.  All is seeded: the same layer and
-batch give the same numbers, whichever other layers are asked for.
+Benchmarks often run on random numbers or ones, but a layer inside a network sees neither.  The portrait goes
+through He-initialised convolutions with ReLU until it has the layer's shape; the result has the zeros, borders
+and correlations of real activations.  Everything is seeded: a layer and a batch give the same numbers, whichever
+other layers are run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TRUNK = ((224, 64, 1), (112, 64, 2), (56, 64, 2), (28, 128, 2), (14, 256, 2), (7
 """(side, channels, stride) of the 3×3 stages that the picture goes down, each on the one before it."""
 
 WIDEST_CUT = 7
-"""The largest kernel that trims a stage to an odd size; what is left over beyond it is cropped."""
+"""The largest kernel that trims a stage to an odd size; a larger difference is cropped first."""
 
 
 class Activations:
@@ -39,20 +39,20 @@ class Activations:
         self._trunk: list[NDArray] = []
 
     def input_of(self, layer: Layer) -> NDArray[np.float32]:
-        """What the layer sees, (i_n, i_h, i_w, i_c)."""
+        """The layer's input, (i_n, i_h, i_w, i_c)."""
         h, w, channels = layer.i_h, layer.i_w, layer.i_c
         if channels == 3:
             return photographs(self.i_n, h, w)
         stages = [i for i, (side, _, _) in enumerate(TRUNK) if side >= max(h, w)]
         if not stages:
-            # Larger than the trunk's first stage: a stage of its own on a picture of that size.
+            # Larger than the trunk's first stage: one stage on a picture of that size.
             return _stage(photographs(self.i_n, h, w), channels, (3, 3), 1, 1)
         deepest = stages[-1]
         side, stage_channels, _ = TRUNK[deepest]
         below = self._stage_of_trunk(deepest)
         if (h, w, channels) == (side, side, stage_channels):
             return below
-        # A valid convolution whose kernel takes away just the rows and columns that are too many.
+        # A convolution without padding, whose kernel is as large as the rows and columns to lose, plus one.
         k_h, k_w = (min(side - extent + 1, WIDEST_CUT) for extent in (h, w))
         cropped = np.ascontiguousarray(below[:, : h + k_h - 1, : w + k_w - 1])
         return _stage(cropped, channels, (k_h, k_w), 1, 0)
@@ -97,7 +97,7 @@ def activation_jpeg(activation: NDArray, width: int) -> str:
     grey = activation.mean(axis=-1)
     low, high = np.quantile(grey, (0.01, 0.99))
     levels = np.clip((grey - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)
-    # Nearest neighbour: a 7×7 activation shall look like one.
+    # Nearest neighbour, so that the pixels of a 7×7 activation can be seen.
     height = round(width * grey.shape[0] / grey.shape[1])
     return _data_uri(Image.fromarray(levels).resize((width, height), Image.Resampling.NEAREST))
 

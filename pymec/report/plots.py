@@ -1,8 +1,7 @@
-"""The plots, as SVG: of each layer its memory and its Pareto front, and memory and time over all layers.
+"""The plots, as SVG: memory and Pareto front of each layer; memory and time of all layers.
 
-Colours are those of Okabe & Ito, told apart with any kind of colour vision; an algorithm keeps its colour
-in every plot.  Text and axes are drawn in the colour of the text around them, so a plot follows the page
-from light to dark.
+The first colours are those of Okabe & Ito, which can be told apart with any kind of colour vision; an algorithm
+has the same colour in every plot.  Text and axes have the colour of the page's text, in light and dark mode.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ OTHERS = (
 MOST_MARKS = len(LOOKS) + len(OTHERS)
 
 INK = "#010203"
-"""Stands for the colour of the text around a plot: no algorithm has it, and it is found again in the SVG."""
+"""Placeholder for the colour of the page's text: no algorithm has it, so it can be replaced in the SVG."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, sharp, selectable
@@ -66,7 +65,7 @@ _STYLE: Any = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
-# Without these matplotlib notes the date and itself in every file.
+# Keeps matplotlib from writing the date and its own name into every file.
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
@@ -80,13 +79,13 @@ def look(algorithm: str, algorithms: tuple[str, ...]) -> tuple[str, str]:
 
 
 def memory_overview(run: Run) -> Figure:
-    """Workspace on every layer, and how far MEC is from im2col; of many algorithms only those of :data:`LOOKS`."""
+    """Workspace on every layer, and MEC's ratio to im2col; of many algorithms, those in :data:`LOOKS`."""
     with mpl.rc_context(_STYLE):
         figure, axes = _rows(run, extra=1.1)
         for row, layer in enumerate(run.layers):
             _span(axes, row, layer)
         series = _same_bytes(run, _drawn(run))
-        # MEC and im2col stand on the line between them, the others a little off it so as not to hide them.
+        # MEC and im2col are drawn on the line between them, the others a little off it, so as not to hide them.
         aside = [names for names in series if names[0] not in ("im2col", "mec", "direct")]
         for names in series:
             shift = _shift(aside.index(names), len(aside)) if names in aside else 0
@@ -108,7 +107,7 @@ def memory_overview(run: Run) -> Figure:
 
 
 def time_overview(run: Run) -> Figure:
-    """Time of every algorithm on every layer, im2col's being 1."""
+    """Time of every algorithm on every layer, divided by im2col's."""
     with mpl.rc_context(_STYLE):
         figure, axes = _rows(run, extra=1.5)
         axes.axvline(1, color=look("im2col", run.algorithms)[0], linewidth=1.5, label="im2col")
@@ -154,7 +153,7 @@ def memory_of_layer(layer: LayerRun, run: Run) -> Figure:
 
 
 def pareto_of_layer(layer: LayerRun, run: Run) -> Figure:
-    """Time against bytes on one layer: whoever is on the line is beaten by nobody in both."""
+    """Time against bytes on one layer; no algorithm is better in both than one on the line (the Pareto front)."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.4, 3.4), layout="constrained")
         axes = figure.add_subplot()
@@ -198,7 +197,7 @@ def _rows(run: Run, extra: float) -> tuple[Figure, Axes]:
 
 
 def _span(axes: Axes, row: int, layer: LayerRun) -> None:
-    """A line from MEC to im2col, and by how much the one is less than the other."""
+    """A line from MEC to im2col, and how many times smaller MEC's workspace is."""
     saving, cell = layer.saving("mec"), layer.cell("mec")
     if saving is None or saving == math.inf or cell is None or cell.memory is None:
         return
@@ -208,7 +207,7 @@ def _span(axes: Axes, row: int, layer: LayerRun) -> None:
 
 
 def _shift(index: int, count: int) -> float:
-    """How far off the middle of its row a dot is drawn."""
+    """The distance of a dot from the middle of its row."""
     return 0.5 * ((index + 0.5) / count - 0.5)
 
 
@@ -225,7 +224,7 @@ def _dots(axes: Axes, points: list[tuple[float, float]], names: tuple[str, ...],
 
 
 def _drawn(run: Run) -> tuple[str, ...]:
-    """What the plots over all layers show: more marks than these could not be told apart."""
+    """The algorithms in the plots of all layers: more than these could not be told apart."""
     if len(run.algorithms) <= MOST_MARKS:
         return run.algorithms
     return tuple(name for name in run.algorithms if name in LOOKS)
@@ -238,7 +237,7 @@ def _same_bytes(run: Run, names_drawn: tuple[str, ...]) -> list[tuple[str, ...]]
         cells = [layer.cell(name) for layer in run.layers]
         nbytes = tuple(cell.memory.workspace if cell and cell.memory else None for cell in cells)
         together.setdefault(nbytes, []).append(name)
-    # The shortest name speaks for all: it is the one without a variant's suffix.
+    # The shortest name stands for all: it is the one without a variant's suffix.
     return [tuple(sorted(names, key=len)) for names in together.values()]
 
 
@@ -252,7 +251,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def inline(figure: Figure, name: str, title: str) -> str:
-    """The plot as an SVG element of a page, in the page's own text colour; ``name`` keeps its ids unique."""
+    """The plot as an SVG element of a page, in the page's text colour; ``name`` keeps its ids unique."""
     svg = _svg(figure, name)
     svg = svg[svg.index("<svg") :]  # without the XML declaration and document type
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
@@ -262,7 +261,7 @@ def inline(figure: Figure, name: str, title: str) -> str:
 
 
 def standalone(figure: Figure) -> str:
-    """The plot as a file, on white: who embeds it may have any background."""
+    """The plot as a file, on white: the page that embeds it may have any background."""
     figure.set_facecolor("white")
     return _svg(figure, "pymec").replace(INK, "#1b1f24")
 

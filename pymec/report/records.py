@@ -1,6 +1,6 @@
-"""What one run of the report found, and the few figures that follow from it.
+"""The results of one run of the report, and the figures that follow from them.
 
-Plain data: the terminal's table, the page and the plots all read these and compute nothing of their own.
+Plain data: the terminal's table, the page and the plots read these and compute nothing themselves.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pymec.shapes import ConvShape
 
 @dataclass(frozen=True)
 class Check:
-    """A result beside the oracle's.
+    """A result compared with the oracle's.
 
     Attributes
     ----------
     correct : bool
         Whether every output is within its error bound.
     worst : float or None
-        The largest error, in units of its own bound; None if some output is not a number.
+        The largest error, in units of its bound; None if some output is NaN.
     """
 
     correct: bool
@@ -43,7 +43,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Cell:
-    """One algorithm on one layer: why it can't do it, or what was found."""
+    """One algorithm on one layer: the results, or the reason why it can't do it."""
 
     algorithm: str
     reason: str | None = None
@@ -63,7 +63,7 @@ class Cell:
 
     @property
     def correct(self) -> bool:
-        """Whether the result is the oracle's, within rounding."""
+        """Whether the result equals the oracle's, within rounding."""
         return self.check is not None and self.check.correct
 
 
@@ -93,14 +93,14 @@ class LayerRun:
         return self.shape.im2col_size * self.shape.itemsize
 
     def saving(self, algorithm: str) -> float | None:
-        """How many times im2col's workspace is the algorithm's: infinite where it needs none."""
+        """im2col's workspace divided by the algorithm's: infinite if it needs none."""
         cell = self.cell(algorithm)
         if cell is None or cell.memory is None:
             return None
         return self.im2col_nbytes / cell.memory.workspace if cell.memory.workspace else math.inf
 
     def slowdown(self, algorithm: str) -> float | None:
-        """The algorithm's time in units of im2col's, the fastest of each; None where im2col was not run."""
+        """The algorithm's fastest time divided by im2col's; None if im2col was not run."""
         cell, im2col = self.cell(algorithm), self.cell("im2col")
         if cell is None or cell.timing is None or im2col is None or im2col.timing is None:
             return None
@@ -125,7 +125,7 @@ class LayerRun:
 
 @dataclass(frozen=True)
 class Run:
-    """All layers, and what they were run on."""
+    """All layers, and the machine and settings that they were run with."""
 
     algorithms: tuple[str, ...]
     layers: tuple[LayerRun, ...]
@@ -152,7 +152,7 @@ class Run:
 
     @property
     def failures(self) -> list[str]:
-        """A sentence per cell that is wrong; none, and all is well."""
+        """A sentence for each cell that is wrong."""
         found = []
         for layer, cell in self.cells:
             if not cell.correct:
@@ -174,14 +174,14 @@ class Run:
         return self._mean(lambda layer: layer.slowdown(algorithm))
 
     def _mean(self, ratio: Callable[[LayerRun], float | None]) -> float | None:
-        # Of ratios only the geometric mean stays the same whichever of the two is called the unit.
+        # The geometric mean is the one that does not depend on which of the two is the unit.
         ratios = [value for layer in self.layers if (value := ratio(layer)) is not None]
         if not ratios or math.inf in ratios:
             return math.inf if ratios else None
         return statistics.geometric_mean(ratios)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything found and the ratios that follow, for JSON (where infinity is null)."""
+        """All results and the ratios that follow, for JSON (where infinity is null)."""
         document = asdict(self)
         for layer, entry in zip(self.layers, document["layers"], strict=True):
             entry["pareto_front"] = layer.front

@@ -18,7 +18,7 @@ Tell = Callable[[str, str, int, int], None]
 
 @contextmanager
 def progress() -> Iterator[Tell]:
-    """A progress bar on stderr (stdout is for results), or a plain line per layer where none can be drawn."""
+    """A progress bar on stderr (stdout is for results), or a line per layer if stderr is no terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain_lines()
@@ -46,8 +46,8 @@ def _plain_lines() -> Tell:
 
 
 def print_run(run: Run, output: str) -> None:
-    """The table of all cells, what is wrong if anything is, and the headline."""
-    # A pipe has no width of its own; 100 columns hold the whole table.
+    """Print the table of all cells, the failures, and the summary."""
+    # A pipe has no width; 100 columns hold the whole table.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     console.print(_table(run))
     for sentence in run.failures:
