@@ -1,5 +1,6 @@
 """The reference pages of the kernels, written from the files themselves when the site is built.
 
+* ``reference/kernels/index``              the rooms, as ``pymec.kernels`` tells of them
 * ``reference/kernels/<family>/index``     the family's page: the docstring of its ``__init__.py``, and its files
 * ``reference/kernels/<family>/<module>``  a file's docstring, its functions, its source
 * ``_static/annotated/<family>/<module>``  what Cython made of a ``.pyx``, line by line
@@ -99,27 +100,26 @@ def write_pages(app):
         loader=jinja2.FileSystemLoader(DOCS / "_templates" / "kernels"),
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    written = set()
+    pages = {"index": templates.get_template("rooms.rst").render(families=families())}
     for family in families():
         files = modules(family)
         mentioned = set(re.findall(r"``(\w+)``", import_module(f"pymec.kernels.{family}").__doc__))
-        pages = {"index": templates.get_template("family.rst").render(
+        pages[f"{family}/index"] = templates.get_template("family.rst").render(
             family=family, modules=list(files), hidden=mentioned >= set(files),
             concepts=concepts_with([path for paths in files.values() for path in paths]),
-        )}  # fmt: skip
+        )  # fmt: skip
         for name, paths in files.items():
-            pages[name] = templates.get_template("module.rst").render(
+            pages[f"{family}/{name}"] = templates.get_template("module.rst").render(
                 family=family, name=name, paths=[path.relative_to(ROOT).as_posix() for path in paths],
                 annotated=any(".pyx" in path.name for path in paths),
                 importable=any(path.suffix != ".pxd" for path in paths), concepts=concepts_with(paths),
             )  # fmt: skip
-        for name, text in pages.items():
-            path = PAGES / family / f"{name}.rst"
-            written.add(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                path.write_text(text, encoding="utf-8")
-    for path in set(PAGES.rglob("*.rst")) - written:
+    texts = {PAGES / f"{name}.rst": text for name, text in pages.items()}
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+    for path in set(PAGES.rglob("*.rst")) - set(texts):
         path.unlink()
 
 
@@ -136,14 +136,17 @@ def skip_aliases(app, what, name, obj, skip, options):
 
 
 def link_names_of_files(app, doctree):
-    """On a family's page, make a name of one of its files in a table a link to the file's page."""
-    page = app.env.docname.split("/")
-    if page[:2] != ["reference", "kernels"] or page[-1] != "index":
+    """Make the names in the table of a family's page, and of the page of all rooms, links to their pages."""
+    if app.env.docname == "reference/kernels/index":
+        targets = {family: f"{family}/index" for family in families()}
+    elif re.fullmatch(r"reference/kernels/\w+/index", app.env.docname):
+        family = app.env.docname.split("/")[2]
+        targets = {name: f"{family}/{name}" for name in modules(family)}
+    else:
         return
-    files = modules(page[2])
     for name in doctree.findall(nodes.literal):
-        if name.astext() in files and any(isinstance(above, nodes.entry) for above in ancestors(name)):
-            target = f"/reference/kernels/{page[2]}/{name.astext()}"
+        if name.astext() in targets and any(isinstance(above, nodes.entry) for above in ancestors(name)):
+            target = f"/reference/kernels/{targets[name.astext()]}"
             link = pending_xref(
                 "", reftype="doc", refdomain="std", reftarget=target, refexplicit=True, refdoc=app.env.docname
             )
