@@ -145,9 +145,7 @@ cdef compiled_per_cpu convolve_row(
     # may then store the same channels at the same time, but they store the same numbers.
     cdef Py_ssize_t m0 = min(innermost(&task, ceil_div(g.k_c, block)) * block, g.k_c - width)
     cdef Py_ssize_t y = innermost(&task, g.o_h), n = task
-    # Outputs first .. end have no tap left or right of the image.
-    cdef Py_ssize_t first = inside(-g.p_l, g.s_w, g.i_w, g.o_w).first
-    cdef Py_ssize_t end = inside((g.k_w - 1) * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w).end
+    cdef Py_ssize_t first, end
     cdef const floating* bias = <const floating*> zeros
     cdef bint relu = bias_relu.relu
     cdef Row row
@@ -163,6 +161,9 @@ cdef compiled_per_cpu convolve_row(
     I, K, O = I + m0, K + m0, O + m0
     if g.k_h == g.k_w == 3 and g.d_w == 1 and g.s_w <= 2 and sum_row(I, K, O, bias, relu, &row, g):
         return
+    # Outputs first .. end have no tap left or right of the image.
+    first = inside(-g.p_l, g.s_w, g.i_w, g.o_w).first
+    end = inside((g.k_w - 1) * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w).end
     while x < g.o_w:
         if first <= x and x + 4 <= end and sum_four(I, K, O, bias, relu, &row, x, g):
             x += 4

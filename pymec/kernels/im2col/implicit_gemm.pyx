@@ -38,6 +38,7 @@ from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, share_of
 cdef struct Block:
     Py_ssize_t group
     Py_ssize_t q0, depth        # rows of K, columns of im2col's matrix
+    Py_ssize_t a, b, c          # the tap and channel of column q0
     Py_ssize_t m0, columns      # output channels, counted within the group
     Py_ssize_t width            # columns of a panel of B
 
@@ -45,7 +46,8 @@ cdef struct Block:
 cdef Block block_at(Py_ssize_t group, Py_ssize_t q0, Py_ssize_t depth, Py_ssize_t m0, Py_ssize_t columns,
                     const Geometry* g) noexcept nogil:
     """The block that begins at row q0 and column m0 of a group's K, no larger than what K has there."""
-    return Block(group, q0, min(depth, g.k_h * g.k_w * g.i_cg - q0), m0, min(columns, g.k_cg - m0),
+    cdef Py_ssize_t tap = q0, c = innermost(&tap, g.i_cg), b = innermost(&tap, g.k_w), a = tap
+    return Block(group, q0, min(depth, g.k_h * g.k_w * g.i_cg - q0), a, b, c, m0, min(columns, g.k_cg - m0),
                  min(columns, <Py_ssize_t> CHANNELS))
 
 
@@ -99,25 +101,24 @@ def pack_kernel(const floating[:, :, :, ::1] kernel, floating[::1] B, shape, gro
 
 
 cdef void pack_pixel(
-    const floating* I, floating* row, Py_ssize_t pixel, const Block* block, const Geometry* g
+    const floating* I, floating* row, Py_ssize_t n, Py_ssize_t y, Py_ssize_t x, const Block* block,
+    const Geometry* g
 ) noexcept nogil:
     """row[q - q0] = I[n, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w, c], or 0 on padding; q counts (a, b, c)."""
-    cdef Py_ssize_t x = innermost(&pixel, g.o_w), y = innermost(&pixel, g.o_h), n = pixel
-    cdef Py_ssize_t q = block.q0, end = block.q0 + block.depth
-    cdef Py_ssize_t c = q % g.i_cg, b = q / g.i_cg % g.k_w, a = q / g.i_cg / g.k_w
+    cdef Py_ssize_t a = block.a, b = block.b, c = block.c, left = block.depth
     cdef bint adjacent = g.d_w == 1 and g.groups == 1  # taps of a kernel row are adjacent in the image
     cdef Py_ssize_t h, w, taps, run
-    while q < end:
+    while left > 0:
         h = y * g.s_h - g.p_t + a * g.d_h
         w = x * g.s_w - g.p_l + b * g.d_w
         taps = g.k_w - b if adjacent and 0 <= w <= g.i_w - (g.k_w - b) else 1
-        run = min(taps * g.i_cg - c, end - q)
+        run = min(taps * g.i_cg - c, left)
         if 0 <= h < g.i_h and 0 <= w < g.i_w:
             copy(row, I + ((n * g.i_h + h) * g.i_w + w) * g.i_c + block.group * g.i_cg + c, run)
         else:
             zero(row, run)
         row += run
-        q += run
+        left -= run
         c = 0
         b += taps
         if b == g.k_w:
@@ -129,9 +130,16 @@ cdef void pack_pixels(
     const floating* I, floating* A, Py_ssize_t first, Py_ssize_t end, const Block* block, const Geometry* g
 ) noexcept nogil:
     """Rows first .. end of im2col's matrix, the block's columns of them."""
-    cdef Py_ssize_t pixel
-    for pixel in range(first, end):
-        pack_pixel(I, A + (pixel - first) * block.depth, pixel, block, g)
+    cdef Py_ssize_t rest = first, x = innermost(&rest, g.o_w), y = innermost(&rest, g.o_h), n = rest, row
+    for row in range(end - first):
+        pack_pixel(I, A + row * block.depth, n, y, x, block, g)
+        x += 1  # the next pixel, without a division
+        if x == g.o_w:
+            x = 0
+            y += 1
+            if y == g.o_h:
+                y = 0
+                n += 1
 
 
 def pack_patches(const floating[:, :, :, ::1] x, floating[::1] A, shape, first, end, group, q0, depth):

@@ -1,6 +1,6 @@
 # The register tile to READ: an outer product, summed up in registers, in plain loops.  The one to RUN is
-# register_tiles, the same idea with larger tiles for each kind of CPU.  direct/blocked.pyx is the shortest algorithm
-# on this one and says why a tile is 6 x 16; indirect, implicit_gemm, im2win and yaconv share it.
+# register_tiles, the same idea with larger tiles for each kind of CPU.  direct/blocked.pyx is the shortest
+# algorithm on this one and says why a tile is 6 x 16; indirect, implicit_gemm, im2win and yaconv share it.
 #
 # At every step of the reduction six pixels meet sixteen output channels in 96 sums.  The sums are a local array
 # of fixed size and every loop over it has a fixed count, so the compiler keeps them in vector registers of
@@ -10,8 +10,8 @@
 # of one row to the start of the next, a pixel on padding is a pointer to zeros, and a tile that has fewer than
 # six pixels points at its last one again; the sums of the repeated pixels are not stored.
 #
-# The output channels of a group are cut into blocks of sixteen.  The last block overlaps the one before it, so that
-# it reads a whole row of 16 inside K, and stores only the channels that the other did not.
+# The output channels of a group are cut into blocks of sixteen.  The last block overlaps the one before it, so
+# that it reads a whole row of 16 inside K, and stores only the channels that the other did not.
 
 from cython cimport floating
 

@@ -14,7 +14,9 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 
 cdef inline Py_ssize_t steps_to(Py_ssize_t distance, Py_ssize_t step) noexcept nogil:
     """The number of steps 0, step, 2 step, ... that fall short of `distance`."""
-    return 0 if distance <= 0 else ceil_div(distance, step)
+    if distance <= 0 or step == 1:  # most steps are 1, and a division takes longer than this question
+        return max(distance, 0)
+    return ceil_div(distance, step)
 
 
 cdef inline Span inside(Py_ssize_t offset, Py_ssize_t step, Py_ssize_t extent, Py_ssize_t count) noexcept nogil:
