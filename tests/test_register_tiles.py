@@ -131,7 +131,7 @@ def test_tiles_of_a_row_are_taken_together(k_c, padding):
     ids=str,
 )
 def test_tiles_at_the_ends_of_a_row(i_w, options):
-    """Taps beside the image meet zeros: the same sums, bias and ReLU wherever tiles end."""
+    """With the zeros beside the image, or tap by tap without them: the same sums, bias and ReLU."""
     groups = options.get("groups", 1)
     shape = ConvShape.from_shapes((1, 4, i_w, 520 * groups), (3, 3, 520, 40 * groups), **options)
     bias = np.linspace(-9, 9, shape.k_c).astype("f")
@@ -141,8 +141,8 @@ def test_tiles_at_the_ends_of_a_row(i_w, options):
             convolved(shape, 1, schedule._replace(in_rows=False), in_panels, **ends) for ends in ({}, {"bias": bias})
         ]
         for block in ({}, {"rows": 1}, {"rows": 1, "taps": 1, "channels": 260}):
-            for n_threads in (1, 3):
-                changed = schedule._replace(in_rows=True, **block)
+            for n_threads, padding_products in ((1, 1), (3, 512), (1, 2**31)):
+                changed = schedule._replace(in_rows=True, padding_products=padding_products, **block)
                 result = convolved(shape, n_threads, changed, in_panels)
                 np.testing.assert_array_equal(result, with_zeros[0])
                 result = convolved(shape, n_threads, changed, in_panels, bias=bias, relu=True)
@@ -160,7 +160,7 @@ def test_padding_beyond_the_kernel(padding, stride, i_c, k_c, in_panels):
     expected = convolved(shape, schedule=schedule._replace(in_rows=False), in_panels=in_panels)
     for block in ({}, {"rows": 2}, {"rows": 1}, {"rows": 1, "taps": 2}):
         for n_threads in (1, 3):
-            changed = schedule._replace(in_rows=True, **block)
+            changed = schedule._replace(in_rows=True, window=2048 if n_threads == 1 else 0, **block)
             np.testing.assert_array_equal(convolved(shape, n_threads, changed, in_panels), expected)
     bias = np.linspace(-9, 9, k_c).astype("f")
     only_bias = convolved(shape, schedule=schedule._replace(in_rows=True, rows=1), bias=bias)
@@ -274,6 +274,7 @@ def test_schedules_that_can_not_be():
         (TileSchedule(1, 1, 1, 2, 1, 1, False), "all taps of several rows"),
         (TileSchedule(1, 1, 1, 1, 2, 1, False), "all channels of several taps"),
         (TileSchedule(1, 1, 1, 1, 1, 600, False), "at most 512 channels, got 600"),
+        (TileSchedule(1, 1, 1, 1, 1, 1, False, 512, 2049), "at most 2048 elements, got 2049"),
     ):
         with pytest.raises(ValueError, match=message):
             convolved(shape, 3, schedule)

@@ -33,7 +33,8 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.register_tiles.output_tile cimport (
-    KernelStrides, OutputPart, OutputStrides, TileBlock, TileEnds, add_panel, output_strides,
+    KernelStrides, OutputPart, OutputStrides, TileBlock, TileEnds, add_panel, add_tap_by_tap, goes_tap_by_tap,
+    output_strides,
 )
 from pymec.kernels.register_tiles.panels cimport n_panels
 from pymec.kernels.register_tiles.pixels cimport (
@@ -59,6 +60,8 @@ cdef struct TileSchedule:
     Py_ssize_t panels                  # that meet these pixels together
     ReductionBlock most                # the extent of a block of the reduction
     bint in_rows                       # whether tiles end where output rows do
+    Py_ssize_t padding_products        # with zeros per kernel row of a tile, from which on it goes tap by tap
+    Py_ssize_t window                  # elements of the largest window
 
 
 # One block of the reduction -----------------------------------------------------------------------------
@@ -66,7 +69,7 @@ cdef struct TileSchedule:
 
 cdef void convolve_block(
     const floating* I, const floating* K, floating* O, const OutputPart* part, const ReductionBlock* reduction,
-    bint in_rows, const Tile* tile, const TileEnds* ends, const Geometry* g
+    const TileSchedule* schedule, const Tile* tile, const TileEnds* ends, const Geometry* g
 ) noexcept nogil:
     """All tiles and panels of the part; K points at the group's first panel, or at all of K in place."""
     cdef const floating* pixel[POINTERS]  # found once for a tile, and used with every panel
@@ -82,14 +85,19 @@ cdef void convolve_block(
     pixel[0] = I
     while first < part.end:
         left = part.end - first
-        if in_rows:
+        if schedule.in_rows:
             left = min(left, g.o_w - at.x)
         block.tile.pixels = pixels_of_tile(left, tile)
         to = O + at.n * part.out.image + at.y * part.out.row + at.x * part.out.pixel
-        place_pixels(&block.pixels, min(block.tile.pixels, left), &at, part.group, in_rows, g)
+        place_pixels(&block.pixels, min(block.tile.pixels, left), &at, part.group, schedule.in_rows, g)
         block.reduction = without_padding(reduction, &block.pixels)
-        block.runs = point_at_block(I, &block.pixels, block.tile.pixels, &block.reduction, pixel, window, g)
-        if in_rows and block.runs.step > 0 and block.pixels.inside:
+        if goes_tap_by_tap(&block, schedule.padding_products, g):
+            add_tap_by_tap(I, K, to, pixel, &block, part, g)
+            first += block.tile.pixels
+            continue
+        block.runs = point_at_block(I, &block.pixels, block.tile.pixels, &block.reduction, pixel, window,
+                                    schedule.window, g)
+        if schedule.in_rows and block.runs.step > 0 and block.pixels.inside:
             join_tiles(&block.pixels, block.tile.pixels, n_equal_tiles(left, tile), &at, g)
         for panel in range(part.first_panel, part.end_panel):
             add_panel(K, to, pixel, panel, &block, part, g)
@@ -123,7 +131,7 @@ cdef void convolve_share(
             block = ReductionBlock(0, 0, 0, 0, 0, 0)
             while next_block(&block, &schedule.most, g):
                 convolve_block(I, K + part.group * group_panels * part.kernel.panel, O, &part, &block,
-                               schedule.in_rows, &tile, ends, g)
+                               schedule, &tile, ends, g)
             panel += part.end_panel - part.first_panel
         part.first = part.end
 
@@ -136,7 +144,8 @@ cdef TileSchedule schedule_of(object schedule, int n_threads, bint padded, const
     cdef TileSchedule found
     cdef Py_ssize_t rows, taps, channels
     cdef bint taps_adjacent = not padded and g.d_w == 1 and g.groups == 1
-    found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows = schedule
+    found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows = schedule[:7]
+    found.padding_products, found.window = schedule[7:]
     if min(schedule[:6]) < 1 or n_threads % found.channel_shares:
         raise ValueError(f"schedule must be positive and begin with a divisor of {n_threads}, got {schedule}")
     rows, taps, channels = min(rows, g.k_h), min(taps, g.k_w), min(channels, g.i_cg)
@@ -148,6 +157,8 @@ cdef TileSchedule schedule_of(object schedule, int n_threads, bint padded, const
         raise ValueError(f"a block must have at most {RUNS} runs, got {rows} rows of {taps}")
     if padded and channels > ZEROS:
         raise ValueError(f"with padding a block must have at most {ZEROS} channels, got {channels}")
+    if not 0 <= found.window <= WINDOW:
+        raise ValueError(f"a window must have at most {WINDOW} elements, got {found.window}")
     found.most = ReductionBlock(0, 0, 0, rows, taps, channels)
     return found
 

@@ -45,3 +45,10 @@ cdef void add_panel(
     const floating* K, floating* O, const floating** pixel, Py_ssize_t panel, const TileBlock* block,
     const OutputPart* part, const Geometry* g
 ) noexcept nogil
+
+cdef bint goes_tap_by_tap(const TileBlock* block, Py_ssize_t padding_products, const Geometry* g) noexcept nogil
+
+cdef void add_tap_by_tap(
+    const floating* I, const floating* K, floating* O, const floating** pixel, const TileBlock* block,
+    const OutputPart* part, const Geometry* g
+) noexcept nogil

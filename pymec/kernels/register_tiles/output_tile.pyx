@@ -1,8 +1,10 @@
-"""One tile of the output of a direct convolution: the products of one block of the reduction with one panel of K."""
+"""One tile of the output of a direct convolution: the products of one block of the reduction with panels of K."""
 
 from cython cimport floating
 
+from pymec.kernels.register_tiles.pixels cimport pixels_with_tap, point_at_block, taps_on_padding
 from pymec.kernels.register_tiles.tile cimport MOST_CHANNELS, MOST_SUMS, Tile, multiply_row, multiply_tile
+from pymec.kernels.shared.bias_relu cimport BiasRelu, apply_relu
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport copy, zero
 
@@ -81,6 +83,62 @@ cdef void add_panel(
     K += line * part.kernel.line + (panel * part.kernel.panel if part.kernel.panel else channel)
     add_block(K, part.kernel.line, O + channel, part.out.pixel, pixel, block, overlap,
               bias + channel if bias != NULL else bias)
+
+
+# A tile at an end of a row, tap by tap ------------------------------------------------------------------
+
+
+cdef bint goes_tap_by_tap(const TileBlock* block, Py_ssize_t padding_products, const Geometry* g) noexcept nogil:
+    """Whether a tile within one row has that many products with zeros in a kernel row."""
+    if not block.pixels.in_rows or block.pixels.inside or block.pixels.valid < block.tile.pixels:
+        return False
+    return taps_on_padding(&block.pixels, g) * block.reduction.channels >= padding_products
+
+
+cdef void begin_sums(
+    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const floating* bias
+) noexcept nogil:
+    """The bias, or zeros, in channels m0 .. m1 of some pixels."""
+    cdef Py_ssize_t p
+    for p in range(pixels):
+        if bias == NULL:
+            zero(O + p * step + m0, m1 - m0)
+        else:
+            copy(O + p * step + m0, bias + m0, m1 - m0)
+
+
+cdef void add_tap_by_tap(
+    const floating* I, const floating* K, floating* O, const floating** pixel, const TileBlock* block,
+    const OutputPart* part, const Geometry* g
+) noexcept nogil:
+    """All of the part's panels for one tile, at every tap only the pixels that have it inside the image.
+
+    Sums are in O between the taps, which costs less than products with zeros where there are many channels.
+    """
+    cdef Py_ssize_t m0 = part.group * g.k_cg + part.first_panel * block.tile.channels
+    cdef Py_ssize_t m1 = part.group * g.k_cg + min(part.end_panel * block.tile.channels, g.k_cg)
+    cdef BiasRelu bias_relu = BiasRelu(block.ends.bias, block.ends.relu)
+    cdef TileBlock tap = block[0]
+    cdef Py_ssize_t a, b, panel
+    if block.ends.begins:
+        begin_sums(O, block.tile.pixels, part.out.pixel, m0, m1, <const floating*> block.ends.bias)
+    tap.ends = TileEnds(NULL, False, False)
+    tap.reduction.rows = tap.reduction.taps = 1
+    for a in range(block.reduction.a, block.reduction.a + block.reduction.rows):
+        for b in range(block.reduction.b, block.reduction.b + block.reduction.taps):
+            tap.reduction.a, tap.reduction.b = a, b
+            tap.pixels = pixels_with_tap(&block.pixels, block.tile.least, b, g)
+            if tap.pixels.valid == 0:
+                continue
+            tap.tile.pixels = tap.pixels.valid
+            tap.runs = point_at_block(I, &tap.pixels, tap.tile.pixels, &tap.reduction, pixel, <floating*> NULL, 0, g)
+            for panel in range(part.first_panel, part.end_panel):
+                add_panel(K, O + (tap.pixels.first.x - block.pixels.first.x) * part.out.pixel, pixel, panel, &tap,
+                          part, g)
+    apply_relu(O, block.tile.pixels, part.out.pixel, m0, m1, &bias_relu)
+
+
+# Where O is ---------------------------------------------------------------------------------------------
 
 
 cdef OutputStrides output_strides(const Py_ssize_t* strides, Py_ssize_t itemsize) except *:

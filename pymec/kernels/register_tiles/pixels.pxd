@@ -5,9 +5,10 @@
 # block every pixel reads runs of adjacent numbers, all of one length: a run is a kernel row, or a part of one, where
 # its taps are adjacent in the image, and otherwise one tap.
 #
-# Padding.  A tile within one output row skips kernel rows on padding.  At the ends of the row it reads a window, a
-# copy of its part of the image with the padding's zeros, if that is small enough.  Elsewhere a tap on padding is a
-# pointer to zeros.
+# Padding.  A tile within one output row skips kernel rows on padding.  At the ends of the row it goes tap by tap, each
+# with the pixels that have it inside the image, if that skips many products with zeros (output_tile.pyx); or it
+# reads a window, a copy of its part of the image with the padding's zeros, if that is small enough.  Elsewhere a tap
+# on padding is a pointer to zeros.
 
 from cython cimport floating
 
@@ -20,7 +21,7 @@ cdef enum:
     RUNS = 49         # the most runs of one block: all taps of a 7x7 kernel
     POINTERS = 700    # RUNS + 1 times MOST_PIXELS, written out: the checked build multiplies no constants here
     ZEROS = 512       # elements of the longest run where there is padding
-    WINDOW = 2048     # elements of the largest window
+    WINDOW = 2048     # elements of the largest window that a schedule may ask for
 
 cdef extern from *:
     """
@@ -140,12 +141,14 @@ cdef inline ReductionBlock without_padding(const ReductionBlock* block, const Ti
     return ReductionBlock(a, block.b, block.c, end - a, block.taps, block.channels)
 
 
-cdef inline Py_ssize_t window_columns(Py_ssize_t size, const ReductionBlock* block, const Geometry* g) noexcept nogil:
-    """Columns of the window of a tile within one row; 0 if it has no window, because it would be too large."""
+cdef inline Py_ssize_t window_columns(
+    Py_ssize_t size, const ReductionBlock* block, Py_ssize_t room, const Geometry* g
+) noexcept nogil:
+    """Columns of the window of a tile within one row; 0 if it has none, because ``room`` elements are too few."""
     cdef Py_ssize_t columns = (size - 1) * g.s_w + g.k_w
     if g.d_w > 1 or g.groups > 1 or block.taps < g.k_w or block.channels < g.i_c:
         return 0
-    return columns if block.rows * columns * g.i_c <= WINDOW else 0
+    return columns if block.rows * columns * g.i_c <= room else 0
 
 
 cdef inline void copy_window(
@@ -166,11 +169,11 @@ cdef inline void copy_window(
 
 cdef inline PatchRuns point_at_block(
     const floating* I, const TilePixels* pixels, Py_ssize_t size, const ReductionBlock* block,
-    const floating** pixel, floating* window, const Geometry* g
+    const floating** pixel, floating* window, Py_ssize_t room, const Geometry* g
 ) noexcept nogil:
     """Point at all runs of a block: one pointer and a step where pixels are evenly spaced, else `size` for each run.
 
-    The block is one :c:func:`without_padding`.
+    The block is one :c:func:`without_padding`; a window has ``room`` elements.
     """
     cdef bint taps_adjacent = pixels.inside and g.d_w == 1 and g.groups == 1
     cdef Py_ssize_t taps = block.taps if taps_adjacent else 1
@@ -181,7 +184,7 @@ cdef inline PatchRuns point_at_block(
         pixel[0] = I + (pixels.offset[0] + (block.a * g.d_h * g.i_w + block.b) * g.i_c + block.c)
         return PatchRuns(block.rows, runs.length, g.s_w * g.i_c, g.d_h * g.i_w * g.i_c)
     if pixels.in_rows and not pixels.inside:
-        columns = window_columns(size, block, g)
+        columns = window_columns(size, block, room, g)
     if columns > 0:
         copy_window(I, pixels, columns, block, window, g)
         pixel[0] = window
@@ -193,6 +196,38 @@ cdef inline PatchRuns point_at_block(
             runs.count += 1
             b += taps
     return runs
+
+
+cdef inline Span with_tap(const TilePixels* pixels, Py_ssize_t b, const Geometry* g) noexcept nogil:
+    """The pixels of a tile within one row that have tap b of a kernel row inside the image."""
+    return inside(pixels.first.x * g.s_w - g.p_l + b * g.d_w, g.s_w, g.i_w, pixels.valid)
+
+
+cdef inline Py_ssize_t taps_on_padding(const TilePixels* pixels, const Geometry* g) noexcept nogil:
+    """Taps of a kernel row left or right of the image, counted over the pixels of a tile within one row."""
+    cdef Py_ssize_t count = 0, b
+    cdef Span span
+    for b in range(g.k_w):
+        span = with_tap(pixels, b, g)
+        count += pixels.valid - (span.end - span.first)
+    return count
+
+
+cdef inline TilePixels pixels_with_tap(
+    const TilePixels* pixels, Py_ssize_t least, Py_ssize_t b, const Geometry* g
+) noexcept nogil:
+    """The tile's pixels that have tap b; all of them where fewer than ``least`` do, but not none."""
+    cdef Span span = with_tap(pixels, b, g)
+    cdef TilePixels found = pixels[0]
+    cdef Py_ssize_t p
+    if 0 < span.end - span.first < least:
+        return found
+    found.first.x += span.first
+    found.valid = span.end - span.first
+    found.inside = True
+    for p in range(found.valid):
+        found.offset[p] = pixels.offset[span.first + p]
+    return found
 
 
 cdef inline bint next_block(ReductionBlock* block, const ReductionBlock* most, const Geometry* g) noexcept nogil:

@@ -30,9 +30,11 @@ from pymec.kernels.shared.machine import (
     KERNEL_ROWS_BYTES,
     L2_SETS,
     L2_WAYS,
+    PADDING_PRODUCTS,
     SHORT_BLOCK,
     SHORT_PATCH,
     UNEVEN_TILES,
+    WINDOW_ELEMENTS,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ class TileSchedule(NamedTuple):
     """Input channels of a tap in a block: all of them, if it has several taps."""
     in_rows: bool
     """Whether tiles end where output rows do."""
+    padding_products: int = PADDING_PRODUCTS
+    """Products with zeros per kernel row of a tile, from which on it goes tap by tap."""
+    window: int = WINDOW_ELEMENTS
+    """Elements of the largest copy of a tile's part of the image with the padding around it."""
 
 
 def tile_schedule(shape: ConvShape, n_threads: int, in_panels: bool) -> TileSchedule:

@@ -89,6 +89,14 @@ SHORT_BLOCK = 128
 """Lines of K in a block of the reduction below which fewer panels go together: a block reads and writes its sums
 (``profiling/speed.py``)."""
 
+PADDING_PRODUCTS = 512
+"""Products with the padding's zeros per kernel row of a tile above which going tap by tap, with partial sums in O, is
+faster (``profiling/mechanisms.py``)."""
+
+WINDOW_ELEMENTS = 2048
+"""Elements of the largest copy of a tile's part of the image with the padding around it
+(``profiling/mechanisms.py``)."""
+
 SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them
 (``profiling/ladder.py``)."""
