@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pymec import layouts, planning, registry
 from pymec.execution import check_apart, check_written, checked, checked_operand, execute
 from pymec.kernels.gradients import mec as mec_grad
+from pymec.kernels.mec.rows import tuned_schedule
 from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
 from pymec.recipes import Recipe, parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
@@ -114,8 +115,7 @@ class ConvPlan:
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
         row = registry.get("mec")
-        schedule = row.schedule(shape, self.n_threads, None)
-        schedule = replace(schedule, options={**schedule.options, "T": 0})  # no output is so narrow: Solution B
+        schedule = tuned_schedule(shape, self.n_threads, None, solution="B")
         made = replace(self._recipe, algorithm=row, schedule=schedule)
         x = checked_operand(made, 0, x)
         lowered = allocate_workspace(made.workspace_nbytes)

@@ -154,7 +154,7 @@ def lowered_grad(const floating[:, :, :, ::1] grad_out, const floating[::1] tran
     cdef Band band = band_of_rows(0, g.o_h, &g)
     cdef Py_ssize_t strips = g.groups * g.i_n * g.o_w, strip, row, colour, width, pixels
     # Rows of a class meet if they are less than k_h stored rows apart; rows of two classes never do.
-    cdef Py_ssize_t colours = (g.k_h + band.step - 1) / band.step
+    cdef Py_ssize_t colours = (g.k_h + band.stored_stride - 1) / band.stored_stride
     check_threads(n_threads)
     check_room("L", L.shape[0], shape.mec_size)
     check_room("transposed", transposed.shape[0], shape.kernel_size)

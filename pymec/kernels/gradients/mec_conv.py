@@ -25,6 +25,7 @@ other sides: more would mean cutting dO, and rows of dI that nothing was read fr
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +63,9 @@ def spread_size(shape: ConvShape) -> int:
 
 
 def turn_kernel(
-    kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, cut: object = None
+    kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, **options: Any
 ) -> None:
-    """K' (:func:`pymec.kernels.gradients.flipped_kernel.turn`); the cut is of no matter to it."""
+    """K' (:func:`pymec.kernels.gradients.flipped_kernel.turn`); the options are those of ``run_input_grad``."""
     _turned.turn(kernel, turned, shape, n_threads)
 
 
@@ -85,7 +86,7 @@ def run_input_grad(
     shape: ConvShape,
     n_threads: int = 1,
     prepared: NDArray | None = None,
-    cut: str = "small_blas",
+    **options: Any,
 ) -> None:
     """The input's gradient: spread dO, then convolve it with the turned kernel by MEC."""
     forward = as_convolution(shape)
@@ -93,4 +94,4 @@ def run_input_grad(
         raise ValueError("shape has no such convolution, or prepared= (see turn_kernel) is missing")
     inner = grad_out if shape.s_h == shape.s_w == 1 else spread(grad_out, workspace, shape)
     room = workspace[spread_size(shape) :]
-    mec.run(inner, prepared.reshape(forward.kernel_shape), grad_x, room, forward, n_threads, cut=cut)
+    mec.run(inner, prepared.reshape(forward.kernel_shape), grad_x, room, forward, n_threads, **options)

@@ -16,9 +16,8 @@ from pymec.kernels.gradients import pixel_gemm as pixel_gemm_grad
 from pymec.kernels.im2col.rows import PAPER as IM2COL_PAPER
 from pymec.kernels.im2col.rows import im2col_limit, im2col_schedule
 from pymec.kernels.mec.rows import PAPER as MEC_PAPER
-from pymec.kernels.mec.rows import mec_limit, mec_schedule
+from pymec.kernels.mec.rows import mec_limit, mec_schedule, products
 from pymec.kernels.register_tiles.rows import small_groups
-from pymec.kernels.register_tiles.schedule import preferred_multiply
 from pymec.shapes import ConvShape
 
 # What can't be done -------------------------------------------------------------------------------------
@@ -55,7 +54,7 @@ def _mec_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     assert forward is not None
     lowered = 0 if forward.is_pointwise else forward.mec_size
     size = shape.kernel_size + mec_conv_grad.spread_size(shape) + lowered
-    return Schedule(size, {"cut": preferred_multiply(forward)}, prepared=shape.kernel_size)
+    return Schedule(size, products(forward, n_threads), prepared=shape.kernel_size)
 
 
 def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:

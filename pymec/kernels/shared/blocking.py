@@ -4,8 +4,7 @@ One partition of L times K is a product of o_w × (k_h·k_w·i_c) × k_c.  OpenB
 multiplies without packing as long as rows·reduction·columns is at most 100³; past that it packs the same K again
 for each output row.  The rule below keeps every product under the limit of the BLAS at hand
 (:mod:`pymec.kernels.shared.blas_library`) and reads K as few times as it can: arithmetic on sizes, nothing is
-measured here.  T, the paper's threshold between Solutions A and B, has a value for products cut and one for
-products left whole.
+measured here.
 """
 
 from __future__ import annotations
@@ -31,12 +30,6 @@ PANEL_BYTES = 512 * 1024
 
 UNEVEN = 1.1
 """How much more than an even share of the output rows a thread may get before channels are shared instead."""
-
-T_PAPER = 100
-"""T for the paper's own products (the paper's value for GPUs; on a CPU, Solution A won up to o_w = 110)."""
-
-T_TUNED = 10
-"""T for products cut otherwise: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``)."""
 
 
 class GemmBlocking(NamedTuple):
