@@ -114,7 +114,9 @@ def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels(monkeypa
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
 @pytest.mark.parametrize("of", ["rows", "columns"])
-@pytest.mark.parametrize(("lines", "n_threads", "slices"), [(1, 1, 1), (1, 3, 1), (2, 2, 2), (3, 3, 1), (99, 2, 2)])
+@pytest.mark.parametrize(
+    ("lines", "n_threads", "slices"), [(1, 1, 1), (1, 3, 1), (2, 2, 2), (3, 3, 1), (99, 2, 2)]
+)
 def test_bands(case, of, lines, n_threads, slices):
     """A slice for each thread or one for all, with every stride, padding, dilation and number of groups."""
     shape = case.shape()

@@ -62,9 +62,7 @@ def spread_size(shape: ConvShape) -> int:
     return shape.i_n * ((shape.o_h - 1) * shape.s_h + 1) * ((shape.o_w - 1) * shape.s_w + 1) * shape.k_c
 
 
-def turn_kernel(
-    kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, **options: Any
-) -> None:
+def turn_kernel(kernel: NDArray, turned: NDArray, shape: ConvShape, n_threads: int = 1, **options: Any) -> None:
     """K' (:func:`pymec.kernels.gradients.flipped_kernel.turn`); the options are those of ``run_input_grad``."""
     _turned.turn(kernel, turned, shape, n_threads)
 

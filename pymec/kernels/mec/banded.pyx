@@ -1,13 +1,13 @@
-"""MEC in bands of output rows (``mec_banded``, ours; an extension of Cho & Brand 2017).
+"""Tuned MEC in bands of output rows (``mec_banded``, ours, after Cho & Brand 2017).
 
 Tuned MEC keeps the strips of the whole image.  But the product of an output row reads only the rows under its own
-window, so b output rows can be lowered, multiplied and forgotten: L shrinks from r_h rows a strip to the r_b that b
-output rows read, and every product stays what it was.  The price: neighbouring bands overlap by k_h - s_h image rows,
-which are copied twice.
+window, so b output rows can be lowered, multiplied and forgotten: L shrinks from r_h rows a strip to the r_b that
+b output rows read, and every product stays what it was.  The price: neighbouring bands overlap by k_h - s_h image
+rows, which are copied twice.
 
-Each thread takes bands through its own slice of the workspace.  With a single slice all threads share each band: some
-of its strips each, then some of its output rows and channels.  That suits small images, which have too few rows for
-even shares, and large kernels, of which each thread then reads only a part.
+Each thread takes bands through its own slice of the workspace.  With a single slice all threads share each band:
+some of its strips each, then some of its output rows and channels.  That suits small images, which have too few
+rows for even shares, and large kernels, of which each thread then reads only a part.
 
 ==========  =====================================  ================================================
 array       shape                                  role
@@ -18,8 +18,8 @@ workspace   (slices, o_w, r_b, k_w, i_c/G)         each slice the strips of one 
 out         (i_n, o_h, o_w, k_c)                   output O
 ==========  =====================================  ================================================
 
-Workspace, in elements:  slices·o_w·r_b·k_w·i_c/G, slices <= n_threads.  r_b, the image rows that b output rows read,
-is (b-1)·min(s_h, k_h) + k_h without dilation (as many of those as lie in the image).
+Workspace, in elements:  slices·o_w·r_b·k_w·i_c/G, slices <= n_threads.  r_b, the image rows that b output rows
+read, is (b-1)·min(s_h, k_h) + k_h without dilation (as many of those as lie in the image).
 
 Any stride, padding, dilation and number of groups.  Under limits with no room for one output row on each thread,
 ``mec_banded`` takes bands of columns: ``column_bands.pyx``.
@@ -71,7 +71,8 @@ cdef void multiply_share(
 
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, floating* L, Py_ssize_t share, Py_ssize_t shares,
-    Py_ssize_t tasks, Py_ssize_t band_rows, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
+    Py_ssize_t tasks, Py_ssize_t band_rows, const GemmBlocking* blocking, const BiasRelu* bias_relu,
+    const Geometry* g
 ) noexcept nogil:
     """One thread's share of all bands, one after another, each lowered and multiplied alone."""
     cdef Span mine = share_of(tasks, share, shares)
@@ -86,7 +87,7 @@ def run(
     floating[::1] workspace, shape, int n_threads, Py_ssize_t band_rows, Py_ssize_t slices, blocking,
     const floating[::1] bias=None, bint relu=False,
 ):
-    """Convolve in bands of ``band_rows`` output rows, on ``slices`` threads; one slice is shared by ``n_threads``."""
+    """Convolve in bands of ``band_rows`` rows, on ``slices`` threads; one slice is shared by ``n_threads``."""
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef GemmBlocking blocks = blocking_of(blocking)

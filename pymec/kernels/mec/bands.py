@@ -33,7 +33,7 @@ def banded_schedule(shape: ConvShape, n_threads: int, limit: int | None) -> Sche
 
 
 def bands_of_rows(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    """A slice and bands for each thread; one slice for all of them where the image is small and the kernel large."""
+    """A slice and bands for each thread; one slice for all where the image is small and the kernel large."""
     planes = shape.groups * max(1, shape.i_n)
     slices = thread_slices(planes * shape.o_h, n_threads, shape.band_size(1), limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
@@ -51,12 +51,13 @@ def bands_of_rows(shape: ConvShape, n_threads: int, limit: int | None) -> Schedu
 
 
 def bands_of_columns(shape: ConvShape, n_threads: int, limit: int) -> Schedule:
-    """As many columns as the limit allows: on each thread where shares are even, otherwise shared by all threads."""
+    """As many columns as the limit allows: on each thread where shares are even, otherwise shared by all."""
     column = shape.tile_size(shape.o_h, 1)
     all_columns = shape.groups * max(1, shape.i_n) * shape.o_w
     slices, columns = 1, max(1, min(shape.o_w, limit // column))
     if n_threads * column <= limit and -(-all_columns // n_threads) * n_threads <= UNEVEN * all_columns:
-        slices, columns = n_threads, even_part(all_columns // n_threads, min(shape.o_w, limit // n_threads // column))
+        slices = n_threads
+        columns = even_part(all_columns // n_threads, min(shape.o_w, limit // n_threads // column))
     sharing = n_threads if slices == 1 else 1
     # Columns are rows of the transposed convolution; threads that share a band have a part of the channels each.
     part = replace(shape.transposed(), k_c=shape.groups * -(-shape.k_cg // sharing))
@@ -81,7 +82,7 @@ def largest_band(shape: ConvShape, row_size: int, most: int, room: int) -> int:
 
 
 def _even_bands(shape: ConvShape, planes: int, most: int, slices: int, room: int) -> int:
-    """The size of bands, at most ``most`` rows, that gives the busiest slice the fewest rows; of several the largest."""
+    """The size of bands, up to ``most`` rows, that gives the busiest slice the fewest rows; the largest such."""
     if slices == 1:  # it has all of them
         return most
     fewest = -(-shape.o_h // most)

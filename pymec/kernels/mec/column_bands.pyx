@@ -1,12 +1,12 @@
-"""MEC in bands of output columns: ``mec_banded`` under limits with no room for a row on every thread (ours).
+"""Tuned MEC in bands of output columns: ``mec_banded`` where a limit has no room for a row on every thread (ours).
 
 Of a low image with a tall kernel even one output row reads much of L, a quarter of it in cv6.  The patches of an
-output column, though, all lie in one strip.  So w_b strips can be lowered, multiplied and forgotten, and bands have no
-strip in common: nothing is copied twice.
+output column, though, all lie in one strip.  So w_b strips can be lowered, multiplied and forgotten, and bands
+have no strip in common: nothing is copied twice.
 
-The products run along the strips: in each patch begins s_h·k_w·i_c elements after the one above.  As rows of a matrix
-they overlap, because this step, the leading dimension, is shorter than a row.  BLAS refuses that; register tiles take
-any step.
+The products run along the strips, where each patch begins s_h·k_w·i_c elements after the one above.  As rows of a
+matrix they overlap, because this step, the leading dimension, is shorter than a row.  BLAS refuses that; register
+tiles take any step.
 
 ==========  =====================================  ================================================
 array       shape                                  role
@@ -17,11 +17,11 @@ workspace   (slices, w_b, r_h, k_w, i_c/G)         each slice the strips of one 
 out         (i_n, o_h, o_w, k_c)                   output O
 ==========  =====================================  ================================================
 
-Workspace, in elements:  slices·w_b·r_h·k_w·i_c/G, slices <= n_threads, shared as in ``banded.pyx``.  r_h, the image
-rows that some output row reads, is ``mec``'s.
+Workspace, in elements:  slices·w_b·r_h·k_w·i_c/G, slices <= n_threads, shared as in ``banded.pyx``.  r_h, the
+image rows that some output row reads, is ``mec``'s.
 
-Any stride, padding, dilation and number of groups.  It pays for a limit of |L|/8 on cv5, cv6, cv10 and cv11: with two
-threads 1.2 to 2.2 times as fast as ``mec_column_split`` (``profiling/bands.py``).
+Any stride, padding, dilation and number of groups.  It pays for a limit of |L|/8 on cv5, cv6, cv10 and cv11: with
+two threads 1.2 to 2.2 times as fast as ``mec_column_split`` (``profiling/bands.py``).
 """
 
 from cython cimport floating
@@ -79,16 +79,17 @@ cdef void multiply_block(
     const floating* L, const floating* K, floating* O, Py_ssize_t columns, Py_ssize_t block, Py_ssize_t group,
     const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
-    """One of a band's blocks: some columns by some channels of a group, which count fastest; then bias and ReLU."""
-    cdef Span channels = channels_of_block(innermost(&block, ceil_div(g.k_cg, blocking.channels)), group, blocking, g)
+    """One of a band's blocks: some columns by some channels of a group, which count fastest."""
+    cdef Py_ssize_t of_channels = innermost(&block, ceil_div(g.k_cg, blocking.channels))
+    cdef Span channels = channels_of_block(of_channels, group, blocking, g)
     cdef Span strips = span_of_block(block, blocking.output_rows, columns)
     cdef Span rows = Span(0, band.n_y)
     cdef OutputStrides o = OutputStrides(strips.end - strips.first, g.k_c, g.o_w * g.k_c)
     cdef Py_ssize_t x, q = 0
     while q < g.k_h * g.k_w * g.i_cg:  # every strip meets one block of K before the next block
         for x in range(strips.first, strips.end):
-            multiply_strip(L + x * band.rows * g.k_w * g.i_cg, K + channels.first, O + x * g.k_c + channels.first, q,
-                           channels.end - channels.first, o.row_step, band, blocking, g)
+            multiply_strip(L + x * band.rows * g.k_w * g.i_cg, K + channels.first, O + x * g.k_c + channels.first,
+                           q, channels.end - channels.first, o.row_step, band, blocking, g)
         q += blocking.reduction
     finish_rows(O + strips.first * g.k_c, rows, channels, &o, bias_relu)
 

@@ -58,16 +58,16 @@ cdef void multiply_windows(
     if p.a0 < p.a1:  # otherwise the whole patch column lies on padding
         for i in range(PIXELS):
             window[i] = L + (min(i, strips - 1) * band.rows + p.start) * kernel_column
-        multiply_add(window, 1, K + p.a0 * kernel_column * g.k_c + block.start, g.k_c, (p.a1 - p.a0) * kernel_column,
-                     block.width, sums)
+        multiply_add(window, 1, K + p.a0 * kernel_column * g.k_c + block.start, g.k_c,
+                     (p.a1 - p.a0) * kernel_column, block.width, sums)
     end_sums(sums, bias_relu)
     for i in range(strips):
         store(sums + i * CHANNELS, O + (i * g.o_w + x) * g.k_c, 1, block, g)
 
 
 cdef void multiply_task(
-    const floating* L, const floating* K, floating* O, Py_ssize_t task, const Band* band, const BiasRelu* bias_relu,
-    const Geometry* g, const Geometry* t
+    const floating* L, const floating* K, floating* O, Py_ssize_t task, const Band* band,
+    const BiasRelu* bias_relu, const Geometry* g, const Geometry* t
 ) noexcept nogil:
     """Six strips by 16 channels, counted through groups, strips and channels: a thread stays with its strips."""
     cdef Py_ssize_t strips = g.i_n * g.o_h
@@ -84,7 +84,7 @@ cdef void multiply_task(
 
 def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :, :, ::1] out, shape,
              int n_threads=1, const floating[::1] bias=None, bint relu=False):
-    """Every window times K': ``L`` and ``prepared`` as ``transposed.lower`` and ``transposed.prepare`` write them."""
+    """Every window times K': ``L`` and ``prepared`` are what ``transposed`` writes."""
     cdef Geometry g = geometry(shape)
     cdef Geometry t = geometry(shape.transposed())
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)

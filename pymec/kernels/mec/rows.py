@@ -1,4 +1,4 @@
-"""The rows of MEC's table: the paper's algorithms, and ours after them: tuned, in bands, in tiles, along the other axis.
+"""The table's rows of the paper's algorithms and of ours after them: tuned, in bands, in tiles, transposed.
 
 Each row says which shapes it can do, what workspace it takes, and hands its kernel the solution and the blocking.
 How bands and tiles are sized: ``bands.py``.
@@ -60,7 +60,7 @@ def _paper_a(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 
 
 def choose_solution(shape: ConvShape, T: int = T_TUNED) -> Literal["A", "B"]:
-    """Line 8 for the L of ``mec``: ``"A"`` if o_w <= T and \\|O\\| <= \\|L\\|, otherwise ``"B"``; B where there is no L."""
+    """Line 8 for the L of ``mec``: ``"A"`` if o_w <= T and \\|O\\| <= \\|L\\|, else ``"B"``, also without L."""
     return "A" if shape.o_w <= T and shape.output_size <= shape.mec_size and not shape.is_pointwise else "B"
 
 

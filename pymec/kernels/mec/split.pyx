@@ -1,12 +1,12 @@
-"""MEC in tiles: bands cut into blocks of columns (``mec_column_split``), or also into channels (``mec_channel_split``).
+"""Tuned MEC in tiles: ``mec_column_split``, and ``mec_channel_split``, a few channels at a time (both ours).
 
-Ours, after Cho & Brand 2017.  A product reads only the strips of its own pixels, so a band of b output rows can be cut
-into tiles of w_b columns.  Nothing is copied twice for it, because a strip belongs to one column.  The memory saved in
-width buys taller bands, so fewer rows are copied twice.
+A product reads only the strips of its own pixels, so a band of b output rows can be
+cut into tiles of w_b columns.  Nothing is copied twice for it, because a strip belongs to one column.  The memory
+saved in width buys taller bands, so fewer rows are copied twice.
 
 Where even one pixel's patch is too large, its channels are lowered c_b at a time, multiplied one by one, and the
-products are added up.  The sums are k_h·k_w long and O is read and written for each channel: that is the price of the
-smallest workspace, the k_h·k_w elements of one channel under one output pixel.
+products are added up.  The sums are k_h·k_w long and O is read and written for each channel: that is the price of
+the smallest workspace, the k_h·k_w elements of one channel under one output pixel.
 
 ==========  =========================================  ==================================================
 array       shape                                      role
@@ -18,8 +18,8 @@ workspace   (slices, w_b, r_b, k_w, i_c/G)             each slice the strips of 
 out         (i_n, o_h, o_w, k_c)                       output O
 ==========  =========================================  ==================================================
 
-Workspace, in elements:  slices·w_b·r_b·k_w·i_c/G  or  slices·c_b·w_b·r_b·k_w, slices <= n_threads, where r_b, the image
-rows that b output rows read, is (b-1)·min(s_h, k_h) + k_h without dilation.
+Workspace, in elements:  slices·w_b·r_b·k_w·i_c/G  or  slices·c_b·w_b·r_b·k_w, slices <= n_threads, where r_b, the
+image rows that b output rows read, is (b-1)·min(s_h, k_h) + k_h without dilation.
 
 Any stride, padding, dilation and number of groups.
 """
@@ -44,7 +44,9 @@ cdef struct OutputTile:
     OutputStrides strides
 
 
-cdef OutputTile tile_of_task(Py_ssize_t task, Py_ssize_t band_rows, Py_ssize_t columns, const Geometry* g) noexcept nogil:
+cdef OutputTile tile_of_task(
+    Py_ssize_t task, Py_ssize_t band_rows, Py_ssize_t columns, const Geometry* g
+) noexcept nogil:
     """Tiles are counted through columns, rows, images and groups."""
     cdef OutputTile tile
     cdef Span rows
@@ -75,7 +77,7 @@ cdef void multiply_tile(
     bint add, const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
     """All output rows of a tile and one block of output channels; with ``add`` added to O."""
-    # O_h (w_b × k_c) = or += P_h (w_b × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c); i_c is 1 in the product of a channel.
+    # O_h (w_b × k_c) = or += P_h (w_b × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c); of a single channel i_c is 1
     multiply_rows(L, K, O, Span(0, tile.band.n_y), channels_of_block(block, tile.group, blocking, g), ldk, add,
                   &tile.strides, &tile.band, blocking, g)
 
@@ -96,9 +98,9 @@ cdef void convolve_tile_by_channels(
     const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
     """The same, ``together`` input channels lowered at a time and then multiplied one by one."""
-    # An input channel is lowered and multiplied as if it were a group: lower_strip and multiply_rows are handed a
-    # convolution of i_c groups with one channel each.  K is not stored like that: the k_h·k_w rows of a channel lie
-    # i_c/G·k_c elements apart, which is their leading dimension, and each channel counts for all k_c/G outputs.
+    # An input channel is lowered and multiplied as if it were a group: lower_strip and multiply_rows get a
+    # convolution of i_c groups with one channel each.  K is not stored like that: the k_h·k_w rows of a channel
+    # lie i_c/G·k_c elements apart, which is a leading dimension, and every channel has all k_c/G outputs.
     cdef Geometry channel_as_group = g[0]
     channel_as_group.groups, channel_as_group.i_cg = g.i_c, 1
     cdef Py_ssize_t strips = tile.strides.pixels * tile.band.rows * g.k_w  # elements of one channel's
@@ -108,8 +110,8 @@ cdef void convolve_tile_by_channels(
         lower_tile(I, L, tile, Span(tile.group * g.i_cg + c0, tile.group * g.i_cg + c1), &channel_as_group)
         for block in range(ceil_div(g.k_cg, blocking.channels)):
             for c in range(c0, c1):  # inside: this block of O stays in cache
-                multiply_tile(L + (c - c0) * strips, K + c * g.k_c, O, tile, block, g.i_cg * g.k_c, c > 0, blocking,
-                              &channel_as_group)
+                multiply_tile(L + (c - c0) * strips, K + c * g.k_c, O, tile, block, g.i_cg * g.k_c, c > 0,
+                              blocking, &channel_as_group)
         c0 = c1
 
 

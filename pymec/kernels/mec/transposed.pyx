@@ -15,15 +15,16 @@ L           (G, i_n, o_h, r_w, k_h, i_c/G)                      lowered matrix, 
 out         (i_n, o_h, o_w, k_c)                                output O, n-h-w-c
 ==========  ==================================================  =============================================
 
-r_w, the image columns that some output column reads, is tuned MEC's r_h of the transposed image: ``lowered_rows.pxd``
-serves both, here with the geometry of the transposed shape.  So horizontal padding takes no memory.
+r_w, the image columns that some output column reads, is tuned MEC's r_h of the transposed image:
+``lowered_rows.pxd`` serves both, here with the geometry of the transposed shape.  So horizontal padding takes no
+memory.
 
 Workspace, in elements:  i_n·o_h·r_w·k_h·i_c + |K|,  |K| = k_h·k_w·i_c/G·k_c, kept by a plan
 (no |K| where k_h or k_w is 1, because K' is K then; nothing at all for a 1×k kernel that reads every column, with
 vertical stride 1, no vertical padding, no dilation and one group: I is its own lowered matrix).
 
-Any stride, padding, dilation and number of groups.  The price: the image is copied i_c elements at a time, where MEC
-copies k_w·i_c.
+Any stride, padding, dilation and number of groups.  The price: the image is copied i_c elements at a time, where
+MEC copies k_w·i_c.
 """
 
 from cython cimport floating
@@ -78,16 +79,17 @@ cdef void lower_strip(
     cdef Py_ssize_t top = innermost(&task, g.o_h) * g.s_h - g.p_t  # the image row under kernel row 0
     cdef Py_ssize_t n = innermost(&task, g.i_n), group = task
     cdef Span taps = inside(top, g.d_h, g.i_h, g.k_h)  # kernel rows inside the image, the others lie on padding
-    cdef Py_ssize_t j, stored, w, a
+    cdef Py_ssize_t j, stored, w, h, a
     cdef ResidueClass c
     for j in range(band.n_classes):
         c = residue_class(j, band, t)
         for stored in range(c.first, c.end):
             w = image_row(stored, &c, band, t)
-            # L[n, y, w, a, 0:i_c] = I[n, s_h·y - p_t + d_h·a, w, 0:i_c] for all a
+            # L[n, y, w, a, 0:i_c] = I[n, h, w, 0:i_c] for all a,  h = s_h·y - p_t + d_h·a
             zero(to, taps.first * g.i_cg)
             for a in range(taps.first, taps.end):
-                copy(to + a * g.i_cg, I + ((n * g.i_h + top + a * g.d_h) * g.i_w + w) * g.i_c + group * g.i_cg, g.i_cg)
+                h = top + a * g.d_h
+                copy(to + a * g.i_cg, I + ((n * g.i_h + h) * g.i_w + w) * g.i_c + group * g.i_cg, g.i_cg)
             zero(to + taps.end * g.i_cg, (g.k_h - taps.end) * g.i_cg)
             to += g.k_h * g.i_cg
 

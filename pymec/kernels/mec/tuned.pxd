@@ -34,7 +34,9 @@ cdef inline Span channels_of_block(
     return channels
 
 
-cdef inline Py_ssize_t block_count(Py_ssize_t lines, const GemmBlocking* blocking, const Geometry* g) noexcept nogil:
+cdef inline Py_ssize_t block_count(
+    Py_ssize_t lines, const GemmBlocking* blocking, const Geometry* g
+) noexcept nogil:
     """Blocks of the products of one group: of `lines` output rows, or columns, times those of channels."""
     return ceil_div(lines, blocking.output_rows) * ceil_div(g.k_cg, blocking.channels)
 

@@ -1,19 +1,19 @@
-"""Tuned MEC (``mec``, ours): the two stages of Cho & Brand's Algorithm 2, changed for speed and for any convolution.
+"""Tuned MEC (``mec``, ours): Cho & Brand's Algorithm 2, changed for speed and for any convolution.
 
 Read ``paper.pyx`` first: names and arrays are the same.  What is changed, and what each change gains
 (``profiling/README.md`` has the tables; AMD EPYC with Zen 4 cores where no other machine is named):
 
-* Image rows that no output reads are left out of L, and rows of padding are not stored: the products of border rows
-  are shorter instead.  L has r_h rows, at most i_h, and never exceeds im2col's matrix, not even where s_h > k_h
-  (``lowered_rows.pxd``; cv1 with stride 11, ``profiling/stride_sweep.py``: 0.554 MiB, in the paper's form 0.572).
+* Image rows that no output reads are left out of L, and rows of padding are not stored: the products of border
+  rows are shorter instead.  So L never exceeds im2col's matrix (``lowered_rows.pxd``): 0.554 MiB where the paper's
+  L takes 0.572, in cv1 with stride 11 (``profiling/stride_sweep.py``).
 * Dilation and groups: rows are stored by residue classes, groups one after another.  The paper has neither.
 * Each thread lowers the rows that it will read in stage 2, so they are in its cache already: writing to lines that
   another core has read took up to ten times as long.
-* Products are cut into blocks, and a block of K meets many output rows while it is in cache.  Register tiles
-  multiply them, or BLAS without packing.  From 0.79 to 1.38 times the speed of im2col (one thread, geometric mean of
-  cv1 to cv12, ``profiling/ladder.py``): BLAS packs all of K for every product of ``paper.pyx``.
-* Such products need less height, so T of line 8 is 10 instead of 100: with several images and two threads Solution B
-  is faster from o_w = 12 on, by 20 % on cv2 (Zen 5, ``profiling/solutions.py``).
+* Products are cut into blocks for register tiles, or for BLAS's path without packing, and a block of K meets many
+  output rows while it is in cache; in ``paper.pyx`` BLAS packs all of K for every product.  The speed rises from
+  0.79 to 1.38 times that of im2col (one thread, geometric mean of cv1 to cv12, ``profiling/ladder.py``).
+* Such products need less height, so T of line 8 is 10 instead of 100: with several images and two threads
+  Solution B is faster from o_w = 12 on, by 20 % on cv2 (Zen 5, ``profiling/solutions.py``).
 * A 1×1 kernel with stride 1, no padding and one group needs no L: I is its own lowered matrix.
 * Bias and ReLU are applied to each block of outputs while it is in cache.
 
@@ -53,7 +53,7 @@ cdef void lower_strip(
     const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group, Span rows,
     const Band* band, const Geometry* g
 ) noexcept nogil:
-    """Some rows of the strip of image n at output column x; class by class, each a copy of evenly spaced image rows."""
+    """Some rows of the strip of image n at output column x; class by class, copies of evenly spaced image rows."""
     cdef Py_ssize_t kernel_row = g.k_w * g.i_cg, image_width = g.i_w * g.i_c
     cdef Py_ssize_t before = 0  # rows of the strip that belong to the classes before this one
     cdef Py_ssize_t j, r, end, stored, count
@@ -66,8 +66,8 @@ cdef void lower_strip(
             stored = c.first + r - before
             count = min(evenly_spaced(stored, band, g), end - r)
             # line 5:  L[n, x, r, 0:k_w, 0:i_c] = I[n, h, s_w·x : s_w·x + k_w, 0:i_c],  h the image row stored as r
-            copy_patch_rows(I + (n * g.i_h + image_row(stored, &c, band, g)) * image_width, g.d_h * image_width, count,
-                            strip + r * kernel_row, x, group, g)
+            copy_patch_rows(I + (n * g.i_h + image_row(stored, &c, band, g)) * image_width, g.d_h * image_width,
+                            count, strip + r * kernel_row, x, group, g)
             r += count
         before += c.end - c.first
 
@@ -124,8 +124,10 @@ cdef void multiply_rows(
     L points at the group's first strip, O at the band's first output row; with ``add`` products are added to O.
     """
     cdef Py_ssize_t kernel_row = g.k_w * g.i_cg, strip = band.rows * kernel_row
+    cdef Py_ssize_t n_channels = channels.end - channels.first
     cdef Py_ssize_t q = 0, first, end, i
     cdef Partition p
+    O += channels.first
     while q < g.k_h * kernel_row:  # every output row meets one block of K before the next block
         for i in range(rows.first, rows.end):
             p = partition(i, band, g)
@@ -134,12 +136,12 @@ cdef void multiply_rows(
             if first < end:
                 # O_h (o_w × k_c) = P_h (o_w × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c), from column `first` of P_h on;
                 # P_h is L from row s_h·h of every strip on, its leading dimension a whole strip.
-                blocked_product(blocking, o.pixels, channels.end - channels.first, end - first,
+                blocked_product(blocking, o.pixels, n_channels, end - first,
                                 L + (p.start - p.a0) * kernel_row + first, strip,
                                 K + first * ldk + channels.first, ldk, add or first > p.a0 * kernel_row,
-                                O + i * o.row_step + channels.first, o.pixel_step)
+                                O + i * o.row_step, o.pixel_step)
             elif p.a1 <= p.a0 and not add:  # all of P_h lies on padding
-                zero_pixels(O + i * o.row_step + channels.first, o.pixels, o.pixel_step, channels.end - channels.first)
+                zero_pixels(O + i * o.row_step, o.pixels, o.pixel_step, n_channels)
         q += blocking.reduction
 
 
@@ -157,7 +159,8 @@ cdef void multiply_block(
     const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One of a band's blocks: some output rows by some channels of a group, which count fastest."""
-    cdef Span channels = channels_of_block(innermost(&block, ceil_div(g.k_cg, blocking.channels)), group, blocking, g)
+    cdef Py_ssize_t of_channels = innermost(&block, ceil_div(g.k_cg, blocking.channels))
+    cdef Span channels = channels_of_block(of_channels, group, blocking, g)
     cdef Span rows = span_of_block(block, blocking.output_rows, band.n_y)
     multiply_rows(L, K, O, rows, channels, g.k_c, False, o, band, blocking, g)
     finish_rows(O, rows, channels, o, bias_relu)
@@ -167,7 +170,7 @@ cdef void multiply_task(
     const floating* L, const floating* K, floating* O, Py_ssize_t task, Py_ssize_t images, const OutputStrides* o,
     const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
-    """One block of one image and group.  Blocks count fastest: a thread stays with the rows of L it has lowered."""
+    """One block of one image and group.  Blocks count fastest: a thread stays with the rows it has lowered."""
     cdef Py_ssize_t block = innermost(&task, block_count(band.n_y, blocking, g))
     cdef Py_ssize_t n = innermost(&task, images)
     cdef Py_ssize_t group = task
@@ -210,9 +213,9 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
 
 
 def run(x, kernel, out, workspace, shape, n_threads, solution, blocking, bias=None, relu=False):
-    """Algorithm 2 from line 4 on; ``solution`` is the answer of line 8.  With ``"A"`` the last stage is the repair."""
+    """Algorithm 2 from line 4 on; ``solution`` is the answer of line 8.  Solution A ends with the repair."""
     if shape.is_pointwise:
-        # Image rows as images of one row each: L[n, x, 0, 0, :] is I[n, 0, x, :].  No L means no repair: Solution B.
+        # Image rows as images of one row each: L[n, x, 0, 0, :] is I[n, 0, x, :].  Without L no repair, so B.
         shape, solution = shape.rows_as_images(), "B"
         workspace, out = x.reshape(-1), out.reshape(shape.output_shape)
     else:

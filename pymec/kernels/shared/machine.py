@@ -17,8 +17,8 @@ SLICE_BYTES = 512 * 1024
 # MEC ----------------------------------------------------------------------------------------------------
 
 T_PAPER = 100
-"""T of Algorithm 2, line 8, in output columns, for whole products: the paper's value for GPUs.  On a CPU Solution A
-was the faster up to o_w = 110 (``profiling/solutions.py``)."""
+"""T of Algorithm 2, line 8, in output columns, for whole products: the paper's value for GPUs.  On a CPU Solution
+A was faster up to o_w = 110 (``profiling/solutions.py``)."""
 
 T_TUNED = 10
 """T for products in blocks: Solution A was clearly faster only at o_w = 5 and 10 (``profiling/solutions.py``)."""
