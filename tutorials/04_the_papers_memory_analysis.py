@@ -50,7 +50,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import pymec
-from pymec.kernels.mec.tuned import choose_solution
+from pymec.kernels.mec.rows import choose_solution
 
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 11})
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
