@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import pymec
 from pymec import _build_info
 from pymec.kernels.mec import tuned as mec
+from pymec.kernels.shared.blocking import small_blas_products
 from pymec.threads import single_threaded_blas
 
 BURST = 0.05
@@ -46,6 +47,7 @@ class Canary:
         self.x, self.kernel = random_arrays(self.shape)
         self.out = np.empty(self.shape.output_shape, self.shape.dtype)
         self.workspace = np.empty(self.shape.mec_size, self.shape.dtype)
+        self.blocking = small_blas_products(self.shape, self.shape.o_w, 1)
         self.patience, self.share = patience, share
         self.alone = math.inf  # seconds on one thread, the best of this run
         self.gains: list[float] = []  # around the bursts that were kept
@@ -74,8 +76,9 @@ class Canary:
 
     def seconds(self, n_threads: int) -> list[float]:
         """A few runs."""
+        given = self.x, self.kernel, self.out, self.workspace, self.shape, n_threads, "B", self.blocking
         with single_threaded_blas():
-            return timed(lambda: mec.run(self.x, self.kernel, self.out, self.workspace, self.shape, n_threads), 8)
+            return timed(lambda: mec.run(*given), 8)
 
     def calibrate(self) -> None:
         """One thread's rate; the best of the whole run counts."""

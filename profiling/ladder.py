@@ -2,7 +2,7 @@
 
 im2col             one product per image, as large as can be: what MEC is compared with
 published          Algorithm 2 (Solution B), a whole product of BLAS for each output row
-small products     the same products, cut to the size that BLAS multiplies without packing
+small products     tuned MEC: products cut to the size that BLAS multiplies without packing
 registers          the same products by tiles of sums in registers; what ``mec`` does
 bands              L of a few output rows at a time; what ``mec_banded`` does
 no lowering        the tiles read the image itself: no workspace; ``direct_blocked``
@@ -43,15 +43,16 @@ from pymec.kernels.mec import tuned as mec
 from pymec.kernels.register_tiles.schedule import gemm_blocking
 from pymec.threads import single_threaded_blas
 
-PRODUCTS = {"published": "blas", "small products": "small_blas", "registers": "register_tiles"}
+PRODUCTS = {"small products": "small_blas", "registers": "register_tiles"}
 ALGORITHMS = {
     "im2col": "im2col",
+    "published": "mec_b",
     "bands": "mec_banded",
     "no lowering": "direct_blocked",
     "panels": "direct_panels",
     "Winograd": "auto",
 }
-STEPS = ("im2col", *PRODUCTS, "bands", "no lowering", "panels", "Winograd")
+STEPS = ("im2col", "published", *PRODUCTS, "bands", "no lowering", "panels", "Winograd")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,8 +100,8 @@ def calls(shape: pymec.ConvShape, n_threads: int) -> dict[str, Callable[[], obje
     for step in STEPS:
         if step in PRODUCTS:
             blocking = gemm_blocking(PRODUCTS[step], shape, shape.o_w, n_threads)
-            made[step] = partial(mec.run_b, x, kernel, out, L, shape, n_threads, blocking)
-            row = registry.get("mec_b")
+            made[step] = partial(mec.run, x, kernel, out, L, shape, n_threads, "B", blocking)
+            row = registry.get("mec")
         else:
             made[step], row = planned(shape, x, kernel, out, ALGORITHMS[step], n_threads)
         out.fill(np.nan)

@@ -2,7 +2,7 @@
 
 Solution A multiplies the strips of all images at once, in products i_n times taller, and repairs its output
 at the end; Solution B multiplies image by image.  Line 8 takes A where o_w <= T and |O| <= |L|.  Both are
-timed here on the paper's layers with several images, with the paper's own products, with products cut to
+timed here on the paper's layers with several images, by tuned MEC with whole products, with products cut to
 BLAS's small-matrix path and with products by register tiles; each answer is checked first.  The last lines give,
 for each kind of product, the T that loses least: by how much a layer's time exceeds its better solution's.
 
@@ -83,10 +83,10 @@ def time_layer(name: str, batch: int, n_threads: int, seconds: float, canary: Ca
     out = np.empty(shape.output_shape, np.float32)
     L = np.empty(max(shape.mec_size, shape.output_size), np.float32)
     calls = {}
-    for solution, run, columns in (("A", mec.run_a, batch * shape.o_w), ("B", mec.run_b, shape.o_w)):
+    for solution, columns in (("A", batch * shape.o_w), ("B", shape.o_w)):
         for kind in KINDS:
             blocking = gemm_blocking(kind, shape, columns, n_threads)
-            calls[kind, solution] = partial(run, x, kernel, out, L, shape, n_threads, blocking)
+            calls[kind, solution] = partial(mec.run, x, kernel, out, L, shape, n_threads, solution, blocking)
             out.fill(np.nan)
             calls[kind, solution]()
             check(out, expected, bound, f"solution {solution} with {kind} products on {name}")

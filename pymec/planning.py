@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pymec import layouts, registry, threads
-from pymec.kernels.mec.tuned import choose_solution
+from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
 from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors
@@ -123,16 +123,15 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     otherwise after it, for limits that are too small for such a band.  Full ``mec`` comes first where bands save
     little (with many threads their slices add up), and where several images with narrow outputs are multiplied
     side by side (Solution A), which bands can't do.  The least that ``im2col_blocked`` and ``mec_column_split``
-    need is one pixel's patch; ``mec_channel_split`` needs one channel of it and ``direct`` nothing, so there is
-    always an answer.
+    need is one pixel's patch, and ``direct`` needs nothing, so there is always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
         tiles = "mec_column_split", "mec_banded"
-    side_by_side = shape.i_n > 1 and choose_solution(shape, T_TUNED) == "A"
+    side_by_side = shape.i_n > 1 and choose_solution(shape) == "A"
     tiled = registry.get(tiles[0]).schedule(shape, n_threads, None).size
     little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
-    smaller = *tiles, "im2col_blocked", "mec_channel_split", "direct"
+    smaller = *tiles, "im2col_blocked", "direct"
     if shape.is_pointwise or side_by_side or little_to_save:
         return "mec", *smaller
     return smaller

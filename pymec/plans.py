@@ -18,6 +18,7 @@ from pymec import layouts, planning, registry
 from pymec.execution import check_apart, check_written, checked, checked_operand, execute
 from pymec.kernels.gradients import mec as mec_grad
 from pymec.kernels.gradients.rows import mec_kernel_grad_blocking
+from pymec.kernels.mec.rows import tuned_schedule
 from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
 from pymec.recipes import Recipe, parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
@@ -115,8 +116,7 @@ class ConvPlan:
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
         row = registry.get("mec")
-        schedule = row.schedule(shape, self.n_threads, None)
-        schedule = replace(schedule, options={**schedule.options, "T": 0})  # T = 0 chooses Solution B always
+        schedule = tuned_schedule(shape, self.n_threads, None, solution="B")
         made = replace(self._recipe, algorithm=row, schedule=schedule)
         x = checked_operand(made, 0, x)
         lowered = allocate_workspace(made.workspace_nbytes)

@@ -11,6 +11,9 @@ from cases import able, operands, suited
 import pymec
 from pymec import ConvShape, reference, registry
 from pymec.kernels.mec import tuned as mec
+from pymec.kernels.mec.rows import choose_solution
+from pymec.kernels.register_tiles.schedule import gemm_blocking
+from pymec.kernels.shared.blocking import whole_product
 
 MEC = [name for name in pymec.algorithms() if name.startswith("mec")]
 TUNED = [name for name in MEC if name in able((2, 8, 9, 10), (3, 2, 5, 20), groups=2)]
@@ -52,17 +55,19 @@ LINE_8 = [
 
 
 @pytest.mark.parametrize(("x_shape", "kernel_shape", "narrow", "fits"), LINE_8)
-@pytest.mark.parametrize("cut", ["register_tiles", "small_blas", "blas"])
+@pytest.mark.parametrize("multiply_with", ["register_tiles", "small_blas", "blas"])
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_both_sides_of_both_tests_of_line_8(x_shape, kernel_shape, narrow, fits, cut, n_threads):
+def test_both_sides_of_both_tests_of_line_8(x_shape, kernel_shape, narrow, fits, multiply_with, n_threads):
     """Seen: L laid out by one of the two tests and read by the other; Solution B always; sizes not checked."""
     shape = ConvShape.from_shapes(x_shape, kernel_shape)
     assert (shape.o_w <= 6, shape.output_size <= shape.mec_size) == (narrow, fits)
-    assert mec.choose_solution(shape, 6) == ("A" if narrow and fits else "B")
+    solution = choose_solution(shape, T=6)
+    assert solution == ("A" if narrow and fits else "B")
+    blocking = gemm_blocking(multiply_with, shape, shape.o_w * (3 if solution == "A" else 1), n_threads)
     x, kernel = operands(shape)
     out = np.full(shape.output_shape, np.nan, np.float32)
     L = np.full(shape.mec_size, np.nan, np.float32)
-    mec.run(x, kernel, out, L, shape, n_threads, T=6, cut=cut)
+    mec.run(x, kernel, out, L, shape, n_threads, solution, blocking)
     check(shape, out, x, kernel)
 
 
@@ -73,7 +78,7 @@ def test_the_repair_goes_over_the_batch():
     L = np.empty(shape.mec_size, np.float32)
     out = np.empty(shape.output_shape, np.float32)
     mec.lower(x, L, shape)
-    mec.multiply(L, kernel, out, shape, solution="A")
+    mec.multiply(L, kernel, out, shape, "A", whole_product(shape))
     expected = reference.conv2d(x, kernel, shape)
     # before: h-n-w-c in the output's own memory
     before = out.reshape(shape.o_h, shape.i_n, shape.o_w, shape.k_c).transpose(1, 0, 2, 3)

@@ -5,6 +5,7 @@ import pytest
 from cases import suited
 
 import pymec
+from pymec.kernels.shared.blocking import whole_product
 
 X = np.ones((2, 6, 7, 4), np.float32)
 K = np.ones((3, 3, 4, 8), np.float32)
@@ -215,16 +216,20 @@ def test_no_room_is_said_in_words(monkeypatch):
         pymec.conv2d(X, K, algorithm="mec")
 
 
+def room_for(shape):
+    return np.empty(shape.output_shape, np.float32)
+
+
 STAGES = [
     lambda mec, s: mec.lower(X, np.empty(s.mec_size - 1, np.float32), s),
     lambda mec, s: mec.lower(X[:1], np.empty(s.mec_size, np.float32), s),
-    lambda mec, s: mec.multiply(np.empty(3, np.float32), K, np.empty(s.output_shape, np.float32), s),
-    lambda mec, s: mec.multiply(np.empty(s.mec_size, np.float32), K, np.empty((1, 1, 1, 1), np.float32), s),
-    lambda mec, s: mec.multiply(np.empty(s.mec_size, np.float32), K, np.empty(s.output_shape, np.float32), s, "C"),
+    lambda mec, s: mec.multiply(np.empty(3, np.float32), K, room_for(s), s, "B", whole_product(s)),
     lambda mec, s: mec.multiply(
-        np.empty(s.mec_size, np.float32), K, np.empty(s.output_shape, np.float32), s, "B", (0, 1, 1, 1)
+        np.empty(s.mec_size, np.float32), K, np.empty((1, 1, 1, 1), np.float32), s, "B", whole_product(s)
     ),
-    lambda mec, s: mec.repair(np.empty(s.output_shape, np.float32), np.empty(3, np.float32), s),
+    lambda mec, s: mec.multiply(np.empty(s.mec_size, np.float32), K, room_for(s), s, "C", whole_product(s)),
+    lambda mec, s: mec.multiply(np.empty(s.mec_size, np.float32), K, room_for(s), s, "B", (0, 1, 1, 1)),
+    lambda mec, s: mec.repair(room_for(s), np.empty(3, np.float32), s),
     lambda mec, s: mec.lower(X, np.empty(s.mec_size, np.float32), s, 0),
     lambda mec, s: mec.lower(X, np.empty(s.mec_size, np.float32), s, 10**6),
     lambda mec, s: mec.lower(X, np.empty(8, np.float32), pymec.ConvShape(2, 6, 7, 4, 3, 3, 8, p_r=2**61 - 4)),

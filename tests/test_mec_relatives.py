@@ -6,8 +6,7 @@ from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
-from pymec.kernels.mec import banded as mec_banded
-from pymec.kernels.mec import im2win
+from pymec.kernels.mec import banded, column_bands, im2win
 from pymec.kernels.mec import split as mec_split
 from pymec.kernels.mec import transposed as mec_w
 from pymec.kernels.mec import tuned as mec
@@ -100,53 +99,56 @@ def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels(monkeypa
     def smallest(algorithm):
         return registry.get(algorithm).schedule(ConvShape.from_shapes(x, kernel), 1, 0).size
 
-    monkeypatch.setattr(pymec.kernels.mec.rows, "fast_tiles", lambda shape: True)
+    monkeypatch.setattr(pymec.kernels.mec.bands, "fast_tiles", lambda shape: True)
     assert smallest("mec_banded") == 20 * 3 * 64  # a column, by register tiles
-    monkeypatch.setattr(pymec.kernels.mec.rows, "fast_tiles", lambda shape: False)
+    monkeypatch.setattr(pymec.kernels.mec.bands, "fast_tiles", lambda shape: False)
     assert smallest("mec_banded") == 298 * 9 * 64  # a row
     assert smallest("mec_column_split") == 9 * 64
     assert smallest("mec_channel_split") == 9
     monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: False)  # where products are BLAS's
     pymec.planning.cached_recipe.cache_clear()
     assert pymec.plan(x, kernel, workspace_limit="16KiB", n_threads=1).algorithm == "mec_column_split"
-    assert pymec.plan(x, kernel, workspace_limit=36, n_threads=1).algorithm == "mec_channel_split"
-    assert pymec.plan(x, kernel, workspace_limit=35, n_threads=1).algorithm == "direct"
+    assert pymec.plan(x, kernel, workspace_limit=36, n_threads=1).algorithm == "direct"
     pymec.planning.cached_recipe.cache_clear()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
+@pytest.mark.parametrize("of", ["rows", "columns"])
 @pytest.mark.parametrize(
-    ("columns", "n_threads", "slices"), [(1, 1, 1), (1, 3, 1), (2, 2, 2), (3, 3, 1), (99, 2, 2)]
+    ("lines", "n_threads", "slices"), [(1, 1, 1), (1, 3, 1), (2, 2, 2), (3, 3, 1), (99, 2, 2)]
 )
-def test_bands_of_columns(case, columns, n_threads, slices):
-    """Each thread's own and shared, with every stride, padding, dilation and number of groups, and both ends."""
+def test_bands(case, of, lines, n_threads, slices):
+    """A slice for each thread or one for all, with every stride, padding, dilation and number of groups."""
     shape = case.shape()
     x, kernel = operands(shape)
     bias = np.linspace(-1, 1, shape.k_c, dtype=shape.dtype)
-    size = slices * shape.tile_size(shape.o_h, min(columns, shape.o_w))
-    workspace = np.full(size + 1, np.nan, shape.dtype)
-    for blocking in (None, GemmBlocking(5, 2, 3, 1, registers=True)):
+    expected = np.maximum(pymec.reference.conv2d(x, kernel, shape) + bias, 0)
+    bound = pymec.reference.error_bound(x, kernel, shape) + 2 * np.finfo(shape.dtype).eps * (1 + expected)
+    if of == "rows":
+        run, size = banded.run, shape.band_size(min(lines, shape.o_h))
+    else:
+        run, size = column_bands.run, shape.tile_size(shape.o_h, min(lines, shape.o_w))
+    workspace = np.full(slices * size + 1, np.nan, shape.dtype)
+    for blocking in (whole_product(shape), GemmBlocking(5, 2, 3, 2, registers=True)):
         out = np.full(shape.output_shape, np.nan, shape.dtype)
-        options = {"band_columns": columns, "slices": slices, "blocking": blocking, "bias": bias, "relu": True}
-        mec_banded.run(x, kernel, out, workspace, shape, n_threads, **options)
-        expected = np.maximum(pymec.reference.conv2d(x, kernel, shape) + bias, 0)
-        bound = pymec.reference.error_bound(x, kernel, shape) + 2 * np.finfo(shape.dtype).eps * (1 + expected)
+        run(x, kernel, out, workspace, shape, n_threads, lines, slices, blocking, bias, True)
         assert np.all(np.abs(out - expected) <= bound)
         assert np.isnan(workspace[-1])
 
 
-def test_bands_of_columns_need_columns():
+@pytest.mark.parametrize(("run", "name"), [(banded.run, "band_rows"), (column_bands.run, "band_columns")])
+def test_bands_need_a_size(run, name):
     shape = ConvShape.from_shapes((1, 5, 5, 2), (3, 3, 2, 4))
     x, kernel = operands(shape)
-    with pytest.raises(ValueError, match="band_rows and band_columns must be positive .* got 1, 0 and 1"):
-        mec_banded.run(x, kernel, np.empty(shape.output_shape, "f"), np.empty(99, "f"), shape, band_columns=0)
+    with pytest.raises(ValueError, match=f"{name} must be positive .* got 0 and 1"):
+        run(x, kernel, np.empty(shape.output_shape, "f"), np.empty(99, "f"), shape, 1, 0, 1, whole_product(shape))
 
 
 @pytest.mark.parametrize("name", ["cv5", "cv6", "cv10", "cv11"])
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_an_eighth_of_mec_is_enough_for_bands(name, n_threads, monkeypatch):
     """Of low images with tall kernels columns are: a row of the output reads up to a quarter of L."""
-    monkeypatch.setattr(pymec.kernels.mec.rows, "fast_tiles", lambda shape: True)
+    monkeypatch.setattr(pymec.kernels.mec.bands, "fast_tiles", lambda shape: True)
     shape = pymec.layers.get(name).shape()
     schedule = registry.get("mec_banded").schedule(shape, n_threads, shape.mec_size // 8)
     assert 0 < schedule.size <= shape.mec_size // 8
@@ -173,15 +175,14 @@ def test_tiles_that_end_anywhere(tile, groups):
     size = shape.tile_size(min(rows, shape.o_h), min(columns, shape.o_w), min(channels, shape.i_cg) or None)
     workspace = np.full(3 * size + 1, np.nan, "f")
     out = np.full(shape.output_shape, np.nan, "f")
-    mec_split.run(
-        x, kernel, out, workspace, shape, 3, band_rows=rows, columns=columns, channels=channels, slices=3
-    )
+    options = {"band_rows": rows, "columns": columns, "channels": channels, "slices": 3}
+    mec_split.run(x, kernel, out, workspace, shape, 3, blocking=whole_product(shape), **options)
     assert close(out, x, kernel, shape)
     assert np.isnan(workspace[-1])
     with pytest.raises(
         ValueError, match=f"workspace has {3 * size - 1} elements, but this stage writes {3 * size}"
     ):
-        mec_split.run(x, kernel, out, workspace[:-2], shape, 3, rows, columns, channels, slices=3)
+        mec_split.run(x, kernel, out, workspace[:-2], shape, 3, blocking=whole_product(shape), **options)
 
 
 # im2win ---------------------------------------------------------------------------------------------------

@@ -229,12 +229,13 @@ def test_every_blas_call_of_every_algorithm_is_under_the_guard(i_h, two_blas_thr
     pymec.planning.cached_recipe.cache_clear()
 
 
-@pytest.mark.parametrize("cut", ["register_tiles", "small_blas"])
-@pytest.mark.parametrize("name", ["mec", "mec_banded", "mec_column_split", "mec_channel_split"])
-def test_products_without_blas_need_no_guard(name, cut, two_blas_threads, monkeypatch):
+@pytest.mark.parametrize("multiply_with", ["register_tiles", "small_blas"])
+@pytest.mark.parametrize("name", ["mec", "mec_banded", "mec_w", "mec_column_split", "mec_channel_split"])
+def test_products_without_blas_need_no_guard(name, multiply_with, two_blas_threads, monkeypatch):
     """Register tiles multiply with more BLAS threads on offer, which then must not be asked for."""
     x, kernel = np.ones((1, 19, 19, 8), np.float32), np.ones((3, 3, 8, 32), np.float32)
-    monkeypatch.setattr(pymec.kernels.mec.rows, "preferred_multiply", lambda shape: cut)
+    for policy in (pymec.kernels.mec.rows, pymec.kernels.mec.bands):
+        monkeypatch.setattr(policy, "preferred_multiply", lambda shape: multiply_with)
     pymec.planning.cached_recipe.cache_clear()
     row, seen = registry.ALGORITHMS[name], []
 
@@ -244,7 +245,7 @@ def test_products_without_blas_need_no_guard(name, cut, two_blas_threads, monkey
 
     monkeypatch.setitem(registry.ALGORITHMS, name, registry.Algorithm(**{**vars(row), "run": spy}))
     np.testing.assert_array_equal(pymec.conv2d(x, kernel, algorithm=name), 72)
-    assert set(seen) == ({2} if cut == "register_tiles" else {1})
+    assert set(seen) == ({2} if multiply_with == "register_tiles" else {1})
     monkeypatch.undo()
     pymec.planning.cached_recipe.cache_clear()
 

@@ -251,8 +251,8 @@ cdef void kernel_grad_line(
             add_outputs(I, dO, sums, &line, &row, taps, b, g)
             for a in range(taps.first, taps.end):
                 for j in range(row.taps * g.i_cg):
-                    copy(dK + ((a * g.k_w + b) * g.i_cg + j) * g.k_c + line.m + line.skip,
-                         sums + ((a - taps.first) * row.taps * g.i_cg + j) * width + line.skip, width - line.skip)
+                    copy(dK + ((a * g.k_w + b) * g.i_cg + j) * g.k_c + line.m + line.overlap,
+                         sums + ((a - taps.first) * row.taps * g.i_cg + j) * width + line.overlap, width - line.overlap)
             b += row.taps
         taps.first = taps.end
 

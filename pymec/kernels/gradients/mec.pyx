@@ -154,7 +154,7 @@ def lowered_grad(const floating[:, :, :, ::1] grad_out, const floating[::1] tran
     cdef Band band = band_of_rows(0, g.o_h, &g)
     cdef Py_ssize_t strip_size = band.rows * g.k_w * g.i_cg, strip, row, colour, columns, pixels
     # Rows of a class meet if they are less than k_h stored rows apart; rows of two classes never do.
-    cdef Py_ssize_t colours = ceil_div(g.k_h, band.step)
+    cdef Py_ssize_t colours = ceil_div(g.k_h, band.stored_stride)
     check_stage(&g, n_threads, NULL, NULL, grad_out.shape)
     check_room("L", L.shape[0], shape.mec_size)
     check_room("transposed", transposed.shape[0], shape.kernel_size)

@@ -1,25 +1,11 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
 def multiply(
-    L: NDArray[np.floating],
-    prepared: NDArray[np.floating],
-    out: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
+    L: Array, prepared: Array, out: Array, shape: ConvShape,
+    n_threads: int = 1, bias: Array | None = None, relu: bool = False,
+) -> None: ...  # fmt: skip
 def run(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    prepared: NDArray[np.floating] | None = None,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int,
+    prepared: Array, bias: Array | None = None, relu: bool = False,
+) -> None: ...  # fmt: skip

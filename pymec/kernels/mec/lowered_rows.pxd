@@ -1,4 +1,4 @@
-# Which image rows MEC's lowered matrix keeps, and where in it each output row finds its own.
+# Which image rows the lowered matrix of tuned MEC keeps, and where in it each output row finds its own.
 #
 # For the paper's layers (no vertical padding, no dilation, s_h <= k_h) all of this says one line:
 # row h of the image is row h of every strip, and the partition of output row y starts at row y*s_h.
@@ -14,29 +14,31 @@
 #
 # A band is a run of output rows lowered together; the whole image is the band of all o_h rows.
 #
-# MEC-w keeps columns by the same rules: it hands in the geometry of the transposed shape.  Read column for row.
+# mec_w keeps columns by the same rules, with the geometry of the transposed shape: read column for row.
 
 from pymec.kernels.shared.geometry cimport Geometry
-from pymec.kernels.shared.patch cimport clip, positions_up_to
+from pymec.kernels.shared.patch cimport clip
+from pymec.kernels.shared.spans cimport ceil_div, steps_to
 
 
 cdef struct Band:
     Py_ssize_t y0, n_y          # its output rows: y0 .. y0 + n_y
     Py_ssize_t n_classes        # d_h/g, or fewer when the band is lower than that
-    Py_ssize_t stride           # s_h/g: kernel rows from one output row of a class to the next
-    Py_ssize_t step             # the same as stored: min(s_h/g, k_h)
-    Py_ssize_t rows             # image rows kept, over all classes
+    Py_ssize_t image_stride     # s_h/g: kernel rows from one output row of a class to the next
+    Py_ssize_t stored_stride    # the same as stored: min(s_h/g, k_h)
+    Py_ssize_t rows             # image rows stored, over all classes
 
 
-cdef struct RowClass:
-    Py_ssize_t base             # image row under tap 0 of the class's first output row (may be negative)
-    Py_ssize_t above, below     # first tap position inside the image, first one past it
-    Py_ssize_t first, end       # the stored slots, of the class's own count
-    Py_ssize_t offset           # where slot `first` lies in a strip of L
+cdef struct ResidueClass:
+    Py_ssize_t first_row        # image row under kernel row 0 of the class's first output row (may be negative)
+    Py_ssize_t first_inside     # the first tap position inside the image,
+    Py_ssize_t past_inside      # and the first one past it
+    Py_ssize_t first, end       # its stored rows, counted within the class from tap position 0 on
+    Py_ssize_t offset           # the row of a strip that holds stored row `first`
 
 
 cdef struct Partition:
-    Py_ssize_t start            # row of the strip where this output row's own rows begin
+    Py_ssize_t start            # row of the strip where the rows that this output row reads begin
     Py_ssize_t a0, a1           # its kernel rows inside the image; a1 <= a0 if there are none
 
 
@@ -46,90 +48,91 @@ cdef inline Py_ssize_t gcd(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     return a
 
 
-cdef inline Py_ssize_t slots_before(Py_ssize_t position, Py_ssize_t n_slots, const Band* band,
-                                    const Geometry* g) noexcept nogil:
-    """The number of stored slots before a tap position: all of them where taps overlap or touch."""
-    cdef Py_ssize_t periods = position / band.stride
-    cdef Py_ssize_t rest = position - periods * band.stride
-    return clip(periods * band.step + clip(rest, 0, g.k_h), 0, n_slots)
+cdef inline Py_ssize_t stored_before(Py_ssize_t position, Py_ssize_t n_stored, const Band* band,
+                                     const Geometry* g) noexcept nogil:
+    """The number of stored rows before a tap position: equal to it where neighbouring taps overlap or touch."""
+    cdef Py_ssize_t periods = position / band.image_stride
+    cdef Py_ssize_t rest = position - periods * band.image_stride
+    return clip(periods * band.stored_stride + clip(rest, 0, g.k_h), 0, n_stored)
 
 
-cdef inline RowClass row_class(Py_ssize_t j, const Band* band, const Geometry* g) noexcept nogil:
-    """Class j of a band, its offset left at 0."""
-    cdef RowClass c
-    cdef Py_ssize_t n_rows = (band.n_y - j + band.n_classes - 1) / band.n_classes
-    cdef Py_ssize_t n_slots = (n_rows - 1) * band.step + g.k_h
-    c.base = (band.y0 + j) * g.s_h - g.p_t
-    c.above = positions_up_to(-c.base, g)
-    c.below = positions_up_to(g.i_h - c.base, g)
-    c.first = slots_before(c.above, n_slots, band, g)
-    c.end = slots_before(c.below, n_slots, band, g)
+cdef inline ResidueClass residue_class(Py_ssize_t j, const Band* band, const Geometry* g) noexcept nogil:
+    """Class j of a band; its offset is not set."""
+    cdef ResidueClass c
+    cdef Py_ssize_t n_rows = ceil_div(band.n_y - j, band.n_classes)
+    cdef Py_ssize_t n_stored = (n_rows - 1) * band.stored_stride + g.k_h
+    c.first_row = (band.y0 + j) * g.s_h - g.p_t
+    c.first_inside = steps_to(-c.first_row, g.d_h)
+    c.past_inside = steps_to(g.i_h - c.first_row, g.d_h)
+    c.first = stored_before(c.first_inside, n_stored, band, g)
+    c.end = stored_before(c.past_inside, n_stored, band, g)
     c.offset = 0
     return c
 
 
-cdef inline RowClass placed_class(Py_ssize_t j, const Band* band, const Geometry* g) noexcept nogil:
-    """Class j of a band, with its place in L: behind all classes before it."""
+cdef inline ResidueClass residue_class_at(Py_ssize_t j, const Band* band, const Geometry* g) noexcept nogil:
+    """Class j of a band and its place in a strip: behind all classes before it."""
     cdef Py_ssize_t i, offset = 0
-    cdef RowClass c
+    cdef ResidueClass c
     for i in range(j):
-        c = row_class(i, band, g)
+        c = residue_class(i, band, g)
         offset += c.end - c.first
-    c = row_class(j, band, g)
+    c = residue_class(j, band, g)
     c.offset = offset
     return c
 
 
 cdef inline Band band_of_rows(Py_ssize_t y0, Py_ssize_t n_y, const Geometry* g) noexcept nogil:
+    """The band of output rows y0 .. y0 + n_y."""
     cdef Band band
-    cdef RowClass last
+    cdef ResidueClass last
     cdef Py_ssize_t common = gcd(g.s_h, g.d_h)
     band.y0, band.n_y = y0, n_y
     band.n_classes = clip(g.d_h / common, 1, n_y)
-    band.stride = g.s_h / common
-    band.step = clip(band.stride, 1, g.k_h)
+    band.image_stride = g.s_h / common
+    band.stored_stride = clip(band.image_stride, 1, g.k_h)
     band.rows = 0
     if n_y > 0:
-        last = placed_class(band.n_classes - 1, &band, g)
+        last = residue_class_at(band.n_classes - 1, &band, g)
         band.rows = last.offset + last.end - last.first
     return band
 
 
-cdef inline Py_ssize_t image_row(Py_ssize_t slot, const RowClass* c, const Band* band,
+cdef inline Py_ssize_t image_row(Py_ssize_t stored, const ResidueClass* c, const Band* band,
                                  const Geometry* g) noexcept nogil:
-    """The image row that a class keeps in a slot."""
+    """The image row that a class keeps as one of its stored rows."""
     cdef Py_ssize_t period
-    if band.stride <= g.k_h:
-        return c.base + slot * g.d_h
-    period = slot / band.step
-    return c.base + (period * band.stride + slot - period * band.step) * g.d_h
+    if band.image_stride <= g.k_h:
+        return c.first_row + stored * g.d_h
+    period = stored / band.stored_stride
+    return c.first_row + (period * band.image_stride + stored - period * band.stored_stride) * g.d_h
 
 
 cdef inline Py_ssize_t stored_image_row(Py_ssize_t r, const Band* band, const Geometry* g) noexcept nogil:
     """The image row that a strip keeps as its row r; no two of them are the same."""
     cdef Py_ssize_t j
-    cdef RowClass kept
+    cdef ResidueClass c
     for j in range(band.n_classes):
-        kept = row_class(j, band, g)
-        if r < kept.end - kept.first:
-            return image_row(kept.first + r, &kept, band, g)
-        r -= kept.end - kept.first
-    return -1  # there are not so many rows
+        c = residue_class(j, band, g)
+        if r < c.end - c.first:
+            return image_row(c.first + r, &c, band, g)
+        r -= c.end - c.first
+    return -1  # a strip has fewer rows
 
 
-cdef inline Py_ssize_t rows_in_step(Py_ssize_t slot, const Band* band, const Geometry* g) noexcept nogil:
-    """How many stored rows, from a slot on, are each d_h below the one before in the image."""
-    if band.stride <= g.k_h:
+cdef inline Py_ssize_t evenly_spaced(Py_ssize_t stored, const Band* band, const Geometry* g) noexcept nogil:
+    """How many stored rows, from this one on, are each d_h below the one before in the image."""
+    if band.image_stride <= g.k_h:
         return g.i_h  # all of them
-    return band.step - slot % band.step
+    return band.stored_stride - stored % band.stored_stride
 
 
 cdef inline Partition partition(Py_ssize_t i, const Band* band, const Geometry* g) noexcept nogil:
     """Where output row y0 + i of a band finds its rows in L."""
-    cdef RowClass c = placed_class(i % band.n_classes, band, g)
+    cdef ResidueClass c = residue_class_at(i % band.n_classes, band, g)
     cdef Py_ssize_t q = i / band.n_classes
     cdef Partition p
-    p.a0 = clip(c.above - q * band.stride, 0, g.k_h)
-    p.a1 = clip(c.below - q * band.stride, 0, g.k_h)
-    p.start = c.offset + q * band.step + p.a0 - c.first
+    p.a0 = clip(c.first_inside - q * band.image_stride, 0, g.k_h)
+    p.a1 = clip(c.past_inside - q * band.image_stride, 0, g.k_h)
+    p.start = c.offset + q * band.stored_stride + p.a0 - c.first
     return p

@@ -1,293 +1,225 @@
-"""MEC: Algorithms 1 and 2 of Cho & Brand, *MEC: Memory-efficient Convolution for Deep Neural Network*
-(ICML 2017, arXiv:1706.06873).
+"""Tuned MEC (``mec``, ours): Cho & Brand's Algorithm 2, changed for speed and for any convolution.
 
-For every output column x, a vertical strip of the image, k_w pixels wide, is copied once into L.  The
-patches of output row y are then a window of that matrix: k_h·k_w·i_c columns of it, starting at
-y·s_h·k_w·i_c.  Windows of neighbouring rows overlap, so nothing is copied twice for them; each is
-multiplied with K by one GEMM whose leading dimension steps from strip to strip.
+Read ``paper.pyx`` first: names and arrays are the same.  What is changed, and what each change gains
+(``profiling/README.md`` has the tables; AMD EPYC with Zen 4 cores where no other machine is named):
+
+* Image rows that no output reads are left out of L, and rows of padding are not stored: the products of border
+  rows are shorter instead.  So L never exceeds im2col's matrix (``lowered_rows.pxd``): 0.554 MiB where the paper's
+  L takes 0.572, in cv1 with stride 11 (``profiling/stride_sweep.py``).
+* Dilation and groups: rows are stored by residue classes, groups one after another.  The paper has neither.
+* Each thread lowers the rows that it will read in stage 2, so they are in its cache already: writing to lines that
+  another core has read took up to ten times as long.
+* Products are cut into blocks for register tiles, or for BLAS's path without packing, and a block of K meets many
+  output rows while it is in cache; in ``paper.pyx`` BLAS packs all of K for every product.  The speed rises from
+  0.79 to 1.38 times that of im2col (one thread, geometric mean of cv1 to cv12, ``profiling/ladder.py``).
+* Such products need less height, so T of line 8 is 10 instead of 100: with several images and two threads
+  Solution B is faster from o_w = 12 on, by 20 % on cv2 (Zen 5, ``profiling/solutions.py``).
+* A 1×1 kernel with stride 1, no padding and one group needs no L: I is its own lowered matrix.
+* Bias and ReLU are applied to each block of outputs while it is in cache.
 
 ==========  ==================================================  =============================================
 array       shape                                               role
 ==========  ==================================================  =============================================
 x           (i_n, i_h, i_w, i_c)                                input I, n-h-w-c
-kernel      (k_h, k_w, i_c, k_c)                                kernel K; as a matrix (k_h·k_w·i_c) × k_c
-L           (i_n, o_w, r_h, k_w, i_c)                           lowered matrix, i_n·o_w rows of r_h·k_w·i_c
+kernel      (k_h, k_w, i_c/G, k_c)                              kernel K; as a matrix k_h·k_w·i_c/G × k_c
+L           (G, i_n, o_w, r_h, k_w, i_c/G)                      lowered matrix, i_n·o_w rows of r_h·k_w·i_c/G
 out         (i_n, o_h, o_w, k_c)                                output O, n-h-w-c
 ==========  ==================================================  =============================================
 
-r_h, the image rows that some output row reads, is i_h in the paper; ``_lowered_rows`` says where it is less.
-With G groups L is (G, i_n, o_w, r_h, k_w, i_c/G), the group outermost, and each group is multiplied by itself.
-
-Workspace, in elements:  |L| = i_n·o_w·r_h·k_w·i_c
-(``mec_vanilla``, an image at a time: |L|/i_n;  Solution A with i_n > 1: max(|L|, |O|), as L takes a copy of O;
-none for a 1×1 kernel with stride 1, no padding and one group, where I is its own lowered matrix).
+Workspace, in elements:  |L| = i_n·o_w·r_h·k_w·i_c  (0 for a 1×1 kernel as above).
 
 Any stride, padding, dilation and number of groups; it saves memory over im2col where k_h > s_h.
 """
 
 from cython cimport floating
 from cython.parallel import prange
-from libc.string cimport memcpy
 
-from pymec.kernels.shared.blas cimport gemm_rowmajor
-from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
 from pymec.kernels.mec.lowered_rows cimport (
-    Band, Partition, RowClass, band_of_rows, image_row, partition, row_class, rows_in_step,
+    Band, Partition, ResidueClass, band_of_rows, evenly_spaced, image_row, partition, residue_class,
 )
-from pymec.kernels.shared.patch cimport copy_patch_rows, zero
+from pymec.kernels.register_tiles.blocked_product cimport blocked_product
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of, finish_pixels
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
-from pymec.kernels.register_tiles.product cimport tile_product
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.patch cimport copy_patch_rows
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, share_of
 
-from pymec.kernels.shared.blocking import whole_product
-from pymec.kernels.shared.machine import T_PAPER, T_TUNED
-from pymec.kernels.register_tiles.schedule import gemm_blocking
+from pymec.kernels.mec.paper import repair
 
-# Stage 1: lowering (Algorithm 1, lines 2-6; Algorithm 2, lines 4-7) ------------------------------------
+# Lowering: Algorithm 2, lines 4-6 -----------------------------------------------------------------------
 
 
 cdef void lower_strip(
-    const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group,
-    Py_ssize_t r0, Py_ssize_t r1, const Band* band, const Geometry* g
+    const floating* I, floating* strip, Py_ssize_t n, Py_ssize_t x, Py_ssize_t group, Span rows,
+    const Band* band, const Geometry* g
 ) noexcept nogil:
-    """L[n, x, h, 0:k_w, 0:i_c] = I[n, h, x·s_w : x·s_w + k_w, 0:i_c] for rows r0 .. r1 of those the band keeps."""
-    cdef Py_ssize_t chunk = g.k_w * g.i_cg, row = g.i_w * g.i_c
-    cdef Py_ssize_t before = 0  # rows kept by the classes before this one
-    cdef Py_ssize_t j, r, end, slot, run
-    cdef RowClass kept
+    """Some rows of the strip of image n at output column x; class by class, copies of evenly spaced image rows."""
+    cdef Py_ssize_t kernel_row = g.k_w * g.i_cg, image_width = g.i_w * g.i_c
+    cdef Py_ssize_t before = 0  # rows of the strip that belong to the classes before this one
+    cdef Py_ssize_t j, r, end, stored, count
+    cdef ResidueClass c
     for j in range(band.n_classes):
-        kept = row_class(j, band, g)
-        r = max(r0, before)
-        end = min(r1, before + kept.end - kept.first)
+        c = residue_class(j, band, g)
+        r = max(rows.first, before)
+        end = min(rows.end, before + c.end - c.first)
         while r < end:
-            slot = kept.first + r - before
-            run = min(rows_in_step(slot, band, g), end - r)
-            copy_patch_rows(I + (n * g.i_h + image_row(slot, &kept, band, g)) * row, g.d_h * row, run,
-                            strip + r * chunk, x, group, g)
-            r += run
-        before += kept.end - kept.first
+            stored = c.first + r - before
+            count = min(evenly_spaced(stored, band, g), end - r)
+            # line 5:  L[n, x, r, 0:k_w, 0:i_c] = I[n, h, s_w·x : s_w·x + k_w, 0:i_c],  h the image row stored as r
+            copy_patch_rows(I + (n * g.i_h + image_row(stored, &c, band, g)) * image_width, g.d_h * image_width,
+                            count, strip + r * kernel_row, x, group, g)
+            r += count
+        before += c.end - c.first
 
 
 cdef void lower_share(
     const floating* I, floating* L, Py_ssize_t share, Py_ssize_t shares, const Band* band, const Geometry* g
 ) noexcept nogil:
-    """One thread's share of L: the rows, in every strip, that its output rows will read in stage 2.
+    """The rows, of every strip, that one thread's output rows will read in stage 2.
 
-    What stays with one core needn't cross to another: copying over lines that another core has read took up
-    to ten times as long.  Shares begin at different strips, so as not to meet at a line that two have in common.
+    Shares begin at different strips, because neighbouring shares have a cache line of every strip in common.
     """
-    cdef Py_ssize_t rows = g.groups * g.i_n * band.rows
-    cdef Py_ssize_t first = share * rows / shares, end = (share + 1) * rows / shares
-    cdef Py_ssize_t image, r0, r1, i, x
-    while first < end:
-        image = first / band.rows  # counted through groups and images
-        r0 = first - image * band.rows
-        r1 = min(r0 + end - first, band.rows)
+    cdef Span mine = share_of(g.groups * g.i_n * band.rows, share, shares)
+    cdef Span rows
+    cdef Py_ssize_t image, i, x
+    while mine.first < mine.end:
+        image = mine.first / band.rows  # counted through groups and images
+        rows.first = mine.first - image * band.rows
+        rows.end = min(mine.end - image * band.rows, band.rows)
         for i in range(g.o_w):
             x = (i + share * g.o_w / shares) % g.o_w
             lower_strip(I, L + (image * g.o_w + x) * band.rows * g.k_w * g.i_cg,
-                        image % g.i_n, x, image / g.i_n, r0, r1, band, g)
-        first += r1 - r0
-
-
-# Stage 2: the products (Algorithm 1, lines 7-11; Algorithm 2, lines 9-13 and 21-25) ---------------------
-
-
-cdef void multiply_rows(
-    const floating* L, const floating* K, floating* O, Py_ssize_t i0, Py_ssize_t i1, Py_ssize_t m0, Py_ssize_t m1,
-    const Places* at, const Band* band, const GemmBlocking* blocking, const Geometry* g
-) noexcept nogil:
-    """Output rows i0 .. i1 of a band, output channels m0 .. m1 of one group.
-
-    L and O point at the group's first strip and at the band's first output row.  Solution B has
-    at.columns = o_w; Solution A has at.columns = i_n·o_w, the images side by side.
-    """
-    cdef Py_ssize_t chunk = g.k_w * g.i_cg
-    cdef Py_ssize_t ldl = band.rows * chunk
-    cdef Py_ssize_t q, lo, hi, i, x, n_x, pixel
-    cdef bint add
-    cdef floating* target
-    cdef const floating* window
-    cdef Partition p
-    q = 0
-    while q < g.k_h * chunk:
-        for i in range(i0, i1):
-            p = partition(i, band, g)
-            target = O + i * at.row_step + m0
-            if p.a1 <= p.a0:  # the whole patch row lies on padding
-                for pixel in range(0 if at.add else at.columns):
-                    zero(target + pixel * at.ldo, m1 - m0)
-                continue
-            lo, hi = max(q, p.a0 * chunk), min(q + blocking.reduction, p.a1 * chunk)
-            if lo >= hi:
-                continue
-            add = at.add or lo > p.a0 * chunk
-            x = 0
-            while x < at.columns:
-                n_x = min(blocking.columns, at.columns - x)
-                # O_y (columns × k_c) = P_y (columns × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c),
-                # P_y = L from row y·s_h of every strip on, its leading dimension a whole strip;
-                # in pieces: some pixels, some channels and a part of the sum, which beta = 1 adds up.
-                window = L + x * ldl + (p.start - p.a0) * chunk + lo
-                if blocking.registers:
-                    tile_product(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk, add,
-                                 target + x * at.ldo, at.ldo)
-                else:
-                    gemm_rowmajor(n_x, m1 - m0, hi - lo, window, ldl, K + lo * at.ldk + m0, at.ldk, <floating> add,
-                                  target + x * at.ldo, at.ldo)
-                x += n_x
-        q += blocking.reduction
-
-
-cdef void multiply_unit(
-    const floating* L, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t images,
-    const Places* at, const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
-) noexcept nogil:
-    """One unit of parallel work: a block of output rows of one image, a block of channels of one group.
-
-    Channels count fastest, then rows, images and groups: a thread stays with the rows of L it has lowered.
-    """
-    cdef Py_ssize_t row_blocks = (band.n_y + blocking.output_rows - 1) / blocking.output_rows
-    cdef Py_ssize_t channel_blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
-    cdef Py_ssize_t block = unit % channel_blocks
-    cdef Py_ssize_t i0 = unit / channel_blocks % row_blocks * blocking.output_rows
-    cdef Py_ssize_t n = unit / channel_blocks / row_blocks % images
-    cdef Py_ssize_t group = unit / channel_blocks / row_blocks / images
-    cdef Py_ssize_t m0 = group * g.k_cg + block * blocking.channels
-    multiply_and_finish(L + (group * images + n) * at.columns * band.rows * g.k_w * g.i_cg, K,
-                        O + n * g.o_h * at.row_step,
-                        i0, min(i0 + blocking.output_rows, band.n_y),
-                        m0, min(m0 + blocking.channels, (group + 1) * g.k_cg),
-                        at, band, blocking, bias_relu, g)
-
-
-# Stage 3: Solution A's repair, h-n-w-c to n-h-w-c through L (Algorithm 2, lines 14-19) ------------------
-
-
-cdef void repair_row(const floating* L, floating* O, Py_ssize_t unit, const Geometry* g) noexcept nogil:
-    """O[n, y, :, :] = L[y, n, :, :], L now read as the copy of the output in h-n-w-c."""
-    cdef Py_ssize_t n = unit / g.o_h, y = unit % g.o_h, row = g.o_w * g.k_c
-    memcpy(O + unit * row, L + (y * g.i_n + n) * row, row * sizeof(floating))
-
-
-cdef void copy_row(const floating* O, floating* L, Py_ssize_t unit, const Geometry* g) noexcept nogil:
-    """One row of the output, wherever it belongs, into the same place of L."""
-    cdef Py_ssize_t row = g.o_w * g.k_c
-    memcpy(L + unit * row, O + unit * row, row * sizeof(floating))
-
-
-# What Python calls -------------------------------------------------------------------------------------
-
-def choose_solution(shape, int T):
-    """Algorithm 2, line 8: ``"A"`` if o_w <= T and \\|O\\| <= \\|L\\|, otherwise ``"B"``.
-
-    T is the widest output for which Solution A's taller products are worth its repair.
-    """
-    return "A" if shape.o_w <= T and shape.output_size <= shape.mec_size else "B"
+                        image % g.i_n, x, image / g.i_n, rows, band, g)
+        mine.first += rows.end - rows.first
 
 
 def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=1):
-    """Stage 1: copy the strips of every image into L.
+    """Lines 4-6: copy the strips of every image into ``L``, ``shape.mec_size`` elements.
 
-    Parameters
-    ----------
-    x : array (i_n, i_h, i_w, i_c)
-    L : array, one-dimensional, at least ``shape.mec_size`` elements
-        Afterwards, read as (G, i_n, o_w, r_h, k_w, i_c/G) with r_h = ``shape.lowered_rows()``.
-    shape : pymec.ConvShape
-    n_threads : int
+    Afterwards it can be read as (G, i_n, o_w, r_h, k_w, i_c/G) with r_h = ``shape.lowered_rows()``.
     """
     cdef Geometry g = geometry(shape)
     cdef Band band = band_of_rows(0, g.o_h, &g)
     cdef Py_ssize_t share
-    check_threads(n_threads)
-    check_operands(&g, x.shape, NULL, NULL)
+    check_stage(&g, n_threads, x.shape, NULL, NULL)
     check_room("L", L.shape[0], shape.mec_size)
     if g.i_n == 0 or band.rows == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
-    cdef floating* to = &L[0]
+    cdef floating* lowered = &L[0]
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static"):
-            lower_share(I, to, share, n_threads, &band, &g)
+            lower_share(I, lowered, share, n_threads, &band, &g)
+
+
+# The products: Algorithm 2, lines 9-13 (Solution A) and 21-25 (B) ---------------------------------------
+
+
+cdef void multiply_rows(
+    const floating* L, const floating* K, floating* O, Span rows, Span channels, Py_ssize_t ldk, bint add,
+    const OutputStrides* o, const Band* band, const GemmBlocking* blocking, const Geometry* g
+) noexcept nogil:
+    """Some output rows of a band, some output channels of one group.
+
+    L points at the group's first strip, O at the band's first output row; with ``add`` products are added to O.
+    """
+    cdef Py_ssize_t kernel_row = g.k_w * g.i_cg, strip = band.rows * kernel_row
+    cdef Py_ssize_t n_channels = channels.end - channels.first
+    cdef Py_ssize_t q = 0, first, end, i
+    cdef Partition p
+    O += channels.first
+    while q < g.k_h * kernel_row:  # every output row meets one block of K before the next block
+        for i in range(rows.first, rows.end):
+            p = partition(i, band, g)
+            # Of K's rows, those of this block whose kernel row a0 .. a1 lies inside the image.
+            first, end = max(q, p.a0 * kernel_row), min(q + blocking.reduction, p.a1 * kernel_row)
+            if first < end:
+                # O_h (o_w × k_c) = P_h (o_w × k_h·k_w·i_c) · K (k_h·k_w·i_c × k_c), from column `first` of P_h on;
+                # P_h is L from row s_h·h of every strip on, its leading dimension a whole strip.
+                blocked_product(blocking, o.pixels, n_channels, end - first,
+                                L + (p.start - p.a0) * kernel_row + first, strip,
+                                K + first * ldk + channels.first, ldk, add or first > p.a0 * kernel_row,
+                                O + i * o.row_step, o.pixel_step)
+            elif p.a1 <= p.a0 and not add:  # all of P_h lies on padding
+                zero_pixels(O + i * o.row_step, o.pixels, o.pixel_step, n_channels)
+        q += blocking.reduction
+
+
+cdef void finish_rows(
+    floating* O, Span rows, Span channels, const OutputStrides* o, const BiasRelu* bias_relu
+) noexcept nogil:
+    """Bias and ReLU of some output rows and channels, whose sums are complete and still in cache."""
+    cdef Py_ssize_t i
+    for i in range(rows.first, rows.end):
+        finish_pixels(O + i * o.row_step, o.pixels, o.pixel_step, channels.first, channels.end, bias_relu)
+
+
+cdef void multiply_block(
+    const floating* L, const floating* K, floating* O, Py_ssize_t block, Py_ssize_t group, const OutputStrides* o,
+    const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
+) noexcept nogil:
+    """One of a band's blocks: some output rows by some channels of a group, which count fastest."""
+    cdef Py_ssize_t of_channels = innermost(&block, ceil_div(g.k_cg, blocking.channels))
+    cdef Span channels = channels_of_block(of_channels, group, blocking, g)
+    cdef Span rows = span_of_block(block, blocking.output_rows, band.n_y)
+    multiply_rows(L, K, O, rows, channels, g.k_c, False, o, band, blocking, g)
+    finish_rows(O, rows, channels, o, bias_relu)
+
+
+cdef void multiply_task(
+    const floating* L, const floating* K, floating* O, Py_ssize_t task, Py_ssize_t images, const OutputStrides* o,
+    const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
+) noexcept nogil:
+    """One block of one image and group.  Blocks count fastest: a thread stays with the rows it has lowered."""
+    cdef Py_ssize_t block = innermost(&task, block_count(band.n_y, blocking, g))
+    cdef Py_ssize_t n = innermost(&task, images)
+    cdef Py_ssize_t group = task
+    multiply_block(L + (group * images + n) * o.pixels * band.rows * g.k_w * g.i_cg, K, O + n * g.o_h * o.row_step,
+                   block, group, o, band, blocking, bias_relu, g)
 
 
 def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out, shape,
-             solution="B", blocking=None, int n_threads=1, const floating[::1] bias=None, bint relu=False):
-    """Stage 2: one product per partition of L (:mod:`pymec.kernels.shared.blocking` cuts them smaller).
+             solution, blocking, int n_threads=1, const floating[::1] bias=None, bint relu=False):
+    """All products of output rows, in blocks; Solution ``"A"`` leaves O in h-n-w-c, ``"B"`` in n-h-w-c.
 
-    Solution B writes ``out`` as it shall be; Solution A writes it in h-n-w-c, which is the same for one
-    image and needs :func:`repair` for several.  Sums begin with the ``bias``, if there is one (beta = 1).
+    ``blocking`` is a :class:`pymec.kernels.shared.blocking.GemmBlocking`.
     """
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
+    cdef GemmBlocking blocks = blocking_of(blocking)
     cdef Band band = band_of_rows(0, g.o_h, &g)
-    cdef GemmBlocking cut = blocking_of(blocking or whole_product(shape))
+    cdef OutputStrides o
+    cdef Py_ssize_t images, tasks, task
     if solution not in ("A", "B"):
         raise ValueError(f"solution must be 'A' or 'B', got {solution!r}")
-    # Solution A sees the strips of all images as those of one, wide image.
-    cdef Py_ssize_t images = 1 if solution == "A" else g.i_n
-    cdef Places at = adjacent_pixels(g.i_n * g.o_w if solution == "A" else g.o_w, &g)
-    cdef Py_ssize_t row_blocks = (g.o_h + cut.output_rows - 1) / cut.output_rows
-    cdef Py_ssize_t channel_blocks = (g.k_cg + cut.channels - 1) / cut.channels
-    cdef Py_ssize_t units = g.groups * channel_blocks * images * row_blocks, unit
-    at.add = bias_relu.bias != NULL
-    check_threads(n_threads)
+    check_stage(&g, n_threads, NULL, kernel.shape, out.shape)
     check_room("L", L.shape[0], shape.mec_size)
-    check_operands(&g, NULL, kernel.shape, out.shape)
     if g.i_n == 0:
         return
+    # Solution A's products are those of B for a single image, as wide as all images side by side.
+    images = 1 if solution == "A" else g.i_n
+    o.pixels = g.i_n * g.o_w / images
+    o.pixel_step, o.row_step = g.k_c, o.pixels * g.k_c
+    tasks = g.groups * images * block_count(g.o_h, &blocks, &g)
     cdef const floating* lowered = &L[0] if L.shape[0] else NULL
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
-        for unit in prange(units, num_threads=n_threads, schedule="static"):
-            multiply_unit(lowered, K, O, unit, images, &at, &band, &cut, &bias_relu, &g)
+        for task in prange(tasks, num_threads=n_threads, schedule="static"):
+            multiply_task(lowered, K, O, task, images, &o, &band, &blocks, &bias_relu, &g)
 
 
-def repair(floating[:, :, :, ::1] out, floating[::1] L, shape, int n_threads=1):
-    """Stage 3, Solution A with several images: h-n-w-c to n-h-w-c, the dead L holding the copy."""
-    cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t row
-    check_threads(n_threads)
-    check_operands(&g, NULL, NULL, out.shape)
-    check_room("L", L.shape[0], shape.output_size)
-    if g.i_n == 0:
-        return
-    cdef floating* O = &out[0, 0, 0, 0]
-    cdef floating* copy = &L[0]
-    with nogil:
-        for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-            copy_row(O, copy, row, &g)
-        for row in prange(g.i_n * g.o_h, num_threads=n_threads, schedule="static"):
-            repair_row(copy, O, row, &g)
+# The algorithm ------------------------------------------------------------------------------------------
 
 
-def run_a(x, kernel, out, workspace, shape, n_threads=1, blocking=None, bias=None, relu=False):
-    """Algorithm 2, Solution A (lines 9-19): o_h products of i_n·o_w rows, then the repair."""
+def run(x, kernel, out, workspace, shape, n_threads, solution, blocking, bias=None, relu=False):
+    """Algorithm 2 from line 4 on; ``solution`` is the answer of line 8.  Solution A ends with the repair."""
     if shape.is_pointwise:
-        return run_b(x, kernel, out, workspace, shape, n_threads, blocking, bias, relu)
-    lower(x, workspace, shape, n_threads)
-    multiply(workspace, kernel, out, shape, "A", blocking, n_threads, bias, relu)
-    if shape.i_n > 1:
-        repair(out, workspace, shape, n_threads)
-
-
-def run_b(x, kernel, out, workspace, shape, n_threads=1, blocking=None, bias=None, relu=False):
-    """Algorithm 2, Solution B (lines 21-25): i_n·o_h products of o_w rows, straight into n-h-w-c."""
-    if shape.is_pointwise:
-        # Image rows as images of one row each: L[n, x, 0, 0, :] is I[n, 0, x, :], nothing to copy.
-        shape = shape.rows_as_images()
+        # Image rows as images of one row each: L[n, x, 0, 0, :] is I[n, 0, x, :].  Without L no repair, so B.
+        shape, solution = shape.rows_as_images(), "B"
         workspace, out = x.reshape(-1), out.reshape(shape.output_shape)
     else:
         lower(x, workspace, shape, n_threads)
-    multiply(workspace, kernel, out, shape, "B", blocking, n_threads, bias, relu)
-
-
-def run(x, kernel, out, workspace, shape, n_threads=1, T=None, cut="small_blas", bias=None, relu=False):
-    """Algorithm 2 with the choice of line 8, by the products of ``schedule.gemm_blocking``."""
-    run_solution, columns = run_b, shape.o_w
-    if choose_solution(shape, (T_PAPER if cut == "blas" else T_TUNED) if T is None else T) == "A":
-        run_solution, columns = run_a, shape.i_n * shape.o_w
-    blocking = gemm_blocking(cut, shape, columns, n_threads)
-    run_solution(x, kernel, out, workspace, shape, n_threads, blocking, bias, relu)
+    multiply(workspace, kernel, out, shape, solution, blocking, n_threads, bias, relu)
+    if solution == "A" and shape.i_n > 1:  # for one image h-n-w-c is n-h-w-c
+        repair(out, workspace, shape, n_threads)

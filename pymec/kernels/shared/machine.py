@@ -43,11 +43,15 @@ hand)."""
 # MEC ----------------------------------------------------------------------------------------------------
 
 T_PAPER = 100
-"""T for the paper's own products: the paper's value, for GPUs (``profiling/solutions.py``: on a CPU Solution A won up
-to o_w = 110)."""
+"""T of Algorithm 2, line 8, in output columns, for whole products: the paper's value for GPUs.  On a CPU Solution
+A was faster up to o_w = 110 (``profiling/solutions.py``)."""
 
 T_TUNED = 10
-"""T for products cut into blocks: Solution A won clearly at o_w = 5 and 10 alone (``profiling/solutions.py``)."""
+"""T for products in blocks: Solution A was clearly faster only at o_w = 5 and 10 (``profiling/solutions.py``)."""
+
+TILE_COLUMNS = 64
+"""The most output columns of a tile in ``mec_column_split``: more would lower its height for no faster products
+(chosen by hand in November 2026)."""
 
 # im2col and direct --------------------------------------------------------------------------------------
 
