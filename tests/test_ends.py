@@ -9,7 +9,6 @@ from pymec import ConvShape, reference, registry
 from pymec.kernels.direct import direct
 from pymec.kernels.im2col import blocked as im2col_blocked
 from pymec.kernels.im2col import im2col
-from pymec.kernels.small_products import zero_copy
 
 EXACT = [name for name, row in registry.ALGORITHMS.items() if row.accuracy == "exact"]
 
@@ -139,10 +138,6 @@ STAGES = [
     im2col.run,
     im2col.run_per_image,
     im2col_blocked.run,
-    zero_copy.run_pixel_gemm,
-    zero_copy.run_pointwise,
-    zero_copy.run_filter_row_gemm,
-    zero_copy.add_filter_rows,
 ]
 
 
