@@ -28,6 +28,19 @@ SLICE_BYTES = 512 * 1024
 
 # Fourier ------------------------------------------------------------------------------------------------
 
+FFT_BYTES = 512 * 1024
+"""Bytes of spectra that one call of SciPy returns: more calls than this makes take time, fewer take memory.
+
+Chosen by hand in November 2026.
+"""
+
+FFT_CHANNELS = 8
+"""Planes transformed together even where their spectra are larger than that: in double precision, adjacent channels
+fill a cache line of 64 bytes."""
+
+FFT_SMALL_WORK = 2**20
+"""Multiply-adds, or numbers to transform, below which one thread is faster than waking others.  Chosen by hand in
+November 2026."""
 
 # Register tiles -----------------------------------------------------------------------------------------
 

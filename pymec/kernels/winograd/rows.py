@@ -111,6 +111,7 @@ def _rows(m: int) -> tuple[Algorithm, Algorithm]:
             unsupported=partial(_whole_limit, m),
             schedule=partial(_whole, m),
             run=winograd.run,
+            fuses_bias_relu=False,
             prepare=_prepare,
             accuracy="fast",
             bound=bound,
