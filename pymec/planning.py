@@ -146,13 +146,13 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
 def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What ``accuracy="fast"`` puts before the exact algorithms: Winograd's, where it takes less time.
 
-    With registers for tiles of sums that is in bands, of the m that an estimate of cycles finds the best
-    (``pymec/kernels/_band_cut.py``).  Products of BLAS want channels to add up at each point, and tiles enough to
-    be worth transforming the kernel.
+    With registers for tiles of sums that is in bands, of the t_o that an estimate of cycles finds the best
+    (:mod:`pymec.kernels.winograd.bands`).  Products of BLAS want channels to add up at each point, and enough
+    tiles to be worth transforming the kernel.
     """
     if fast_tiles(shape):
-        m = best_tiles(shape, n_threads, planned)
-        return () if m is None else (f"winograd_f{m}_banded",)
+        t_o = best_tiles(shape, n_threads, planned)
+        return () if t_o is None else (f"winograd_f{t_o}_banded",)
     channels = min(shape.i_cg, shape.k_cg) >= WINOGRAD_CHANNELS
     tiles = shape.i_n * -(-shape.o_h // 4) * -(-shape.o_w // 4) >= WINOGRAD_TILES
     return ("winograd_f4",) if channels and tiles else ()

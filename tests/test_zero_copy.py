@@ -51,7 +51,8 @@ def test_outputs_that_no_product_reaches_are_zero():
     x, kernel = operands(shape)
     expected = reference.conv2d(x, kernel, shape)
     for name in ("pixel_gemm", "filter_row_gemm"):
-        out = pymec.conv2d(x, kernel, stride=3, padding=5, algorithm=name, out=np.full(shape.output_shape, np.nan, "f"))
+        out = np.full(shape.output_shape, np.nan, np.float32)
+        pymec.conv2d(x, kernel, stride=3, padding=5, algorithm=name, out=out)
         np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -6,8 +6,8 @@ Overlap-and-Add*, 2016, arXiv:1601.06815.
 
 A correlation is, frequency by frequency, a product of the image's spectrum with the conjugate of the kernel's.  So
 a plane of F_h·F_w numbers takes the same time whatever the size of the kernel, and input channels are summed as
-spectra: one transform back per output channel.  :func:`one_image` is the whole method; what follows it does the same
-in a workspace.  Transforms are SciPy's and products NumPy's: this is Python.
+spectra: one transform back per output channel.  :func:`one_image` is the whole method; the rest does the same in a
+workspace.  Transforms are SciPy's and products NumPy's: this is Python.
 
 =========  ====================================  ==================================================
 array      shape                                 role
@@ -27,9 +27,9 @@ Workspace, in elements, S = 2·F_h·(⌊F_w/2⌋ + 1) being one spectrum:
 * ``run_overlap_save`` and ``run_overlap_add``, tiles: S·(i_c·k_c/G + i_c + k_c), the first part being Q
 
 The grid F_h × F_w is that of the padded image, or of a tile, each length rounded up to one that factors well.
-Periodic correlation on it is already right wherever no tap wraps around.  Channels stay adjacent, as they are in x and
-in the kernel.  SciPy's own arrays come on top: about three times half a megabyte, or three times the spectra of eight
-planes (of one, for ``run_lean``) where these are larger.
+Periodic correlation on it is already right wherever no tap wraps around.  Channels stay adjacent, as they are in
+x and in the kernel.  SciPy's own arrays come on top: about three times half a megabyte, or three times the spectra
+of eight planes (of one, for ``run_lean``) where these are larger.
 
 Any stride, padding, dilation and number of groups, but a stride saves nothing: every position is computed, and
 those between the outputs are dropped.  Rounding is relative to the norm of a plane, not of a patch
@@ -136,7 +136,7 @@ def transform_kernel(kernel: NDArray, Q: NDArray, shape: ConvShape, grid: Grid, 
 def multiply(
     X: NDArray, Q: NDArray, Y: NDArray, groups: int = 1, n_threads: int = 1, pool: Executor | None = None
 ) -> None:
-    """Y (n × k_c/G) = X (n × i_c/G) · Q (i_c/G × k_c/G) for every frequency and group, on the threads of a pool."""
+    """Y (n × k_c/G) = X (n × i_c/G) · Q (i_c/G × k_c/G) for every frequency and group, by a pool of threads."""
     i_cg, k_cg = Q.shape[2], Q.shape[3] // groups
     if pool is None or Q.size * X.shape[2] < FFT_SMALL_WORK:
         n_threads = 1

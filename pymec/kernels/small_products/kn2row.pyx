@@ -171,7 +171,8 @@ def add_taps(x, kernel, out, workspace, shape, turns, n_threads, blocking, block
     image = shape.single_image()
     for n in range(shape.i_n):
         if shape.is_pointwise:  # the only plane is the output
-            multiply(x[n:n + 1], kernel, out[n].reshape(-1), image, range(1), n_threads, blocking=blocking, block=block)
+            multiply(x[n:n + 1], kernel, out[n].reshape(-1), image, range(1), n_threads,
+                     blocking=blocking, block=block)
             continue
         for taps in turns:
             multiply(x[n:n + 1], kernel, workspace, image, taps, n_threads, blocking=blocking, block=block)

@@ -42,7 +42,7 @@ def _shift_gemm_limit(shape: ConvShape) -> str | None:
 
 
 def _blocks(shape: ConvShape, pixels: int, n_threads: int) -> dict[str, Any]:
-    """Options: how products of ``pixels`` rows are cut into blocks, and the pixels that a thread takes at a time."""
+    """Options: the blocks of products of ``pixels`` rows, and the pixels that a thread takes at a time."""
     blocking = _blocking(shape, pixels, shape.i_cg, n_threads)
     channel_tasks = shape.groups * -(-shape.k_cg // blocking.channels)
     return {"blocking": blocking, "block": pixel_block(shape, pixels, channel_tasks, n_threads)}

@@ -11,7 +11,7 @@ array       shape                                 role
 ==========  ====================================  =========================================================
 x           (i_n, i_h, i_w, i_c)                  input I, six rows at a time
 kernel      (k_h, k_w, i_c/G, k_c)                kernel K, read in blocks of 16 channels
-spill       (above + below + extra, o_w, k_c)     slack: sums of output rows -above .. -1 and o_h .. o_h + below - 1,
+spill       (above + below + extra, o_w, k_c)     slack: sums of output rows -above .. -1, o_h .. o_h + below - 1
                                                   and of image rows past the last one
 out         (i_n, o_h, o_w, k_c)                  output O, the sum over the kernel rows
 ==========  ====================================  =========================================================
@@ -142,7 +142,7 @@ cdef void add_columns(
         for x in range(x0, x1):
             sum_pixels(I, K + a * g.k_w * g.i_cg * g.k_c + block.start, n, h0, x, group, block.width, sums, g)
             for p in range(PIXELS):
-                # O[h0 + p + p_t - a·d_h, x, m] += I[h0 + p, x - p_l + b·d_w, c] · K[a, b, c, m], summed over b and c
+                # O[h0 + p + p_t - a·d_h, x, m] += Σ_bc I[h0 + p, x - p_l + b·d_w, c] · K[a, b, c, m]
                 target = row_of_sums(O, spill, n, h0 + p, a, g) + x * g.k_c + block.start
                 for m in range(block.skip, block.width):
                     target[m] += sums[p * CHANNELS + m]

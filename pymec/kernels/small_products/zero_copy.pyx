@@ -49,7 +49,7 @@ cdef struct Block:              # of one image's output, all of one group
 
 
 cdef void begin_block(floating* O, Span rows, Span columns, const Block* o, const Geometry* g) noexcept nogil:
-    """Zeros in the outputs of a block that the first tap, which reaches ``columns`` of ``rows``, does not reach."""
+    """Zeros in the outputs of a block that the first tap does not reach: it reaches ``columns`` of ``rows``."""
     cdef Span none = Span(0, 0)
     cdef Py_ssize_t y
     for y in range(o.rows):
@@ -64,7 +64,7 @@ cdef void add_taps(
     const floating* I, const floating* K, floating* O, const Block* o, const GemmBlocking* blocking,
     const Geometry* g
 ) noexcept nogil:
-    """The sum over all taps for one block.  I, K and O point at the block's first channel; O at its first pixel."""
+    """The sum over all taps for one block.  I, K and O point at its first channel, O also at its first pixel."""
     cdef Py_ssize_t a, b, y, top, left
     cdef Span rows, columns     # the block's outputs whose tap (a, b) is inside the image
     for a in range(g.k_h):
@@ -104,7 +104,7 @@ def run_pixel_gemm(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, *, blocking, Py_ssize_t block,
 ):
-    """A product for every tap and output row, cut into blocks by ``blocking``; ``workspace`` is not used.
+    """A product for every tap and output row, cut by ``blocking``; ``workspace`` is not used.
 
     ``block`` is the most pixels of a row that a thread takes at a time, ``blocking.output_rows`` the most rows.
     """
@@ -193,7 +193,7 @@ def add_filter_rows(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, *, blocking, Py_ssize_t block,
 ):
-    """A product for every kernel row and output column, cut into blocks by ``blocking``; ``workspace`` is not used.
+    """A product for every kernel row and output column, cut by ``blocking``; ``workspace`` is not used.
 
     ``block`` is the most pixels of a column that a thread takes at a time, ``blocking.output_rows`` the most
     columns.
