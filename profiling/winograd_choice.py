@@ -29,7 +29,7 @@ from _timing import Canary, check, random_arrays, refuse_what_means_nothing, tak
 
 import pymec
 from pymec import reference, registry
-from pymec.kernels.winograd.bands import band_cut, tile_cycles
+from pymec.kernels.winograd.bands import tile_cycles, winograd_bands
 from pymec.kernels.winograd.rows import TILES, usual_band
 
 WAYS = {"definition": "direct_panels", **{f"F({m}×{m})": f"winograd_f{m}_banded" for m in TILES}}
@@ -89,7 +89,7 @@ def estimates(shape: pymec.ConvShape, n_threads: int) -> dict[str, float]:
     """Cycles of every way."""
     found = {"definition": tile_cycles(shape, n_threads)}
     for m in TILES:
-        found[f"F({m}×{m})"] = band_cut(shape, m, n_threads, usual_band(m, shape)).cycles
+        found[f"F({m}×{m})"] = winograd_bands(shape, m, n_threads, usual_band(m, shape)).cycles
     return found
 
 

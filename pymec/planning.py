@@ -10,7 +10,7 @@ from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
 from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors
-from pymec.kernels.shared.machine import GRAD_CHANNELS, GRAD_PHASES, SLICE_BYTES, T_TUNED
+from pymec.kernels.shared.machine import GRAD_CHANNELS, GRAD_PHASES, SLICE_BYTES
 from pymec.kernels.winograd.rows import best_tiles
 from pymec.operations import CONV2D, Operation
 from pymec.recipes import Recipe, recipe_of
@@ -140,13 +140,13 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
 def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What ``accuracy="fast"`` puts before the exact algorithms: Winograd's, where it takes less time.
 
-    With register tiles it is a banded form, whose m is the best by an estimate of cycles
-    (``pymec/kernels/winograd/bands.py``).  With BLAS it needs enough channels to sum at each point, and enough
+    With register tiles it is a banded form, whose tile size is the best by an estimate of cycles
+    (:mod:`pymec.kernels.winograd.bands`).  With BLAS it needs enough channels to sum at each point, and enough
     tiles to repay the transform of the kernel.
     """
     if fast_tiles(shape):
-        m = best_tiles(shape, n_threads, planned)
-        return () if m is None else (f"winograd_f{m}_banded",)
+        t_o = best_tiles(shape, n_threads, planned)
+        return () if t_o is None else (f"winograd_f{t_o}_banded",)
     channels = min(shape.i_cg, shape.k_cg) >= WINOGRAD_CHANNELS
     tiles = shape.i_n * -(-shape.o_h // 4) * -(-shape.o_w // 4) >= WINOGRAD_TILES
     return ("winograd_f4",) if channels and tiles else ()

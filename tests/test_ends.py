@@ -8,8 +8,8 @@ import pymec
 from pymec import ConvShape, reference, registry
 from pymec.kernels.im2col import im2col
 from pymec.kernels.shared.bias_relu import finish
-from pymec.kernels.small_products import zero_copy
 
+FUSING = [name for name, row in registry.ALGORITHMS.items() if row.fuses_bias_relu]
 EXACT = [name for name, row in registry.ALGORITHMS.items() if row.accuracy == "exact"]
 
 
@@ -63,7 +63,7 @@ def test_outputs_of_padding_alone_are_the_bias_and_no_others_lose_their_nan(algo
 
 
 @pytest.mark.parametrize("length", [1, 7, 9])
-@pytest.mark.parametrize("algorithm", [name for name, row in registry.ALGORITHMS.items() if row.fuses_bias_relu])
+@pytest.mark.parametrize("algorithm", FUSING)
 def test_a_stage_refuses_a_bias_of_another_length(algorithm, length):
     row = registry.get(algorithm)
     shape = next(
@@ -150,34 +150,6 @@ def test_shares_of_rows_or_channels(name, x_shape, kernel_shape, groups, dtype, 
     exact, bound = bound_with(bias, x, kernel, shape)
     assert (np.abs(out - exact) <= bound).all()
     np.testing.assert_array_equal(pymec.conv2d(x, kernel, bias, activation="relu", **options), np.maximum(out, 0))
-
-
-STAGES = [
-    zero_copy.run_pixel_gemm,
-    zero_copy.run_pointwise,
-    zero_copy.run_filter_row_gemm,
-    zero_copy.add_filter_rows,
-]
-
-
-@pytest.mark.parametrize("k_h", [1, 3])
-@pytest.mark.parametrize("run", STAGES, ids=lambda run: run.__name__)
-def test_stages_on_their_own(run, k_h):
-    """A bias of another length is refused before anything is written; no image is no work."""
-    shape = ConvShape.from_shapes((2, 6, 7, 3), (k_h, k_h, 3, 5), padding=k_h // 2)
-    x, kernel = operands(shape)
-    workspace = np.empty(shape.im2col_size, np.float32)
-    out = np.full(shape.output_shape, np.nan, np.float32)
-    bias = np.linspace(-3, 3, 6).astype(np.float32)
-    for wrong in (bias, bias[:4], bias[:0]):
-        with pytest.raises(ValueError, match="elements, but shape= speaks of 5 output channels"):
-            run(x, kernel, out, workspace, shape, 2, bias=wrong, relu=True)
-    assert np.isnan(out).all()
-    run(x, kernel, out, workspace, shape, 2, bias=bias[:5], relu=True)
-    exact, bound = bound_with(bias[:5], x, kernel, shape)
-    assert (np.abs(out - np.maximum(exact, 0)) <= bound).all()
-    none = ConvShape.from_shapes((0, 6, 7, 3), (k_h, k_h, 3, 5), padding=k_h // 2)
-    run(x[:0], kernel, out[:0], workspace, none, 2, bias=bias[:5], relu=True)
 
 
 def test_a_product_on_its_own():

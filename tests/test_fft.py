@@ -4,11 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import operands
+from cases import CASES, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
 from pymec.kernels.fourier import fft
+from pymec.kernels.fourier.tiles import add_tiles, image_grid, on_plane, save_tiles, tile_grid
 
 ROWS = [name for name in pymec.algorithms() if name.startswith("fft")]
 KEEPING = [name for name in ROWS if registry.get(name).prepare is not None]
@@ -23,6 +24,15 @@ def check(algorithm, shape, x, kernel, **options):
     bound = registry.get(algorithm).error_bound(x, kernel, shape)
     assert (error <= bound + oracle).all()
     return error, bound
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_method_in_a_dozen_lines(case):
+    shape = case.shape("float64")
+    x, kernel = operands(shape)
+    exact, bound = reference.conv2d(x, kernel, shape), registry.get("fft").error_bound(x, kernel, shape)
+    for n in range(shape.i_n):
+        assert (np.abs(fft.one_image(x[n], kernel, shape) - exact[n]) <= bound[n]).all()
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -50,7 +60,7 @@ def test_planes_become_spectra_and_come_back(grid, dtype, n_threads):
 
 @pytest.mark.parametrize("n_threads", [1, 2, 7])
 def test_the_product_of_spectra_is_a_periodic_correlation(n_threads, monkeypatch):
-    monkeypatch.setattr(fft, "SMALL_WORK", 0)
+    monkeypatch.setattr(fft, "FFT_SMALL_WORK", 0)
     shape = ConvShape.from_shapes((2, 6, 5, 4), (2, 3, 2, 6), dilation=(2, 1), groups=2, dtype="float64")
     x, kernel = operands(shape)
     grid = 6, 5
@@ -70,7 +80,7 @@ def test_the_product_of_spectra_is_a_periodic_correlation(n_threads, monkeypatch
                 assert planes[h, w, m] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("tiles", [fft.save_tiles, fft.add_tiles])
+@pytest.mark.parametrize("tiles", [save_tiles, add_tiles])
 def test_tiles_make_every_output_of_every_input_that_it_needs(tiles):
     """Along one axis, by hand: what tiles and places on their circle add up to is the correlation."""
     for grid, k, d, s, p, i in [(8, 3, 1, 1, 1, 20), (8, 2, 3, 2, 5, 17), (6, 6, 1, 3, 7, 6), (5, 1, 1, 4, 9, 11)]:
@@ -79,11 +89,11 @@ def test_tiles_make_every_output_of_every_input_that_it_needs(tiles):
         padded = np.pad(image, p)
         expected = [sum(taps[a] * padded[y * s + a * d] for a in range(k)) for y in range(o)]
         out = np.zeros(o)
-        for span in tiles(grid, e, s, p, i, o):
-            tile = np.zeros(grid)
-            tile[: span[0].stop - span[0].start] = image[span[0]]
-            plane = np.array([sum(taps[a] * tile[(h + a * d) % grid] for a in range(k)) for h in range(grid)])
-            for y, h in fft.on_plane(span, s, grid):
+        for tile in tiles(grid, e, s, p, i, o):
+            inputs = np.zeros(grid)
+            inputs[: tile.inputs.stop - tile.inputs.start] = image[tile.inputs]
+            plane = np.array([sum(taps[a] * inputs[(h + a * d) % grid] for a in range(k)) for h in range(grid)])
+            for y, h in on_plane(tile, s, grid):
                 out[y] += plane[h]
         np.testing.assert_allclose(out, expected)
 
@@ -98,42 +108,19 @@ def test_tiles_make_every_output_of_every_input_that_it_needs(tiles):
 def test_tiles_meet_everywhere(algorithm, extents, options):
     """Images of several tiles whose edges lie anywhere between the outputs of a stride."""
     shape = ConvShape.from_shapes((2, *extents, 2), (4, 3, 1, 4), groups=2, **options)
-    grid = fft.tile_grid(shape)
+    grid = tile_grid(shape)
     assert grid[0] < extents[0] or grid[1] < extents[1]
     x, kernel = operands(shape)
     check(algorithm, shape, x, kernel, groups=2, **options)
 
 
-@pytest.mark.parametrize("tiles", [fft.save_tiles, fft.add_tiles])
-def test_every_output_is_closed_once_and_by_no_tile_before_the_last(tiles):
-    for grid, k, s, p, i in [
-        (8, 3, 1, 1, 20),
-        (8, 4, 2, 5, 17),
-        (6, 1, 3, 7, 6),
-        (5, 1, 4, 9, 11),
-        (16, 2, 1, 40, 3),
-    ]:
-        o = (i + 2 * p - k) // s + 1
-        spans = list(tiles(grid, k, s, p, i, o))
-        closed = fft.closings(spans, o)
-        assert [y for part in closed for y in range(o)[part]] == list(range(o))
-        for t, part in enumerate(closed):
-            later = {y for span in spans[t + 1 :] for y in range(o)[span.outputs]}
-            assert not later & set(range(o)[part])
-
-
-@pytest.mark.parametrize("run", [fft.run, fft.run_lean, fft.run_overlap_save, fft.run_overlap_add])
-def test_outputs_of_padding_alone_are_the_bias(run):
+@pytest.mark.parametrize("algorithm", ROWS)
+def test_outputs_of_padding_alone_are_zero(algorithm):
     """No tile of the input has an output: its one pixel lies between those that a stride takes."""
-    shape = ConvShape.from_shapes((1, 1, 1, 2), (1, 1, 2, 4), stride=3, padding=1)
-    x, kernel = operands(shape)
-    workspace, bias = np.empty(10_000, np.float32), np.float32([-2, -1, 1, 2])
-    for relu in (False, True):
-        out = np.full(shape.output_shape, np.nan, np.float32)
-        run(x, kernel, out, workspace, shape, bias=bias, relu=relu)
-        np.testing.assert_allclose(out[0, 0, 0], np.maximum(bias, 0) if relu else bias, atol=1e-6)
-    with pytest.raises(ValueError, match="bias has shape"):
-        run(x, kernel, out, workspace, shape, bias=bias[:1])
+    x, kernel = np.ones((1, 1, 1, 2), np.float32), np.ones((1, 1, 2, 4), np.float32)
+    out = np.full((1, 1, 1, 4), np.nan, np.float32)
+    pymec.conv2d(x, kernel, stride=3, padding=1, algorithm=algorithm, out=out)
+    np.testing.assert_allclose(out, 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -186,7 +173,7 @@ def test_what_a_plan_keeps(algorithm):
     x, kernel = operands(shape)
     options = {"padding": 1, "groups": 2, "algorithm": algorithm, "n_threads": 2}
     plan = pymec.plan(x.shape, kernel.shape, **options)
-    grid = fft.image_grid(shape) if algorithm == "fft" else fft.tile_grid(shape)
+    grid = image_grid(shape) if algorithm == "fft" else tile_grid(shape)
     assert plan.prepared_nbytes == 4 * fft.spectrum_size(grid) * 3 * 8
     whole = pymec.workspace_size(x.shape, kernel.shape, **options)
     assert plan.workspace_nbytes + plan.prepared_nbytes == whole
@@ -216,9 +203,9 @@ def test_a_workspace_too_small_is_refused():
     shape = ConvShape.from_shapes((1, 9, 8, 2), (3, 3, 2, 3))
     x, kernel = operands(shape)
     out = np.empty(shape.output_shape, np.float32)
-    for run in (fft.run, fft.run_lean, fft.run_overlap_save, fft.run_overlap_add):
+    for row in map(registry.get, ROWS):
         with pytest.raises(ValueError, match="elements left, but"):
-            run(x, kernel, out, np.empty(300, np.float32), shape)
+            row.run(x, kernel, out, np.empty(300, np.float32), shape, **row.schedule(shape, 1, None).options)
 
 
 @pytest.mark.memory
@@ -228,7 +215,7 @@ def test_the_lean_form_is_lean():
     from pymec import memory
 
     shape = ConvShape.from_shapes((1, 512, 512, 8), (3, 3, 8, 8))
-    spectrum = 4 * fft.spectrum_size(fft.image_grid(shape))
+    spectrum = 4 * fft.spectrum_size(image_grid(shape))
     report = memory.measure_shape(shape, "fft_lean", n_threads=2)
     assert report.workspace == 10 * spectrum
     assert report.fft < 3 * spectrum + 2**20
@@ -245,7 +232,7 @@ def test_what_scipy_takes_is_counted_apart_and_stays_small(algorithm, n_threads)
     report = memory.measure_shape(shape, algorithm, n_threads=n_threads)
     assert report.exact
     # planes with their zeros, spectra, and a mebibyte: Python may map an arena while a transform is being called
-    assert 0 < report.fft < 3 * fft.LIBRARY_BYTES + 2**20
+    assert 0 < report.fft < 3 * fft.FFT_BYTES + 2**20
     assert report.other < 64 * 1024
     dilated = ConvShape.from_shapes((1, 100, 100, 4), (5, 5, 4, 4), dilation=20)
     report = memory.measure_shape(dilated, algorithm, n_threads=n_threads)

@@ -19,27 +19,27 @@ def workspace_size(name, shape):
 
 @pytest.mark.parametrize("blocking", [(1, 1, 1, 1), (2, 3, 2, 2), (9999, 9999, 9999, 1)], ids=str)
 @pytest.mark.parametrize(("name", "case"), ABLE, ids=str)
-def test_pieces_and_blocks_may_end_anywhere(name, case, blocking):
+def test_blocks_may_end_anywhere(name, case, blocking):
     shape = case.shape()
     x, kernel = operands(shape)
     for block in (1, 5):
         out = np.full(shape.output_shape, np.nan, np.float32)
         workspace = np.full(workspace_size(name, shape), np.nan, np.float32)
-        registry.get(name).run(x, kernel, out, workspace, shape, 2, GemmBlocking(*blocking), block)
+        blocks = {"blocking": GemmBlocking(*blocking), "block": block}
+        registry.get(name).run(x, kernel, out, workspace, shape, 2, **blocks)
         error = np.abs(out - reference.conv2d(x, kernel, shape))
         assert (error <= reference.error_bound(x, kernel, shape)).all()
-        ends = {"bias": np.linspace(-1, 1, shape.k_c, dtype=np.float32), "relu": True}
-        registry.get(name).run(x, kernel, out, workspace, shape, 2, GemmBlocking(*blocking), block, **ends)
-        exact = reference.conv2d(x, kernel, shape) + ends["bias"]
-        one_more = 2 * np.finfo(np.float32).eps * (np.abs(exact) + 1)
-        assert (np.abs(out - np.maximum(exact, 0)) <= reference.error_bound(x, kernel, shape) + one_more).all()
+
+
+def blocks_of(name, shape):
+    return registry.get(name).schedule(shape, 1, None).options
 
 
 def test_a_plane_is_every_pixel_times_one_tap():
     shape = ConvShape.from_shapes((1, 5, 4, 6), (2, 3, 3, 8), groups=2, dtype="float64")
     x, kernel = operands(shape)
     planes = np.full(6 * 5 * 4 * 8, np.nan)
-    kn2row.multiply(x, kernel, planes, shape, range(6))
+    kn2row.multiply(x, kernel, planes, shape, range(6), **blocks_of("kn2row", shape))
     expected = np.concatenate(
         [np.einsum("hwc,abcm->abhwm", x[0, ..., 3 * g : 3 * g + 3], kernel[..., 4 * g : 4 * g + 4])
          for g in range(2)],
@@ -54,20 +54,6 @@ def test_a_plane_is_every_pixel_times_one_tap():
     np.testing.assert_allclose(out, reference.conv2d(x, kernel, shape))
 
 
-def test_the_first_tap_meets_the_bias_and_the_last_one_relu():
-    shape = ConvShape.from_shapes((1, 5, 4, 3), (2, 3, 3, 8), dtype="float64")
-    x, kernel = operands(shape)
-    planes, bias = np.empty((6, 5, 4, 8)), np.linspace(-1, 1, 8)
-    kn2row.multiply(x, kernel, planes.reshape(-1), shape, range(6))
-    out = np.full(shape.output_shape, np.nan)
-    kn2row.shift_add(planes[:1].reshape(-1), out, shape, range(1), 2, bias, True)
-    np.testing.assert_allclose(out[0], bias + planes[0, :4, :2])
-    kn2row.shift_add(planes[1:5].reshape(-1), out, shape, range(1, 5), 2, bias, True)
-    assert (out < 0).any()
-    kn2row.shift_add(planes[5:].reshape(-1), out, shape, range(5, 6), 2, bias, True)
-    np.testing.assert_allclose(out, np.maximum(reference.conv2d(x, kernel, shape) + bias, 0), atol=1e-12)
-
-
 def test_a_stride_steps_over_products_that_were_computed_all_the_same():
     """Why a stride is no friend of kn2row: its planes are those of stride 1."""
     options = [{"stride": 3}, {}]
@@ -79,7 +65,7 @@ def test_what_runs_past_a_row_is_garbage_in_s_and_not_in_the_output():
     shape = ConvShape.from_shapes((1, 4, 5, 1), (2, 3, 1, 1), dtype="float64")
     x, kernel = np.arange(20.0).reshape(1, 4, 5, 1), np.ones((2, 3, 1, 1))
     S, out = np.full(shift_gemm.scratch_size(shape), np.nan), np.full(shape.output_shape, np.nan)
-    shift_gemm.slide(x.reshape(-1), kernel, S, shape)
+    shift_gemm.slide(x.reshape(-1), kernel, S, shape, **blocks_of("shift_gemm", shape))
     assert len(S) == 2 * 5 + 3
     flat = x.reshape(-1)
     assert S[3] == sum(flat[[3, 4, 5, 8, 9, 10]])  # columns 3, 4 and, of the next row, 0
@@ -133,16 +119,16 @@ def test_what_the_stages_refuse():
     batch = ConvShape.from_shapes((2, 6, 6, 2), (2, 2, 2, 3))
     assert "its stride is 1×2" in registry.get("shift_gemm").unsupported(shape)
     x, kernel = operands(shape)
-    planes = np.empty(36 * 3, np.float32)
+    planes, blocks = np.empty(36 * 3, np.float32), blocks_of("kn2row", shape)
     with pytest.raises(ValueError, match="taps must be a range within"):
-        kn2row.multiply(x, kernel, planes, shape, range(4, 5))
+        kn2row.multiply(x, kernel, planes, shape, range(4, 5), **blocks)
     with pytest.raises(ValueError, match="planes has 108 elements"):
-        kn2row.multiply(x, kernel, planes, shape, range(2))
+        kn2row.multiply(x, kernel, planes, shape, range(2), **blocks)
     with pytest.raises(ValueError, match="block must be"):
-        kn2row.multiply(x, kernel, planes, shape, range(1), block=0)
+        kn2row.multiply(x, kernel, planes, shape, range(1), **{**blocks, "block": 0})
     with pytest.raises(ValueError, match="planes are those of one image"):
-        kn2row.multiply(*operands(batch), planes, batch, range(1))
+        kn2row.multiply(*operands(batch), planes, batch, range(1), **blocks)
     with pytest.raises(ValueError, match="one image at stride 1"):
-        shift_gemm.slide(x.reshape(-1), kernel, planes, shape)
+        shift_gemm.slide(x.reshape(-1), kernel, planes, shape, **blocks)
     with pytest.raises(ValueError, match="one image at stride 1"):
         shift_gemm.pad(np.empty(batch.input_shape, np.float32), planes, batch)

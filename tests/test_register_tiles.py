@@ -12,7 +12,7 @@ from pymec.kernels.register_tiles import panels as _panels
 from pymec.kernels.register_tiles.schedule import TileSchedule, gemm_blocking, tile_schedule
 from pymec.kernels.register_tiles.tile import taken_pixels, tile_for
 from pymec.kernels.winograd import banded as winograd_banded
-from pymec.kernels.winograd.bands import band_cut, tile_cycles, transform_cycles
+from pymec.kernels.winograd.bands import tile_cycles, transform_cycles, winograd_bands
 from pymec.workspace import allocate_output
 
 WHOLE = 2**31 - 1
@@ -295,20 +295,21 @@ def test_bands_are_shared_by_tiles_or_by_panels(m, k_c):
         size = winograd_banded.kernel_size(shape, m) + winograd_banded.line_size(shape)
         size += slices * min(band_tiles, 1000) * winograd_banded.tile_size(shape, m)
         room, out = np.full(size, np.nan, np.float32), np.full(shape.output_shape, np.nan, np.float32)
-        winograd_banded.run(x, kernel, out, room, shape, 4, m, band_tiles, slices, channel_shares)
+        options = {"t_o": m, "band_tiles": band_tiles, "slices": slices, "channel_shares": channel_shares}
+        winograd_banded.run(x, kernel, out, room, shape, 4, **options)
         results.append(out)
     for out in results[1:]:
         np.testing.assert_array_equal(out, results[0])
     with pytest.raises(ValueError, match="channel_shares a divisor"):
-        winograd_banded.run(x, kernel, results[0], room, shape, 4, m, 1, 3, 2)
+        winograd_banded.run(x, kernel, results[0], room, shape, 4, **{**options, "slices": 3, "channel_shares": 2})
 
 
 def test_estimates_grow_with_the_work():
     """No clock here: the sums behind the choice only have to be ordered as the work is."""
     small, large = (ConvShape.from_shapes((1, n, n, 64), (3, 3, 64, 64)) for n in (20, 60))
     for m in (2, 4, 6):
-        assert band_cut(small, m, 2, 40).cycles < band_cut(large, m, 2, 40).cycles
-        assert band_cut(large, m, 2, 40).cycles < band_cut(large, m, 1, 40).cycles
+        assert winograd_bands(small, m, 2, 40).cycles < winograd_bands(large, m, 2, 40).cycles
+        assert winograd_bands(large, m, 2, 40).cycles < winograd_bands(large, m, 1, 40).cycles
         assert transform_cycles(large, m, 2) == transform_cycles(small, m, 2)
     assert tile_cycles(small, 1) < tile_cycles(large, 1)
 

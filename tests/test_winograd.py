@@ -195,5 +195,5 @@ def test_stages_refuse_what_would_be_overrun():
     ):
         with pytest.raises(ValueError, match=f"{name} has"):
             call()
-    with pytest.raises(ValueError, match="m must be 2, 4 or 6, got 3"):
+    with pytest.raises(ValueError, match="t_o must be 2, 4 or 6, got 3"):
         winograd.transform_kernel(kernel, U, shape, 3)

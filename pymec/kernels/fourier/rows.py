@@ -1,4 +1,4 @@
-"""Convolution by Fourier transforms: all spectra, lean, and two kinds of tiles."""
+"""The table's rows of Fourier transforms: all spectra, lean, and two kinds of tiles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from pymec.algorithm import Algorithm, Schedule, any_shape
 from pymec.kernels.fourier import fft
 from pymec.kernels.fourier.bound import error_bound
+from pymec.kernels.fourier.tiles import image_grid, tile_grid
 from pymec.shapes import ConvShape
 
 _WHOLE = "Mathieu, Henaff & LeCun, Fast Training of Convolutional Networks through FFTs, 2013, arXiv:1312.5851"
@@ -18,19 +19,19 @@ _TILES = (
 
 
 def _whole(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    grid = fft.image_grid(shape)
+    grid = image_grid(shape)
     S = fft.spectrum_size(grid)
     Q = S * shape.i_cg * shape.k_c
     return Schedule(Q + S * shape.i_n * (shape.i_c + shape.k_c), {"grid": grid}, prepared=Q)
 
 
 def _lean(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    grid = fft.image_grid(shape)
+    grid = image_grid(shape)
     return Schedule(fft.spectrum_size(grid) * (shape.i_cg + 2), {"grid": grid})
 
 
 def _tiles(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    grid = fft.tile_grid(shape)
+    grid = tile_grid(shape)
     S = fft.spectrum_size(grid)
     Q = S * shape.i_cg * shape.k_c
     return Schedule(Q + S * (shape.i_c + shape.k_c), {"grid": grid}, prepared=Q)
@@ -41,6 +42,7 @@ _row: Callable[..., Algorithm] = partial(
     order="transform",
     unsupported=any_shape,
     whose_blas="numpy",
+    fuses_bias_relu=False,
     accuracy="fast",
     bound="2·(36·log₂(F_h·F_w) + 2·i_c/G + 9)·u·Σ_c‖I_c‖₂·‖K_c‖₁",
     error_bound=error_bound,

@@ -1,4 +1,4 @@
-"""The tiles that Fourier transforms work on: their grids, and which outputs each of them gives."""
+"""The tiles of Fourier transforms: their grids, and the outputs that each of them gives."""
 
 from __future__ import annotations
 
@@ -40,38 +40,38 @@ def tile_grid(shape: ConvShape) -> Grid:
 # Where outputs lie -------------------------------------------------------------------------------------
 
 
-class Span(NamedTuple):
-    """Along one axis: inputs of a tile, the outputs made of it, and where in its plane the first of these lies."""
+class Tile(NamedTuple):
+    """Along one axis: a tile's inputs, its outputs, and the position of the first output in its plane."""
 
     inputs: slice
     outputs: slice
     start: int
 
 
-def save_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Span]:
-    """Tiles of the input that overlap by the kernel's extent; what has wrapped around is not looked at."""
-    step = (grid - e) // s + 1  # outputs of a tile without wrapping
+def save_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Tile]:
+    """Tiles of the input that overlap by the kernel's extent less one; positions that wrap around are left out."""
+    step = (grid - e) // s + 1  # outputs of a tile that don't wrap around
     for y in range(0, o, step):
         start = y * s - p
         first, end = max(start, 0), min(start + grid, i)
-        if first < end:  # otherwise all of it lies on padding
-            yield Span(slice(first, end), slice(y, min(y + step, o)), start - first)
+        if first < end:  # otherwise the tile is all padding
+            yield Tile(slice(first, end), slice(y, min(y + step, o)), start - first)
 
 
-def add_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Span]:
-    """Tiles of the input that do not overlap; their outputs do, and are added up.  Padding is never looked at."""
-    step = grid - e + 1  # of a tile: nothing wraps but zeros
+def add_tiles(grid: int, e: int, s: int, p: int, i: int, o: int) -> Iterator[Tile]:
+    """Tiles of the input that do not overlap; their outputs do, and are added up.  Padding has no tile."""
+    step = grid - e + 1  # inputs of a tile: only zeros wrap around
     for h in range(0, i, step):
         end = min(h + step, i)
         first = max(0, -(-(h + p - (e - 1)) // s))
         last = min(o - 1, (end - 1 + p) // s)
         if first <= last:
-            yield Span(slice(h, end), slice(first, last + 1), first * s - p - h)
+            yield Tile(slice(h, end), slice(first, last + 1), first * s - p - h)
 
 
-def on_plane(span: Span, s: int, grid: int) -> Iterator[tuple[slice, slice]]:
-    """A span's outputs and their positions in the plane, which is a circle: those before 0 lie at its end."""
-    _, outputs, start = span
+def on_plane(tile: Tile, s: int, grid: int) -> Iterator[tuple[slice, slice]]:
+    """A tile's outputs and their positions in the plane, which is periodic: those before 0 are at its end."""
+    _, outputs, start = tile
     wrapped = min(max(-(start // s), 0), outputs.stop - outputs.start)
     middle = outputs.start + wrapped
     if wrapped:

@@ -9,10 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pymec.algorithm import Schedule, thread_slices
-from pymec.kernels.register_tiles.schedule import CACHE_LINE, fast_tiles, gemm_blocking, preferred_multiply
+from pymec.kernels.register_tiles.schedule import fast_tiles, gemm_blocking, preferred_multiply
 from pymec.kernels.shared.blas import BLAS_INT_MAX
-from pymec.kernels.shared.blocking import PANEL_BYTES, ROUND, UNEVEN, even_part
-from pymec.kernels.shared.machine import SLICE_BYTES, TILE_COLUMNS
+from pymec.kernels.shared.blocking import even_part
+from pymec.kernels.shared.machine import (
+    CACHE_LINE,
+    HALF_L2_BYTES,
+    PRODUCT_ROUND,
+    SLICE_BYTES,
+    TILE_COLUMNS,
+    UNEVEN_ROWS,
+)
 from pymec.shapes import ConvShape
 
 # Bands --------------------------------------------------------------------------------------------------
@@ -37,7 +44,7 @@ def bands_of_rows(shape: ConvShape, n_threads: int, limit: int | None) -> Schedu
     planes = shape.groups * max(1, shape.i_n)
     slices = thread_slices(planes * shape.o_h, n_threads, shape.band_size(1), limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
-    if shape.kernel_size * shape.itemsize > PANEL_BYTES and shape.band_size(shape.o_h) <= slices * room:
+    if shape.kernel_size * shape.itemsize > HALF_L2_BYTES and shape.band_size(shape.o_h) <= slices * room:
         slices, room = 1, slices * room
     room = min(room, shape.mec_size // slices)  # all slices together: no more than mec, if they can
     room = min(room, shape.o_w * BLAS_INT_MAX)  # a strip of a band is the products' leading dimension
@@ -55,7 +62,7 @@ def bands_of_columns(shape: ConvShape, n_threads: int, limit: int) -> Schedule:
     column = shape.tile_size(shape.o_h, 1)
     all_columns = shape.groups * max(1, shape.i_n) * shape.o_w
     slices, columns = 1, max(1, min(shape.o_w, limit // column))
-    if n_threads * column <= limit and -(-all_columns // n_threads) * n_threads <= UNEVEN * all_columns:
+    if n_threads * column <= limit and -(-all_columns // n_threads) * n_threads <= UNEVEN_ROWS * all_columns:
         slices = n_threads
         columns = even_part(all_columns // n_threads, min(shape.o_w, limit // n_threads // column))
     sharing = n_threads if slices == 1 else 1
@@ -112,7 +119,7 @@ def channel_split_schedule(shape: ConvShape, n_threads: int, limit: int | None) 
     """Tiles of a few input channels: those of one cache line, because they are read together."""
     channels = min(shape.i_cg, CACHE_LINE // shape.itemsize)
     if limit is not None:
-        channels = max(1, min(channels, limit // max(1, shape.tile_size(1, ROUND, 1))))
+        channels = max(1, min(channels, limit // max(1, shape.tile_size(1, PRODUCT_ROUND, 1))))
     one_channel = replace(shape, i_c=shape.groups)
     return _tile_schedule(shape, n_threads, limit, channels, {"channels": channels}, one_channel)
 
@@ -126,11 +133,11 @@ def _tile_schedule(
     """
     pixel = shape.tile_size(1, 1, 1)
     pixels = shape.groups * max(1, shape.i_n) * shape.o_h * shape.o_w
-    slices = thread_slices(-(-pixels // ROUND), n_threads, ROUND * pixel * channels, limit)
+    slices = thread_slices(-(-pixels // PRODUCT_ROUND), n_threads, PRODUCT_ROUND * pixel * channels, limit)
     room = SLICE_BYTES // shape.itemsize if limit is None else limit // slices
     room = min(room, shape.mec_size // slices)  # all slices together: no more than mec, if they can
     most = min(TILE_COLUMNS, shape.o_w, max(1, room // max(1, pixel * channels)))
-    columns = min(most, -(-even_part(shape.o_w, most) // ROUND) * ROUND)
+    columns = min(most, -(-even_part(shape.o_w, most) // PRODUCT_ROUND) * PRODUCT_ROUND)
     room = min(room, columns * BLAS_INT_MAX)  # a strip of a tile is the products' leading dimension
     across = -(-shape.o_w // columns)
     share = -(-shape.groups * max(1, shape.i_n) * shape.o_h * across // slices)

@@ -79,9 +79,41 @@ SHALLOW = 16
 
 # Winograd -----------------------------------------------------------------------------------------------
 
+BAND_BYTES = 640 * 1024
+"""What V and a panel of M may take of a band without a limit: most of a 1 MiB level-2 cache, as U only streams by.
+
+Chosen by hand on an AMD EPYC (Zen 4) in November 2026, as are the numbers below.
+"""
+
+LEAST_TILES = 12
+"""Tiles in a band without a limit, even where they take more than BAND_BYTES: fewer would read U too often."""
+
+SHARED_CACHE_STREAM = 10
+"""Bytes of K or U per cycle to a thread from the cache that all share (``profiling/winograd_choice.py``)."""
+
+POINT_CYCLES = 8
+"""Cycles per point and 64 bytes of channels, from the image to V or from M to the output
+(``profiling/winograd_choice.py``)."""
+
+KERNEL_POINT_CYCLES = 16
+"""The same for the kernel, whose points are far apart in U, in memory that is written for the first time
+(``profiling/winograd_choice.py``)."""
 
 # Fourier ------------------------------------------------------------------------------------------------
 
+FFT_BYTES = 512 * 1024
+"""Bytes of spectra that one call of SciPy returns: smaller calls take more time, larger ones more memory.
+
+Chosen by hand in November 2026.
+"""
+
+FFT_CHANNELS = 8
+"""Planes transformed together even where their spectra are larger: adjacent channels fill a cache line of 64 bytes
+in double precision."""
+
+FFT_SMALL_WORK = 2**20
+"""Multiply-adds, or numbers to transform, below which one thread is faster than waking others.  Chosen by hand in
+November 2026."""
 
 # Register tiles -----------------------------------------------------------------------------------------
 

@@ -1,65 +1,44 @@
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
+from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def multiply(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    planes: NDArray[np.floating],
+    x: Array,
+    kernel: Array,
+    planes: Array,
     shape: ConvShape,
     taps: range,
     n_threads: int = 1,
-    blocking: GemmBlocking | None = None,
-    block: int = ...,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
+    *,
+    blocking: GemmBlocking,
+    block: int,
 ) -> None: ...
-def shift_add(
-    planes: NDArray[np.floating],
-    out: NDArray[np.floating],
-    shape: ConvShape,
-    taps: range,
-    n_threads: int = 1,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
+def shift_add(planes: Array, out: Array, shape: ConvShape, taps: range, n_threads: int = 1) -> None: ...
 def check_taps(shape: ConvShape, taps: range) -> None: ...
 def run(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
+    x: Array,
+    kernel: Array,
+    out: Array,
+    workspace: Array,
     shape: ConvShape,
     n_threads: int = 1,
-    blocking: GemmBlocking | None = None,
-    block: int = ...,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
+    *,
+    blocking: GemmBlocking,
+    block: int,
 ) -> None: ...
-def run_aa(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
+
+run_aa = run
+
+def add_taps(
+    x: Array,
+    kernel: Array,
+    out: Array,
+    workspace: Array,
     shape: ConvShape,
-    n_threads: int = 1,
-    blocking: GemmBlocking | None = None,
-    block: int = ...,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
-def add_in_turns(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_planes: int,
-    n_threads: int = 1,
-    blocking: GemmBlocking | None = None,
-    block: int = ...,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
+    turns: Sequence[range],
+    n_threads: int,
+    blocking: GemmBlocking,
+    block: int,
 ) -> None: ...

@@ -1,4 +1,4 @@
-"""Sums of small products: of shifted planes, and straight from the image as it lies in memory."""
+"""The table's rows of the sums of small products, and how their products are cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pymec.algorithm import Algorithm, Schedule, blas_limit
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
-from pymec.kernels.shared.blocking import even_part, pixel_block, small_blas_products
+from pymec.kernels.shared.blocking import GemmBlocking, even_part, pixel_block, small_blas_products
 from pymec.kernels.shared.machine import HALF_L2_BYTES, PRODUCT_PIXELS, PRODUCT_ROUND
 from pymec.kernels.small_products import kn2row, shift_gemm, yaconv, zero_copy
 from pymec.shapes import ConvShape
@@ -28,25 +28,30 @@ def _kn2row_limit(shape: ConvShape) -> str | None:
 def _shift_gemm_limit(shape: ConvShape) -> str | None:
     if shape.s_h > 1 or shape.s_w > 1:
         return (
-            f"its stride is {shape.s_h}×{shape.s_w}, and shift_gemm, whose pixels lie as far apart in the input "
+            f"its stride is {shape.s_h}×{shape.s_w} and shift_gemm, whose pixels are as far apart in the input "
             "as in the output, needs 1×1"
         )
     return _kn2row_limit(shape)
 
 
-def _cut(shape: ConvShape, pixels: int, n_threads: int) -> dict[str, Any]:
-    """Options: how products of so many pixels are cut, and shared among threads."""
-    blocking, channel_units = None, shape.groups
+def _blocks(shape: ConvShape, pixels: int, n_threads: int) -> dict[str, Any]:
+    """Options: the blocks of products of ``pixels`` rows, and the pixels that a thread takes at a time."""
+    blocking = _blocking(shape, pixels, shape.i_cg, n_threads)
+    channel_tasks = shape.groups * -(-shape.k_cg // blocking.channels)
+    return {"blocking": blocking, "block": pixel_block(shape, pixels, channel_tasks, n_threads)}
+
+
+def _blocking(shape: ConvShape, pixels: int, reduction: int, n_threads: int) -> GemmBlocking:
+    """Products that BLAS multiplies without packing, if it can; otherwise whole ones."""
     if blas_multiplies_small_products_unpacked():
-        blocking = small_blas_products(shape, pixels, n_threads, shape.i_cg)
-        channel_units *= -(-shape.k_cg // blocking.channels)
-    return {"blocking": blocking, "block": pixel_block(shape, pixels, channel_units, n_threads)}
+        return small_blas_products(shape, pixels, n_threads, reduction)
+    return GemmBlocking(reduction, max(pixels, 1), shape.k_cg, 1)
 
 
 def _planes(shape: ConvShape, n_planes: int, n_threads: int) -> Schedule:
     pixels = shape.i_h * shape.i_w
     size = 0 if shape.is_pointwise else n_planes * pixels * shape.k_c
-    return Schedule(size, _cut(shape, pixels, n_threads))
+    return Schedule(size, _blocks(shape, pixels, n_threads))
 
 
 def _kn2row(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -60,7 +65,7 @@ def _kn2row_aa(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 def _shift_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     size = shift_gemm.padded_size(shape) + shift_gemm.scratch_size(shape)
     pixels = (shape.o_h - 1) * shift_gemm.row_pitch(shape) + shape.o_w
-    return Schedule(size, _cut(shape, pixels, n_threads))
+    return Schedule(size, _blocks(shape, pixels, n_threads))
 
 
 # Straight from the image --------------------------------------------------------------------------------
@@ -72,11 +77,11 @@ def _pixel_gemm_limit(shape: ConvShape) -> str | None:
 
 def _filter_row_limit(shape: ConvShape) -> str | None:
     if shape.k_w > 1 and shape.d_w > 1:
-        return f"its horizontal dilation is {shape.d_w}, and the pixels under a kernel row must lie side by side"
+        return f"its horizontal dilation is {shape.d_w}, and the pixels under a kernel row must be adjacent"
     if shape.k_w > 1 and shape.groups > 1:
         return (
-            f"its kernel is {shape.k_w} pixels wide, and between the channels that one of its {shape.groups} "
-            "groups reads of a pixel and of the next lie those of the other groups"
+            f"its kernel is {shape.k_w} pixels wide, and the channels of each of its {shape.groups} groups "
+            "are not adjacent from one pixel to the next"
         )
     return blas_limit(GEMM_leading_dimension=max(shape.s_h * shape.i_w * shape.i_c, shape.o_w * shape.k_c))
 
@@ -87,37 +92,30 @@ def _pointwise_limit(shape: ConvShape) -> str | None:
     return _pixel_gemm_limit(shape)
 
 
-def _rows(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:
-    """Output rows as units of work, cut where the next row would miss the cache, or a thread have no work."""
-    blocking = None
-    units = shape.groups * max(shape.i_n, 1) * shape.o_h
-    if blas_multiplies_small_products_unpacked():
-        blocking = small_blas_products(shape, shape.o_w, n_threads, reduction)
-        row_blocks, channel_blocks = -(-shape.o_h // blocking.output_rows), -(-shape.k_cg // blocking.channels)
-        units = shape.groups * max(shape.i_n, 1) * row_blocks * channel_blocks
+def _lines(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:
+    """Tasks of a few output rows, cut where a thread would have none or its cache no room until the next row."""
+    blocking = _blocking(shape, shape.o_w, reduction, n_threads)
+    row_blocks, channel_blocks = -(-shape.o_h // blocking.output_rows), -(-shape.k_cg // blocking.channels)
+    tasks = shape.groups * max(shape.i_n, 1) * row_blocks * channel_blocks
     reach = shape.k_h * min(shape.s_w, shape.k_w) * shape.i_c * shape.itemsize  # bytes of I per output pixel
     most = max(HALF_L2_BYTES // reach, PRODUCT_PIXELS)
-    block = even_part(shape.o_w, min(most, -(-shape.o_w * units // n_threads)))
+    block = even_part(shape.o_w, min(most, -(-shape.o_w * tasks // n_threads)))
     return Schedule(0, {"blocking": blocking, "block": -(-block // PRODUCT_ROUND) * PRODUCT_ROUND})
 
 
 def _pixel_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return _rows(shape, shape.i_cg, n_threads)
+    return _lines(shape, shape.i_cg, n_threads)
 
 
 def _filter_row_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return _rows(zero_copy.images_in_one(shape).transposed(), shape.k_w * shape.i_cg, n_threads)
+    return _lines(zero_copy.images_in_one(shape).transposed(), shape.k_w * shape.i_cg, n_threads)
 
 
 def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     joined = zero_copy.all_in_one_row(shape)
-    schedule = _rows(joined, shape.i_cg, n_threads)
     if joined is shape:
-        return schedule
-    blocking = schedule.options["blocking"]
-    channel_units = shape.groups * (1 if blocking is None else -(-shape.k_cg // blocking.channels))
-    block = pixel_block(shape, joined.o_w, channel_units, n_threads)
-    return Schedule(0, {**schedule.options, "block": block})
+        return _lines(shape, shape.i_cg, n_threads)
+    return Schedule(0, _blocks(joined, joined.o_w, n_threads))
 
 
 def _stride_one(shape: ConvShape) -> str | None:
@@ -127,10 +125,7 @@ def _stride_one(shape: ConvShape) -> str | None:
 
 
 def _yaconv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    above = max(0, shape.e_h - 1 - shape.p_t)
-    below = max(0, shape.e_h - 1 - shape.p_b)
-    extra = -shape.i_h % yaconv.ROWS
-    return Schedule((above + below + extra) * shape.o_w * shape.k_c)
+    return Schedule(yaconv.spill_size(shape))
 
 
 ROWS = (
@@ -144,6 +139,7 @@ ROWS = (
         unsupported=_pixel_gemm_limit,
         schedule=_pixel_gemm,
         run=zero_copy.run_pixel_gemm,
+        fuses_bias_relu=False,
         ours=True,
     ),
     Algorithm(
@@ -156,6 +152,7 @@ ROWS = (
         unsupported=_filter_row_limit,
         schedule=_filter_row_gemm,
         run=zero_copy.run_filter_row_gemm,
+        fuses_bias_relu=False,
         ours=True,
     ),
     Algorithm(
@@ -167,6 +164,7 @@ ROWS = (
         unsupported=_pointwise_limit,
         schedule=_pointwise,
         run=zero_copy.run_pointwise,
+        fuses_bias_relu=False,
     ),
     Algorithm(
         name="kn2row",
@@ -177,6 +175,7 @@ ROWS = (
         unsupported=_kn2row_limit,
         schedule=_kn2row,
         run=kn2row.run,
+        fuses_bias_relu=False,
     ),
     Algorithm(
         name="kn2row_aa",
@@ -187,6 +186,7 @@ ROWS = (
         unsupported=_kn2row_limit,
         schedule=_kn2row_aa,
         run=kn2row.run_aa,
+        fuses_bias_relu=False,
     ),
     Algorithm(
         name="shift_gemm",
@@ -198,6 +198,7 @@ ROWS = (
         unsupported=_shift_gemm_limit,
         schedule=_shift_gemm,
         run=shift_gemm.run,
+        fuses_bias_relu=False,
         ours=True,
     ),
     Algorithm(
@@ -212,6 +213,7 @@ ROWS = (
         unsupported=_stride_one,
         schedule=_yaconv,
         run=yaconv.run,
+        fuses_bias_relu=False,
         uses_blas=False,
     ),
 )

@@ -1,56 +1,22 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def run_pixel_gemm(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
+    x: Array,
+    kernel: Array,
+    out: Array,
+    workspace: Array,
     shape: ConvShape,
     n_threads: int = 1,
-    blocking: GemmBlocking | None = None,
-    block: int = ...,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
+    *,
+    blocking: GemmBlocking,
+    block: int,
 ) -> None: ...
-def run_pointwise(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    blocking: GemmBlocking | None = None,
-    block: int = ...,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
+
+run_pointwise = run_pixel_gemm
+add_filter_rows = run_pixel_gemm
+run_filter_row_gemm = run_pixel_gemm
+
 def all_in_one_row(shape: ConvShape) -> ConvShape: ...
-def add_filter_rows(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    blocking: GemmBlocking | None = None,
-    block: int = ...,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
-def run_filter_row_gemm(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
-    shape: ConvShape,
-    n_threads: int = 1,
-    blocking: GemmBlocking | None = None,
-    block: int = ...,
-    bias: NDArray[np.floating] | None = None,
-    relu: bool = False,
-) -> None: ...
 def images_in_one(shape: ConvShape) -> ConvShape: ...

@@ -1,12 +1,12 @@
-"""Convolution by plain BLAS products on the image itself: nothing is lowered, nothing is stored (ours).
+"""Convolution by BLAS products on the image itself: nothing is lowered, nothing is stored (ours).
 
 BLAS wants the rows of a matrix at one distance, and that distance no shorter than a row.  Patches side by side
 overlap, so im2col and MEC copy them apart; but one pixel of each patch, or one kernel row of it taken down a
 column of the image, is a legal matrix where it lies.  The convolution is the sum of such products.
 
-* ``pixel_gemm``: for every output row and tap, row y of O += pixels under the tap · K[a, b];
-* ``filter_row_gemm``: for every output column and kernel row, column x of O += k_w pixels side by side · K[a];
-  a 1×k_w kernel has one kernel row: with no stride down, one column through all images;
+* ``pixel_gemm``: for every tap and output row, row y of O += pixels under the tap · K[a, b];
+* ``filter_row_gemm``: for every kernel row and output column, column x of O += k_w adjacent pixels · K[a];
+  a 1×k_w kernel has one kernel row: with s_h = 1, one column through all images;
 * ``pointwise``: a 1×1 kernel has one tap: with stride 1 and no padding, one product of all pixels.
 
 The second splits a convolution as YaConv does (Korostelev, de Carvalho, Moreira & Amaral, *YaConv: Convolution
@@ -23,222 +23,209 @@ out         (i_n, o_h, o_w, k_c)       output O, the sum of all products
 
 Workspace, in elements:  0
 
-``pixel_gemm`` does any stride, padding, dilation and number of groups; its sums are i_c/G long, so it wants many
-channels.  ``filter_row_gemm`` sums k_w·i_c, which must lie side by side: d_w = 1 and, if k_w > 1, one group.
+The first tap's products overwrite O, the others add to it.  A tap on the padding has no product; outputs whose
+first tap is there begin with zeros.
 
-Sums begin with the bias, if there is one, written just before their first product (beta = 1); ReLU clears them
-right after the last, piece by piece, while they are in a cache.
+``pixel_gemm`` does any stride, padding, dilation and number of groups; its sums are i_c/G long, so it wants many
+channels.  ``filter_row_gemm`` sums k_w·i_c, which must be adjacent: d_w = 1 and, if k_w > 1, one group.
 """
 
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_threads, geometry
-from pymec.kernels.shared.patch cimport clip, positions_up_to
-from pymec.kernels.shared.blocking cimport GemmBlocking, check_block, blocking_of
-from pymec.kernels.small_products.pixel_runs cimport Line, add_tap, begin_beside, column_line, end_beside, first_tap, row_line
+from pymec.kernels.register_tiles.blocked_product cimport blocked_product
+from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of, check_block
+from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
+from pymec.kernels.small_products.sums cimport zero_beside
 
 from dataclasses import replace
 
 
-# pixel_gemm: lines are output rows ----------------------------------------------------------------------
+cdef struct Block:              # of one image's output, all of one group
+    Py_ssize_t y, rows          # its first output row, and how many
+    Py_ssize_t x, columns       # its first output column, and how many
+    Py_ssize_t channels         # how many output channels
 
 
-cdef void add_rows(
-    const floating* I, const floating* K, floating* O, Py_ssize_t y0, Py_ssize_t y1, Py_ssize_t group,
-    const Line* line, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
+cdef void begin_block(floating* O, Span rows, Span columns, const Block* o, const Geometry* g) noexcept nogil:
+    """Zeros in the outputs of a block that the first tap does not reach: it reaches ``columns`` of ``rows``."""
+    cdef Span none = Span(0, 0)
+    cdef Py_ssize_t y
+    for y in range(o.rows):
+        zero_beside(O + y * g.o_w * g.k_c, g.k_c, columns if rows.first <= y < rows.end else none,
+                    0, o.columns, o.channels)
+
+
+# pixel_gemm: a product for every tap and output row -----------------------------------------------------
+
+
+cdef void add_taps(
+    const floating* I, const floating* K, floating* O, const Block* o, const GemmBlocking* blocking,
+    const Geometry* g
 ) noexcept nogil:
-    """Output rows y0 .. y1 of one image, channels of one group: each piece of K meets all rows before the next."""
-    cdef Py_ssize_t b0 = first_tap(line)
-    cdef Py_ssize_t o_row = g.o_w * g.k_c
-    cdef Py_ssize_t y, a, b, c, h, a0
-    cdef bint first, last
-    for y in range(y0, y1):
-        a0 = positions_up_to(g.p_t - y * g.s_h, g)  # the first kernel row that isn't above the image
-        if a0 < g.k_h and y * g.s_h - g.p_t + a0 * g.d_h < g.i_h:
-            begin_beside(O + y * o_row, b0, line, bias_relu)
-        else:
-            begin_beside(O + y * o_row, g.k_w, line, bias_relu)
+    """The sum over all taps for one block.  I, K and O point at its first channel, O also at its first pixel."""
+    cdef Py_ssize_t a, b, y, top, left
+    cdef Span rows, columns     # the block's outputs whose tap (a, b) is inside the image
     for a in range(g.k_h):
-        for b in range(b0, g.k_w):
-            c = 0
-            while c < g.i_cg:
-                last = a == g.k_h - 1 and b == g.k_w - 1 and c + blocking.reduction >= g.i_cg
-                for y in range(y0, y1):
-                    h = y * g.s_h - g.p_t + a * g.d_h
-                    if 0 <= h < g.i_h:
-                        first = a == positions_up_to(g.p_t - y * g.s_h, g) and b == b0 and c == 0
-                        add_tap(I + h * g.i_w * g.i_c + group * g.i_cg + c,
-                                K + ((a * g.k_w + b) * g.i_cg + c) * g.k_c, O + y * o_row,
-                                b, min(blocking.reduction, g.i_cg - c), first, last, line, blocking, bias_relu, g)
-                    if last:
-                        end_beside(O + y * o_row, b if 0 <= h < g.i_h else g.k_w, line, bias_relu)
-                c += blocking.reduction
+        for b in range(g.k_w):
+            top, left = o.y * g.s_h - g.p_t + a * g.d_h, o.x * g.s_w - g.p_l + b * g.d_w
+            rows, columns = inside(top, g.s_h, g.i_h, o.rows), inside(left, g.s_w, g.i_w, o.columns)
+            if a == b == 0:
+                begin_block(O, rows, columns, o, g)
+            for y in range(rows.first, rows.end):
+                # O_y (columns × channels) += I_y (columns × i_c/G, s_w pixels apart) · K[a, b] (i_c/G × channels)
+                blocked_product(
+                    blocking, columns.end - columns.first, o.channels, g.i_cg,
+                    I + ((top + y * g.s_h) * g.i_w + left + columns.first * g.s_w) * g.i_c, g.s_w * g.i_c,
+                    K + (a * g.k_w + b) * g.i_cg * g.k_c, g.k_c,
+                    a > 0 or b > 0, O + (y * g.o_w + columns.first) * g.k_c, g.k_c,
+                )
 
 
-cdef void pixel_unit(
-    const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t block,
-    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
+cdef void pixel_task(
+    const floating* I, const floating* K, floating* O, Py_ssize_t task, Py_ssize_t block,
+    const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
-    """One unit of parallel work, counted through groups, images, blocks of pixels, of rows and of channels."""
-    cdef Py_ssize_t channel_blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
-    cdef Py_ssize_t pixel_blocks = (g.o_w + block - 1) / block
-    cdef Py_ssize_t row_blocks = (g.o_h + blocking.output_rows - 1) / blocking.output_rows
-    cdef Py_ssize_t m0 = unit % channel_blocks * blocking.channels
-    cdef Py_ssize_t m1 = min(m0 + blocking.channels, g.k_cg)
-    cdef Py_ssize_t y0 = unit / channel_blocks % row_blocks * blocking.output_rows
-    cdef Py_ssize_t lines = unit / channel_blocks / row_blocks
-    cdef Py_ssize_t n = lines / pixel_blocks % g.i_n
-    cdef Py_ssize_t group = lines / pixel_blocks / g.i_n
-    cdef Line line = row_line(lines % pixel_blocks * block, block, group * g.k_cg + m0, group * g.k_cg + m1, g)
-    add_rows(I + n * g.i_h * g.i_w * g.i_c, K, O + n * g.o_h * g.o_w * g.k_c,
-             y0, min(y0 + blocking.output_rows, g.o_h), group, &line, blocking, bias_relu, g)
+    """One task, counted through groups, images, blocks of columns, of rows and of output channels."""
+    cdef Block o
+    cdef Py_ssize_t m = innermost(&task, ceil_div(g.k_cg, blocking.channels)) * blocking.channels
+    o.y = innermost(&task, ceil_div(g.o_h, blocking.output_rows)) * blocking.output_rows
+    o.x = innermost(&task, ceil_div(g.o_w, block)) * block
+    o.rows, o.columns = min(blocking.output_rows, g.o_h - o.y), min(block, g.o_w - o.x)
+    o.channels = min(blocking.channels, g.k_cg - m)
+    cdef Py_ssize_t n = innermost(&task, g.i_n)
+    cdef Py_ssize_t group = task
+    add_taps(I + n * g.i_h * g.i_w * g.i_c + group * g.i_cg, K + group * g.k_cg + m,
+             O + ((n * g.o_h + o.y) * g.o_w + o.x) * g.k_c + group * g.k_cg + m, &o, blocking, g)
 
 
 def run_pixel_gemm(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, blocking=None, Py_ssize_t block=2**31 - 1,
-    const floating[::1] bias=None, bint relu=False,
+    floating[::1] workspace, shape, int n_threads=1, *, blocking, Py_ssize_t block,
 ):
-    """One product per output row and tap, cut into ``blocking``, ``block`` pixels of a row at a time.
+    """A product for every tap and output row, cut by ``blocking``; ``workspace`` is not used.
 
-    Sums begin with the ``bias``, if there is one; with ``relu`` what ends below zero becomes zero.
+    ``block`` is the most pixels of a row that a thread takes at a time, ``blocking.output_rows`` the most rows.
     """
     cdef Geometry g = geometry(shape)
-    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
-    cdef GemmBlocking cut = blocking_of(blocking or (g.i_cg, g.o_w, g.k_cg, 1))
-    cdef Py_ssize_t unit, units
-    check_threads(n_threads)
-    check_operands(&g, x.shape, kernel.shape, out.shape)
+    cdef GemmBlocking blocks = blocking_of(blocking)
+    cdef Py_ssize_t task, tasks
+    check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
     check_block(block)
     if g.i_n == 0:
         return
-    units = (g.groups * g.i_n * ((g.o_h + cut.output_rows - 1) / cut.output_rows)
-             * ((g.o_w + block - 1) / block) * ((g.k_cg + cut.channels - 1) / cut.channels))
+    tasks = (g.groups * g.i_n * ceil_div(g.o_w, block) * ceil_div(g.o_h, blocks.output_rows)
+             * ceil_div(g.k_cg, blocks.channels))
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
-        for unit in prange(units, num_threads=n_threads, schedule="static"):
-            pixel_unit(I, K, O, unit, block, &cut, &bias_relu, &g)
+        for task in prange(tasks, num_threads=n_threads, schedule="static"):
+            pixel_task(I, K, O, task, block, &blocks, &g)
 
 
-def run_pointwise(
-    x, kernel, out, workspace, shape, n_threads=1, blocking=None, block=2**31 - 1, bias=None, relu=False,
-):
-    """A 1×1 kernel, its only tap; with stride 1 and no padding all pixels are one row."""
+# pointwise: one tap ------------------------------------------------------------------------------------
+
+
+def run_pointwise(x, kernel, out, workspace, shape, n_threads=1, *, blocking, block):
+    """:func:`run_pixel_gemm` with a 1×1 kernel; where possible all pixels are one row."""
     joined = all_in_one_row(shape)
-    run_pixel_gemm(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace,
-                   joined, n_threads, blocking, block, bias, relu)
+    run_pixel_gemm(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace, joined,
+                   n_threads, blocking=blocking, block=block)
 
 
 def all_in_one_row(shape):
-    """The same 1×1 convolution with all pixels in one row, if stride and padding allow; else as it is."""
+    """The same 1×1 convolution with all pixels in one row, if stride and padding allow; else ``shape`` itself."""
     padded = shape.p_t or shape.p_b or shape.p_l or shape.p_r
     if shape.i_n == 0 or padded or shape.s_h > 1 or shape.s_w > 1 or shape.k_h > 1 or shape.k_w > 1:
         return shape
     return replace(shape, i_n=1, i_h=1, i_w=shape.i_n * shape.i_h * shape.i_w)
 
 
-# filter_row_gemm: lines are output columns --------------------------------------------------------------
+# filter_row_gemm: a product for every kernel row and output column --------------------------------------
 
 
-cdef void add_columns(
-    const floating* I, const floating* K, floating* O, Py_ssize_t x0, Py_ssize_t x1, Py_ssize_t group,
-    const Line* line, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
+cdef void add_kernel_rows(
+    const floating* I, const floating* K, floating* O, const Block* o, const GemmBlocking* blocking,
+    const Geometry* g
 ) noexcept nogil:
-    """Output columns x0 .. x1 of one image, channels of one group: each piece of K meets all columns in turn.
-
-    Taps beside the image shorten the sum: kernel columns b0 .. b1 lie on it, and q counts their elements.
-    """
-    cdef Py_ssize_t a0 = first_tap(line)
-    cdef Py_ssize_t chunk = g.k_w * g.i_cg
-    cdef Py_ssize_t x, a, q, b0, b1, lo, hi
-    cdef bint last
-    for x in range(x0, x1):
-        b0 = clip(g.p_l - x * g.s_w, 0, g.k_w)
-        b1 = clip(g.i_w + g.p_l - x * g.s_w, 0, g.k_w)
-        begin_beside(O + x * g.k_c, a0 if b0 < b1 else g.k_h, line, bias_relu)
-    for a in range(a0, g.k_h):
-        q = 0
-        while q < chunk:
-            last = a == g.k_h - 1 and q + blocking.reduction >= chunk
-            for x in range(x0, x1):
-                b0 = clip(g.p_l - x * g.s_w, 0, g.k_w)
-                b1 = clip(g.i_w + g.p_l - x * g.s_w, 0, g.k_w)
-                lo, hi = max(q, b0 * g.i_cg), min(q + blocking.reduction, b1 * g.i_cg)
-                if lo < hi:
-                    add_tap(I + (x * g.s_w - g.p_l) * g.i_c + group * g.i_cg + lo,
-                            K + (a * chunk + lo) * g.k_c, O + x * g.k_c, a, hi - lo,
-                            a == a0 and lo == b0 * g.i_cg, last, line, blocking, bias_relu, g)
-                if last:
-                    end_beside(O + x * g.k_c, a if lo < hi else g.k_h, line, bias_relu)
-            q += blocking.reduction
+    """The sum over all kernel rows for one block.  I, K and O as in :func:`add_taps`."""
+    cdef Py_ssize_t a, x, top, left
+    cdef Span rows              # the block's output rows that have kernel row a inside the image
+    cdef Span taps              # the taps of a kernel row that column x has inside it
+    cdef Span columns = inside(o.x * g.s_w - g.p_l + g.k_w - 1, g.s_w, g.i_w + g.k_w - 1, o.columns)  # with any
+    for a in range(g.k_h):
+        top = o.y * g.s_h - g.p_t + a * g.d_h
+        rows = inside(top, g.s_h, g.i_h, o.rows)
+        if a == 0:
+            begin_block(O, rows, columns, o, g)
+        for x in range(columns.first, columns.end):
+            left = (o.x + x) * g.s_w - g.p_l
+            taps = inside(left, 1, g.i_w, g.k_w)
+            # O_x (rows × channels) += I_x (rows × taps·i_c/G, s_h image rows apart) · K[a] (taps·i_c/G × channels)
+            blocked_product(
+                blocking, rows.end - rows.first, o.channels, (taps.end - taps.first) * g.i_cg,
+                I + ((top + rows.first * g.s_h) * g.i_w + left + taps.first) * g.i_c, g.s_h * g.i_w * g.i_c,
+                K + (a * g.k_w + taps.first) * g.i_cg * g.k_c, g.k_c,
+                a > 0, O + (rows.first * g.o_w + x) * g.k_c, g.o_w * g.k_c,
+            )
 
 
-cdef void filter_row_unit(
-    const floating* I, const floating* K, floating* O, Py_ssize_t unit, Py_ssize_t block,
-    const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
+cdef void filter_row_task(
+    const floating* I, const floating* K, floating* O, Py_ssize_t task, Py_ssize_t block,
+    const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
-    """One unit of parallel work, counted through groups, images, blocks of pixels, of columns and of channels."""
-    cdef Py_ssize_t channel_blocks = (g.k_cg + blocking.channels - 1) / blocking.channels
-    cdef Py_ssize_t pixel_blocks = (g.o_h + block - 1) / block
-    cdef Py_ssize_t column_blocks = (g.o_w + blocking.output_rows - 1) / blocking.output_rows
-    cdef Py_ssize_t m0 = unit % channel_blocks * blocking.channels
-    cdef Py_ssize_t m1 = min(m0 + blocking.channels, g.k_cg)
-    cdef Py_ssize_t x0 = unit / channel_blocks % column_blocks * blocking.output_rows
-    cdef Py_ssize_t lines = unit / channel_blocks / column_blocks
-    cdef Py_ssize_t n = lines / pixel_blocks % g.i_n
-    cdef Py_ssize_t group = lines / pixel_blocks / g.i_n
-    cdef Line line = column_line(lines % pixel_blocks * block, block, group * g.k_cg + m0, group * g.k_cg + m1, g)
-    add_columns(I + n * g.i_h * g.i_w * g.i_c, K, O + n * g.o_h * g.o_w * g.k_c,
-                x0, min(x0 + blocking.output_rows, g.o_w), group, &line, blocking, bias_relu, g)
+    """One task, counted through groups, images, blocks of rows, of columns and of output channels."""
+    cdef Block o
+    cdef Py_ssize_t m = innermost(&task, ceil_div(g.k_cg, blocking.channels)) * blocking.channels
+    o.x = innermost(&task, ceil_div(g.o_w, blocking.output_rows)) * blocking.output_rows
+    o.y = innermost(&task, ceil_div(g.o_h, block)) * block
+    o.rows, o.columns = min(block, g.o_h - o.y), min(blocking.output_rows, g.o_w - o.x)
+    o.channels = min(blocking.channels, g.k_cg - m)
+    cdef Py_ssize_t n = innermost(&task, g.i_n)
+    cdef Py_ssize_t group = task
+    add_kernel_rows(I + n * g.i_h * g.i_w * g.i_c + group * g.i_cg, K + group * g.k_cg + m,
+                    O + ((n * g.o_h + o.y) * g.o_w + o.x) * g.k_c + group * g.k_cg + m, &o, blocking, g)
 
 
 def add_filter_rows(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, blocking=None, Py_ssize_t block=2**31 - 1,
-    const floating[::1] bias=None, bint relu=False,
+    floating[::1] workspace, shape, int n_threads=1, *, blocking, Py_ssize_t block,
 ):
-    """One product per output column and kernel row; ``workspace`` is not used.
+    """A product for every kernel row and output column, cut by ``blocking``; ``workspace`` is not used.
 
-    ``blocking`` cuts the products, its ``output_rows`` here counting output columns; ``block`` is the most
-    pixels of a column that one thread takes at a time.  Sums begin with the ``bias``, if there is one; with
-    ``relu`` what ends below zero becomes zero.
+    ``block`` is the most pixels of a column that a thread takes at a time, ``blocking.output_rows`` the most
+    columns.
     """
     cdef Geometry g = geometry(shape)
-    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
-    cdef GemmBlocking cut = blocking_of(blocking or (g.k_w * g.i_cg, g.o_h, g.k_cg, 1))
-    cdef Py_ssize_t unit, units
-    check_threads(n_threads)
-    check_operands(&g, x.shape, kernel.shape, out.shape)
+    cdef GemmBlocking blocks = blocking_of(blocking)
+    cdef Py_ssize_t task, tasks
+    check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
     check_block(block)
     if g.k_w > 1 and (g.d_w > 1 or g.groups > 1):
-        raise ValueError("the pixels under a kernel row must lie side by side: d_w = 1 and one group")
+        raise ValueError("the pixels under a kernel row must be adjacent: d_w = 1 and one group")
     if g.i_n == 0:
         return
-    units = (g.groups * g.i_n * ((g.o_w + cut.output_rows - 1) / cut.output_rows)
-             * ((g.o_h + block - 1) / block) * ((g.k_cg + cut.channels - 1) / cut.channels))
+    tasks = (g.groups * g.i_n * ceil_div(g.o_h, block) * ceil_div(g.o_w, blocks.output_rows)
+             * ceil_div(g.k_cg, blocks.channels))
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
-        for unit in prange(units, num_threads=n_threads, schedule="static"):
-            filter_row_unit(I, K, O, unit, block, &cut, &bias_relu, &g)
+        for task in prange(tasks, num_threads=n_threads, schedule="static"):
+            filter_row_task(I, K, O, task, block, &blocks, &g)
 
 
-def run_filter_row_gemm(
-    x, kernel, out, workspace, shape, n_threads=1, blocking=None, block=2**31 - 1, bias=None, relu=False,
-):
-    """All columns; those of several images are one where no kernel row reaches past its own image row."""
+def run_filter_row_gemm(x, kernel, out, workspace, shape, n_threads=1, *, blocking, block):
+    """:func:`add_filter_rows`; where possible the columns of all images are one."""
     joined = images_in_one(shape)
-    add_filter_rows(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace,
-                    joined, n_threads, blocking, block, bias, relu)
+    add_filter_rows(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace, joined,
+                    n_threads, blocking=blocking, block=block)
 
 
 def images_in_one(shape):
-    """The same convolution of one image as high as all, if the kernel is one row that allows it; or as it is."""
+    """The same convolution of one image as high as all, if the kernel is one row and allows it; else ``shape``."""
     if shape.i_n == 0 or shape.k_h > 1 or shape.s_h > 1 or shape.p_t or shape.p_b:
         return shape
     return replace(shape, i_n=1, i_h=shape.i_n * shape.i_h)

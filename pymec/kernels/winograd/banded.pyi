@@ -1,26 +1,22 @@
-import numpy as np
-from numpy.typing import NDArray
-
+from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
 def line_size(shape: ConvShape) -> int: ...
-def kernel_size(shape: ConvShape, m: int) -> int: ...
-def tile_size(shape: ConvShape, m: int) -> int: ...
-def transform_kernel(
-    kernel: NDArray[np.floating], U: NDArray[np.floating], shape: ConvShape, m: int, n_threads: int = 1
-) -> None: ...
+def kernel_size(shape: ConvShape, t_o: int) -> int: ...
+def tile_size(shape: ConvShape, t_o: int) -> int: ...
+def transform_kernel(kernel: Array, U: Array, shape: ConvShape, t_o: int, n_threads: int = 1) -> None: ...
 def run(
-    x: NDArray[np.floating],
-    kernel: NDArray[np.floating],
-    out: NDArray[np.floating],
-    workspace: NDArray[np.floating],
+    x: Array,
+    kernel: Array,
+    out: Array,
+    workspace: Array,
     shape: ConvShape,
-    n_threads: int = 1,
-    m: int = 4,
-    band_tiles: int = 1,
-    slices: int = 1,
-    channel_shares: int = 1,
-    prepared: NDArray[np.floating] | None = None,
-    bias: NDArray[np.floating] | None = None,
+    n_threads: int,
+    t_o: int,
+    band_tiles: int,
+    slices: int,
+    channel_shares: int,
+    prepared: Array | None = None,
+    bias: Array | None = None,
     relu: bool = False,
 ) -> None: ...

@@ -1,23 +1,24 @@
 """Winograd's convolution on a band of tiles at a time (ours; after Lavin & Gray, CVPR 2016).
 
-The products at the points need no more than a few tiles to run fast.  So a band of P_b tiles, counted through
-images, tile rows and columns, is transformed and stays in a thread's cache while panels of m_b output channels go
-by: for each of these a product at every point, by register tiles, and the way back to the output.  V shrinks from
-all P tiles to those of a band, M to one panel of them.  U alone is kept whole, each panel in one piece of memory.
+The products at the points need only a few tiles to run fast.  So a band of P_b tiles, counted through images,
+tile rows and columns, is transformed and stays in a thread's cache while panels of m_b output channels go by:
+for each of these a product at every point, by register tiles, and the way back to the output.  V shrinks from
+all P tiles to those of a band, M to one panel of them.  U alone is kept whole, each panel in one piece of
+memory.
 
 ==========  ===============================  ============================================================
 array       shape                            role
 ==========  ===============================  ============================================================
 x           (i_n, i_h, i_w, i_c)             input I
 kernel      (3, 3, i_c/G, k_c)               kernel K
-U           (G, B, t², i_c/G, m_b)           the kernel at the points, t = m + 2, in B = ⌈k_c/(G·m_b)⌉ panels;
+U           (G, B, t², i_c/G, m_b)           the kernel at the points, t = t_o + 2, in B = ⌈k_c/(G·m_b)⌉ panels;
                                              a plan keeps it
 workspace   (slices, t², P_b, i_c/G + m_b)   each slice V and then M of one band and group
 out         (i_n, o_h, o_w, k_c)             output O
 ==========  ===============================  ============================================================
 
 Workspace, in elements:  t²·i_c·B·m_b + slices·t²·P_b·(i_c/G + m_b) + 2·64/itemsize, slices <= n_threads: U, the
-slices, and for the alignment of each a cache line
+slices, and a cache line for the alignment of each
 
 Threads share the tiles, or, where these are few, the panels; those that share panels all transform the same tiles.
 3×3 kernels with stride 1 and without dilation; any padding and number of groups; rounding as in ``winograd``.
@@ -27,9 +28,10 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_operands, check_room, check_threads, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.register_tiles.panels cimport n_panels
 from pymec.kernels.shared.patch cimport copy
+from pymec.kernels.shared.spans cimport Span, innermost, share_of
 from pymec.kernels.register_tiles.tile cimport (
     CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
     n_equal_tiles, widest_tile,
@@ -38,26 +40,55 @@ from pymec.kernels.winograd.tiles cimport Outputs, check_tiles, finish_tiles, tr
 
 from pymec.kernels.winograd.winograd import tile_count
 
+# Sizes -------------------------------------------------------------------------------------------------
 
-cdef struct Part:          # of the work
-    Py_ssize_t first, end              # tiles, counted through groups, images, rows and columns
-    Py_ssize_t first_block, end_block  # blocks of a group's output channels, a panel each
+
+def line_size(shape):
+    """The elements of a cache line, which U and the slices need in addition to begin with one."""
+    return CACHE_LINE // shape.itemsize
+
+
+def kernel_size(shape, t_o):
+    """The elements of U in panels, and a cache line."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t width = widest_tile(g.k_cg, shape.itemsize).channels
+    return (t_o + 2) ** 2 * shape.i_c * n_panels(width, &g) * width + line_size(shape)
+
+
+def tile_size(shape, t_o):
+    """The elements of V and M for one tile of a band."""
+    return (t_o + 2) ** 2 * (shape.i_cg + widest_tile(shape.k_cg, shape.itemsize).channels)
 
 
 # Stage 1: the kernel at the points ---------------------------------------------------------------------
 
 
-cdef void transform_unit(
-    const floating* K, floating* U, Py_ssize_t unit, Py_ssize_t width, Py_ssize_t m, const Geometry* g
+cdef void transform_channel(
+    const floating* K, floating* U, Py_ssize_t task, Py_ssize_t width, Py_ssize_t t_o, const Geometry* g
 ) noexcept nogil:
     """The taps from one input channel, counted through the groups, to the channels of every panel."""
-    cdef Py_ssize_t points = (m + 2) * (m + 2), blocks = n_panels(width, g)
-    cdef Py_ssize_t group = unit / g.i_cg
-    cdef Py_ssize_t i = unit - group * g.i_cg
+    cdef Py_ssize_t points = (t_o + 2) * (t_o + 2), blocks = n_panels(width, g)
+    cdef Py_ssize_t i = innermost(&task, g.i_cg)
+    cdef Py_ssize_t group = task
     cdef Py_ssize_t block
     for block in range(blocks):
         transform_taps(K + i * g.k_c + group * g.k_cg + min(block * width, g.k_cg - width), g.i_cg * g.k_c,
-                       U + ((group * blocks + block) * points * g.i_cg + i) * width, g.i_cg * width, width, m)
+                       U + ((group * blocks + block) * points * g.i_cg + i) * width, g.i_cg * width, width, t_o)
+
+
+def transform_kernel(const floating[:, :, :, ::1] kernel, floating[::1] U, shape, Py_ssize_t t_o, int n_threads=1):
+    """Stage 1: the kernel at the points, in panels (U has :func:`kernel_size` elements)."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t width = widest_tile(g.k_cg, sizeof(floating)).channels
+    cdef Py_ssize_t task
+    check_tiles(&g, t_o)
+    check_stage(&g, n_threads, NULL, kernel.shape, NULL)
+    check_room("U", U.shape[0], kernel_size(shape, t_o))
+    cdef const floating* K = &kernel[0, 0, 0, 0]
+    cdef floating* panels = at_cache_line(&U[0])
+    with nogil:
+        for task in prange(g.i_c, num_threads=n_threads, schedule="static"):
+            transform_channel(K, panels, task, width, t_o, &g)
 
 
 # Stages 2 to 4, band by band ---------------------------------------------------------------------------
@@ -66,9 +97,9 @@ cdef void transform_unit(
 cdef void multiply_point(
     const floating* V, const floating* U, floating* M, Py_ssize_t tiles, const Tile* widest, const Geometry* g
 ) noexcept nogil:
-    """M_j (P_b × m_b) = V_j (P_b × i_c/G) · U_j (i_c/G × m_b), as many of V's rows at once as there are registers.
+    """M_j (P_b × m_b) = V_j (P_b × i_c/G) · U_j (i_c/G × m_b), by register tiles.
 
-    The last register tile reaches back over rows that are done.
+    The last tile reaches back over rows that are done.
     """
     cdef floating sums[MOST_SUMS]
     cdef const floating* row[MOST_PIXELS]
@@ -91,16 +122,16 @@ cdef void multiply_point(
 
 cdef void convolve_band(
     const floating* I, const floating* U, floating* O, floating* V, floating* M, Py_ssize_t group,
-    Py_ssize_t first, Py_ssize_t end, const Part* part, const BiasRelu* bias_relu, const Tile* widest, Py_ssize_t m,
+    Py_ssize_t first, Py_ssize_t end, Span blocks, const BiasRelu* bias_relu, const Tile* widest, Py_ssize_t t_o,
     const Geometry* g
 ) noexcept nogil:
-    """Tiles first .. end of one group, some of its panels; U points at the first of all of them."""
-    cdef Py_ssize_t points = (m + 2) * (m + 2), tiles = end - first, width = widest.channels
+    """Tiles first .. end of one group, and some of its panels; U points at the first of all of them."""
+    cdef Py_ssize_t points = (t_o + 2) * (t_o + 2), tiles = end - first, width = widest.channels
     cdef Py_ssize_t block, channel, skip, j
     cdef const floating* panel
     cdef Outputs outputs
-    transform_tiles(I, V, first, end, tiles, group, m, g)
-    for block in range(part.first_block, part.end_block):
+    transform_tiles(I, V, first, end, tiles, group, t_o, g)
+    for block in range(blocks.first, blocks.end):
         panel = U + block * points * g.i_cg * width
         for j in range(points):
             multiply_point(V + j * tiles * g.i_cg, panel + j * g.i_cg * width, M + j * tiles * width, tiles,
@@ -108,75 +139,41 @@ cdef void convolve_band(
         channel = block * width
         skip = max(channel + width - g.k_cg, 0)
         outputs = Outputs(group * g.k_cg + channel, width - skip, width, bias_relu.bias, bias_relu.relu)
-        finish_tiles(M + skip, O, first, end, tiles, &outputs, m, g)
+        finish_tiles(M + skip, O, first, end, tiles, &outputs, t_o, g)
 
 
 cdef void convolve_share(
     const floating* I, const floating* U, floating* O, floating* band, Py_ssize_t share, Py_ssize_t shares,
-    Py_ssize_t channel_shares, Py_ssize_t tiles, Py_ssize_t band_tiles, const BiasRelu* bias_relu, Py_ssize_t m,
+    Py_ssize_t channel_shares, Py_ssize_t tiles, Py_ssize_t band_tiles, const BiasRelu* bias_relu, Py_ssize_t t_o,
     const Geometry* g
 ) noexcept nogil:
     """Every band of one thread's share, through one slice of the workspace."""
     cdef Tile widest = widest_tile(g.k_cg, sizeof(floating))
-    cdef Py_ssize_t blocks = n_panels(widest.channels, g), points = (m + 2) * (m + 2)
+    cdef Py_ssize_t blocks = n_panels(widest.channels, g), points = (t_o + 2) * (t_o + 2)
     cdef Py_ssize_t tile_shares = shares / channel_shares
-    cdef Py_ssize_t i = share % tile_shares, j = share / tile_shares
+    # of all groups' tiles, the ones of this share that are left; and its blocks of output channels
+    cdef Span left = share_of(g.groups * tiles, innermost(&share, tile_shares), tile_shares)
+    cdef Span own_blocks = share_of(blocks, share, channel_shares)
     cdef Py_ssize_t group, tile, n_tiles
-    cdef Part part
-    part.first, part.end = i * g.groups * tiles / tile_shares, (i + 1) * g.groups * tiles / tile_shares
-    part.first_block, part.end_block = j * blocks / channel_shares, (j + 1) * blocks / channel_shares
-    if part.first_block == part.end_block:
+    if own_blocks.first == own_blocks.end:
         return
-    while part.first < part.end:
-        group = part.first / tiles
-        tile = part.first - group * tiles
-        n_tiles = min(band_tiles, min(part.end - part.first, tiles - tile))
+    while left.first < left.end:
+        group = left.first / tiles
+        tile = left.first - group * tiles
+        n_tiles = min(band_tiles, min(left.end - left.first, tiles - tile))
         convolve_band(I, U + group * blocks * points * g.i_cg * widest.channels, O,
-                      band, band + points * band_tiles * g.i_cg, group, tile, tile + n_tiles, &part, bias_relu,
-                      &widest, m, g)
-        part.first += n_tiles
+                      band, band + points * band_tiles * g.i_cg, group, tile, tile + n_tiles, own_blocks,
+                      bias_relu, &widest, t_o, g)
+        left.first += n_tiles
 
 
-# What Python calls -------------------------------------------------------------------------------------
-
-
-def line_size(shape):
-    """The elements of a cache line: so many more than they have, U and the slices need to begin with one."""
-    return CACHE_LINE // shape.itemsize
-
-
-def kernel_size(shape, m):
-    """The elements of U in panels, and of a cache line."""
-    cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t width = widest_tile(g.k_cg, shape.itemsize).channels
-    return (m + 2) ** 2 * shape.i_c * n_panels(width, &g) * width + line_size(shape)
-
-
-def tile_size(shape, m):
-    """The elements of V and M for one tile of a band."""
-    return (m + 2) ** 2 * (shape.i_cg + widest_tile(shape.k_cg, shape.itemsize).channels)
-
-
-def transform_kernel(const floating[:, :, :, ::1] kernel, floating[::1] U, shape, Py_ssize_t m, int n_threads=1):
-    """Stage 1: the kernel at the points, in panels (U has :func:`kernel_size` elements)."""
-    cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t width = widest_tile(g.k_cg, sizeof(floating)).channels
-    cdef Py_ssize_t unit
-    check_threads(n_threads)
-    check_tiles(&g, m)
-    check_operands(&g, NULL, kernel.shape, NULL)
-    check_room("U", U.shape[0], kernel_size(shape, m))
-    cdef const floating* K = &kernel[0, 0, 0, 0]
-    cdef floating* panels = at_cache_line(&U[0])
-    with nogil:
-        for unit in prange(g.i_c, num_threads=n_threads, schedule="static"):
-            transform_unit(K, panels, unit, width, m, &g)
+# The algorithm ------------------------------------------------------------------------------------------
 
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, Py_ssize_t m=4, Py_ssize_t band_tiles=1,
-    Py_ssize_t slices=1, Py_ssize_t channel_shares=1, floating[::1] prepared=None,
+    floating[::1] workspace, shape, int n_threads, Py_ssize_t t_o, Py_ssize_t band_tiles,
+    Py_ssize_t slices, Py_ssize_t channel_shares, floating[::1] prepared=None,
     const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve in bands of ``band_tiles`` tiles, on ``slices`` threads with a slice of workspace each.
@@ -191,22 +188,21 @@ def run(
     bias : array (k_c,), optional
         Added to every output.
     relu : bool
-        Whether what is below zero becomes zero.
+        Whether ReLU is applied.
     """
     cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t tiles = tile_count(shape, m), size, share
-    check_threads(n_threads)
-    check_tiles(&g, m)
+    cdef Py_ssize_t tiles = tile_count(shape, t_o), size, share
+    check_tiles(&g, t_o)
+    check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
     if band_tiles < 1 or not 1 <= slices <= 64 or channel_shares < 1 or slices % channel_shares:
         raise ValueError(f"band_tiles must be positive, slices from 1 to 64 and channel_shares a divisor of them, "
                          f"got {band_tiles}, {slices} and {channel_shares}")
     if prepared is None:
-        transform_kernel(kernel, workspace, shape, m, n_threads)
-        prepared, workspace = workspace[:kernel_size(shape, m)], workspace[kernel_size(shape, m):]
+        transform_kernel(kernel, workspace, shape, t_o, n_threads)
+        prepared, workspace = workspace[:kernel_size(shape, t_o)], workspace[kernel_size(shape, t_o):]
     band_tiles = max(1, min(band_tiles, tiles))
-    size = band_tiles * tile_size(shape, m)
-    check_operands(&g, x.shape, kernel.shape, out.shape)
-    check_room("prepared", prepared.shape[0], kernel_size(shape, m))
+    size = band_tiles * tile_size(shape, t_o)
+    check_room("prepared", prepared.shape[0], kernel_size(shape, t_o))
     check_room("workspace", workspace.shape[0], slices * size + CACHE_LINE / sizeof(floating))
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     if g.i_n == 0:
@@ -217,5 +213,5 @@ def run(
     cdef floating* bands = at_cache_line(&workspace[0])
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, U, O, bands + share * size, share, slices, channel_shares, tiles, band_tiles, &bias_relu,
-                           m, &g)
+            convolve_share(I, U, O, bands + share * size, share, slices, channel_shares, tiles, band_tiles,
+                           &bias_relu, t_o, &g)

@@ -1,6 +1,4 @@
-# One tile of Winograd's convolution: its kernel, its input and its outputs, to the points and back.
-#
-# winograd.pyx runs these on all tiles, winograd_banded.pyx on a band of them.
+# The transforms of banded.pyx: taps, some tiles of the input, and the way back to the output.
 
 from cython cimport floating
 
@@ -11,17 +9,17 @@ cdef struct Outputs:
     Py_ssize_t channel     # the first output channel, counted through all groups
     Py_ssize_t count       # how many there are
     Py_ssize_t pitch       # elements of M from tile to tile
-    const void* bias       # what is added to each of all output channels, or NULL
-    bint relu              # whether what is below zero becomes zero
+    const void* bias       # of all output channels, or NULL
+    bint relu              # whether ReLU is applied
 
 
-cdef int check_tiles(const Geometry* g, Py_ssize_t m) except -1
+cdef int check_tiles(const Geometry* g, Py_ssize_t t_o) except -1
 
 cdef void transform_taps(const floating* taps, Py_ssize_t tap, floating* U, Py_ssize_t point, Py_ssize_t channels,
-                         Py_ssize_t m) noexcept nogil
+                         Py_ssize_t t_o) noexcept nogil
 
 cdef void transform_tiles(const floating* I, floating* V, Py_ssize_t first, Py_ssize_t end, Py_ssize_t tiles,
-                          Py_ssize_t group, Py_ssize_t m, const Geometry* g) noexcept nogil
+                          Py_ssize_t group, Py_ssize_t t_o, const Geometry* g) noexcept nogil
 
 cdef void finish_tiles(const floating* M, floating* O, Py_ssize_t first, Py_ssize_t end, Py_ssize_t tiles,
-                       const Outputs* outputs, Py_ssize_t m, const Geometry* g) noexcept nogil
+                       const Outputs* outputs, Py_ssize_t t_o, const Geometry* g) noexcept nogil

@@ -1,15 +1,15 @@
-# The one-dimensional transforms of Winograd's convolution, each a product by one of the three matrices.
+# The one-dimensional transforms of Winograd's convolution, each a product with one of the matrices of matrices.py.
 #
-# v = B^T d takes t = m + 2 elements of the input to t points, u = G g three kernel taps to t points, and
-# y = A^T m the t points' products to m outputs.  The matrices are those of _winograd_matrices.py, points
-# 0, 1, -1, 2, -2, 1/2, -1/2 and infinity, as many as t needs.  The rows of a pair of points z and -z differ in
-# the signs of the odd powers alone, so the even part and the odd part of a row are computed once for both.
+# v = B^T d takes t = t_o + 2 elements of the input to t points, u = G g three kernel taps to t points, and y =
+# A^T p the products at t points to t_o outputs.  The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity, as
+# many as t needs.  The rows of a pair of points z and -z differ in the signs of the odd powers alone, so the
+# even part and the odd part of a row are computed once for both.
 #
-# In each result an element occurs once, under the coefficient of the matrix, and passes no more roundings than
-# the row has terms (with G one more, for a coefficient such as 1/6): the error bound rests on that.
+# In each result an element occurs once, with the coefficient of the matrix, and is rounded no more often than the
+# row has terms (with G once more, for a coefficient such as 1/6): the error bound rests on that.
 #
-# Every function does this for `lanes` channels side by side; elements of a vector lie `step`s apart.  They become
-# part of the functions that call them, whose CPU decides on the vectors that the compiler makes of the lanes.
+# Every function does this for `lanes` adjacent channels; elements of a vector are a step apart.  They are inlined:
+# their caller is compiled for several CPUs, and the compiler makes vectors of the lanes for each.
 
 from cython cimport floating
 
@@ -73,12 +73,12 @@ cdef inline inlined input_6(
 
 
 cdef inline inlined input_points(
-    Py_ssize_t m, const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step, Py_ssize_t lanes
+    Py_ssize_t t_o, const floating* d, Py_ssize_t d_step, floating* v, Py_ssize_t v_step, Py_ssize_t lanes
 ) noexcept nogil:
     """v = B^T d."""
-    if m == 2:
+    if t_o == 2:
         input_2(d, d_step, v, v_step, lanes)
-    elif m == 4:
+    elif t_o == 4:
         input_4(d, d_step, v, v_step, lanes)
     else:
         input_6(d, d_step, v, v_step, lanes)
@@ -137,12 +137,12 @@ cdef inline inlined kernel_6(
 
 
 cdef inline inlined kernel_points(
-    Py_ssize_t m, const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step, Py_ssize_t lanes
+    Py_ssize_t t_o, const floating* g, Py_ssize_t g_step, floating* u, Py_ssize_t u_step, Py_ssize_t lanes
 ) noexcept nogil:
     """u = G g."""
-    if m == 2:
+    if t_o == 2:
         kernel_2(g, g_step, u, u_step, lanes)
-    elif m == 4:
+    elif t_o == 4:
         kernel_4(g, g_step, u, u_step, lanes)
     else:
         kernel_6(g, g_step, u, u_step, lanes)
@@ -191,12 +191,12 @@ cdef inline inlined outputs_6(
 
 
 cdef inline inlined outputs_of_points(
-    Py_ssize_t m, const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step, Py_ssize_t lanes
+    Py_ssize_t t_o, const floating* p, Py_ssize_t p_step, floating* y, Py_ssize_t y_step, Py_ssize_t lanes
 ) noexcept nogil:
     """y = A^T p."""
-    if m == 2:
+    if t_o == 2:
         outputs_2(p, p_step, y, y_step, lanes)
-    elif m == 4:
+    elif t_o == 4:
         outputs_4(p, p_step, y, y_step, lanes)
     else:
         outputs_6(p, p_step, y, y_step, lanes)
