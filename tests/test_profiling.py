@@ -329,6 +329,26 @@ def test_large(load, capsys):
     assert all(float(cell) > 0 for row in rows for cell in row[3:6])
 
 
+# mechanisms.py ------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_mechanisms(load, capsys):
+    mechanisms = load("mechanisms")
+    arguments = ["--mechanisms", "window,group_grad_rows", "--threads", "1", "--seconds", "0.01"]
+    assert mechanisms.main(arguments) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert len(lines) == 2 + len(mechanisms.MECHANISMS["window"][1] + mechanisms.MECHANISMS["group_grad_rows"][1])
+    assert all(float(line.split("|")[-2]) > 0 for line in lines[2:])
+
+
+def test_mechanisms_time_no_wrong_answer(load, monkeypatch):
+    mechanisms = load("mechanisms")
+    monkeypatch.setattr(mechanisms.reference, "error_bound", lambda *arguments: 0)
+    with pytest.raises(SystemExit, match="wrong answer: resnet50.conv1 without window"):
+        mechanisms.row_of("window", "resnet50.conv1", 1, 0.01, mechanisms.Canary(1))
+
+
 # gradients.py -------------------------------------------------------------------------------------------
 
 
