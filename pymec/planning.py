@@ -147,8 +147,8 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     """What ``accuracy="fast"`` puts before the exact algorithms: Winograd's, where it takes less time.
 
     With registers for tiles of sums that is in bands, of the m that an estimate of cycles finds the best
-    (``pymec/kernels/winograd/bands.py``).  Products of BLAS want channels to add up at each point, and tiles enough to
-    be worth transforming the kernel.
+    (``pymec/kernels/winograd/bands.py``).  Products of BLAS want channels to add up at each point, and tiles
+    enough to be worth transforming the kernel.
     """
     if fast_tiles(shape):
         m = best_tiles(shape, n_threads, planned)
