@@ -1,8 +1,8 @@
 """What each mechanism of the register tiles brings: the same call with and without it, in turns, answers checked.
 
 Windows and going tap by tap are switched off by the schedule's own options, so are tiles that end with rows.  The
-kernels for depthwise layers and small groups are held against the algorithm that would compute these layers without
-them.  A mechanism that brings less than a tenth on every layer should go.
+kernels for depthwise layers and small groups are held against the algorithm that would compute these layers
+without them.  A mechanism that brings less than a tenth on every layer should go.
 
     python profiling/mechanisms.py --threads 1,2
     python profiling/mechanisms.py --mechanisms "window,tap by tap" --seconds 2

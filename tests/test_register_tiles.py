@@ -48,7 +48,9 @@ def test_panels_end_anywhere(k_c, dtype):
         bias = np.linspace(-9, 9, shape.k_c).astype(dtype)
         schedule = tile_schedule(shape, 1, True)
         ended = [
-            convolved(shape, schedule=schedule._replace(rows=rows, in_rows=in_rows), in_panels=True, bias=bias, relu=True)
+            convolved(
+                shape, schedule=schedule._replace(rows=rows, in_rows=in_rows), in_panels=True, bias=bias, relu=True
+            )
             for rows in (1, 2)
             for in_rows in (False, True)
         ]
@@ -138,7 +140,8 @@ def test_tiles_at_the_ends_of_a_row(i_w, options):
     for in_panels in (False, True):
         schedule = tile_schedule(shape, 1, in_panels)
         with_zeros = [
-            convolved(shape, 1, schedule._replace(in_rows=False), in_panels, **ends) for ends in ({}, {"bias": bias})
+            convolved(shape, 1, schedule._replace(in_rows=False), in_panels, **ends)
+            for ends in ({}, {"bias": bias})
         ]
         for block in ({}, {"rows": 1}, {"rows": 1, "taps": 1, "channels": 260}):
             for n_threads, padding_products in ((1, 1), (3, 512), (1, 2**31)):

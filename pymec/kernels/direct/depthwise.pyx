@@ -108,8 +108,9 @@ cdef bint sum_four(
 ) noexcept nogil:
     """Pixels x to x + 3, whose columns of taps all lie on the image; False if the CPU can't."""
     cdef Py_ssize_t size = sizeof(floating)
-    cdef DepthwiseStrides s = DepthwiseStrides(g.s_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size, g.d_w * g.i_c * size,
-                         g.k_w * g.k_c * size, g.k_c * size, g.k_c * size)
+    cdef DepthwiseStrides s = DepthwiseStrides(
+        g.s_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size, g.d_w * g.i_c * size, g.k_w * g.k_c * size,
+        g.k_c * size, g.k_c * size)
     return depthwise_four(I + row.corner + (row.a.first * g.d_h * g.i_w + x * g.s_w) * g.i_c, &s,
                           row.a.end - row.a.first, g.k_w, K + row.a.first * g.k_w * g.k_c,
                           O + row.output + x * g.k_c, bias, relu)

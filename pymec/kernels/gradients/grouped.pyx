@@ -146,7 +146,8 @@ cdef void input_grad_share(
 ) noexcept nogil:
     """A thread's share of the lines, counted through tiles and the lines of one."""
     cdef Geometry swapped = swap_channels(g)
-    cdef Py_ssize_t width = vector_bytes() / sizeof(floating), lines = n_vectors(width, &swapped), columns = 0, task
+    cdef Py_ssize_t width = vector_bytes() / sizeof(floating), lines = n_vectors(width, &swapped)
+    cdef Py_ssize_t columns = 0, task
     cdef floating window[WINDOW * PLACES]
     cdef const floating* under
     cdef bint gathered = False
@@ -203,8 +204,8 @@ def run_input_grad(
 
 
 cdef void add_outputs(
-    const floating* I, const floating* dO, floating* sums, const ChannelVector* line, const GradRow* row, Span taps,
-    Py_ssize_t b, const Geometry* g
+    const floating* I, const floating* dO, floating* sums, const ChannelVector* line, const GradRow* row,
+    Span taps, Py_ssize_t b, const Geometry* g
 ) noexcept nogil:
     """All rows of outputs, one by one, for a line of channels of the kernel rows `taps`, from column b on."""
     cdef Py_ssize_t lines = row.taps * g.i_cg * vector_bytes() / sizeof(floating), left = b * g.d_w - g.p_l
@@ -252,7 +253,8 @@ cdef void kernel_grad_line(
             for a in range(taps.first, taps.end):
                 for j in range(row.taps * g.i_cg):
                     copy(dK + ((a * g.k_w + b) * g.i_cg + j) * g.k_c + line.m + line.overlap,
-                         sums + ((a - taps.first) * row.taps * g.i_cg + j) * width + line.overlap, width - line.overlap)
+                         sums + ((a - taps.first) * row.taps * g.i_cg + j) * width + line.overlap,
+                         width - line.overlap)
             b += row.taps
         taps.first = taps.end
 

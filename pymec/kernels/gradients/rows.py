@@ -60,7 +60,8 @@ def _pixel_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> S
 
 
 def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    schedules = tuple(tile_schedule(phase.shape, n_threads, in_panels=False) for phase in direct_conv.phases(shape))
+    phases = direct_conv.phases(shape)
+    schedules = tuple(tile_schedule(phase.shape, n_threads, in_panels=False) for phase in phases)
     return Schedule(shape.kernel_size, {"schedules": schedules}, prepared=shape.kernel_size)
 
 

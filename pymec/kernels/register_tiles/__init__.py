@@ -1,18 +1,20 @@
-"""The engine under the fast algorithms, ``direct_blocked``, ``direct_panels`` and ``direct_grouped``.  Open it last.
+"""The engine under ``direct_blocked``, ``direct_panels`` and ``direct_grouped``, the fast ones.  Open it last.
 
-The definition of a convolution is easy to read in :mod:`pymec.kernels.direct.direct`.  What is here computes the same
-sums 40 times as fast, in three steps from the inside out:
+The definition of a convolution is easy to read in :mod:`pymec.kernels.direct.direct`.  What is here computes the
+same sums more than ten times as fast (``profiling/atlas.py``), in three steps from the inside out:
 
-*Tile.*  A few output pixels by a line of output channels, all of whose sums stay in vector registers while the taps
-and input channels pass.  How large it can be depends on the CPU.
+*Tile.*  A few output pixels by a line of output channels, all of whose sums stay in vector registers while the
+taps and input channels pass.  How large it can be depends on the CPU.
 
-*Panel.*  The channels of K that one tile reads, line after line.  A panel is read once for every tile, so it should
-come from a level-2 cache; packed, its lines are adjacent in memory.
+*Panel.*  The channels of K that one tile reads, line after line.  A panel is read once for every tile, so it
+should come from a level-2 cache; packed, its lines are adjacent in memory.
 
-*Schedule.*  Which pixels and panels a thread takes, and in which blocks the reduction is summed, so that what meets
-again is still in a cache.  It is arithmetic on sizes in plain Python; the row of the table hands it to the kernel.
+*Schedule.*  Which pixels and panels a thread takes, and in which blocks the reduction is summed, so that what
+meets again is still in a cache.  It is arithmetic on sizes in plain Python; the row of the table hands it to the
+kernel.
 
-Open ``convolution.pyx`` first: it has the loops in the order in which they run.  Then ``tile.pyx``, then ``schedule.py``.
+Open ``convolution.pyx`` first: it has the loops in the order in which they run.  Then ``tile.pyx``, then
+``schedule.py``.
 
 ==================  ===========================================================================================
 ``convolution``     the loops: a thread's share, a block of the reduction, a tile, a panel

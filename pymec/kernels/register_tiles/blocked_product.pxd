@@ -32,7 +32,7 @@ cdef inline void blocked_product(
         row = 0
         while row < m:
             rows = min(blocking.columns, m - row)
-            product_block(blocking.registers, rows, n, depth, A + row * lda + q, lda, B + q * ldb, ldb, add or q > 0,
-                          C + row * ldc, ldc)
+            product_block(blocking.registers, rows, n, depth, A + row * lda + q, lda, B + q * ldb, ldb,
+                          add or q > 0, C + row * ldc, ldc)
             row += rows
         q += depth

@@ -3,9 +3,9 @@ High-Performance Deep Learning Convolutions on SIMD Architectures* (SC 2018, arX
 Franchetti & Low, *High Performance Zero-Memory Overhead Direct Convolutions* (ICML 2018, arXiv:1809.10170).
 
 The definition's loops in another order: a tile of o_b output pixels by m_b output channels is summed in registers
-over all taps and input channels.  Each step loads one line of K, m_b numbers, and one number of each pixel, and does
-o_b·m_b multiply-adds.  Both papers keep their arrays in blocked layouts, so that what a step loads is adjacent in
-memory; here all arrays are plain n-h-w-c and h-w-i-o, unless a plan has packed K.
+over all taps and input channels.  Each step loads one line of K, m_b numbers, and one number of each pixel, and
+does o_b·m_b multiply-adds.  Both papers keep their arrays in blocked layouts, so that what a step loads is
+adjacent in memory; here all arrays are plain n-h-w-c and h-w-i-o, unless a plan has packed K.
 
 ==========  ==================================  =========================================================
 array       shape                               role
@@ -20,11 +20,11 @@ out         (i_n, o_h, o_w, k_c)                output O, written in tiles of o_
 Workspace, in elements:  0 for ``direct_blocked``; for ``direct_panels`` the panels, G·B·m_b·k_h·k_w·i_c/G, and a
 cache line for their alignment, 64/itemsize
 
-The tiles are those of :mod:`pymec.kernels.register_tiles.tile`, up to 14×32.  A group's last panel overlaps the one
-before it, so that all have m_b channels.  The row of the table hands over the order of the work, a
-:class:`pymec.kernels.register_tiles.schedule.TileSchedule`: which panels and pixels a thread takes, and in which blocks
-the reduction is summed.  Every output is one sum in one order, so the schedule and the number of threads never change
-the result (unless K has an infinity or NaN, which makes NaN with a zero of the padding).
+The tiles are those of :mod:`pymec.kernels.register_tiles.tile`, up to 14×32.  A group's last panel overlaps the
+one before it, so that all have m_b channels.  The row of the table hands over the order of the work, a
+:class:`pymec.kernels.register_tiles.schedule.TileSchedule`: which panels and pixels a thread takes, and in which
+blocks the reduction is summed.  Every output is one sum in one order, so the schedule and the number of threads
+never change the result (unless K has an infinity or NaN, which makes NaN with a zero of the padding).
 
 Any stride, padding, dilation and number of groups.
 """
@@ -108,8 +108,8 @@ cdef void convolve_block(
 
 
 cdef void convolve_share(
-    const floating* I, const floating* K, floating* O, const OutputPart* whole, Py_ssize_t share, Py_ssize_t shares,
-    const TileSchedule* schedule, const TileEnds* ends, const Geometry* g
+    const floating* I, const floating* K, floating* O, const OutputPart* whole, Py_ssize_t share,
+    Py_ssize_t shares, const TileSchedule* schedule, const TileEnds* ends, const Geometry* g
 ) noexcept nogil:
     """Some pixels stay in cache while the share's panels pass; one block of these stays while the pixels do."""
     cdef Py_ssize_t channels = max(g.k_cg, whole.kernel.width)  # of a panel, where the group has fewer

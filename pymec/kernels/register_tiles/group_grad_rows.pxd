@@ -8,7 +8,7 @@ cdef struct GradRow:             # what the rows of outputs have in common; dist
     Py_ssize_t output                    # in dO
     Py_ssize_t channel, kernel_tap, kernel_row   # in the sums
     Py_ssize_t taps, d_w, s_w, i_w, o_w
-    int place[PLACES]                    # of a vector's output channels: where the first channel of their groups is
+    int place[PLACES]                    # of each output channel: where the first channel of its group is
 
 
 cdef void add_grad_row(

@@ -11,7 +11,7 @@ cdef struct GroupTile:           # what the tiles of a convolution have in commo
     Py_ssize_t block_columns             # image columns from block to block
     Py_ssize_t stride                    # image columns from output to output
     Py_ssize_t i_w, i_cg
-    int place[PLACES]                    # of a vector's output channels: where the first channel of their groups is
+    int place[PLACES]                    # of each output channel: where the first channel of its group is
 
 
 cdef Py_ssize_t vector_bytes() noexcept nogil

@@ -1,4 +1,4 @@
-# A vector of output channels, one register, that belong to several groups: which input channels they need, and where.
+# A vector (a register) of output channels of several groups: which input channels they need, and where.
 
 from cython cimport floating
 
@@ -56,8 +56,8 @@ cdef inline Py_ssize_t columns_before(Py_ssize_t distance, Py_ssize_t stride) no
 cdef inline bint gathers(Py_ssize_t vectors, Py_ssize_t channels, Py_ssize_t nbytes) noexcept nogil:
     """Whether a tile's vectors of I are first copied next to each other.
 
-    Pixels of ``nbytes`` bytes, a multiple of many cache lines, share few sets of a level-1 cache: their vectors would
-    be loaded from further away for every channel of the group.
+    Pixels of ``nbytes`` bytes, a multiple of many cache lines, share few sets of a level-1 cache: their vectors
+    would be loaded from further away for every channel of the group.
     """
     return channels >= MANY_CHANNELS and nbytes % FEW_SETS == 0 and vectors <= WINDOW
 

@@ -18,9 +18,9 @@ out         (i_n, o_h, o_w, k_c)       output O
 
 Workspace, in elements:  0
 
-Groups of 1, 2, 4, 8 or 16 output channels and no more input channels; any stride, padding and dilation.  Where there
-is no whole vector (groups too large for one, too few channels in all), or the CPU has no such registers, channels
-are summed group by group in plain loops.
+Groups of 1, 2, 4, 8 or 16 output channels and no more input channels; any stride, padding and dilation.  Where
+there is no whole vector (groups too large for one, too few channels in all), or the CPU has no such registers,
+channels are summed group by group in plain loops.
 """
 
 from cython cimport floating
@@ -144,7 +144,8 @@ cdef void convolve_share(
 
 
 cdef compiled_per_cpu convolve_pixel(
-    const floating* I, const floating* K, floating* O, Py_ssize_t pixel, const BiasRelu* bias_relu, const Geometry* g
+    const floating* I, const floating* K, floating* O, Py_ssize_t pixel, const BiasRelu* bias_relu,
+    const Geometry* g
 ) noexcept nogil:
     """One output pixel, counted through images, rows and columns: its groups one by one."""
     cdef floating total[16]
@@ -177,7 +178,7 @@ def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
 ):
-    """Convolve vector by vector, an even share of them on each of ``n_threads`` threads; ``workspace`` is not used.
+    """Convolve vector by vector, even shares of them on ``n_threads`` threads; ``workspace`` is not used.
 
     Parameters
     ----------

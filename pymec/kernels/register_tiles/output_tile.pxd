@@ -7,13 +7,13 @@ from pymec.kernels.register_tiles.tile cimport Tile
 from pymec.kernels.shared.geometry cimport Geometry
 
 
-cdef struct KernelStrides: # elements of K
+cdef struct KernelStrides:  # elements of K
     Py_ssize_t line        # from one line of channels to the next
     Py_ssize_t panel       # from one panel to the next; 0 if K is read in place
     Py_ssize_t width       # channels of a panel; 0 if K is read in place
 
 
-cdef struct OutputStrides: # elements of O from one of these to the next
+cdef struct OutputStrides:  # elements of O from one of these to the next
     Py_ssize_t image, row, pixel
 
 
@@ -27,7 +27,7 @@ cdef struct OutputPart:
 
 cdef struct TileEnds:      # how sums begin and end
     const void* bias                   # of all output channels, or NULL for zeros
-    bint begins                        # with the first block sums begin with the bias; with others they go on from O
+    bint begins                        # the first block: sums begin with the bias; with others they go on from O
     bint relu                          # with the last block ReLU is applied
 
 

@@ -19,7 +19,8 @@ cdef inline void multiply(
         multiply_row(tile, tiles, pixel[0], block.runs.step, block.runs.count, block.runs.run_step,
                      block.runs.length, K, ldk, start, lds, C, ldc, block.ends.relu)
     else:
-        multiply_tile(tile, pixel, block.runs.count, block.runs.length, K, ldk, start, lds, C, ldc, block.ends.relu)
+        multiply_tile(tile, pixel, block.runs.count, block.runs.length, K, ldk, start, lds, C, ldc,
+                      block.ends.relu)
 
 
 cdef void add_partial_tile(
@@ -60,8 +61,8 @@ cdef void add_block(
     elif overlap > 0:
         for t in range(block.pixels.repeat):
             row = pixel[0] + t * size * block.runs.step
-            add_partial_tile(K, ldk, O + t * size * ldo, ldo, &row if block.runs.step > 0 else pixel, block, overlap,
-                             bias)
+            add_partial_tile(K, ldk, O + t * size * ldo, ldo, &row if block.runs.step > 0 else pixel, block,
+                             overlap, bias)
     elif block.ends.begins:
         multiply(K, ldk, pixel, block, block.pixels.repeat, bias, 0, O, ldo)
     else:
@@ -131,7 +132,8 @@ cdef void add_tap_by_tap(
             if tap.pixels.valid == 0:
                 continue
             tap.tile.pixels = tap.pixels.valid
-            tap.runs = point_at_block(I, &tap.pixels, tap.tile.pixels, &tap.reduction, pixel, <floating*> NULL, 0, g)
+            tap.runs = point_at_block(I, &tap.pixels, tap.tile.pixels, &tap.reduction, pixel,
+                                      <floating*> NULL, 0, g)
             for panel in range(part.first_panel, part.end_panel):
                 add_panel(K, O + (tap.pixels.first.x - block.pixels.first.x) * part.out.pixel, pixel, panel, &tap,
                           part, g)

@@ -1,9 +1,9 @@
 """K packed in panels: the lines that a register tile reads are adjacent, and begin with a cache line.
 
-In h-w-i-o the lines of m_b channels are k_c apart; with many channels they share few sets of a cache, and each is on
-another page.  Packed as (G, B, k_h, k_w, i_c/G, m_b), B = ⌈k_c/(G·m_b)⌉, they follow each other.  A group's last panel
-overlaps the one before it, so that all are m_b channels wide.  A group of fewer channels than a cache line holds is
-filled up with zeros in front; their sums are not written.
+In h-w-i-o the lines of m_b channels are k_c apart; with many channels they share few sets of a cache, and each is
+on another page.  Packed as (G, B, k_h, k_w, i_c/G, m_b), B = ⌈k_c/(G·m_b)⌉, they follow each other.  A group's
+last panel overlaps the one before it, so that all are m_b channels wide.  A group of fewer channels than a cache
+line holds is filled up with zeros in front; their sums are not written.
 """
 
 from cython cimport floating

@@ -2,13 +2,13 @@
 #
 # A tile takes pixels as they follow each other in O, across the ends of rows and images.  The reduction is summed
 # block by block (ReductionBlock): some kernel rows, or some taps of one row, or some channels of one tap.  In a
-# block every pixel reads runs of adjacent numbers, all of one length: a run is a kernel row, or a part of one, where
-# its taps are adjacent in the image, and otherwise one tap.
+# block every pixel reads runs of adjacent numbers, all of one length: a run is a kernel row, or a part of one,
+# where its taps are adjacent in the image, and otherwise one tap.
 #
-# Padding.  A tile within one output row skips kernel rows on padding.  At the ends of the row it goes tap by tap, each
-# with the pixels that have it inside the image, if that skips many products with zeros (output_tile.pyx); or it
-# reads a window, a copy of its part of the image with the padding's zeros, if that is small enough.  Elsewhere a tap
-# on padding is a pointer to zeros.
+# Padding.  A tile within one output row skips kernel rows on padding.  At the ends of the row it goes tap by tap,
+# each with the pixels that have it inside the image, if that skips many products with zeros (output_tile.pyx); or
+# it reads a window, a copy of its part of the image with the padding's zeros, if that is small enough.  Elsewhere
+# a tap on padding is a pointer to zeros.
 
 from cython cimport floating
 
@@ -47,7 +47,7 @@ cdef struct TilePixels:
 
 cdef struct ReductionBlock:
     Py_ssize_t a, b, c                 # its first kernel row, tap and channel
-    Py_ssize_t rows, taps, channels    # its extent: several rows only with all taps, several taps with all channels
+    Py_ssize_t rows, taps, channels    # several rows only with all taps, several taps only with all channels
 
 
 cdef struct PatchRuns:                 # what every pixel of a tile reads of a block
@@ -171,7 +171,7 @@ cdef inline PatchRuns point_at_block(
     const floating* I, const TilePixels* pixels, Py_ssize_t size, const ReductionBlock* block,
     const floating** pixel, floating* window, Py_ssize_t room, const Geometry* g
 ) noexcept nogil:
-    """Point at all runs of a block: one pointer and a step where pixels are evenly spaced, else `size` for each run.
+    """Point at all runs of a block: one pointer and a step if pixels are evenly spaced, else `size` for each run.
 
     The block is one :c:func:`without_padding`; a window has ``room`` elements.
     """

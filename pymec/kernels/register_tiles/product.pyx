@@ -16,7 +16,7 @@ cdef void partial_tile(
     const Tile* tile, Py_ssize_t rows, Py_ssize_t overlap, Py_ssize_t k, const floating* A, Py_ssize_t lda,
     const floating* B, Py_ssize_t ldb, bint add, floating* C, Py_ssize_t ldc
 ) noexcept nogil:
-    """The first ``rows`` rows of a tile, without its first ``overlap`` columns; further rows repeat the last one."""
+    """The first ``rows`` rows of a tile, without its first ``overlap`` columns; the rest repeat the last row."""
     cdef const floating* row[MOST_PIXELS]
     cdef floating sums[MOST_SUMS]
     cdef Py_ssize_t width = tile.channels, i
@@ -47,8 +47,8 @@ cdef void tile_product(
             tiles = 1 if overlap > 0 else n_equal_tiles(m - row, &tile)
             if overlap > 0 or tiles == 0:
                 tiles = 1
-                partial_tile(&tile, min(tile.pixels, m - row), overlap, k, A + row * lda, lda, B + column - overlap, ldb,
-                             add, C + row * ldc + column - overlap, ldc)
+                partial_tile(&tile, min(tile.pixels, m - row), overlap, k, A + row * lda, lda,
+                             B + column - overlap, ldb, add, C + row * ldc + column - overlap, ldc)
             elif add:
                 multiply_row(&tile, tiles, A + row * lda, lda, 1, 0, k, B + column, ldb,
                              <const floating*> C + row * ldc + column, ldc, C + row * ldc + column, ldc, False)

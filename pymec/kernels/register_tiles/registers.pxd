@@ -1,8 +1,8 @@
 # Vector registers as C types: what the tiles of tile_kinds.pyx.in keep their sums in.
 #
-# A register is an array of numbers that gcc and clang add and multiply element by element (their vector extension):
-# no CPU's instructions are named but, for clang, the shuffle.  Each function says for which CPUs it is compiled, and
-# each sum is a named variable, because compilers only sometimes keep an array in registers.
+# A register is an array of numbers that gcc and clang add and multiply element by element (their vector
+# extension): no CPU's instructions are named but, for clang, the shuffle.  Each function says for which CPUs it is
+# compiled, and each sum is a named variable, because compilers only sometimes keep an array in registers.
 
 from cython cimport floating
 

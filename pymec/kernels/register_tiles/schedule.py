@@ -1,10 +1,10 @@
 """The order of a convolution by register tiles: what each thread takes, and what meets while it is in a cache.
 
-A tile reads a panel of K, k_h·k_w·i_c/G lines of m_b channels, and runs at full speed as long as these lines come from
-a level-2 cache.  So a panel, or one block of the reduction of it, stays there while all pixels of a thread pass, and is
-loaded from further away only once.  Where K is read in place, a block is whole rows of K for all panels of a thread: the
-lines of one panel alone would each be on another page, and share few sets of a cache.  All of this is arithmetic on
-sizes; nothing is measured here.
+A tile reads a panel of K, k_h·k_w·i_c/G lines of m_b channels, and runs at full speed as long as these lines come
+from a level-2 cache.  So a panel, or one block of the reduction of it, stays there while all pixels of a thread
+pass, and is loaded from further away only once.  Where K is read in place, a block is whole rows of K for all
+panels of a thread: the lines of one panel alone would each be on another page, and share few sets of a cache.  All
+of this is arithmetic on sizes; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def filled_panels(shape: ConvShape) -> bool:
 
 
 def shared_vectors(shape: ConvShape) -> bool:
-    """Whether ``direct_grouped`` is the fastest: three taps share each load, or no tile fits a group's channels."""
+    """Whether ``direct_grouped`` is fastest: three taps share each load, or no tile fits a group's channels."""
     three_taps = shape.k_w % 3 == 0 and shape.s_w == shape.d_w == 1
     return shape.groups > 1 and whole_vectors(shape) and (three_taps or not fast_tiles(shape))
 
@@ -194,7 +194,7 @@ def _kept(shape: ConvShape, width: int, share: int, in_panels: bool) -> tuple[in
 
 
 def _reduction_block(shape: ConvShape, depth: int) -> tuple[int, int, int]:
-    """Kernel rows, taps and channels of a block: at most ``depth`` lines of K, and no more runs than tiles take."""
+    """Kernel rows, taps and channels of a block: at most ``depth`` lines of K, and as many runs as tiles take."""
     channels = min(shape.i_cg, MOST_ZEROS) if shape.is_padded else shape.i_cg
     if channels < shape.i_cg or depth < shape.i_cg:
         return 1, 1, even_part(shape.i_cg, min(depth, channels))
@@ -215,8 +215,8 @@ def _rows_fill_tiles(shape: ConvShape, channels: int, most: int, lines: int) -> 
 def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, panel_nbytes: int) -> int:
     """Into how many shares the panels are divided; the other threads divide the pixels.
 
-    Of the numbers that make shares even the smallest is taken: threads then write to different lines of O.  Only where
-    K is larger than their caches is it the largest: not every thread reads all of K then.
+    Of the numbers that make shares even the smallest is taken: threads then write to different lines of O.  Only
+    where K is larger than their caches is it the largest: not every thread reads all of K then.
     """
     pixels = max(shape.i_n * shape.o_h * shape.o_w, 1)
     tiles = {}

@@ -9,7 +9,7 @@ cdef enum:
     MOST_PIXELS = 14
     MOST_CHANNELS = 32
     MOST_SUMS = 448         # MOST_PIXELS times MOST_CHANNELS
-    SHORT_SUM = 600         # products of a sum up to which smaller tiles are faster (profiling/speed.py)
+    SHORT_SUM = 600         # products of a sum up to which smaller tiles are faster, by hand
     SHORT_SUM_PIXELS = 8    # of such a tile
     SET_PITCH = 4096        # bytes between lines of the same set of a level-1 cache: 64 sets, lines of 64
     SET_PIXELS = 7          # pixels of a tile that share one set

@@ -12,15 +12,17 @@ any                          4                      16                  8
 fewer channels, in place     4                      all of them
 ===========================  =====================  ==================  ==================
 
-Many networks' images are 7, 14, 28 or 56 pixels wide: rows of whole tiles.  With AVX-512 a line of K is two registers,
-for which each number of the image is loaded once.  It is one register where the overlap of the last panel would make
-two slower.
+Many networks' images are 7, 14, 28 or 56 pixels wide: rows of whole tiles.  With AVX-512 a line of K is two
+registers, for which each number of the image is loaded once.  It is one register where the overlap of the last
+panel would make two slower.
 """
 
 from cython cimport floating
 
 from pymec.kernels.register_tiles.registers cimport PYMEC_HAS_NARROW, PYMEC_HAS_WIDE
-from pymec.kernels.register_tiles.tile_kinds cimport half_row, half_tile, narrow_row, narrow_tile, wide_row, wide_tile
+from pymec.kernels.register_tiles.tile_kinds cimport (
+    half_row, half_tile, narrow_row, narrow_tile, wide_row, wide_tile,
+)
 from pymec.kernels.shared.spans cimport ceil_div
 
 cdef bint has_wide = PYMEC_HAS_WIDE
@@ -34,8 +36,8 @@ cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
         return Tile(4, 4, 4, channels)
     if not has_wide:
         return Tile(6 if has_narrow else 4, 6 if has_narrow else 4, 4, half)
-    # A step of 14 pixels loads 16 registers with a whole line, 15 with half of one.  With an odd number of halves the
-    # last panel of whole lines overlaps by half a line, which pays among 14 halves and more.
+    # A step of 14 pixels loads 16 registers with a whole line, 15 with half of one.  With an odd number of halves
+    # the last panel of whole lines overlaps by half a line, which pays among 14 halves and more.
     return Tile(14, 14, 5, half if channels < 2 * half or (halves % 2 and halves < 14) else 2 * half)
 
 
@@ -52,8 +54,8 @@ cdef Tile tile_for_sums(
     A tile begins and ends with a burst of loads and stores.  Where sums are short, the CPU works on two tiles at a
     time, which goes better with smaller ones: 8 pixels were 2 to 8 % faster than 14 for 27 to 600 products.
 
-    Pixels a multiple of 4 KiB apart share one set of a level-1 cache, whose 8 or 12 lines K needs, too.  More than 7
-    of them would evict each other at every step.
+    Pixels a multiple of 4 KiB apart share one set of a level-1 cache, whose 8 or 12 lines K needs, too.  More than
+    7 of them would evict each other at every step.
     """
     cdef Tile widest = widest_tile(channels, itemsize)
     if step * itemsize % SET_PITCH == 0:
@@ -74,7 +76,7 @@ def tile_for(Py_ssize_t channels, Py_ssize_t itemsize, Py_ssize_t length=SHORT_S
 
 
 cdef Py_ssize_t pixels_of_tile(Py_ssize_t left, const Tile* tile) noexcept nogil:
-    """Size of the next tile when ``left`` pixels remain: sizes differ by at most one and never fall below ``least``."""
+    """Size of the next tile when ``left`` pixels remain: sizes differ by at most one, none is below ``least``."""
     return max(tile.least, ceil_div(left, ceil_div(left, tile.most)))
 
 
@@ -193,7 +195,8 @@ cdef void multiply_tile(
 ) noexcept nogil:
     """C[p, m] = start[p, m] + sum over t < runs and c < length of pixel[t, p][c] · K[t·length + c, m].
 
-    ``start`` may be NULL for zeros, C itself, or with lds = 0 one line for all pixels: a bias.  ``relu`` applies ReLU.
+    ``start`` may be NULL for zeros, C itself, or with lds = 0 one line for all pixels: a bias.  ``relu`` applies
+    ReLU.
     """
     cdef Py_ssize_t line = tile.channels * sizeof(floating)
     if line == 128:

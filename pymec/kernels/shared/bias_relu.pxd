@@ -1,7 +1,7 @@
 # The bias of the output channels, and ReLU: max(sum + bias, 0).
 #
-# Where sums are kept in registers they begin with the bias and ReLU is part of the last store.  Algorithms that
-# multiply by BLAS finish a block of outputs while it is in a cache, or leave it to bias_relu.finish: one plain pass.
+# Where sums are kept in registers they begin with the bias, and ReLU is part of the last store.  Algorithms that
+# multiply by BLAS finish a block of outputs while it is in a cache, or leave both to the plain pass, `finish`.
 
 from cython cimport floating
 

@@ -6,7 +6,9 @@ from cython.parallel import prange
 from pymec.kernels.shared.geometry cimport check_threads
 
 
-cdef void finish_row(floating* O, Py_ssize_t row, Py_ssize_t o_w, Py_ssize_t k_c, const BiasRelu* bias_relu) noexcept nogil:
+cdef void finish_row(
+    floating* O, Py_ssize_t row, Py_ssize_t o_w, Py_ssize_t k_c, const BiasRelu* bias_relu
+) noexcept nogil:
     """One output row of one image."""
     finish_pixels(O + row * o_w * k_c, o_w, k_c, 0, k_c, bias_relu)
 

@@ -62,14 +62,18 @@ def small_blas_products(
     GemmBlocking
     """
     patch = reduction or shape.k_h * shape.k_w * shape.i_cg
-    channels = shape.k_cg if shape.k_cg <= PRODUCT_CHANNELS else _rounded(even_part(shape.k_cg, PRODUCT_CHANNELS), 16)
+    channels = (
+        shape.k_cg if shape.k_cg <= PRODUCT_CHANNELS else _rounded(even_part(shape.k_cg, PRODUCT_CHANNELS), 16)
+    )
     columns = max(columns, 1)  # there are none without an image
     most = min(small_product() // min(columns, PRODUCT_PIXELS), HALF_L2_BYTES // shape.itemsize) // channels
     reduction = even_part(patch, most)
     most = small_product() // (channels * reduction)
     return GemmBlocking(
         reduction,
-        columns if columns <= most else _rounded(even_part(columns, most // PRODUCT_ROUND * PRODUCT_ROUND), PRODUCT_ROUND),
+        columns
+        if columns <= most
+        else _rounded(even_part(columns, most // PRODUCT_ROUND * PRODUCT_ROUND), PRODUCT_ROUND),
         channels,
         output_rows(shape, columns, channels, n_threads),
     )
@@ -99,7 +103,9 @@ def grad_blocking(shape: ConvShape, rows: int, taps: int, n_threads: int) -> Gra
     -------
     GradBlocking
     """
-    channels = shape.k_cg if shape.k_cg <= PRODUCT_CHANNELS else _rounded(even_part(shape.k_cg, PRODUCT_CHANNELS), 16)
+    channels = (
+        shape.k_cg if shape.k_cg <= PRODUCT_CHANNELS else _rounded(even_part(shape.k_cg, PRODUCT_CHANNELS), 16)
+    )
     blocks = shape.groups * taps * -(-shape.k_cg // channels)
     row_blocks = max(-(-rows // PRODUCT_CHANNELS), 1)
     while blocks * row_blocks % n_threads and blocks * row_blocks < 4 * n_threads:

@@ -41,7 +41,7 @@ cdef int check_operands(const Geometry* g, const Py_ssize_t* x, const Py_ssize_t
 
 cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, const Py_ssize_t* kernel,
                      const Py_ssize_t* out) except -1:
-    """What every stage checks: its number of threads, and the extents of the operands it takes (NULL for the others)."""
+    """What every stage checks: the number of threads, and the extents of its operands (NULL for what it lacks)."""
     check_threads(n_threads)
     return check_operands(g, x, kernel, out)
 

@@ -26,19 +26,21 @@ L2_WAYS = 8
 # BLAS ---------------------------------------------------------------------------------------------------
 
 PRODUCT_CHANNELS = 128
-"""Output channels per product.  Fewer would re-read L for little gain; more would leave too short a reduction under
-BLAS's small-product limit (``profiling/gemm_regimes.py``)."""
+"""Output channels per product.  Fewer would re-read L for little gain; more would leave too short a reduction
+under BLAS's small-product limit (chosen by hand on 22 November 2026)."""
 
 PRODUCT_PIXELS = 32
-"""Output pixels per product that make enough use of each load of K; more may leave too short a reduction
-(``profiling/gemm_regimes.py``)."""
+"""Output pixels per product that make enough use of each load of K; more may leave too short a reduction (chosen
+by hand on 22 November 2026)."""
 
 PRODUCT_ROUND = 4
-"""Pixels that BLAS's kernels take at a time: 27 of them ran a tenth slower than 28 (chosen by hand)."""
+"""Pixels that BLAS's kernels take at a time: 27 of them ran a tenth slower than 28 (chosen by hand on 22 November
+2026)."""
 
 UNEVEN_ROWS = 1.1
-"""How much more than an even share of the output rows a thread may get before channels are shared instead (chosen by
-hand)."""
+"""How much more than an even share of the output rows a thread may get before channels are shared instead (chosen
+by hand)."""
+
 
 # MEC ----------------------------------------------------------------------------------------------------
 
@@ -118,28 +120,29 @@ November 2026."""
 # Register tiles -----------------------------------------------------------------------------------------
 
 KERNEL_ROWS_BYTES = 2 * HALF_L2_BYTES
-"""Rows of K, read in place, in one block of the reduction.  Deliberately larger than half of L2: shorter blocks reload
-O more often, which costs more than the extra L2 misses (``profiling/speed.py``)."""
+"""Rows of K, read in place, in one block of the reduction.  Deliberately larger than half of L2: shorter blocks
+reload O more often, which costs more than the extra L2 misses (chosen by hand on 26 November 2026)."""
 
 SHORT_BLOCK = 128
-"""Lines of K in a block of the reduction below which fewer panels go together: a block reads and writes its sums
-(``profiling/speed.py``)."""
+"""Lines of K in a block of the reduction below which fewer panels go together, because every block reads and
+writes its sums (chosen by hand on 26 November 2026)."""
 
 PADDING_PRODUCTS = 512
-"""Products with the padding's zeros per kernel row of a tile above which going tap by tap, with partial sums in O, is
-faster (``profiling/mechanisms.py``)."""
+"""Products with the padding's zeros per kernel row of a tile, from which on going tap by tap, with partial sums in
+O, is faster (chosen by hand on 26 November 2026; ``profiling/mechanisms.py`` measures what it brings)."""
 
 WINDOW_ELEMENTS = 2048
-"""Elements of the largest copy of a tile's part of the image with the padding around it
-(``profiling/mechanisms.py``)."""
+"""Elements of the largest copy of a tile's part of the image with the padding around it (chosen by hand on 25
+November 2026; ``profiling/mechanisms.py`` measures what it brings)."""
 
 SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them
-(``profiling/ladder.py``)."""
+(chosen by hand on 25 November 2026)."""
 
 UNEVEN_TILES = 1.05
 """How much longer than with the most even shares a call may take, in exchange for less memory traffic (chosen by
 hand)."""
+
 
 # Gradients ----------------------------------------------------------------------------------------------
 
