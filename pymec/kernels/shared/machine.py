@@ -70,8 +70,8 @@ KERNEL_ROWS_BYTES = 2 * HALF_L2_BYTES
 reload O more often, which costs more than the extra L2 misses (chosen by hand on 26 November 2026)."""
 
 SHORT_BLOCK = 128
-"""Lines of K in a block of the reduction below which fewer panels go together, because every block reads and writes
-its sums (chosen by hand on 26 November 2026)."""
+"""Lines of K in a block of the reduction below which fewer panels go together, because every block reads and
+writes its sums (chosen by hand on 26 November 2026)."""
 
 PADDING_PRODUCTS = 512
 """Products with the padding's zeros per kernel row of a tile, from which on going tap by tap, with partial sums in
@@ -82,8 +82,8 @@ WINDOW_ELEMENTS = 2048
 November 2026; ``profiling/mechanisms.py`` measures what it brings)."""
 
 SHORT_PATCH = 160
-"""Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them (chosen
-by hand on 25 November 2026)."""
+"""Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them
+(chosen by hand on 25 November 2026)."""
 
 UNEVEN_TILES = 1.05
 """How much longer than with the most even shares a call may take, in exchange for less memory traffic (chosen by
