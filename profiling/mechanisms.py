@@ -1,6 +1,6 @@
 """What each mechanism of the register tiles brings: the same call with and without it, in turns, answers checked.
 
-Windows, going tap by tap and tiles that end with rows are switched off by the schedule's own options.  Whole kernels
+Windows, going tap by tap and tiles that end with rows are switched off by the schedule's options.  Whole kernels
 for depthwise layers and small groups are held against ``direct_blocked``, and the gradient of small groups against
 plain loops: that is what would compute these layers otherwise.  It is not what their templates of registers bring
 beside the same loops without registers, for which there is no switch.

@@ -30,8 +30,8 @@ PRODUCT_CHANNELS = 128
 under BLAS's small-product limit (chosen by hand on 22 November 2026)."""
 
 PRODUCT_PIXELS = 32
-"""Output pixels per product that make enough use of each load of K; more may leave too short a reduction (chosen by
-hand on 22 November 2026)."""
+"""Output pixels per product that make enough use of each load of K; more may leave too short a reduction (chosen
+by hand on 22 November 2026)."""
 
 PRODUCT_ROUND = 4
 """Pixels that BLAS's kernels take at a time: 27 of them ran a tenth slower than 28 (chosen by hand on 22 November
