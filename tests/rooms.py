@@ -29,7 +29,9 @@ LEVELS = (
         "threads", "layouts", "workspace", "reference", "_build_info",
     )),
     ("algorithm", "what a row of the table is", ("algorithm",)),
-    ("rows", "each family's rows of the table, in kernels/<family>/rows.py", ("kernels.*.rows",)),
+    ("rows", "each family's rows of the table, in kernels/<family>/rows.py", (
+        "kernels.*.rows", "kernels.mec.bands",  # the sizes of MEC's bands, in a file of their own
+    )),
     ("registry", "the one table, put together from the rows", ("registry",)),
     ("recipes", "what one call will take", ("recipes",)),
     ("planning", 'the rule behind "auto"', ("planning",)),

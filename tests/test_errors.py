@@ -68,7 +68,7 @@ BAD = [
     ({"workspace_limit": "9" * 400}, ValueError, "workspace_limit must be a whole number of bytes"),
     # words
     ({"layout": "NHCW"}, ValueError, "layout must be 'NHWC' or 'NCHW', got 'NHCW'"),
-    ({"algorithm": "mecc"}, ValueError, "algorithm must be 'auto' or one of direct, depthwise"),
+    ({"algorithm": "mecc"}, ValueError, "algorithm must be 'auto' or one of direct, direct_blocked_plain"),
     ({"algorithm": "mecc"}, ValueError, "got 'mecc'; did you mean 'mec'?"),
     ({"algorithm": "AUTO"}, ValueError, "got 'AUTO'; did you mean 'auto'?"),
     ({"padding": None}, TypeError, "or 'same', got None"),
