@@ -81,11 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
                         seconds[which].append(builds[which].ask(calls=count)["seconds"])
                 old, new = (min(times) for times in seconds)
                 records.append({**cell, "old": old, "new": new, "ratio": old / new})
+                write(records, options.json)
             step(f"{cell['layer']} {cell['algorithm']} t{cell['n_threads']}")
     print_tables(records, options)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine(), "records": records}, indent=1) + "\n")
     return 0
 
 
@@ -117,6 +115,13 @@ def calls(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "n_threads": n_threads,
                         "batch": options.batch,
                     }
+
+
+def write(records: list[dict[str, Any]], path: Path | None) -> None:
+    """Keep what is measured so far: a comparison takes a while, and may be interrupted."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"machine": machine(), "records": records}, indent=1) + "\n")
 
 
 def print_tables(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
