@@ -99,3 +99,12 @@ def test_only_one_module_calls_blas():
     ]
     assert set(users) <= {"blas", "_blas_int"}
     assert "blas" in users
+
+
+def test_a_struct_name_has_one_meaning():
+    texts = [path.read_text() for path in KERNELS.rglob("*") if path.name.endswith((".pyx", ".pxd", ".pyx.in"))]
+    names = [name for text in texts for name in re.findall(r"^cdef struct (\w+)", text, re.MULTILINE)]
+    written = [path for path in KERNELS.rglob("*.pyx") if path.with_name(f"{path.name}.in").exists()]
+    assert not any("cdef struct" in path.read_text() for path in written), "a struct counted twice"
+    assert len(names) > 20
+    assert len(names) == len(set(names))

@@ -52,17 +52,17 @@ cdef enum:
 cdef double zeros[ZEROS]        # what pixels on padding point to; C fills it with zeros, and nobody writes it
 
 
-cdef struct Tile:
+cdef struct PixelTile:
     Py_ssize_t corner[PIXELS]       # I[n, h, w, first channel of the group] under tap (0, 0), in elements from I
     Py_ssize_t h[PIXELS]            # the image row under it, and the column; below 0 on padding
     Py_ssize_t w[PIXELS]
 
 
-cdef Tile tile_at(
+cdef PixelTile tile_at(
     Py_ssize_t n, Py_ssize_t first, Py_ssize_t pixels, Py_ssize_t group, const Geometry* g
 ) noexcept nogil:
     """Where the pixels of a tile lie, of which `first` is counted through the rows of image n."""
-    cdef Tile tile
+    cdef PixelTile tile
     cdef Py_ssize_t p, pixel
     for p in range(PIXELS):
         pixel = first + min(p, pixels - 1)  # past the tile's last pixel, that one again
@@ -73,7 +73,7 @@ cdef Tile tile_at(
 
 
 cdef inline void add_tap(
-    const floating* I, const floating* K, floating* sums, const Tile* tile, Py_ssize_t a, Py_ssize_t b,
+    const floating* I, const floating* K, floating* sums, const PixelTile* tile, Py_ssize_t a, Py_ssize_t b,
     const ChannelBlock* channels, const Geometry* g
 ) noexcept nogil:
     """The contribution of kernel tap (a, b) to a tile: all input channels of its group."""
@@ -101,7 +101,7 @@ cdef void convolve_tile(
     cdef Py_ssize_t pixels = min(PIXELS, g.o_h * g.o_w - first)
     cdef Py_ssize_t n = innermost(&task, g.i_n), block = innermost(&task, channel_blocks(g)), group = task
     cdef ChannelBlock channels = channel_block(group, block, g)
-    cdef Tile tile = tile_at(n, first, pixels, group, g)
+    cdef PixelTile tile = tile_at(n, first, pixels, group, g)
     cdef floating sums[SUMS]
     cdef Py_ssize_t a, b
     begin_sums(sums, &channels, bias_relu)  # the bias, or zeros

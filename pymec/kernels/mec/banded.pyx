@@ -29,7 +29,7 @@ from cython cimport floating
 from cython.parallel import parallel, prange
 
 from pymec.kernels.mec.lowered_rows cimport Band, band_of_rows
-from pymec.kernels.mec.tuned cimport OutputStrides, block_count, lower_strip, multiply_block
+from pymec.kernels.mec.tuned cimport RowStrides, block_count, lower_strip, multiply_block
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
@@ -61,7 +61,7 @@ cdef void multiply_share(
 ) noexcept nogil:
     """One thread's share of a band's products."""
     cdef Band band = band_of_task(&task, band_rows, g)
-    cdef OutputStrides o = OutputStrides(pixels=g.o_w, pixel_step=g.k_c, row_step=g.o_w * g.k_c)
+    cdef RowStrides o = RowStrides(pixels=g.o_w, pixel_step=g.k_c, row_step=g.o_w * g.k_c)
     cdef Span blocks = share_of(block_count(band.n_y, blocking, g), share, shares)
     cdef Py_ssize_t block
     O += (task % g.i_n * g.o_h + band.y0) * o.row_step

@@ -29,7 +29,7 @@ from cython.parallel import parallel, prange
 
 from pymec.kernels.mec.lowered_rows cimport Band, Partition, band_of_rows, partition
 from pymec.kernels.mec.tuned cimport (
-    OutputStrides, block_count, channels_of_block, finish_rows, lower_strip, span_of_block, zero_pixels,
+    RowStrides, block_count, channels_of_block, finish_rows, lower_strip, span_of_block, zero_pixels,
 )
 from pymec.kernels.register_tiles.product cimport tile_product
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
@@ -84,7 +84,7 @@ cdef void multiply_block(
     cdef Span channels = channels_of_block(of_channels, group, blocking, g)
     cdef Span strips = span_of_block(block, blocking.output_rows, columns)
     cdef Span rows = Span(0, band.n_y)
-    cdef OutputStrides o = OutputStrides(strips.end - strips.first, g.k_c, g.o_w * g.k_c)
+    cdef RowStrides o = RowStrides(strips.end - strips.first, g.k_c, g.o_w * g.k_c)
     cdef Py_ssize_t x, q = 0
     while q < g.k_h * g.k_w * g.i_cg:  # every strip meets one block of K before the next block
         for x in range(strips.first, strips.end):

@@ -29,7 +29,7 @@ from cython.parallel import prange
 
 from pymec.kernels.mec.lowered_rows cimport Band, band_of_rows
 from pymec.kernels.mec.tuned cimport (
-    OutputStrides, channels_of_block, finish_rows, lower_strip, multiply_rows, span_of_block,
+    RowStrides, channels_of_block, finish_rows, lower_strip, multiply_rows, span_of_block,
 )
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
@@ -41,7 +41,7 @@ cdef struct OutputTile:
     Py_ssize_t group, n         # of which group and image
     Span columns                # its output columns
     Band band                   # its output rows, and what they read
-    OutputStrides strides
+    RowStrides strides
 
 
 cdef OutputTile tile_of_task(
@@ -55,7 +55,7 @@ cdef OutputTile tile_of_task(
     tile.n = innermost(&task, g.i_n)
     tile.group = task
     tile.band = band_of_rows(rows.first, rows.end - rows.first, g)
-    tile.strides = OutputStrides(tile.columns.end - tile.columns.first, g.k_c, g.o_w * g.k_c)
+    tile.strides = RowStrides(tile.columns.end - tile.columns.first, g.k_c, g.o_w * g.k_c)
     return tile
 
 

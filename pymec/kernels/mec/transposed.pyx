@@ -31,7 +31,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.mec.lowered_rows cimport Band, ResidueClass, band_of_rows, image_row, residue_class
-from pymec.kernels.mec.tuned cimport OutputStrides, block_count, multiply_task
+from pymec.kernels.mec.tuned cimport RowStrides, block_count, multiply_task
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
@@ -130,7 +130,7 @@ def multiply(const floating[::1] L, const floating[::1] prepared, floating[:, :,
     cdef GemmBlocking blocks = blocking_of(blocking)
     cdef Band band = band_of_rows(0, g.o_w, &t)
     # An output column is an output row of t; as in Solution A the images are one, i_n·o_h pixels wide.
-    cdef OutputStrides o = OutputStrides(pixels=g.i_n * g.o_h, pixel_step=g.o_w * g.k_c, row_step=g.k_c)
+    cdef RowStrides o = RowStrides(pixels=g.i_n * g.o_h, pixel_step=g.o_w * g.k_c, row_step=g.k_c)
     cdef Py_ssize_t images = 1, tasks = g.groups * block_count(g.o_w, &blocks, &g), task
     check_stage(&g, n_threads, NULL, NULL, out.shape)
     check_room("L", L.shape[0], shape.mec_w_size)

@@ -10,7 +10,7 @@ from pymec.kernels.shared.patch cimport zero
 from pymec.kernels.shared.spans cimport Span, ceil_div
 
 
-cdef struct OutputStrides:
+cdef struct RowStrides:
     Py_ssize_t pixels           # output pixels of a product, one for each strip of L
     Py_ssize_t pixel_step       # elements of O from one of them to the next
     Py_ssize_t row_step         # elements of O from one output row to the next
@@ -54,15 +54,15 @@ cdef void lower_strip(
 
 cdef void multiply_rows(
     const floating* L, const floating* K, floating* O, Span rows, Span channels, Py_ssize_t ldk, bint add,
-    const OutputStrides* o, const Band* band, const GemmBlocking* blocking, const Geometry* g) noexcept nogil
+    const RowStrides* o, const Band* band, const GemmBlocking* blocking, const Geometry* g) noexcept nogil
 
 cdef void finish_rows(
-    floating* O, Span rows, Span channels, const OutputStrides* o, const BiasRelu* bias_relu) noexcept nogil
+    floating* O, Span rows, Span channels, const RowStrides* o, const BiasRelu* bias_relu) noexcept nogil
 
 cdef void multiply_block(
-    const floating* L, const floating* K, floating* O, Py_ssize_t block, Py_ssize_t group, const OutputStrides* o,
+    const floating* L, const floating* K, floating* O, Py_ssize_t block, Py_ssize_t group, const RowStrides* o,
     const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g) noexcept nogil
 
 cdef void multiply_task(
-    const floating* L, const floating* K, floating* O, Py_ssize_t task, Py_ssize_t images, const OutputStrides* o,
+    const floating* L, const floating* K, floating* O, Py_ssize_t task, Py_ssize_t images, const RowStrides* o,
     const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g) noexcept nogil

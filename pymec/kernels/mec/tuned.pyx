@@ -117,7 +117,7 @@ def lower(const floating[:, :, :, ::1] x, floating[::1] L, shape, int n_threads=
 
 cdef void multiply_rows(
     const floating* L, const floating* K, floating* O, Span rows, Span channels, Py_ssize_t ldk, bint add,
-    const OutputStrides* o, const Band* band, const GemmBlocking* blocking, const Geometry* g
+    const RowStrides* o, const Band* band, const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
     """Some output rows of a band, some output channels of one group.
 
@@ -146,7 +146,7 @@ cdef void multiply_rows(
 
 
 cdef void finish_rows(
-    floating* O, Span rows, Span channels, const OutputStrides* o, const BiasRelu* bias_relu
+    floating* O, Span rows, Span channels, const RowStrides* o, const BiasRelu* bias_relu
 ) noexcept nogil:
     """Bias and ReLU of some output rows and channels, whose sums are complete and still in cache."""
     cdef Py_ssize_t i
@@ -155,7 +155,7 @@ cdef void finish_rows(
 
 
 cdef void multiply_block(
-    const floating* L, const floating* K, floating* O, Py_ssize_t block, Py_ssize_t group, const OutputStrides* o,
+    const floating* L, const floating* K, floating* O, Py_ssize_t block, Py_ssize_t group, const RowStrides* o,
     const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One of a band's blocks: some output rows by some channels of a group, which count fastest."""
@@ -167,7 +167,7 @@ cdef void multiply_block(
 
 
 cdef void multiply_task(
-    const floating* L, const floating* K, floating* O, Py_ssize_t task, Py_ssize_t images, const OutputStrides* o,
+    const floating* L, const floating* K, floating* O, Py_ssize_t task, Py_ssize_t images, const RowStrides* o,
     const Band* band, const GemmBlocking* blocking, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One block of one image and group.  Blocks count fastest: a thread stays with the rows it has lowered."""
@@ -188,7 +188,7 @@ def multiply(const floating[::1] L, const floating[:, :, :, ::1] kernel, floatin
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef GemmBlocking blocks = blocking_of(blocking)
     cdef Band band = band_of_rows(0, g.o_h, &g)
-    cdef OutputStrides o
+    cdef RowStrides o
     cdef Py_ssize_t images, tasks, task
     if solution not in ("A", "B"):
         raise ValueError(f"solution must be 'A' or 'B', got {solution!r}")

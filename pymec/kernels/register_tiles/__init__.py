@@ -26,7 +26,7 @@ Open ``convolution.pyx`` first: it has the loops in the order in which they run.
 ``panels``          K packed in panels
 ``schedule``        the order of the work, and how MEC's products are cut for tiles
 ``product``         a matrix product by tiles, of operands where they lie
-``blocked_product`` a matrix product cut into blocks, each by BLAS or by tiles: what other families call
+``blocked_product`` a matrix product in blocks, by tiles or by BLAS: what other families call
 ``grouped``         ``direct_grouped``: vectors of channels of several small groups
 ``group_vectors``   which input channels such a vector needs
 ``group_tiles``     outputs of several small groups in registers (a template)

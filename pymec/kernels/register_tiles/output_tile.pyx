@@ -4,7 +4,7 @@ from cython cimport floating
 
 from pymec.kernels.register_tiles.pixels cimport pixels_with_tap, point_at_block, taps_on_padding
 from pymec.kernels.register_tiles.tile cimport MOST_CHANNELS, MOST_SUMS, Tile, multiply_row, multiply_tile
-from pymec.kernels.shared.bias_relu cimport BiasRelu, apply_relu
+from pymec.kernels.shared.bias_relu cimport BiasRelu, finish_pixels
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport copy, zero
 
@@ -118,7 +118,7 @@ cdef void add_tap_by_tap(
     """
     cdef Py_ssize_t m0 = part.group * g.k_cg + part.first_panel * block.tile.channels
     cdef Py_ssize_t m1 = part.group * g.k_cg + min(part.end_panel * block.tile.channels, g.k_cg)
-    cdef BiasRelu bias_relu = BiasRelu(block.ends.bias, block.ends.relu)
+    cdef BiasRelu relu = BiasRelu(NULL, block.ends.relu)  # the bias is where sums begin
     cdef TileBlock tap = block[0]
     cdef Py_ssize_t a, b, panel
     if block.ends.begins:
@@ -137,7 +137,7 @@ cdef void add_tap_by_tap(
             for panel in range(part.first_panel, part.end_panel):
                 add_panel(K, O + (tap.pixels.first.x - block.pixels.first.x) * part.out.pixel, pixel, panel, &tap,
                           part, g)
-    apply_relu(O, block.tile.pixels, part.out.pixel, m0, m1, &bias_relu)
+    finish_pixels(O, block.tile.pixels, part.out.pixel, m0, m1, &relu)
 
 
 # Where O is ---------------------------------------------------------------------------------------------

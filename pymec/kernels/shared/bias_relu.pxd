@@ -6,7 +6,6 @@
 from cython cimport floating
 
 from pymec.kernels.shared.geometry cimport Geometry
-from pymec.kernels.shared.patch cimport copy, zero
 
 
 cdef struct BiasRelu:
@@ -24,50 +23,16 @@ cdef inline BiasRelu bias_relu_of(const floating[::1] bias, bint relu, const Geo
     return bias_relu
 
 
-cdef inline void write_bias(
-    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const BiasRelu* bias_relu
-) noexcept nogil:
-    """The bias in channels m0 .. m1 of some pixels; nothing, where sums begin with zeros."""
-    cdef Py_ssize_t i
-    for i in range(0 if bias_relu.bias == NULL else pixels):
-        copy(O + i * step + m0, <const floating*> bias_relu.bias + m0, m1 - m0)
-
-
-cdef inline void write_bias_or_zeros(
-    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const BiasRelu* bias_relu
-) noexcept nogil:
-    """The bias, or zeros, in channels m0 .. m1 of some pixels: for sums whose products are all added."""
-    cdef Py_ssize_t i
-    if bias_relu.bias != NULL:
-        write_bias(O, pixels, step, m0, m1, bias_relu)
-    elif m1 - m0 == step:
-        zero(O + m0, pixels * step)
-    else:
-        for i in range(pixels):
-            zero(O + i * step + m0, m1 - m0)
-
-
-cdef inline void apply_relu(
-    floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const BiasRelu* bias_relu
-) noexcept nogil:
-    """With ReLU, what is below zero becomes zero in channels m0 .. m1 of some pixels; NaN is not below."""
-    cdef Py_ssize_t i, m
-    for i in range(pixels if bias_relu.relu else 0):
-        for m in range(m0, m1):
-            O[i * step + m] = 0 if O[i * step + m] < 0 else O[i * step + m]
-
-
 cdef inline void finish_pixels(
     floating* O, Py_ssize_t pixels, Py_ssize_t step, Py_ssize_t m0, Py_ssize_t m1, const BiasRelu* bias_relu
 ) noexcept nogil:
     """Add the bias to channels m0 .. m1 of some pixels, then apply ReLU; NaN stays NaN."""
     cdef const floating* bias = <const floating*> bias_relu.bias
     cdef Py_ssize_t i, m
-    if bias_relu.bias == NULL:
-        apply_relu(O, pixels, step, m0, m1, bias_relu)
-        return
     for i in range(pixels):
-        for m in range(m0, m1):
-            O[i * step + m] += bias[m]
-            if bias_relu.relu and O[i * step + m] < 0:
-                O[i * step + m] = 0
+        if bias_relu.bias != NULL:
+            for m in range(m0, m1):
+                O[i * step + m] += bias[m]
+        if bias_relu.relu:
+            for m in range(m0, m1):
+                O[i * step + m] = 0 if O[i * step + m] < 0 else O[i * step + m]

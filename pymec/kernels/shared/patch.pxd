@@ -19,11 +19,6 @@ cdef inline Py_ssize_t clip(Py_ssize_t value, Py_ssize_t low, Py_ssize_t high) n
     return low if value < low else (high if value > high else value)
 
 
-cdef inline Py_ssize_t positions_up_to(Py_ssize_t row, const Geometry* g) noexcept nogil:
-    """The number of tap positions 0, d_h, 2 d_h, ... that lie before image row `row`."""
-    return 0 if row <= 0 else (row + g.d_h - 1) / g.d_h
-
-
 cdef inline void zero(floating* target, Py_ssize_t count) noexcept nogil:
     memset(target, 0, count * sizeof(floating))
 

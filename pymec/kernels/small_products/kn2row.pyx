@@ -27,7 +27,7 @@ s_h·s_w products are computed in vain.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.register_tiles.blocked_product cimport blocked_product
+from pymec.kernels.shared.blocked_product cimport blocked_gemm
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of, check_block
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.patch cimport zero
@@ -47,7 +47,7 @@ cdef void multiply_pixels(
     cdef Py_ssize_t pixel = innermost(&task, ceil_div(pixels, block)) * block
     cdef Py_ssize_t group = innermost(&task, g.groups)
     # plane (pixels × k_c/G) = I (pixels × i_c/G) · K[a, b] (i_c/G × k_c/G)
-    blocked_product(
+    blocked_gemm(
         blocking, min(block, pixels - pixel), min(blocking.channels, g.k_cg - m), g.i_cg,
         I + pixel * g.i_c + group * g.i_cg, g.i_c,
         K + (first_tap + task) * g.i_cg * g.k_c + group * g.k_cg + m, g.k_c,

@@ -31,7 +31,7 @@ apart in I than in S, and computing all of them would be s_h·s_w times the work
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.register_tiles.blocked_product cimport blocked_product
+from pymec.kernels.shared.blocked_product cimport blocked_gemm
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of, check_block
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.patch cimport clip, copy, zero
@@ -119,7 +119,7 @@ cdef void add_taps(
         for b in range(g.k_w):
             shift = (a * g.d_h - g.p_t) * pitch + b * g.d_w
             # S[reached] (pixels × channels) += I[reached + shift] (pixels × i_c/G) · K[a, b] (i_c/G × channels)
-            blocked_product(
+            blocked_gemm(
                 blocking, reached.end - reached.first, channels, g.i_cg,
                 I + (reached.first + shift) * g.i_c, g.i_c,
                 K + (a * g.k_w + b) * g.i_cg * g.k_c, g.k_c,

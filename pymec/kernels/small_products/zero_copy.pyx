@@ -33,7 +33,7 @@ channels.  ``filter_row_gemm`` sums k_w·i_c, which must be adjacent: d_w = 1 an
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.register_tiles.blocked_product cimport blocked_product
+from pymec.kernels.shared.blocked_product cimport blocked_gemm
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of, check_block
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
@@ -42,13 +42,13 @@ from pymec.kernels.small_products.sums cimport zero_beside
 from dataclasses import replace
 
 
-cdef struct Block:              # of one image's output, all of one group
+cdef struct ProductBlock:              # of one image's output, all of one group
     Py_ssize_t y, rows          # its first output row, and how many
     Py_ssize_t x, columns       # its first output column, and how many
     Py_ssize_t channels         # how many output channels
 
 
-cdef void begin_block(floating* O, Span rows, Span columns, const Block* o, const Geometry* g) noexcept nogil:
+cdef void begin_block(floating* O, Span rows, Span columns, const ProductBlock* o, const Geometry* g) noexcept nogil:
     """Zeros in the outputs of a block that the first tap does not reach: it reaches ``columns`` of ``rows``."""
     cdef Span none = Span(0, 0)
     cdef Py_ssize_t y
@@ -61,7 +61,7 @@ cdef void begin_block(floating* O, Span rows, Span columns, const Block* o, cons
 
 
 cdef void add_taps(
-    const floating* I, const floating* K, floating* O, const Block* o, const GemmBlocking* blocking,
+    const floating* I, const floating* K, floating* O, const ProductBlock* o, const GemmBlocking* blocking,
     const Geometry* g
 ) noexcept nogil:
     """The sum over all taps for one block.  I, K and O point at its first channel, O also at its first pixel."""
@@ -75,7 +75,7 @@ cdef void add_taps(
                 begin_block(O, rows, columns, o, g)
             for y in range(rows.first, rows.end):
                 # O_y (columns × channels) += I_y (columns × i_c/G, s_w pixels apart) · K[a, b] (i_c/G × channels)
-                blocked_product(
+                blocked_gemm(
                     blocking, columns.end - columns.first, o.channels, g.i_cg,
                     I + ((top + y * g.s_h) * g.i_w + left + columns.first * g.s_w) * g.i_c, g.s_w * g.i_c,
                     K + (a * g.k_w + b) * g.i_cg * g.k_c, g.k_c,
@@ -88,7 +88,7 @@ cdef void pixel_task(
     const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
     """One task, counted through groups, images, blocks of columns, of rows and of output channels."""
-    cdef Block o
+    cdef ProductBlock o
     cdef Py_ssize_t m = innermost(&task, ceil_div(g.k_cg, blocking.channels)) * blocking.channels
     o.y = innermost(&task, ceil_div(g.o_h, blocking.output_rows)) * blocking.output_rows
     o.x = innermost(&task, ceil_div(g.o_w, block)) * block
@@ -147,7 +147,7 @@ def all_in_one_row(shape):
 
 
 cdef void add_kernel_rows(
-    const floating* I, const floating* K, floating* O, const Block* o, const GemmBlocking* blocking,
+    const floating* I, const floating* K, floating* O, const ProductBlock* o, const GemmBlocking* blocking,
     const Geometry* g
 ) noexcept nogil:
     """The sum over all kernel rows for one block.  I, K and O as in :func:`add_taps`."""
@@ -164,7 +164,7 @@ cdef void add_kernel_rows(
             left = (o.x + x) * g.s_w - g.p_l
             taps = inside(left, 1, g.i_w, g.k_w)
             # O_x (rows × channels) += I_x (rows × taps·i_c/G, s_h image rows apart) · K[a] (taps·i_c/G × channels)
-            blocked_product(
+            blocked_gemm(
                 blocking, rows.end - rows.first, o.channels, (taps.end - taps.first) * g.i_cg,
                 I + ((top + rows.first * g.s_h) * g.i_w + left + taps.first) * g.i_c, g.s_h * g.i_w * g.i_c,
                 K + (a * g.k_w + taps.first) * g.i_cg * g.k_c, g.k_c,
@@ -177,7 +177,7 @@ cdef void filter_row_task(
     const GemmBlocking* blocking, const Geometry* g
 ) noexcept nogil:
     """One task, counted through groups, images, blocks of rows, of columns and of output channels."""
-    cdef Block o
+    cdef ProductBlock o
     cdef Py_ssize_t m = innermost(&task, ceil_div(g.k_cg, blocking.channels)) * blocking.channels
     o.x = innermost(&task, ceil_div(g.o_w, blocking.output_rows)) * blocking.output_rows
     o.y = innermost(&task, ceil_div(g.o_h, block)) * block
