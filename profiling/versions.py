@@ -97,7 +97,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.2, help="timing of one call by each build")
-    parser.add_argument("--turns", type=int, default=6, help="bursts of each build")
+    parser.add_argument("--turns", type=int, default=10, help="bursts of each build, each on new arrays")
     parser.add_argument("--json", type=Path, help="write every number here, too")
     return parser.parse_args(arguments)
 

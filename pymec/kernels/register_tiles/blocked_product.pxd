@@ -1,4 +1,4 @@
-# A product by register tiles or by BLAS, cut into blocks: what tuned kernels call in the place of one gemm_rowmajor.
+# A product by register tiles or by BLAS, cut into blocks: what tuned kernels call in place of one gemm_rowmajor.
 
 from cython cimport floating
 

@@ -48,7 +48,9 @@ cdef struct ProductBlock:              # of one image's output, all of one group
     Py_ssize_t channels         # how many output channels
 
 
-cdef void begin_block(floating* O, Span rows, Span columns, const ProductBlock* o, const Geometry* g) noexcept nogil:
+cdef void begin_block(
+    floating* O, Span rows, Span columns, const ProductBlock* o, const Geometry* g
+) noexcept nogil:
     """Zeros in the outputs of a block that the first tap does not reach: it reaches ``columns`` of ``rows``."""
     cdef Span none = Span(0, 0)
     cdef Py_ssize_t y
