@@ -29,15 +29,19 @@ smoke: $(VENV)/installed-test ## a minute's choice of the tests
 docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-test-debug: ## build with every Cython check on, in an environment of its own, and run the tests
+ORACLE := tests/test_algorithms.py tests/test_paper.py tests/test_defects.py tests/test_grads.py
+
+test-debug: ## build with every Cython check on, in an environment of its own: every kernel against its oracle
 	test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
 	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
-	.venv-debug/bin/pytest -m "not memory and not slow"
+	.venv-debug/bin/pytest -m "not memory and not slow" $(ORACLE)
+	.venv-debug/bin/pytest -m smoke
 
-test-serial: ## build without OpenMP, in an environment of its own, and run the tests
+test-serial: ## build without OpenMP, in an environment of its own: a choice of the tests, and those of threads
 	test -x .venv-serial/bin/python || $(PYTHON) -m venv .venv-serial
 	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet ".[test]"
-	.venv-serial/bin/pytest -m "not memory and not slow"
+	.venv-serial/bin/pytest -m "not memory and not slow" tests/test_threads.py tests/test_paper.py
+	.venv-serial/bin/pytest -m smoke
 
 memtest: $(VENV)/installed-profile ## predicted against measured bytes: layer × algorithm × batch × threads × dtype
 	$(BIN)/python profiling/memory_sweep.py
