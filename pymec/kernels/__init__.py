@@ -1,7 +1,7 @@
 """The kernels: a room for each family of algorithms.
 
 Open ``mec/paper.pyx`` first: the paper's two algorithms, line by line.  Then the family that you came for; each
-room's ``__init__`` is its page.  Open ``register_tiles/`` last.
+room's ``__init__`` is its page.  The engine stands last, and is best opened last.
 
 ===================  ==========================================================================================
 ``mec``              the paper's algorithms, and what was made of them
