@@ -81,7 +81,7 @@ def execute(
         if operation is CONV2D and row.fuses_bias_relu:
             options = {**options, "bias": bias, "relu": relu}
         row.run(first, second, inner_out, scratch, shape, recipe.n_threads, **options)
-    if operation is CONV2D and not row.fuses_bias_relu:
+    if not row.fuses_bias_relu and (bias is not None or relu):
         finish(inner_out, bias, relu, recipe.n_threads)
     if inner_out is not out:
         layouts.leave(inner_out, out, operation.result)

@@ -100,6 +100,16 @@ def able(x, kernel, accuracy="fast", **options):
     ]
 
 
+def pairs(algorithms):
+    """(algorithm, case) for every case that the algorithm can do; test_against_the_oracle sees to the refusals."""
+    return [
+        (name, case)
+        for name in algorithms
+        for case in CASES
+        if registry.get(name).unsupported(case.shape()) is None
+    ]
+
+
 def suited(algorithm, x, k_c):
     """A kernel's shape and a number of groups that the algorithm can do with such an input: 3×3 if it may be."""
     i_c = x[3]

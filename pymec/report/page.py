@@ -1,4 +1,4 @@
-"""The pages: ``page.html`` filled with a run, ``algorithm.html`` with one algorithm of it.
+"""The pages: ``page.html.jinja`` filled with a run, ``algorithm.html.jinja`` with one algorithm of it.
 
 Everything that a page shows is in its file: no network is needed.
 """
@@ -46,7 +46,7 @@ def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> 
         )
         for layer in run.layers
     }
-    return environment.get_template("page.html").render(
+    return environment.get_template("page.html.jinja").render(
         run=run,
         rows=[registry.get(name) for name in run.algorithms],
         css=_css(),
@@ -65,7 +65,7 @@ def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> 
 def render_algorithm(run: Run, algorithm: str) -> str:
     """The page of one algorithm: what it is, and its numbers on every layer of the run."""
     row = registry.get(algorithm)
-    return _environment().get_template("algorithm.html").render(run=run, row=row, orders=ORDERS, css=_css())
+    return _environment().get_template("algorithm.html.jinja").render(run=run, row=row, orders=ORDERS, css=_css())
 
 
 def _environment() -> Environment:

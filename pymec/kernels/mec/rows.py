@@ -85,11 +85,6 @@ def mec_limit(shape: ConvShape) -> str | None:
     )
 
 
-def mec_schedule(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    """L alone, without options for products; none for a 1×1 kernel whose L is the input."""
-    return Schedule(0 if shape.is_pointwise else shape.mec_size)
-
-
 def _tuned_limit(shape: ConvShape) -> str | None:
     too_wide = blas_limit(GEMM_row_count=shape.i_n * shape.o_w) if _solution(shape) == "A" else None
     return too_wide or mec_limit(shape)
@@ -100,7 +95,7 @@ def tuned_schedule(
 ) -> Schedule:
     """L, the solution, by line 8 if none is given, and the blocking.  After Solution B L is as it was lowered."""
     options = products(shape, n_threads, solution)
-    size = mec_schedule(shape, n_threads, limit).size
+    size = 0 if shape.is_pointwise else shape.mec_size  # a 1×1 kernel may find its L in the input
     return Schedule(size, options, uses_blas=not options["blocking"].registers)
 
 

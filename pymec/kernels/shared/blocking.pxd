@@ -1,4 +1,4 @@
-# The GemmBlocking of _pieces.py as a struct.
+# The GemmBlocking of blocking.py as a struct.
 
 cdef struct GemmBlocking:
     Py_ssize_t reduction        # elements of a patch summed in one product

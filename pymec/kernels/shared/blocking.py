@@ -46,7 +46,7 @@ def whole_product(shape: ConvShape) -> GemmBlocking:
 def small_blas_products(
     shape: ConvShape, columns: int, n_threads: int, reduction: int | None = None
 ) -> GemmBlocking:
-    """Cut products of ``columns`` output pixels into even pieces that BLAS does not pack.
+    """Cut products of ``columns`` output pixels into even blocks that BLAS does not pack.
 
     Parameters
     ----------
