@@ -16,24 +16,24 @@ kernel.
 Open ``convolution.pyx`` first: it has the loops in the order in which they run.  Then ``tile.pyx``, then
 ``schedule.py``.
 
-==================  ===========================================================================================
-``convolution``     the loops: a thread's share, a block of the reduction, a tile, a panel
-``tile``            which tile a CPU has, and the product of one tile, whatever its registers
-``tile_kinds``      that product for each kind of register and number of pixels (a template)
-``registers``       vector registers as C types
-``pixels``          the pixels of a tile, and where in the image their taps are
-``output_tile``     one tile with one panel of K, and at the ends of a row on padding
-``panels``          K packed in panels
-``schedule``        the order of the work, and how MEC's products are cut for tiles
-``product``         a matrix product by tiles, of operands where they lie
-``blocked_product`` a matrix product in blocks, by tiles or by BLAS: what other families call
-``grouped``         ``direct_grouped``: vectors of channels of several small groups
-``group_vectors``   which input channels such a vector needs
-``group_tiles``     outputs of several small groups in registers (a template)
-``group_grad_rows`` and of their kernel's gradient (a template)
-``depthwise_rows``  a row of a depthwise convolution with 3×3 taps (a template)
-``depthwise_four``  four outputs of any other depthwise convolution (a template)
-``peak``            the most multiply-adds a second that the CPU can do: what speeds are compared with
-``rows``            the table's rows
-==================  ===========================================================================================
+===================  =========================================================================================
+``convolution``      the loops: a thread's share, a block of the reduction, a tile, a panel
+``tile``             which tile a CPU has, and the product of one tile, whatever its registers
+``tile_kinds``       that product for each kind of register and number of pixels (a template)
+``registers``        vector registers as C types
+``pixels``           the pixels of a tile, and where in the image their taps are
+``output_tile``      one tile with one panel of K, and at the ends of a row on padding
+``panels``           K packed in panels
+``schedule``         the order of the work, and how MEC's products are cut for tiles
+``product``          a matrix product by tiles, of operands where they lie
+``blocked_product``  a matrix product in blocks, by tiles or by BLAS: what other families call
+``grouped``          ``direct_grouped``: vectors of channels of several small groups
+``group_vectors``    which input channels such a vector needs
+``group_tiles``      outputs of several small groups in registers (a template)
+``group_grad_rows``  and of their kernel's gradient (a template)
+``depthwise_rows``   a row of a depthwise convolution with 3×3 taps (a template)
+``depthwise_four``   four outputs of any other depthwise convolution (a template)
+``peak``             the most multiply-adds a second that the CPU can do: what speeds are compared with
+``rows``             the table's rows
+===================  =========================================================================================
 """
