@@ -5,5 +5,6 @@ from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
 def flip_and_swap(
-    kernel: Array, flipped: Array, shape: ConvShape, n_threads: int = 1, places: NDArray[np.intp] | None = None
+    kernel: Array, flipped: Array, shape: ConvShape, n_threads: int = 1,
+    places: NDArray[np.intp] | None = None,
 ) -> None: ...

@@ -2,7 +2,6 @@ from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GradBlocking, InputGradBlocking
 from pymec.shapes import ConvShape
 
-# fmt: off
 def run_kernel_grad(
     x: Array, grad_out: Array, grad_kernel: Array, workspace: Array, shape: ConvShape, n_threads: int = 1, *,
     blocking: GradBlocking,

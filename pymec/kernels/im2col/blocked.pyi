@@ -3,15 +3,6 @@ from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def run(
-    x: Array,
-    kernel: Array,
-    out: Array,
-    workspace: Array,
-    shape: ConvShape,
-    n_threads: int,
-    block: int,
-    slices: int,
-    blocking: GemmBlocking,
-    bias: Array | None = None,
-    relu: bool = False,
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int, block: int,
+    slices: int, blocking: GemmBlocking, bias: Array | None = None, relu: bool = False,
 ) -> None: ...

@@ -6,22 +6,10 @@ POINTER_BYTES: int
 def buffer_size(shape: ConvShape) -> int: ...
 def point(x: Array, workspace: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def multiply(
-    x: Array,
-    kernel: Array,
-    out: Array,
-    workspace: Array,
-    shape: ConvShape,
-    n_threads: int = 1,
-    bias: Array | None = None,
-    relu: bool = False,
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1,
+    bias: Array | None = None, relu: bool = False,
 ) -> None: ...
 def run(
-    x: Array,
-    kernel: Array,
-    out: Array,
-    workspace: Array,
-    shape: ConvShape,
-    n_threads: int = 1,
-    bias: Array | None = None,
-    relu: bool = False,
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1,
+    bias: Array | None = None, relu: bool = False,
 ) -> None: ...

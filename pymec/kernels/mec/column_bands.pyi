@@ -5,4 +5,4 @@ from pymec.shapes import ConvShape
 def run(
     x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int,
     band_columns: int, slices: int, blocking: GemmBlocking, bias: Array | None = None, relu: bool = False,
-) -> None: ...  # fmt: skip
+) -> None: ...

@@ -3,12 +3,6 @@ from pymec.shapes import ConvShape
 
 def whole_vectors(shape: ConvShape, swapped: bool = False) -> bool: ...
 def run(
-    x: Array,
-    kernel: Array,
-    out: Array,
-    workspace: Array,
-    shape: ConvShape,
-    n_threads: int = 1,
-    bias: Array | None = None,
-    relu: bool = False,
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1,
+    bias: Array | None = None, relu: bool = False,
 ) -> None: ...

@@ -7,25 +7,12 @@ def padded_size(shape: ConvShape) -> int: ...
 def scratch_size(shape: ConvShape) -> int: ...
 def pad(x: Array, padded: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def slide(
-    image: Array,
-    kernel: Array,
-    S: Array,
-    shape: ConvShape,
-    n_threads: int = 1,
-    *,
-    blocking: GemmBlocking,
+    image: Array, kernel: Array, S: Array, shape: ConvShape, n_threads: int = 1, *, blocking: GemmBlocking,
     block: int,
 ) -> None: ...
 def compact(S: Array, out: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def check_shape(shape: ConvShape) -> None: ...
 def run(
-    x: Array,
-    kernel: Array,
-    out: Array,
-    workspace: Array,
-    shape: ConvShape,
-    n_threads: int = 1,
-    *,
-    blocking: GemmBlocking,
-    block: int,
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1, *,
+    blocking: GemmBlocking, block: int,
 ) -> None: ...

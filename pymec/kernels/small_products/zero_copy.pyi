@@ -3,15 +3,8 @@ from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.shapes import ConvShape
 
 def run_pixel_gemm(
-    x: Array,
-    kernel: Array,
-    out: Array,
-    workspace: Array,
-    shape: ConvShape,
-    n_threads: int = 1,
-    *,
-    blocking: GemmBlocking,
-    block: int,
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1, *,
+    blocking: GemmBlocking, block: int,
 ) -> None: ...
 
 run_pointwise = run_pixel_gemm

@@ -8,13 +8,6 @@ def transform_output(M: Array, out: Array, shape: ConvShape, t_o: int, n_threads
 def tile_count(shape: ConvShape, t_o: int) -> int: ...
 def sizes(shape: ConvShape, t_o: int) -> tuple[int, int, int]: ...
 def run(
-    x: Array,
-    kernel: Array,
-    out: Array,
-    workspace: Array,
-    shape: ConvShape,
-    n_threads: int = 1,
-    *,
-    t_o: int,
+    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1, *, t_o: int,
     prepared: Array | None = None,
 ) -> None: ...
