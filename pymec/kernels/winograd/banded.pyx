@@ -36,7 +36,7 @@ from pymec.kernels.register_tiles.tile cimport (
     CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
     n_equal_tiles, widest_tile,
 )
-from pymec.kernels.winograd.tiles cimport Outputs, check_tiles, finish_tiles, transform_taps, transform_tiles
+from pymec.kernels.winograd.tiles cimport check_tiles, transform_input_tile, transform_output_tile, transform_taps
 
 from pymec.kernels.winograd.winograd import tile_count
 
@@ -72,8 +72,8 @@ cdef void transform_channel(
     cdef Py_ssize_t group = task
     cdef Py_ssize_t block
     for block in range(blocks):
-        transform_taps(K + i * g.k_c + group * g.k_cg + min(block * width, g.k_cg - width), g.i_cg * g.k_c,
-                       U + ((group * blocks + block) * points * g.i_cg + i) * width, g.i_cg * width, width, t_o)
+        transform_taps(K + i * g.k_c + group * g.k_cg + min(block * width, g.k_cg - width),
+                       U + ((group * blocks + block) * points * g.i_cg + i) * width, g.i_cg * width, width, t_o, g)
 
 
 def transform_kernel(const floating[:, :, :, ::1] kernel, floating[::1] U, shape, Py_ssize_t t_o, int n_threads=1):
@@ -127,10 +127,10 @@ cdef void convolve_band(
 ) noexcept nogil:
     """Tiles first .. end of one group, and some of its panels; U points at the first of all of them."""
     cdef Py_ssize_t points = (t_o + 2) * (t_o + 2), tiles = end - first, width = widest.channels
-    cdef Py_ssize_t block, channel, skip, j
+    cdef Py_ssize_t block, channel, skip, i, j
     cdef const floating* panel
-    cdef Outputs outputs
-    transform_tiles(I, V, first, end, tiles, group, t_o, g)
+    for i in range(tiles):
+        transform_input_tile(I, V + i * g.i_cg, tiles * g.i_cg, group, first + i, t_o, g)
     for block in range(blocks.first, blocks.end):
         panel = U + block * points * g.i_cg * width
         for j in range(points):
@@ -138,8 +138,9 @@ cdef void convolve_band(
                            widest, g)
         channel = block * width
         skip = max(channel + width - g.k_cg, 0)
-        outputs = Outputs(group * g.k_cg + channel, width - skip, width, bias_relu.bias, bias_relu.relu)
-        finish_tiles(M + skip, O, first, end, tiles, &outputs, t_o, g)
+        for i in range(tiles):
+            transform_output_tile(M + i * width + skip, O, tiles * width, group * g.k_cg + channel, width - skip,
+                                  first + i, t_o, bias_relu, g)
 
 
 cdef void convolve_share(

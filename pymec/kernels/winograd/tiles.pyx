@@ -1,26 +1,24 @@
-"""The transforms of ``banded.pyx``: the kernel, some tiles of the input, and the way back to the output.
+"""A tile between pixels and points: U = G·g·Gᵀ, V = Bᵀ·d·B and Y = Aᵀ·M·A, of every channel.
 
-As in ``winograd.pyx`` each is a one-dimensional transform of columns and then of rows, for :data:`LANES` adjacent
-channels at a time, so that what is half transformed stays in the level-1 cache.  Here a call takes several tiles,
-and the last write adds the bias and applies ReLU.
+All three are Y = A·X·Aᵀ, a one-dimensional transform of the columns of X and then one of the rows of A·X, for
+:data:`LANES` adjacent channels at a time, so that what is half transformed stays in the level-1 cache.  Padding
+becomes zeros in X; what lies past the edge of the output is not written.  The last write adds the bias and applies
+ReLU, where asked.
 """
 
 from cython cimport floating
 
+from pymec.kernels.shared.bias_relu cimport BiasRelu
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu, inlined
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
 from pymec.kernels.winograd.transforms cimport input_points, kernel_points, outputs_of_points
 
-
 cdef enum:
-    LANES = 16         # channels transformed together
-    ROW = 128          # a row of the largest tile: 8 · LANES (the checked build multiplies no constants here)
-    TILE = 1024        # and the tile: 8 · ROW
-
-# Transforms write to small arrays of constant pitch: the compiler knows that these do not overlap, and so takes
-# several channels at once.  One copy takes the result to its place.
+    LANES = 16         # channels transformed together, in vectors
+    ROW = 128          # a row of the largest tile, 8 · LANES (the checked build multiplies no constants here)
+    TILE = 1024        # and the tile, 8 · ROW
 
 
 cdef int check_tiles(const Geometry* g, Py_ssize_t t_o) except -1:
@@ -32,174 +30,119 @@ cdef int check_tiles(const Geometry* g, Py_ssize_t t_o) except -1:
     return 0
 
 
-# The kernel at the points -------------------------------------------------------------------------------
+# Y = A·X·Aᵀ ---------------------------------------------------------------------------------------------
 
 
-cdef inline inlined transform_tap_lanes(
-    const floating* taps, Py_ssize_t tap, floating* U, Py_ssize_t point, Py_ssize_t lanes, Py_ssize_t t_o
+cdef enum Matrix:               # A
+    KERNEL, INPUT, OUTPUT       # G, Bᵀ, Aᵀ
+
+
+cdef struct Square:             # X or Y: rows and columns of vectors of channels
+    Py_ssize_t row, column      # elements from a row to the next, and from a column to the next
+    Span rows, columns          # those that exist: the others are zeros in X, and not written in Y
+
+
+cdef inline Square square(Py_ssize_t row, Py_ssize_t column, Py_ssize_t n) noexcept nogil:
+    """All n × n vectors of a square."""
+    return Square(row, column, Span(0, n), Span(0, n))
+
+
+cdef inline inlined multiply_vector(
+    Matrix A, Py_ssize_t t_o, const floating* x, Py_ssize_t x_step, floating* y, Py_ssize_t y_step,
+    Py_ssize_t lanes
 ) noexcept nogil:
-    cdef floating[TILE] half
-    cdef floating[ROW] whole
-    cdef Py_ssize_t t = t_o + 2
-    cdef Py_ssize_t a, b
-    for b in range(3):
-        kernel_points(t_o, taps + b * tap, 3 * tap, half + b * LANES, ROW, lanes)
-    for a in range(t):
-        kernel_points(t_o, half + a * ROW, LANES, whole, LANES, lanes)
-        for b in range(t):
-            copy(U + (a * t + b) * point, whole + b * LANES, lanes)
-
-
-cdef compiled_per_cpu taps_to_points(
-    const floating* taps, Py_ssize_t tap, floating* U, Py_ssize_t point, Py_ssize_t channels, Py_ssize_t t_o
-) noexcept nogil:
-    """U = G·g·Gᵀ for all taps g from one input channel to some output channels.
-
-    Taps are ``tap`` elements apart, points of U ``point``.
-    """
-    cdef Py_ssize_t c = 0
-    while c + LANES <= channels:
-        transform_tap_lanes(taps + c, tap, U + c, point, LANES, t_o)
-        c += LANES
-    if c < channels:
-        transform_tap_lanes(taps + c, tap, U + c, point, channels - c, t_o)
-
-
-# The input at the points --------------------------------------------------------------------------------
-
-
-cdef struct TileOrigin:
-    Py_ssize_t n, y, x  # a tile's image, first output row and first output column
-
-
-cdef inline TileOrigin tile_at(Py_ssize_t index, Py_ssize_t t_o, const Geometry* g) noexcept nogil:
-    """Tiles are counted through images, rows and columns."""
-    cdef TileOrigin tile
-    tile.x = innermost(&index, ceil_div(g.o_w, t_o)) * t_o
-    tile.y = innermost(&index, ceil_div(g.o_h, t_o)) * t_o
-    tile.n = index
-    return tile
+    """y = A·x: the one-dimensional transform, for `lanes` channels; elements of x and y are a step apart."""
+    if A == KERNEL:
+        kernel_points(t_o, x, x_step, y, y_step, lanes)
+    elif A == INPUT:
+        input_points(t_o, x, x_step, y, y_step, lanes)
+    else:
+        outputs_of_points(t_o, x, x_step, y, y_step, lanes)
 
 
 cdef inline inlined transform_lanes(
-    const floating* I, floating* V, Py_ssize_t point, const TileOrigin* tile, Py_ssize_t channel, Py_ssize_t lanes,
-    Py_ssize_t t_o, const Geometry* g
+    Matrix A, Py_ssize_t t_o, Py_ssize_t n, const floating* X, const Square* x, floating* Y, const Square* y,
+    const floating* bias, bint relu, Py_ssize_t lanes
 ) noexcept nogil:
-    """V = Bᵀ·d·B for some channels of a tile; ``channel`` counts through all groups."""
-    cdef Py_ssize_t t = t_o + 2
-    cdef Py_ssize_t top = tile.y - g.p_t, left = tile.x - g.p_l
-    cdef Span rows = inside(top, 1, g.i_h, t), columns = inside(left, 1, g.i_w, t)
-    cdef floating[TILE] bordered
-    cdef floating[TILE] half
-    cdef floating[ROW] whole
-    cdef const floating* d = I + ((tile.n * g.i_h + top) * g.i_w + left) * g.i_c + channel
-    cdef Py_ssize_t row = g.i_w * g.i_c, column = g.i_c
-    cdef Py_ssize_t a, b
-    if rows.end - rows.first < t or columns.end - columns.first < t:
-        zero(bordered, t * ROW)
-        for a in range(rows.first, rows.end):
-            for b in range(columns.first, columns.end):
-                copy(bordered + a * ROW + b * LANES, d + (a * g.i_w + b) * g.i_c, lanes)
-        d, row, column = bordered, ROW, LANES
-    for b in range(t):
-        input_points(t_o, d + b * column, row, half + b * LANES, ROW, lanes)
-    for a in range(t):
-        input_points(t_o, half + a * ROW, LANES, whole, LANES, lanes)
-        for b in range(t):
-            copy(V + (a * t + b) * point, whole + b * LANES, lanes)
-
-
-cdef compiled_per_cpu tiles_to_points(
-    const floating* I, floating* V, Py_ssize_t first, Py_ssize_t end, Py_ssize_t tiles, Py_ssize_t group,
-    Py_ssize_t t_o, const Geometry* g
-) noexcept nogil:
-    """Tiles first .. end of a group.  V has room for `tiles` at each point and points at the first of them."""
-    cdef Py_ssize_t i, c
-    cdef TileOrigin tile
-    for i in range(first, end):
-        tile = tile_at(i, t_o, g)
-        c = 0
-        while c + LANES <= g.i_cg:
-            transform_lanes(I, V + c, tiles * g.i_cg, &tile, group * g.i_cg + c, LANES, t_o, g)
-            c += LANES
-        if c < g.i_cg:
-            transform_lanes(I, V + c, tiles * g.i_cg, &tile, group * g.i_cg + c, g.i_cg - c, t_o, g)
-        V += g.i_cg
-
-
-# From the points to the output --------------------------------------------------------------------------
-
-
-cdef inline inlined finish_lanes(
-    const floating* M, floating* O, Py_ssize_t point, const TileOrigin* tile, const floating* bias, bint relu,
-    Py_ssize_t lanes, Py_ssize_t t_o, const Geometry* g
-) noexcept nogil:
-    """O[tile] = Aᵀ·M·A for some channels, as far as the tile is inside the output; O points at its first pixel."""
-    cdef Py_ssize_t t = t_o + 2
-    cdef Py_ssize_t rows = min(t_o, g.o_h - tile.y), columns = min(t_o, g.o_w - tile.x)
-    cdef floating[TILE] half
-    cdef floating[ROW] whole
-    cdef Py_ssize_t i, j, b, c
-    for b in range(t):
-        outputs_of_points(t_o, M + b * point, t * point, half + b * LANES, ROW, lanes)
-    for i in range(rows):
-        outputs_of_points(t_o, half + i * ROW, LANES, whole, LANES, lanes)
-        for j in range(columns):
+    """Y = A·X·Aᵀ for `lanes` channels, then their bias and ReLU; X is n × n."""
+    cdef floating[TILE] filled      # X with its zeros
+    cdef floating[TILE] half        # A·X
+    cdef floating[ROW] whole        # a row of A·X·Aᵀ: of small arrays the compiler knows that none overlap
+    cdef Py_ssize_t row = x.row, column = x.column, i, j, c
+    if x.rows.end - x.rows.first < n or x.columns.end - x.columns.first < n:
+        zero(filled, n * ROW)
+        for i in range(x.rows.first, x.rows.end):
+            for j in range(x.columns.first, x.columns.end):
+                copy(filled + i * ROW + j * LANES, X + i * row + j * column, lanes)
+        X, row, column = filled, ROW, LANES
+    for j in range(n):
+        # column j of A·X
+        multiply_vector(A, t_o, X + j * column, row, half + j * LANES, ROW, lanes)
+    for i in range(y.rows.first, y.rows.end):
+        # row i of (A·X)·Aᵀ
+        multiply_vector(A, t_o, half + i * ROW, LANES, whole, LANES, lanes)
+        for j in range(y.columns.first, y.columns.end):
             if bias != NULL:
                 for c in range(lanes):
                     whole[j * LANES + c] += bias[c]
             if relu:
                 for c in range(lanes):
                     whole[j * LANES + c] = 0 if whole[j * LANES + c] < 0 else whole[j * LANES + c]
-            copy(O + (i * g.o_w + j) * g.k_c, whole + j * LANES, lanes)
+            copy(Y + i * y.row + j * y.column, whole + j * LANES, lanes)
 
 
-cdef compiled_per_cpu points_to_tiles(
-    const floating* M, floating* O, Py_ssize_t first, Py_ssize_t end, Py_ssize_t tiles, const Outputs* outputs,
-    Py_ssize_t t_o, const Geometry* g
+cdef compiled_per_cpu transform(
+    Matrix A, Py_ssize_t t_o, Py_ssize_t n, const floating* X, const Square* x, floating* Y, const Square* y,
+    const floating* bias, bint relu, Py_ssize_t channels
 ) noexcept nogil:
-    """Tiles first .. end, M as V in :func:`tiles_to_points`."""
-    cdef const floating* bias = NULL
-    cdef floating* target
-    cdef Py_ssize_t i, c
-    cdef TileOrigin tile
-    if outputs.bias != NULL:
-        bias = <const floating*> outputs.bias + outputs.channel
-    for i in range(first, end):
-        tile = tile_at(i, t_o, g)
-        target = O + ((tile.n * g.o_h + tile.y) * g.o_w + tile.x) * g.k_c + outputs.channel
-        c = 0
-        while c + LANES <= outputs.count:
-            finish_lanes(M + c, target + c, tiles * outputs.pitch, &tile, bias, outputs.relu, LANES, t_o, g)
-            c += LANES
-            if bias != NULL:
-                bias += LANES
-        if c < outputs.count:
-            finish_lanes(M + c, target + c, tiles * outputs.pitch, &tile, bias, outputs.relu, outputs.count - c,
-                         t_o, g)
+    """Y = A·X·Aᵀ for each of some channels; ``bias`` of the first of them, or NULL."""
+    cdef Py_ssize_t c = 0
+    while c + LANES <= channels:
+        transform_lanes(A, t_o, n, X + c, x, Y + c, y, bias, relu, LANES)
+        c += LANES
         if bias != NULL:
-            bias -= c
-        M += outputs.pitch
+            bias += LANES
+    if c < channels:
+        transform_lanes(A, t_o, n, X + c, x, Y + c, y, bias, relu, channels - c)
 
 
-# What other files call: a C function with one address, in front of the versions for several CPUs -----------
+# What other files call ----------------------------------------------------------------------------------
 
 
 cdef void transform_taps(
-    const floating* taps, Py_ssize_t tap, floating* U, Py_ssize_t point, Py_ssize_t channels, Py_ssize_t t_o
+    const floating* K, floating* U, Py_ssize_t point, Py_ssize_t channels, Py_ssize_t t_o, const Geometry* g
 ) noexcept nogil:
-    taps_to_points(taps, tap, U, point, channels, t_o)
+    """U = G·g·Gᵀ of the taps g from one input channel to some output channels; points are `point` elements apart."""
+    cdef Square taps = square(3 * g.i_cg * g.k_c, g.i_cg * g.k_c, 3)
+    cdef Square points = square((t_o + 2) * point, point, t_o + 2)
+    transform(KERNEL, t_o, 3, K, &taps, U, &points, <const floating*> NULL, False, channels)
 
 
-cdef void transform_tiles(
-    const floating* I, floating* V, Py_ssize_t first, Py_ssize_t end, Py_ssize_t tiles, Py_ssize_t group,
-    Py_ssize_t t_o, const Geometry* g
+cdef void transform_input_tile(
+    const floating* I, floating* V, Py_ssize_t point, Py_ssize_t group, Py_ssize_t tile, Py_ssize_t t_o,
+    const Geometry* g
 ) noexcept nogil:
-    tiles_to_points(I, V, first, end, tiles, group, t_o, g)
+    """V = Bᵀ·d·B of a group's channels of one tile, counted through images, tile rows and tile columns."""
+    cdef Py_ssize_t t = t_o + 2
+    cdef Py_ssize_t left = innermost(&tile, ceil_div(g.o_w, t_o)) * t_o - g.p_l
+    cdef Py_ssize_t top = innermost(&tile, ceil_div(g.o_h, t_o)) * t_o - g.p_t
+    cdef Py_ssize_t n = tile
+    cdef Square pixels = Square(g.i_w * g.i_c, g.i_c, inside(top, 1, g.i_h, t), inside(left, 1, g.i_w, t))
+    cdef Square points = square(t * point, point, t)
+    transform(INPUT, t_o, t, I + ((n * g.i_h + top) * g.i_w + left) * g.i_c + group * g.i_cg, &pixels,
+              V, &points, <const floating*> NULL, False, g.i_cg)
 
 
-cdef void finish_tiles(
-    const floating* M, floating* O, Py_ssize_t first, Py_ssize_t end, Py_ssize_t tiles, const Outputs* outputs,
-    Py_ssize_t t_o, const Geometry* g
+cdef void transform_output_tile(
+    const floating* M, floating* O, Py_ssize_t point, Py_ssize_t channel, Py_ssize_t channels, Py_ssize_t tile,
+    Py_ssize_t t_o, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
-    points_to_tiles(M, O, first, end, tiles, outputs, t_o, g)
+    """Y = Aᵀ·M·A, bias and ReLU of one tile, for some output channels from `channel` on."""
+    cdef Py_ssize_t x = innermost(&tile, ceil_div(g.o_w, t_o)) * t_o
+    cdef Py_ssize_t y = innermost(&tile, ceil_div(g.o_h, t_o)) * t_o
+    cdef Py_ssize_t n = tile
+    cdef Square points = square((t_o + 2) * point, point, t_o + 2)
+    cdef Square pixels = Square(g.o_w * g.k_c, g.k_c, inside(y, 1, g.o_h, t_o), inside(x, 1, g.o_w, t_o))
+    cdef const floating* bias = <const floating*> bias_relu.bias
+    transform(OUTPUT, t_o, t_o + 2, M, &points, O + ((n * g.o_h + y) * g.o_w + x) * g.k_c + channel, &pixels,
+              bias + channel if bias != NULL else bias, bias_relu.relu, channels)

@@ -36,102 +36,25 @@ definition: infinities become NaN, a NaN fills its tile, and rounding grows with
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels.shared.bias_relu cimport BiasRelu
 from pymec.kernels.shared.blas cimport gemm_rowmajor
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
-from pymec.kernels.shared.patch cimport copy, zero
-from pymec.kernels.shared.per_cpu cimport compiled_per_cpu, inlined
-from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
-from pymec.kernels.winograd.tiles cimport check_tiles
-from pymec.kernels.winograd.transforms cimport input_points, kernel_points, outputs_of_points
-
-cdef enum:
-    LANES = 16         # channels transformed together, in vectors
-    ROW = 128          # a row of the largest tile, 8 · LANES (the checked build multiplies no constants here)
-    TILE = 1024        # and the tile, 8 · ROW
-
-
-# Y = A·X·Aᵀ, which stages 1, 2 and 4 have in common -----------------------------------------------------
-
-
-cdef enum Matrix:               # A
-    KERNEL, INPUT, OUTPUT       # G, Bᵀ, Aᵀ
-
-
-cdef struct Square:             # X or Y: rows and columns of vectors of channels
-    Py_ssize_t row, column      # elements from a row to the next, and from a column to the next
-    Span rows, columns          # those that exist: the others are zeros in X, and not written in Y
-
-
-cdef inline Square square(Py_ssize_t row, Py_ssize_t column, Py_ssize_t n) noexcept nogil:
-    """All n × n vectors of a square."""
-    return Square(row, column, Span(0, n), Span(0, n))
-
-
-cdef inline inlined multiply_vector(
-    Matrix A, Py_ssize_t t_o, const floating* x, Py_ssize_t x_step, floating* y, Py_ssize_t y_step,
-    Py_ssize_t lanes
-) noexcept nogil:
-    """y = A·x: the one-dimensional transform, for `lanes` channels; elements of x and y are a step apart."""
-    if A == KERNEL:
-        kernel_points(t_o, x, x_step, y, y_step, lanes)
-    elif A == INPUT:
-        input_points(t_o, x, x_step, y, y_step, lanes)
-    else:
-        outputs_of_points(t_o, x, x_step, y, y_step, lanes)
-
-
-cdef inline inlined transform_lanes(
-    Matrix A, Py_ssize_t t_o, Py_ssize_t n, const floating* X, const Square* x, floating* Y, const Square* y,
-    Py_ssize_t lanes
-) noexcept nogil:
-    """Y = A·X·Aᵀ for `lanes` channels; X is n × n."""
-    cdef floating[TILE] filled      # X with its zeros
-    cdef floating[TILE] half        # A·X
-    cdef floating[ROW] whole        # a row of A·X·Aᵀ: of small arrays the compiler knows that none overlap
-    cdef Py_ssize_t row = x.row, column = x.column, i, j
-    if x.rows.end - x.rows.first < n or x.columns.end - x.columns.first < n:
-        zero(filled, n * ROW)
-        for i in range(x.rows.first, x.rows.end):
-            for j in range(x.columns.first, x.columns.end):
-                copy(filled + i * ROW + j * LANES, X + i * row + j * column, lanes)
-        X, row, column = filled, ROW, LANES
-    for j in range(n):
-        # column j of A·X
-        multiply_vector(A, t_o, X + j * column, row, half + j * LANES, ROW, lanes)
-    for i in range(y.rows.first, y.rows.end):
-        # row i of (A·X)·Aᵀ
-        multiply_vector(A, t_o, half + i * ROW, LANES, whole, LANES, lanes)
-        for j in range(y.columns.first, y.columns.end):
-            copy(Y + i * y.row + j * y.column, whole + j * LANES, lanes)
-
-
-cdef compiled_per_cpu transform(
-    Matrix A, Py_ssize_t t_o, Py_ssize_t n, const floating* X, const Square* x, floating* Y, const Square* y,
-    Py_ssize_t channels
-) noexcept nogil:
-    """Y = A·X·Aᵀ for each of some channels."""
-    cdef Py_ssize_t c = 0
-    while c + LANES <= channels:
-        transform_lanes(A, t_o, n, X + c, x, Y + c, y, LANES)
-        c += LANES
-    if c < channels:
-        transform_lanes(A, t_o, n, X + c, x, Y + c, y, channels - c)
+from pymec.kernels.shared.spans cimport innermost
+from pymec.kernels.winograd.tiles cimport check_tiles, transform_input_tile, transform_output_tile, transform_taps
 
 
 # Stage 1: U = G·g·Gᵀ ------------------------------------------------------------------------------------
 
 
-cdef void transform_taps(
+cdef void transform_channel(
     const floating* K, floating* U, Py_ssize_t task, Py_ssize_t t_o, const Geometry* g
 ) noexcept nogil:
     """The taps from one input channel, counted through groups, to all output channels of its group."""
-    cdef Py_ssize_t t = t_o + 2
+    cdef Py_ssize_t points = (t_o + 2) * (t_o + 2)
     cdef Py_ssize_t c = innermost(&task, g.i_cg)
     cdef Py_ssize_t group = task
-    cdef Square taps = square(3 * g.i_cg * g.k_c, g.i_cg * g.k_c, 3)
-    cdef Square points = square(t * g.i_cg * g.k_cg, g.i_cg * g.k_cg, t)
-    transform(KERNEL, t_o, 3, K + c * g.k_c + group * g.k_cg, &taps,
-              U + (group * t * t * g.i_cg + c) * g.k_cg, &points, g.k_cg)
+    transform_taps(K + c * g.k_c + group * g.k_cg, U + (group * points * g.i_cg + c) * g.k_cg, g.i_cg * g.k_cg,
+                   g.k_cg, t_o, g)
 
 
 def transform_kernel(const floating[:, :, :, ::1] kernel, floating[::1] U, shape, Py_ssize_t t_o, int n_threads=1):
@@ -145,26 +68,15 @@ def transform_kernel(const floating[:, :, :, ::1] kernel, floating[::1] U, shape
     cdef floating* points = &U[0]
     with nogil:
         for task in prange(g.i_c, num_threads=n_threads, schedule="static"):
-            transform_taps(K, points, task, t_o, &g)
+            transform_channel(K, points, task, t_o, &g)
 
 
 # Stage 2: V = Bᵀ·d·B ------------------------------------------------------------------------------------
 
 
-cdef void transform_inputs(
-    const floating* I, floating* V, Py_ssize_t task, Py_ssize_t tiles, Py_ssize_t t_o,
-    const Geometry* g
-) noexcept nogil:
-    """One tile of one group, counted through groups, images, tile rows and tile columns; padding is left out."""
-    cdef Py_ssize_t t = t_o + 2
-    cdef Py_ssize_t group = task / tiles, tile = task % tiles
-    cdef Py_ssize_t left = innermost(&task, ceil_div(g.o_w, t_o)) * t_o - g.p_l
-    cdef Py_ssize_t top = innermost(&task, ceil_div(g.o_h, t_o)) * t_o - g.p_t
-    cdef Py_ssize_t n = innermost(&task, g.i_n)
-    cdef Square pixels = Square(g.i_w * g.i_c, g.i_c, inside(top, 1, g.i_h, t), inside(left, 1, g.i_w, t))
-    cdef Square points = square(t * tiles * g.i_cg, tiles * g.i_cg, t)
-    transform(INPUT, t_o, t, I + ((n * g.i_h + top) * g.i_w + left) * g.i_c + group * g.i_cg, &pixels,
-              V + (group * t * t * tiles + tile) * g.i_cg, &points, g.i_cg)
+cdef inline Py_ssize_t first_point(Py_ssize_t task, Py_ssize_t tiles, Py_ssize_t t_o) noexcept nogil:
+    """Where V and M have the first point of a tile, counted through groups and tiles, in pixels of their channels."""
+    return task / tiles * (t_o + 2) * (t_o + 2) * tiles + task % tiles
 
 
 def transform_input(const floating[:, :, :, ::1] x, floating[::1] V, shape, Py_ssize_t t_o, int n_threads=1):
@@ -180,7 +92,9 @@ def transform_input(const floating[:, :, :, ::1] x, floating[::1] V, shape, Py_s
     cdef floating* points = &V[0]
     with nogil:
         for task in prange(g.groups * tiles, num_threads=n_threads, schedule="static"):
-            transform_inputs(I, points, task, tiles, t_o, &g)
+            # tile task % tiles of group task / tiles
+            transform_input_tile(I, points + first_point(task, tiles, t_o) * g.i_cg, tiles * g.i_cg, task / tiles,
+                                 task % tiles, t_o, &g)
 
 
 # Stage 3: a product for each point ----------------------------------------------------------------------
@@ -218,22 +132,6 @@ def multiply(
 # Stage 4: O = Aᵀ·M·A ------------------------------------------------------------------------------------
 
 
-cdef void transform_outputs(
-    const floating* M, floating* O, Py_ssize_t task, Py_ssize_t tiles, Py_ssize_t t_o,
-    const Geometry* g
-) noexcept nogil:
-    """One tile of one group, counted as in stage 2; what lies past the edge of the output is left out."""
-    cdef Py_ssize_t t = t_o + 2
-    cdef Py_ssize_t group = task / tiles, tile = task % tiles
-    cdef Py_ssize_t x = innermost(&task, ceil_div(g.o_w, t_o)) * t_o
-    cdef Py_ssize_t y = innermost(&task, ceil_div(g.o_h, t_o)) * t_o
-    cdef Py_ssize_t n = innermost(&task, g.i_n)
-    cdef Square points = square(t * tiles * g.k_cg, tiles * g.k_cg, t)
-    cdef Square pixels = Square(g.o_w * g.k_c, g.k_c, inside(y, 1, g.o_h, t_o), inside(x, 1, g.o_w, t_o))
-    transform(OUTPUT, t_o, t, M + (group * t * t * tiles + tile) * g.k_cg, &points,
-              O + ((n * g.o_h + y) * g.o_w + x) * g.k_c + group * g.k_cg, &pixels, g.k_cg)
-
-
 def transform_output(const floating[::1] M, floating[:, :, :, ::1] out, shape, Py_ssize_t t_o, int n_threads=1):
     """Stage 4: O = Aᵀ·M·A for every tile and channel."""
     cdef Geometry g = geometry(shape)
@@ -245,9 +143,11 @@ def transform_output(const floating[::1] M, floating[:, :, :, ::1] out, shape, P
         return
     cdef const floating* points = &M[0]
     cdef floating* O = &out[0, 0, 0, 0]
+    cdef BiasRelu plain = BiasRelu(NULL, False)
     with nogil:
         for task in prange(g.groups * tiles, num_threads=n_threads, schedule="static"):
-            transform_outputs(points, O, task, tiles, t_o, &g)
+            transform_output_tile(points + first_point(task, tiles, t_o) * g.k_cg, O, tiles * g.k_cg,
+                                  task / tiles * g.k_cg, g.k_cg, task % tiles, t_o, &plain, &g)
 
 
 # The algorithm ------------------------------------------------------------------------------------------
