@@ -10,25 +10,22 @@ from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
 from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors
-from pymec.kernels.shared.machine import GRAD_CHANNELS, GRAD_PHASES, SLICE_BYTES
+from pymec.kernels.shared.machine import (
+    GRAD_CHANNELS,
+    GRAD_PHASES,
+    MANY_PIXELS,
+    SLICE_BYTES,
+    SMALL_PANELS,
+    SMALL_WORKSPACE,
+    WINOGRAD_CHANNELS,
+    WINOGRAD_TILES,
+)
 from pymec.kernels.winograd.rows import best_tiles
 from pymec.operations import CONV2D, Operation
 from pymec.recipes import Recipe, recipe_of
 from pymec.shapes import ConvShape, UnsupportedShape
 
 ACCURACIES = ("exact", "fast")
-
-WINOGRAD_CHANNELS = 32
-WINOGRAD_TILES = 36
-"""Channels per group, and tiles of 4×4 outputs, from which Winograd by BLAS is faster than exact products."""
-
-SMALL_WORKSPACE = 2**20
-"""Bytes of a lowered matrix that are not worth saving: up to here full ``mec`` comes first."""
-
-SMALL_PANELS = 64 * 1024
-MANY_PIXELS = 1024
-"""A single call re-lays K into at most SMALL_PANELS bytes of panels, and for at least MANY_PIXELS output pixels.
-Re-laying costs about ten cycles per line of K, and saves each tile some 3 % of its dozen cycles per line."""
 
 
 # Choosing -----------------------------------------------------------------------------------------------

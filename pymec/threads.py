@@ -19,12 +19,10 @@ import numpy as np
 from pymec import _build_info
 from pymec.kernels.shared import openmp as _openmp
 from pymec.kernels.shared.blas_library import blas_libraries
+from pymec.kernels.shared.machine import SMALL_WORK
 
 MAX_THREADS = 64
 """OpenBLAS crashes when more threads call it than it has buffers; every build has at least 64."""
-
-SMALL_WORK = 1_000_000
-"""Multiply-adds below which a call stays on one thread by default: waking others would take longer."""
 
 
 def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None = None) -> int:
@@ -34,7 +32,7 @@ def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None 
     ----------
     n_threads : int, optional
         The caller's choice.  By default what OpenMP offers (``OMP_NUM_THREADS``, or the CPUs this process may
-        run on), and one if ``multiply_adds`` is below :data:`SMALL_WORK`.
+        run on), and one if ``multiply_adds`` is below ``SMALL_WORK`` of :mod:`pymec.kernels.shared.machine`.
     multiply_adds : int, optional
         The size of the work.
 

@@ -7,13 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.machine import CACHE_LINE
+from pymec.kernels.shared.machine import CACHE_LINE, LARGE_OUTPUT
 
 NOTHING = np.empty(0, np.uint8)
 """The workspace of algorithms that need none: for an empty array NumPy would ask malloc for a byte."""
-
-LARGE = 4 * 2**20
-"""Bytes from which an output is aligned to a cache line; NumPy, too, treats such arrays differently."""
 
 
 def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
@@ -27,7 +24,7 @@ def allocate_output(shape: tuple[int, ...], dtype: str) -> NDArray:
     A large one is aligned to a cache line, for which it takes one more.
     """
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-    if nbytes < LARGE:
+    if nbytes < LARGE_OUTPUT:
         return np.empty(shape, dtype)
     room = np.empty(nbytes + CACHE_LINE, np.uint8)
     first = -room.ctypes.data % CACHE_LINE

@@ -14,6 +14,7 @@ from cases import CASES, able, operands, suited
 
 import pymec
 from pymec import ConvShape, _build_info, reference, registry, threads
+from pymec.kernels.shared.machine import SMALL_WORK
 
 needs_openmp = pytest.mark.skipif(not _build_info.OPENMP, reason="this build has no OpenMP")
 
@@ -311,7 +312,7 @@ def test_effective_n_threads(monkeypatch):
     assert threads.effective_n_threads(10**6) == threads.MAX_THREADS
     assert threads.effective_n_threads(np.int64(2)) == 2
     assert threads.effective_n_threads(None) >= 1
-    assert threads.effective_n_threads(None, multiply_adds=threads.SMALL_WORK - 1) == 1
+    assert threads.effective_n_threads(None, multiply_adds=SMALL_WORK - 1) == 1
     assert threads.effective_n_threads(2, multiply_adds=1) == 2
 
 

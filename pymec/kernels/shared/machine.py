@@ -55,6 +55,10 @@ TILE_COLUMNS = 64
 """The most output columns of a tile in ``mec_column_split``: more would lower its height for no faster products
 (chosen by hand in November 2026)."""
 
+SMALL_WORKSPACE = 2**20
+"""Bytes of a lowered matrix that are not worth saving: past it "auto" takes the bounded forms of MEC (chosen by
+hand)."""
+
 # im2col and direct --------------------------------------------------------------------------------------
 
 PACKED_PIXELS = 64
@@ -76,9 +80,6 @@ SHALLOW = 16
 """Elements of a patch in a block of ``implicit_gemm`` below which threads do without slices first."""
 
 
-# Sums of small products ---------------------------------------------------------------------------------
-
-
 # Winograd -----------------------------------------------------------------------------------------------
 
 BAND_BYTES = 640 * 1024
@@ -89,6 +90,13 @@ Chosen by hand on an AMD EPYC (Zen 4) in November 2026, as are the numbers below
 
 LEAST_TILES = 12
 """Tiles in a band without a limit, even where they take more than BAND_BYTES: fewer would read U too often."""
+
+WINOGRAD_CHANNELS = 32
+"""Channels of a group, in and out, from which Winograd by BLAS is faster than exact products
+(``profiling/winograd_choice.py``)."""
+
+WINOGRAD_TILES = 36
+"""And tiles of 4×4 outputs (``profiling/winograd_choice.py``)."""
 
 SHARED_CACHE_STREAM = 10
 """Bytes of K or U per cycle to a thread from the cache that all share (``profiling/winograd_choice.py``)."""
@@ -143,6 +151,12 @@ UNEVEN_TILES = 1.05
 """How much longer than with the most even shares a call may take, in exchange for less memory traffic (chosen by
 hand)."""
 
+SMALL_PANELS = 64 * 1024
+"""Bytes of panels into which a single call re-lays K at most.  Re-laying costs about ten cycles per line of K, and
+saves each tile some 3 % of its dozen cycles per line (chosen by hand)."""
+
+MANY_PIXELS = 1024
+"""Output pixels from which a single call does so (chosen by hand)."""
 
 # Gradients ----------------------------------------------------------------------------------------------
 
@@ -153,3 +167,12 @@ GRAD_PHASES = 16
 GRAD_CHANNELS = 32
 """Input channels of a group from which on products per tap are as fast as products with a lowered matrix
 (``profiling/atlas.py``)."""
+
+# Calls --------------------------------------------------------------------------------------------------
+
+SMALL_WORK = 1_000_000
+"""Multiply-adds below which a call stays on one thread by default: waking others would take longer (chosen by
+hand)."""
+
+LARGE_OUTPUT = 4 * 2**20
+"""Bytes from which an output is aligned to a cache line; NumPy, too, treats such arrays differently."""
