@@ -78,7 +78,7 @@ def execute(
                 recipe.prepare(second, prepared)
             options = {**options, "prepared": prepared}
         relu = activation == "relu"
-        if operation is CONV2D and row.fuses_bias_relu:
+        if operation == CONV2D and row.fuses_bias_relu:
             options = {**options, "bias": bias, "relu": relu}
         row.run(first, second, inner_out, scratch, shape, recipe.n_threads, **options)
     if not row.fuses_bias_relu and (bias is not None or relu):

@@ -196,7 +196,7 @@ def _serve(job: dict[str, Any]) -> None:
     recipe = planning.recipe(shape, job["algorithm"], "exact", job["limit"], job["n_threads"], operation)
     function = getattr(conv, operation.name)
     arguments: list[Any] = [np.ones(recipe.extents[operand.role], shape.dtype) for operand in operation.operands]
-    if operation is not CONV2D:  # a gradient is told the shape of its result
+    if operation != CONV2D:  # a gradient is told the shape of its result
         arguments.append(recipe.extents[operation.result])
 
     def call() -> None:

@@ -77,7 +77,7 @@ def cached_recipe(
             )
         return made
     order = _AUTO_ORDERS[operation.name](shape, n_threads, planned)
-    if accuracy == "fast" and operation is CONV2D:
+    if accuracy == "fast" and operation == CONV2D:
         order = *_fast_order(shape, n_threads, planned), *order
     for name in order:
         row = registry.get(name, operation.name)

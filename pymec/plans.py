@@ -40,8 +40,9 @@ class ConvPlan:
     n_threads : int
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, limit: int | None = None, n_threads: int | None = None) -> None:
         self._recipe = recipe
+        self._arguments = recipe.shape, recipe.operation.name, recipe.algorithm.name, limit, n_threads
         self._kernel: NDArray | None = None
         self._prepared: NDArray | None = None
         self.shape = recipe.shape
@@ -56,6 +57,14 @@ class ConvPlan:
             f"<ConvPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
             f"{self.n_threads} threads, kernel {'kept' if self._kernel is not None else 'not yet given'}>"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For ``copy`` and ``pickle``: the arguments, the algorithm chosen and the kernel.
+
+        The prepared form stays here.  It begins at a cache line and its panels are as wide as this CPU's registers,
+        so a copy, which lies elsewhere and perhaps on another machine, prepares the kernel anew.
+        """
+        return _copied, (type(self), *self._arguments, self._kernel)
 
     def prepare(self, kernel: Any) -> ConvPlan:
         """Keep the kernel for the calls to come and return the plan.
@@ -82,7 +91,7 @@ class ConvPlan:
         """
         if self._kernel is None:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
-        if self._recipe.operation is not CONV2D:
+        if self._recipe.operation != CONV2D:
             for name, value in (("bias", bias), ("activation", activation)):
                 if value is not None:
                     raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
@@ -222,7 +231,7 @@ def plan(
     if tune and algorithm != "auto":
         raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {algorithm!r}")
     wanted = operation_named(operation)
-    if wanted is KERNEL_GRAD:
+    if wanted == KERNEL_GRAD:
         raise ValueError(
             "operation must be 'conv2d' or 'conv2d_input_grad': a plan keeps a kernel, and the kernel's gradient "
             "reads none; call pymec.conv2d_kernel_grad, or ConvPlan.forward_saved"
@@ -230,7 +239,22 @@ def plan(
     made = planning.recipe(shape, algorithm, accuracy, limit, n_threads, wanted, planned=True)
     if tune:
         made = _fastest(shape, wanted, accuracy, limit, made.n_threads) or made
-    return ConvPlan(made)
+    return ConvPlan(made, limit, n_threads)
+
+
+def _copied(
+    kind: type[ConvPlan],
+    shape: ConvShape,
+    operation: str,
+    algorithm: str,
+    limit: int | None,
+    n_threads: int | None,
+    kernel: NDArray | None,
+) -> ConvPlan:
+    """A plan by the same algorithm, made by this process for this machine; prepared if there is a kernel."""
+    made = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation), planned=True)
+    copied = kind(made, limit, n_threads)
+    return copied if kernel is None else copied.prepare(kernel)
 
 
 def _fastest(
