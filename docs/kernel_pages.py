@@ -165,7 +165,7 @@ def ancestors(node):
 
 def annotate_kernels(app):
     """Have Cython annotate a copy of the kernels, if any source is newer than the pages there are."""
-    sources = [*KERNELS.glob("*/*.p[yx]*"), ROOT / "setup.py"]
+    sources = [*KERNELS.glob("*/*.pyx*"), *KERNELS.glob("*/*.pxd"), ROOT / "setup.py"]
     kernels = [source.relative_to(KERNELS) for source in sources if source.suffix == ".pyx"]
     pages = [(ANNOTATED / kernel).with_suffix(".html") for kernel in kernels]
     for page in set(ANNOTATED.rglob("*.html")) - set(pages):

@@ -61,7 +61,7 @@ class ConvPlan:
     def __reduce__(self) -> tuple[Any, ...]:
         """For ``copy`` and ``pickle``: the arguments, the algorithm chosen and the kernel.
 
-        The prepared form stays here.  It begins at a cache line and its panels are as wide as this CPU's registers,
+        The prepared form stays here.  It begins at a cache line, and its panels are as wide as this CPU's vectors,
         so a copy, which lies elsewhere and perhaps on another machine, prepares the kernel anew.
         """
         return _copied, (type(self), *self._arguments, self._kernel)

@@ -14,9 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pymec.lattice import values_below
+
 Layout = Literal["NHWC", "NCHW"]
 Pair = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+MOST_BANDS = 16
+"""Bands that are asked one by one for the rows they read, where each of them has a part on the padding."""
 
 LAYOUTS: dict[str, str] = {"NHWC": "HWIO", "NCHW": "OIHW"}
 DTYPES = ("float32", "float64")
@@ -237,33 +242,34 @@ class ConvShape:
         """
         n_y = self.o_h - y0 if n_y is None else n_y
         common = math.gcd(self.s_h, self.d_h)
-        n_classes = min(self.d_h // common, n_y)  # rows of different residue mod d_h share nothing
-        stride = self.s_h // common
-        step = min(stride, self.k_h)
+        first = y0 * self.s_h - self.p_t  # the image row under the first output row's first tap
 
-        def slots_before(row: int, n_slots: int) -> int:
-            """Stored rows of a class before an image row, counted from the class's first."""
-            periods, rest = divmod(max(-(-row // self.d_h), 0), stride)
-            return min(periods * step + min(rest, self.k_h), n_slots)
+        def rows_before(row: int) -> int:
+            """The different rows before an image row, those on the padding above included."""
+            limit = -((first - row) // common)
+            return values_below(limit, n_y, self.s_h // common, self.k_h, self.d_h // common)
 
-        rows = 0
-        for j in range(n_classes):
-            base = (y0 + j) * self.s_h - self.p_t
-            n_slots = (-(-(n_y - j) // n_classes) - 1) * step + self.k_h
-            rows += slots_before(self.i_h - base, n_slots) - slots_before(-base, n_slots)
-        return rows
+        return rows_before(self.i_h) - rows_before(0)
 
     def band_rows_kept(self, band_rows: int) -> int:
-        """r_b: the most image rows that any band of ``band_rows`` output rows reads."""
+        """r_b: the most image rows that any band of ``band_rows`` output rows reads.
+
+        Where more than :data:`MOST_BANDS` bands touch the image and none of them lies inside it, it is a bound: no
+        more than i_h, than a band reads without padding, and than there are rows of its residues modulo d_h.
+        """
         # A band that touches no padding reads the most, and the first such band is as good as any.
         y0 = -(-self.p_t // (self.s_h * band_rows)) * band_rows
         inside = (y0 + band_rows - 1) * self.s_h + self.e_h - self.p_t <= self.i_h
         if inside:
             return self.lowered_rows(y0, min(band_rows, self.o_h - y0))
-        # Else every band that touches the image: padding may make many more that do not.
+        # Else the bands that touch the image: padding may make many more that do not.
         first = max(0, (self.p_t - self.e_h) // self.s_h) // band_rows * band_rows
         end = min(self.o_h, (self.p_t + self.i_h) // self.s_h + 1)
         bands = range(first, end, band_rows)
+        if len(bands) > MOST_BANDS:
+            without_padding = replace(self, i_h=(band_rows - 1) * self.s_h + self.e_h, p_t=0, p_b=0)
+            residues = min(band_rows, self.d_h // math.gcd(self.s_h, self.d_h))  # of the rows read, modulo d_h
+            return min(self.i_h, without_padding.lowered_rows(), residues * -(-self.i_h // self.d_h))
         return max((self.lowered_rows(y, min(band_rows, self.o_h - y)) for y in bands), default=0)
 
     def band_size(self, band_rows: int) -> int:

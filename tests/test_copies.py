@@ -126,7 +126,9 @@ def test_plans_compute_in_other_processes(method):
         tasks = [pool.submit(plan, x) for plan, x in plans]
         for task, here, (plan, _) in zip(tasks, expected, plans, strict=True):
             # fork has no OpenMP threads: one thread may add the blocks of a sum in another order
-            np.testing.assert_allclose(task.result(timeout=120), here, rtol=1e-4, atol=1e-4, err_msg=plan.algorithm)
+            np.testing.assert_allclose(
+                task.result(timeout=120), here, rtol=1e-4, atol=1e-4, err_msg=plan.algorithm
+            )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -145,7 +147,9 @@ def test_a_copied_lowering_gives_the_same_gradient(way, kernel_shape):
 def public_values():
     shape = layers.get("cv4").shape(2)
     yield shape
-    yield ConvShape.from_shapes((1, 9, 9, 4), (3, 3, 4, 8), padding=((1, 0), (0, 2)), stride=(2, 1), dtype="float64")
+    yield ConvShape.from_shapes(
+        (1, 9, 9, 4), (3, 3, 4, 8), padding=((1, 0), (0, 2)), stride=(2, 1), dtype="float64"
+    )
     yield layers.get("cv1")
     yield pymec.explain((1, 9, 9, 8), (3, 3, 8, 8))
     yield pymec.explain((1, 9, 9, 8), (3, 3, 8, 8))[0]

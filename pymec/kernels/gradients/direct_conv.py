@@ -29,7 +29,7 @@ grad_x      (i_n, i_h, i_w, i_c)            the input's gradient dI
 
 Workspace, in elements:  |K|, the flipped kernel, which a plan keeps.
 
-Any stride, padding, dilation and number of groups.
+Any stride, padding, dilation and number of groups, with up to :data:`MOST_PHASES` phases.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ from pymec.kernels.gradients.flipped_kernel import flip_and_swap
 from pymec.kernels.register_tiles import convolution
 from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
+
+MOST_PHASES = 256
+"""Phases up to which a schedule is made: 16×16 taps with stride 16 have as many."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,15 @@ def _axis_phase(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> A
     common = math.gcd(s, d)
     step, dilation = s // common, d // common
     pixels = -(-(i - first) // s)
-    tap = next(a for a in range(min(step, k)) if (first + p - a * d) % s == 0)
+    tap = (first + p) // common * pow(dilation, -1, step) % step  # the first a with first + p - a·d = 0 modulo s
     reach = (-(-(k - tap) // step) - 1) * dilation  # from the first to the last pixel that an output reads
     before = reach - (first + p - tap * d) // s
     return AxisPhase(first, tap, reach // dilation + 1, step, dilation, before, pixels + reach - before - o)
 
 
 def _axis_phases(k: int, s: int, d: int, p: int, i: int, o: int) -> list[AxisPhase]:
-    """The phases that some tap has: no more than there are taps."""
-    firsts = {(a * d - p) % s for a in range(k)}
+    """The phases that some tap has: no more than there are taps, and s/gcd(s, d) of them at most."""
+    firsts = {(a * d - p) % s for a in range(min(k, s // math.gcd(s, d)))}
     return [_axis_phase(first, k, s, d, p, i, o) for first in sorted(firsts) if first < i]
 
 
@@ -108,18 +111,33 @@ def _down_and_across(s: ConvShape) -> tuple[list[AxisPhase], list[AxisPhase]]:
     return down, _axis_phases(s.k_w, s.s_w, s.d_w, s.p_l, s.i_w, s.o_w)
 
 
+def most_phases(shape: ConvShape) -> int:
+    """As many phases as there may be, before any of them is looked for."""
+    down = min(shape.k_h, shape.s_h // math.gcd(shape.s_h, shape.d_h))
+    return down * min(shape.k_w, shape.s_w // math.gcd(shape.s_w, shape.d_w))
+
+
 @lru_cache(maxsize=256)
 def phases(shape: ConvShape) -> tuple[Phase, ...]:
     """The convolutions that compute the input's gradient: one for each phase of the stride that a tap has."""
     s = shape
     down, across = _down_and_across(shape)
     found, first = [], 0
+
+    @lru_cache
+    def convolution_of(
+        k_h: int, d_h: int, p_t: int, p_b: int, k_w: int, d_w: int, p_l: int, p_r: int
+    ) -> CroppedShape:
+        """One object for all phases of the same sizes: only their places differ."""
+        return CroppedShape(
+            i_n=s.i_n, i_h=s.o_h, i_w=s.o_w, i_c=s.k_c, k_h=k_h, k_w=k_w, k_c=s.i_c, s_h=1, s_w=1,
+            p_t=p_t, p_b=p_b, p_l=p_l, p_r=p_r, d_h=d_h, d_w=d_w, groups=s.groups, dtype=s.dtype,
+        )  # fmt: skip
+
     for v in down:
         for h in across:
-            forward = CroppedShape(
-                i_n=s.i_n, i_h=s.o_h, i_w=s.o_w, i_c=s.k_c, k_h=v.taps, k_w=h.taps, k_c=s.i_c, s_h=1, s_w=1,
-                p_t=v.before, p_b=v.after, p_l=h.before, p_r=h.after, d_h=v.dilation, d_w=h.dilation,
-                groups=s.groups, dtype=s.dtype,
+            forward = convolution_of(
+                v.taps, v.dilation, v.before, v.after, h.taps, h.dilation, h.before, h.after
             )  # fmt: skip
             found.append(Phase(slice(v.first, None, s.s_h), slice(h.first, None, s.s_w), forward, first))
             first += forward.kernel_size

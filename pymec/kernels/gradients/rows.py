@@ -24,6 +24,13 @@ def _pixel_limit(shape: ConvShape) -> str | None:
     return blas_limit(GEMM_leading_dimension=shape.s_w * shape.i_c, GEMM_channel_count=shape.k_c)
 
 
+def _too_many_phases(shape: ConvShape) -> str | None:
+    count = direct_conv.most_phases(shape)
+    if count <= direct_conv.MOST_PHASES:
+        return None
+    return f"its strides have {count} phases with taps; it takes up to {direct_conv.MOST_PHASES}"
+
+
 def _swapped_groups(shape: ConvShape) -> str | None:
     return small_groups(shape, outputs="input", inputs="output")
 
@@ -61,8 +68,11 @@ def _pixel_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> S
 
 def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     phases = direct_conv.phases(shape)
-    schedules = tuple(tile_schedule(phase.shape, n_threads, in_panels=False) for phase in phases)
-    return Schedule(shape.kernel_size, {"schedules": schedules}, prepared=shape.kernel_size)
+    scheduled = {
+        forward: tile_schedule(forward, n_threads, in_panels=False) for forward in {p.shape for p in phases}
+    }
+    options = {"schedules": tuple(scheduled[phase.shape] for phase in phases)}
+    return Schedule(shape.kernel_size, options, prepared=shape.kernel_size)
 
 
 def _grouped_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -125,7 +135,7 @@ INPUT_GRAD_ROWS = (
         source="ours",
         formula="|K|",
         order="none",
-        unsupported=any_shape,
+        unsupported=_too_many_phases,
         schedule=_direct_conv,
         prepare=_flip_by_phase,
         run=direct_conv.run_input_grad,

@@ -91,10 +91,7 @@ cdef Py_ssize_t n_equal_tiles(Py_ssize_t left, const Tile* tile) noexcept nogil:
 
 cdef Py_ssize_t slots_of(Py_ssize_t pixels, const Tile* tile) noexcept nogil:
     """Tile slots that ``pixels`` outputs occupy, unused slots included."""
-    cdef Py_ssize_t taken = 0
-    while taken < pixels:
-        taken += pixels_of_tile(pixels - taken, tile)
-    return taken
+    return max(pixels, tile.least * ceil_div(pixels, tile.most))
 
 
 def line_cycles(Py_ssize_t channels, Py_ssize_t itemsize):
