@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := pytest -n auto --dist loadgroup# on all CPUs; tests that share something slow to make, on one of them
 SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pymec/kernels/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
@@ -26,10 +27,10 @@ demo: $(VENV)/installed-profile ## install, run the paper's experiment, write re
 	$(BIN)/pymec report
 
 test: $(VENV)/installed-test ## install and run the tests
-	$(BIN)/pytest -n auto
+	$(BIN)/$(PYTEST)
 
 smoke: $(VENV)/installed-test ## a minute's choice of the tests
-	$(BIN)/pytest -n auto -m smoke
+	$(BIN)/$(PYTEST) -m smoke
 
 docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
@@ -39,14 +40,14 @@ ORACLE := tests/test_algorithms.py tests/test_paper.py tests/test_defects.py tes
 test-debug: ## build with every Cython check on, in an environment of its own: every kernel against its oracle
 	test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
 	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
-	.venv-debug/bin/pytest -n auto -m "not memory and not slow" $(ORACLE)
-	.venv-debug/bin/pytest -n auto -m smoke
+	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" $(ORACLE)
+	.venv-debug/bin/$(PYTEST) -m smoke
 
 test-serial: ## build without OpenMP, in an environment of its own: a choice of the tests, and those of threads
 	test -x .venv-serial/bin/python || $(PYTHON) -m venv .venv-serial
 	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet ".[test]"
-	.venv-serial/bin/pytest -n auto -m "not memory and not slow" tests/test_threads.py tests/test_paper.py
-	.venv-serial/bin/pytest -n auto -m smoke
+	.venv-serial/bin/$(PYTEST) -m "not memory and not slow" tests/test_threads.py tests/test_paper.py
+	.venv-serial/bin/$(PYTEST) -m smoke
 
 memtest: $(VENV)/installed-profile ## predicted against measured bytes: layer × algorithm × batch × threads × dtype
 	$(BIN)/python profiling/memory_sweep.py

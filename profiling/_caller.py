@@ -1,9 +1,10 @@
-"""A process that makes and times calls of the pymec it imports, told over its standard input: see ``versions.py``.
+"""A process that makes and times calls of the pymec it imports, as ordered by ``versions.py``.
 
-One JSON object a line.  {"layer", "operation", "algorithm", "n_threads", "batch"} makes a call, checks its answer
-and is answered with {"ready": true or false}, false if this pymec has no such algorithm or it can't do the layer.
-{"calls": n} is answered with {"seconds": the fastest of n calls}.  Only public names of pymec are used, so that an
-old build can be asked as well as a new one.
+Orders come over standard input, one JSON object a line.  The order {"layer", "operation", "algorithm",
+"n_threads", "batch"} makes a call and checks its result.  Its answer is {"ready": true}, or false if this
+pymec has no such algorithm or the algorithm can't do the layer.  The order {"calls": n} has the answer
+{"seconds": the fastest of n calls}.  Only public names of pymec are used, so that an old build understands
+the orders as well as a new one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ WAYS = {
     "auto plan": {"algorithm": "auto"},
     "fast plan": {"algorithm": "auto", "accuracy": "fast"},
 }
-"""What is timed beside the algorithms by name."""
+"""What is timed beside the named algorithms."""
 
 ORACLES = {
     "conv2d": reference.conv2d,
@@ -42,9 +43,9 @@ Call = Callable[[], Any]
 def make(
     layer: str, operation: str, algorithm: str, n_threads: int, batch: int, memory: dict[Any, Any]
 ) -> Callable[[], Call] | None:
-    """What makes a call, on arrays of its own each time; None if this pymec can't.  One call is checked.
+    """A function that makes calls, each on new arrays; None if this pymec can't.  One call is checked here.
 
-    ``out`` and workspace are given, and the kernel is prepared.
+    Calls have ``out`` given; a plan's calls also have the workspace given and the kernel prepared.
     """
     shape = pymec.layers.get(layer).shape(batch)
     key = (layer, operation, batch)
@@ -64,7 +65,7 @@ def make(
     if not known or (algorithm not in WAYS and registry.get(algorithm, operation).unsupported(shape)):
         return None
     if operation == "conv2d_kernel_grad" and algorithm.endswith("plan"):
-        return None  # it has no kernel to prepare
+        return None  # the kernel's gradient has no kernel to prepare
 
     def fresh(out: NDArray | None = None) -> Call:
         first, second = (operand.copy() for operand in operands)
@@ -115,10 +116,10 @@ def fastest(call: Call, count: int) -> float:
 
 
 def main() -> None:
-    """Answer every line until there is none.
+    """Answer every line of standard input.
 
-    Every burst has arrays of its own, and the last few are kept so that their pages aren't the same ones again:
-    where arrays lie in memory can make a call faster or slower by a third.
+    Every burst gets new arrays.  The last few are kept, so that new ones get other pages: the place of the
+    arrays in memory can make a call faster or slower by a third.
     """
     fresh, memory, kept = None, {}, deque(maxlen=4)
     for line in sys.stdin:

@@ -62,7 +62,7 @@ def usable_cpus() -> int:
 
 
 def convolution_arguments(shape: pymec.ConvShape) -> dict[str, Any]:
-    """The keywords that make :func:`pymec.conv2d` and its like do a shape's convolution."""
+    """The keyword arguments of :func:`pymec.conv2d` and the gradients for the convolution ``shape``."""
     return {
         "stride": (shape.s_h, shape.s_w),
         "padding": ((shape.p_t, shape.p_b), (shape.p_l, shape.p_r)),
@@ -75,7 +75,7 @@ def convolution_arguments(shape: pymec.ConvShape) -> dict[str, Any]:
 
 
 class Cell(NamedTuple):
-    """One call whose memory is measured; ``name`` is its layer's, or what tells it from its neighbours."""
+    """One call whose memory is measured; ``name`` is its layer's name, or another label."""
 
     name: str
     shape: pymec.ConvShape
@@ -131,14 +131,14 @@ def measure_all(cells: Iterable[Cell], workers: int, title: str) -> dict[Cell, p
 
 @contextmanager
 def progress(total: int, title: str) -> Iterator[Callable[[str], None]]:
-    """``step(what)`` counts one up: rich's bar on a terminal, plain lines elsewhere, both on stderr."""
+    """``step(what)`` reports one step done: in a bar on a terminal, as a line elsewhere, both on stderr."""
     if sys.stderr.isatty() and find_spec("rich"):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         columns += (TextColumn("{task.fields[what]}"),)
-        # No refreshing by itself: that is a thread, which would be in the way of what is timed.
+        # No automatic refresh: its thread would disturb the timings.
         with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
             task = bar.add_task(title, total=total, what="")
             yield lambda what: bar.update(task, advance=1, what=what, refresh=True)
@@ -157,7 +157,7 @@ def progress(total: int, title: str) -> Iterator[Callable[[str], None]]:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: first column to the left, numbers to the right, padded to be read as it is."""
+    """A Markdown table: the first column left-aligned, the others right-aligned, readable as text."""
     lines = [list(header), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
@@ -169,12 +169,12 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def mib(nbytes: int) -> str:
-    """Bytes in MiB, three digits behind the point."""
+    """Bytes in MiB, three decimals."""
     return f"{nbytes / MIB:.3f}"
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """The mean that ratios have; not a number where there are none."""
+    """The geometric mean, which suits ratios; NaN if there are none."""
     logs = [math.log(value) for value in values]
     return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
 
@@ -188,7 +188,7 @@ def machine() -> dict[str, str]:
 
 
 def machine_line() -> str:
-    """The machine in one line, for below a table."""
+    """The machine in one line, to print with a table."""
     found = machine()
     parts = [found["cpu"], *(f"{name} {found[name]}" for name in ("python", "numpy", "scipy", "pymec"))]
     parts += [f"BLAS {value}" for name, value in found.items() if name.startswith("blas of pymec")]

@@ -1,8 +1,8 @@
 """The libraries that pymec is compared with, each as one function that makes a call of a layer.
 
 Whatever a user would do once is done before the call that is timed: arrays are in the library's own layout,
-models are built, weights packed where the library offers it.  What comes back is turned to n-h-w-c after the
-clock has stopped.  A library that is not installed is left out; its ``pip install`` line is printed.
+models are built, weights packed where the library offers it.  Results are converted to n-h-w-c after
+the clock has stopped.  A library that is not installed is left out; its ``pip install`` line is printed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Call(NamedTuple):
 
 
 def symmetric_padding(s: pymec.ConvShape) -> tuple[int, int]:
-    """(p_h, p_w), which is all that some libraries take."""
+    """(p_h, p_w), for libraries that take the same padding on opposite sides only."""
     if s.p_t != s.p_b or s.p_l != s.p_r:
         raise CannotDo("takes the same padding on opposite sides only")
     return s.p_t, s.p_l
@@ -75,7 +75,7 @@ def torch_nhwc(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) 
 
 
 def torch_nchw(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) -> Call:
-    """``conv2d`` on tensors as they come."""
+    """``conv2d`` on contiguous n-c-h-w tensors, torch's default."""
     torch, options = _torch(s, n_threads)
     image, weight = torch.from_numpy(to_nchw(x)), torch.from_numpy(to_oihw(kernel))
 
@@ -106,7 +106,7 @@ def torch_prepacked(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: 
 
 
 def onnxruntime(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) -> Call:
-    """A model of one Conv, weights an initializer, all optimisations: n-c-h-w."""
+    """A model of one Conv, n-c-h-w, with its weights as an initializer and all optimisations."""
     import onnx
     import onnxruntime as ort
 
@@ -148,7 +148,7 @@ def openvino(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) ->
 
 
 def ncnn(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) -> Call:
-    """A net of one Convolution, its own choice of algorithm (Winograd among them); one image."""
+    """A net of one Convolution, for one image; ncnn chooses the algorithm, Winograd among others."""
     import ncnn as library
 
     if s.i_n != 1 or s.groups > 1:
@@ -163,7 +163,7 @@ def ncnn(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) -> Cal
     }  # fmt: skip
     layer = " ".join(f"{key}={value}" for key, value in numbers.items())
     net.load_param_mem(f"7767517\n2 2\nInput x 0 1 x\nConvolution y 1 1 x y {layer}\n")
-    # The library points into what it is given, so both stay named here.  Four bytes of 0: plain float32.
+    # ncnn keeps pointers into both buffers, so they must stay alive.  Four bytes of 0: plain float32.
     weights, channels = bytes(4) + to_oihw(kernel).tobytes(), to_nchw(x)[0]
     net.load_model_mem(weights)
     image = library.Mat(channels)
@@ -177,7 +177,7 @@ def ncnn(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) -> Cal
 
 
 def jax(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) -> Call:
-    """``lax.conv_general_dilated`` under jit, n-h-w-c; its threads are as many as the process has CPUs."""
+    """``lax.conv_general_dilated`` under jit, n-h-w-c; it uses as many threads as the process has CPUs."""
     import jax as library
 
     @library.jit
@@ -209,7 +209,7 @@ def numpy_im2col(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int
 
 
 def scipy_oaconvolve(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int) -> Call:
-    """``scipy.signal.oaconvolve`` of all input channels, for each output channel: what SciPy offers by itself."""
+    """SciPy's own means: one call of ``oaconvolve``, on all input channels, per image and output channel."""
     import scipy.signal
 
     if s.groups > 1 or s.d_h > 1 or s.d_w > 1:

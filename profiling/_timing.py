@@ -20,13 +20,13 @@ from pymec.kernels.shared.blocking import small_blas_products
 from pymec.threads import single_threaded_blas
 
 BURST = 0.05
-"""Seconds of one burst: long against waking threads, short against a neighbour's visit."""
+"""Seconds of one burst: long beside the waking of threads, short beside a disturbance by a neighbour."""
 
 Times = dict[Any, list[float]]
 
 
 def refuse_what_means_nothing(thread_counts: Sequence[int]) -> None:
-    """Exit where the numbers could not be what they are called."""
+    """Exit if this build, or this number of CPUs, can't give meaningful numbers."""
     if not _build_info.OPENMP:
         sys.exit("this build of pymec has no OpenMP: all of it runs on one thread, its speeds mean nothing")
     if _build_info.DEBUG:
@@ -38,7 +38,7 @@ def refuse_what_means_nothing(thread_counts: Sequence[int]) -> None:
 class Canary:
     """A small product on n threads: does it run nearly n times as fast as on one?
 
-    Virtual CPUs can sit on one physical core for seconds, and nothing that the system counts shows it.  The
+    Virtual CPUs can sit on one physical core for seconds, and none of the system's counters shows it.  The
     product is a convolution whose arrays fit a core's own cache, so that only the cores bound its speed.
     """
 
@@ -56,10 +56,10 @@ class Canary:
     def __str__(self) -> str:
         if not self.bursts:
             return "canary: not needed, one thread only"
-        gain = f"{statistics.median(self.gains):.2f}" if self.gains else "never enough"
+        gain = f"{statistics.median(self.gains):.2f} times that" if self.gains else "never enough"
         return (
             f"canary: {self.dropped} of {self.bursts} bursts on several threads dropped; one thread's best "
-            f"{self.gflops:.0f} GFLOP/s, on several around the bursts kept (median) times {gain}"
+            f"rate {self.gflops:.0f} GFLOP/s, several threads' median rate around the kept bursts {gain}"
         )
 
     @property
@@ -75,24 +75,24 @@ class Canary:
         return record
 
     def seconds(self, n_threads: int) -> list[float]:
-        """A few runs."""
+        """Seconds of each of eight runs."""
         given = self.x, self.kernel, self.out, self.workspace, self.shape, n_threads, "B", self.blocking
         with single_threaded_blas():
             return timed(lambda: mec.run(*given), 8)
 
     def calibrate(self) -> None:
-        """One thread's rate; the best of the whole run counts."""
+        """Measure one thread's rate; the best of the whole run counts."""
         self.alone = min(self.alone, *(seconds for _ in range(5) for seconds in self.seconds(1)))
 
     def gain(self, n_threads: int) -> float:
-        """How many times one thread's best rate n threads reach at this moment.
+        """The present rate of n threads, divided by one thread's best rate.
 
-        By the median: most of the runs must show it, not the luckiest.
+        It is a median, so that one lucky run doesn't hide a disturbance.
         """
         return self.alone / statistics.median(self.seconds(n_threads))
 
     def guard(self, burst: Callable[[], list[float]], n_threads: int, patience: int) -> tuple[list[float], int]:
-        """The times of a burst that the canary survived, or none, and the patience that is left."""
+        """The times of an undisturbed burst, or none, and the patience that is left."""
         if n_threads == 1:
             return burst(), patience
         while patience > 0:
@@ -111,7 +111,7 @@ class Canary:
 
 
 def take_turns(calls: dict[Any, Callable[[], object]], n_threads: int, seconds: float, canary: Canary) -> Times:
-    """Seconds of every single call: bursts of each in turn, about ``seconds`` of each in the end."""
+    """Seconds of every single call: the calls take turns in bursts, about ``seconds`` of each in all."""
     if n_threads > 1:
         canary.calibrate()
     length = min(BURST, seconds / 3)
@@ -122,14 +122,14 @@ def take_turns(calls: dict[Any, Callable[[], object]], n_threads: int, seconds: 
     patience = canary.patience
     turns = max(3, round(seconds / length))
     for turn in range(turns):
-        order = list(calls) if turn % 2 else list(reversed(calls))  # nobody always follows the same neighbour
+        order = list(calls) if turn % 2 else list(reversed(calls))  # no call always follows the same one
         bursts: Times = {}
         for label in order:
             bursts[label], patience = canary.guard(
                 lambda label=label: timed(calls[label], counts[label]), n_threads, patience
             )
-        if not all(bursts.values()):  # a turn counts for everybody or for nobody
-            print(f"patience is at its end after {turn} of {turns} turns", file=sys.stderr)
+        if not all(bursts.values()):  # a turn counts for all calls or for none
+            print(f"patience ran out after {turn} of {turns} turns", file=sys.stderr)
             break
         for label, burst in bursts.items():
             times[label] += burst

@@ -78,7 +78,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.15, help="timing of one call on one layer")
     parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
-    parser.add_argument("--share", type=float, default=0.75, help="of the canary's full rate on n threads")
+    parser.add_argument("--share", type=float, default=0.75, help="the canary's least share of its full rate")
     parser.add_argument("--json", type=Path, help="write every number here, too")
     return parser.parse_args(arguments)
 

@@ -1,7 +1,7 @@
 """MEC in a fraction of its bytes: ``mec`` beside ``mec_banded`` with a limit of |L| / 8, and im2col.
 
 Plans with workspace and output given, in turns in one process, every answer checked; the bytes are the plans' own.
-A layer where no band is so small shows dashes, and says what the smallest would take.
+Where no band fits that limit, the row shows dashes and a note gives the bytes of the smallest.
 
     python profiling/bands.py --threads 1,2
     python profiling/bands.py --layers cv6,cv11 --fraction 10
@@ -54,7 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
                 rows.append([name, *shown, f"{ratio:.2f}" if ratio else "-", f"{of_L:.3f}" if of_L else "-"])
                 step(name)
         print(f"float32, batch 1, threads: {n_threads}; GFLOP/s of the best call\n")
-        print(markdown_table(["layer", "im2col", "mec", "mec_banded", "mec_banded ÷ mec", "its bytes ÷ L"], rows))
+        print(
+            markdown_table(["layer", "im2col", "mec", "mec_banded", "mec_banded ÷ mec", "banded bytes ÷ L"], rows)
+        )
         if ratios:
             print(f"\n- mec_banded ÷ mec: geometric mean {geometric_mean(ratios):.2f}, least {min(ratios):.2f}")
         print("\n".join(notes) + "\n")
@@ -74,14 +76,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__)
     parser.add_argument("--layers", type=comma_list(pymec.layers.PAPER), default=list(pymec.layers.PAPER))
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--fraction", type=positive, default=8, help="L's bytes by this are the limit")
+    parser.add_argument("--fraction", type=positive, default=8, help="the limit is L's bytes divided by this")
     parser.add_argument("--seconds", type=float, default=1.5, help="timing of one call on one layer")
     parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
     return parser.parse_args(arguments)
 
 
 def measure(name: str, n_threads: int, options: argparse.Namespace, canary: Canary) -> dict[str, Any]:
-    """GFLOP/s of each contender, mec_banded's share of L, and why it has none."""
+    """GFLOP/s of each contender, mec_banded's bytes ÷ L, and the error if no band fits."""
     shape = pymec.layers.get(name).shape()
     x, kernel = random_arrays(shape)
     L = shape.mec_size * shape.itemsize

@@ -2,13 +2,13 @@
 
 Contenders are pymec as it is called (``conv2d``), its plan with the kernel prepared, exact and fast, any
 algorithms named, and the peers of ``_peers.py``.  A fresh process per layer, batch and thread count measures
-them in turns, by bursts under the canary's watch (see ``speed.py``), with the machine's own limit among them:
-multiply-adds in registers, nothing from memory.  One thread means one CPU, for all.
+them in turns, by bursts under the canary's watch (see ``speed.py``).  The machine's own limit takes part as
+well: multiply-adds in registers, nothing from memory.  With one thread every contender has one CPU.
 
     python profiling/compare.py --json profiling/results/compare.json --figure profiling/figures/compare.svg
     python profiling/compare.py --layers cv9,cv10 --threads 2 --algorithms mec,filter_row_gemm
 
-Libraries that are not installed are left out, and how to install them is said.
+Libraries that are not installed are left out; the output says how to install them.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ LIMIT = "FMA limit"
 PEAK_STEPS = 5_000
 
 OURS = {"pymec conv2d": "exact", "pymec plan": "exact", "pymec plan, fast": "fast"}
-"""pymec's own ways to be called without naming an algorithm, and their accuracy."""
+"""The ways to call pymec without naming an algorithm, and the accuracy of each."""
 
 TOLERANCE = 1e-3
-"""Of the largest output: an answer further off is wrong, whoever gave it."""
+"""The largest error of a right answer, relative to the largest output."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare; 1 if somebody's answer was wrong or could not be timed undisturbed."""
+    """Compare; 1 if an answer was wrong or a call could not be timed undisturbed."""
     options = parse(arguments)
     if options.child:
         print(json.dumps(measure(json.load(sys.stdin))))
@@ -102,7 +102,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--longest", type=float, default=1.0, help="seconds of one call above which a peer is left out"
     )
     parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
-    parser.add_argument("--share", type=float, default=0.75, help="of the canary's full rate on n threads")
+    parser.add_argument("--share", type=float, default=0.75, help="the canary's least share of its full rate")
     parser.add_argument("--json", type=Path, help="write every number here, too")
     parser.add_argument("--figure", type=Path, help="draw the rates here")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -132,7 +132,7 @@ def in_fresh_process(layer: str, i_n: int, n_threads: int, options: argparse.Nam
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """All contenders on one layer, checked and timed."""
     n_threads = job["n_threads"]
-    if hasattr(os, "sched_setaffinity"):  # some libraries ask for CPUs and take no other number
+    if hasattr(os, "sched_setaffinity"):  # some libraries start a thread per CPU, whatever they are told
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_threads])
     shape = pymec.layers.get(job["layer"]).shape(job["i_n"])
     x, kernel = random_arrays(shape)
@@ -149,7 +149,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         call.run()
         if time.perf_counter() - start > job["longest"]:
             notes[name] = f"left out where a call takes more than {job['longest']} s"
-        elif errors[name] <= TOLERANCE:  # nobody is timed whose answer is wrong
+        elif errors[name] <= TOLERANCE:  # a wrong answer is not timed
             calls[name] = call.run
     canary = Canary(job["patience"], job["share"])
     times = take_turns(calls, n_threads, job["seconds"], canary)
@@ -172,7 +172,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def peak_call(n_threads: int) -> tuple[Callable[[], object], int]:
-    """Multiply-adds in registers, and the operations that one call does; its answer is checked here."""
+    """A call of multiply-adds in registers, its answer checked here, and the number of its operations."""
     results = np.zeros((n_threads, 416), np.float32)
     _peak.run(results, 10, n_threads)
     if not (results[:, 0] == 24).all():
@@ -183,7 +183,7 @@ def peak_call(n_threads: int) -> tuple[Callable[[], object], int]:
 def contenders(
     shape: pymec.ConvShape, x: NDArray, kernel: NDArray, job: dict[str, Any], notes: dict[str, str]
 ) -> Iterator[tuple[str, Callable[[], Call]]]:
-    """Names, and what makes a call of each; those that are missing or can't are noted."""
+    """Each contender's name and a function that makes its call; ``notes`` has those that can't take part."""
     arguments = {**convolution_arguments(shape), "n_threads": job["n_threads"]}
     for name, accuracy in OURS.items():
         yield name, partial(our_call, x, kernel, {**arguments, "accuracy": accuracy}, "plan" in name)
@@ -208,7 +208,7 @@ def our_call(x: NDArray, kernel: NDArray, arguments: dict[str, Any], planned: bo
         return Call(partial(pymec.conv2d, x, kernel, **arguments), np.asarray)
     plan = pymec.plan(x.shape, kernel.shape, **arguments).prepare(kernel)
     workspace = np.full(plan.workspace_nbytes, 255, np.uint8)  # NaN
-    out = plan(x, workspace=workspace)  # as its next calls get it, allocated by pymec
+    out = plan(x, workspace=workspace)  # allocated by pymec, and given to the calls that follow
     out[:] = np.nan
     return Call(partial(plan, x, out=out, workspace=workspace), np.asarray)
 
@@ -242,7 +242,7 @@ def print_tables(records: list[dict[str, Any]], options: argparse.Namespace) -> 
             errors = {
                 name: max(r["error"] for r in records if r["contender"] == name) for name in found if name != LIMIT
             }
-            print("Largest error, of the largest output: ", end="")
+            print("Largest error, relative to the largest output: ", end="")
             print(", ".join(f"{name} {error:.0e}" for name, error in errors.items()) + "\n")
 
 

@@ -1,11 +1,12 @@
-"""Up to what size the BLAS at hand multiplies without packing: the measurement behind ``small_products.json``.
+"""The largest product that the BLAS at hand multiplies without packing, for ``small_products.json``.
 
-A BLAS copies both operands of a product into buffers before it multiplies them, which a small product has too
-little work to pay for.  Some builds have a second way for these, without copies, up to some m·n·k.  Products of a
-few shapes as MEC makes them are timed here, smaller and larger, on one thread, every answer checked; B is read
-with a step, as K is, and the rows of A overlap, as MEC's windows do.  Where the rate falls most, the two sizes
-around that are brought closer and closer together.  The last line has the limit, the roundest number between all
-of these, and says whether pymec knows it; with ``--write`` pymec does from then on, and cuts its products for it.
+A BLAS packs both operands of a product into buffers before it multiplies them, which does not pay for a small
+product.  Some builds multiply small products without packing, up to a limit of m·n·k.  To find it, this
+script times products of a few shapes, as MEC makes them, at many sizes on one thread, and checks every
+answer.  As in MEC, B is a part of each row of K, and the rows of A overlap.  The limit lies between the two
+sizes where the rate falls most; bisection brings them closer together.  The last line gives the limit, the
+roundest number between the two sizes of every shape, and says whether pymec knows it.  ``--write`` stores it
+where pymec reads it, and pymec then cuts its products for it.
 
     python profiling/gemm_regimes.py
     python profiling/gemm_regimes.py --write --json profiling/results/gemm_regimes.json
@@ -32,16 +33,16 @@ from pymec.kernels.shared import blas_library as blas_limits
 from pymec.threads import single_threaded_blas
 
 SHAPES = ((28, 64), (32, 128), (55, 96), (110, 64))
-"""Output pixels and channels of a product; what varies is its reduction."""
+"""Output pixels and channels of a product; the length of its reduction varies."""
 
 SIZES = tuple(round(1_000_000 * 2 ** (i / 2)) for i in range(-8, 5))
-"""m·n·k, or a little less: k is whole."""
+"""Values of m·n·k; the products have a little less, as k is rounded down."""
 
 FALL = 1.1
-"""A rate that falls by less between two sizes shows no limit."""
+"""The least fall of the rate between two sizes that shows a limit, as a ratio."""
 
 STEPS = 4
-"""How often the distance between the two sizes around a limit is halved: to 2 %."""
+"""Steps of the bisection, after which the two sizes around a limit are within 2 % of each other."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,18 +84,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", type=comma_list(kinds), default=list(kinds))
     parser.add_argument("--seconds", type=float, default=0.2, help="timing of each product")
     parser.add_argument("--json", type=Path, help="write every number here, too")
-    parser.add_argument("--write", action="store_true", help="and the limit where pymec reads it")
+    parser.add_argument("--write", action="store_true", help="store the limit where pymec reads it")
     return parser.parse_args(arguments)
 
 
 def conclude(limit: int | None, write: bool) -> int:
-    """Say what was found, and have pymec know it if so asked."""
+    """Print the limit, and store it for pymec if ``write`` is true."""
     name, known = blas_limits.blas_name(), blas_limits.known_small_product()
     if limit is None:
         print(f"the shapes disagree, so nothing is known of {name}; run it again on a quiet machine")
         return 1
     said = f"multiplies up to {limit:,} without packing" if limit else "has no such limit"
-    print(f"{name} {said}; pymec {'knows' if known == limit else f'has {known}'}")
+    print(f"{name} {said}; pymec {'knows it' if known == limit else f'has {known}'}")
     if write and known != limit:
         blas_limits.remember_small_product(limit)
         print(f"written to {blas_limits.SMALL_PRODUCTS}")
@@ -136,11 +137,11 @@ def limit_of(rate: dict[int, float]) -> tuple[int, int] | None:
 
 
 def narrowed(case: tuple[int, int, str], around: tuple[int, int] | None, seconds: float) -> tuple[int, int] | None:
-    """The same two sizes closer together: one between them is as fast as the one or as the other."""
+    """The two sizes brought closer by bisection: one between them is about as fast as one of the two."""
     m, n, _ = case
     if around is None:
         return None
-    low, high = (size // (m * n) * m * n for size in around)  # what was multiplied
+    low, high = (size // (m * n) * m * n for size in around)  # the sizes that were multiplied
     for _ in range(STEPS):
         middle = math.isqrt(low * high) // (m * n) * m * n
         if middle <= low:
@@ -151,7 +152,7 @@ def narrowed(case: tuple[int, int, str], around: tuple[int, int] | None, seconds
 
 
 def limit_between(around: list[tuple[int, int] | None]) -> int | None:
-    """The roundest number between all these pairs; 0 if none of them is one, None if they disagree."""
+    """The roundest number between the sizes of every pair; 0 if no shape has one, None if they disagree."""
     if not any(around):
         return 0
     if not all(around):

@@ -1,8 +1,8 @@
 """Both gradients of layers beside torch's, in turns in one process, every answer checked.
 
-torch's are computed by ``aten::convolution_backward`` on channels-last tensors, one gradient at a time, as its
-autograd calls it; pymec's by ``conv2d_input_grad`` and ``conv2d_kernel_grad``.  Nothing is prepared beforehand,
-and both libraries allocate their results.
+torch's gradients are computed by ``aten::convolution_backward`` on channels-last tensors, one at a time, as
+its autograd calls it; pymec's by ``conv2d_input_grad`` and ``conv2d_kernel_grad``.  Nothing is prepared
+beforehand, and both libraries allocate their results.
 
     python profiling/gradients.py --threads 1,2
     python profiling/gradients.py --layers resnext50.conv2_3x3,mobilenet.1_depthwise --threads 2
@@ -116,7 +116,7 @@ def torch_gradient(
     try:
         import torch
     except ImportError:
-        sys.exit("what the gradients are compared with is not installed; pip install torch")
+        sys.exit("torch, which the gradients are compared with, is not installed: pip install torch")
     torch.set_num_threads(n_threads)
     image, output = torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(grad_out).permute(0, 3, 1, 2)
     weight = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)

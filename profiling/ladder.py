@@ -1,7 +1,7 @@
 """From the published MEC to the machine's limit, one change a step, every step's speed from the same run.
 
-im2col             one product per image, as large as can be: what MEC is compared with
-published          Algorithm 2 (Solution B), a whole product of BLAS for each output row
+im2col             one product per image, as large as possible: what MEC is compared with
+published          Algorithm 2 (Solution B), one whole BLAS product for each output row
 small products     tuned MEC: products cut to the size that BLAS multiplies without packing
 registers          the same products by tiles of sums in registers; what ``mec`` does
 bands              L of a few output rows at a time; what ``mec_banded`` does
@@ -10,7 +10,8 @@ panels             K re-laid once beforehand, so that a tile reads one piece of 
 Winograd           fewer products, where they pay: what a plan with ``accuracy="fast"`` takes
 
 Every answer is checked before it is timed.  The steps take turns, by bursts under the canary's watch (see
-``speed.py``); workspace and output are given, the kernel is prepared where there is something to prepare.
+``speed.py``); workspace and output are given, and the kernel is prepared if the algorithm has a prepared form
+of it.
 
     python profiling/ladder.py --threads 1,2
     python profiling/ladder.py --layers cv9 --threads 1
@@ -56,7 +57,7 @@ STEPS = ("im2col", "published", *PRODUCTS, "bands", "no lowering", "panels", "Wi
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Climb; 1 if some step could not be timed undisturbed."""
+    """Time every step; 1 if some step could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
     canary = Canary(options.patience, options.share)

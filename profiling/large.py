@@ -1,10 +1,10 @@
-"""Large images, thin layers and double precision: as many multiply-adds, or as many bytes, as the machine gives.
+"""Large images, thin layers and double precision: limited by multiply-adds or by memory?
 
 The paper's layers fit a cache.  An image of 1080 or 2160 rows doesn't, a pointwise or depthwise layer has
-little to do with each byte of it, and double precision has half the numbers in a register.  A plan with ``out``
-given takes turns with the peers of ``_peers.py`` that are asked for, every answer checked; beside GFLOP/s stand
-the bytes of input, kernel and output by the second, and the same for copying an array that no cache holds, read
-and written bytes counted alike: what is near that waits for memory.
+little to do with each byte of it, and double precision has half the numbers in a register.  A plan with
+``out`` given takes turns with the peers of ``_peers.py`` that are asked for, every answer checked.  GB/s
+counts the bytes of input, kernel and output per second.  Beside it stands the rate of copying an array that
+no cache holds, bytes read and bytes written added up.  A layer near that rate waits for memory.
 
     python profiling/large.py --threads 1,2
     python profiling/large.py --cases 1080p_depthwise --peers "torch channels-last"
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
                 rows.append(row_of(name, n_threads, options.peers, options.seconds, canary))
                 missing |= "-" in rows[-1][2:4]
                 step(name)
-        print(f"float32 but where said, threads: {n_threads}; best call\n")
+        print(f"float32 unless the case says float64, threads: {n_threads}; best call\n")
         headings = ["case", "algorithm", "GFLOP/s", "GB/s", "copying, GB/s", *options.peers]
         print(markdown_table(headings, rows) + "\n")
     print(canary)
@@ -129,7 +129,7 @@ def planned(
 
 
 def rate(amount: float, seconds: float | None) -> str:
-    """An amount by the second, or a dash where there was no undisturbed call."""
+    """An amount per second, or a dash if there was no undisturbed call."""
     return "-" if seconds is None else f"{amount / seconds:.0f}"
 
 

@@ -1,9 +1,9 @@
 """What each mechanism of the register tiles brings: the same call with and without it, in turns, answers checked.
 
-Windows, going tap by tap and tiles that end with rows are switched off by the schedule's options.  Whole kernels
-for depthwise layers and small groups are held against ``direct_blocked``, and the gradient of small groups against
-plain loops: that is what would compute these layers otherwise.  It is not what their templates of registers bring
-beside the same loops without registers, for which there is no switch.
+Options of the schedule switch off windows, going tap by tap, and tiles that end with rows.  The kernels for
+depthwise layers and small groups are compared with ``direct_blocked``, and the gradient of small groups with
+plain loops, which would compute these layers otherwise.  There is no switch for the registers alone: no row
+compares such a kernel with the same loops without registers.
 
     python profiling/mechanisms.py --threads 1,2
     python profiling/mechanisms.py --mechanisms "window,tap by tap" --seconds 2

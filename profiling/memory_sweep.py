@@ -172,7 +172,7 @@ def print_tables(done: dict[Key, dict[str, Any]]) -> None:
         layers = [name for name in pymec.layers.names() if any(name == layer for layer, _ in inside)]
         algorithms = [name for name in pymec.algorithms(operation) if any(name == other for _, other in inside)]
         print(f"\n{operation}, batch {i_n}, {dtype}, {n_threads} thread{'s' if n_threads > 1 else ''}: ", end="")
-        print("measured workspace in MiB (times less than im2col)\n")
+        print("measured workspace in MiB (im2col's workspace ÷ this one)\n")
         rows = [[name, *(entry(inside, layer, name) for layer in layers)] for name in algorithms]
         print(markdown_table(["algorithm", *layers], rows))
     if not combinations:

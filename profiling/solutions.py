@@ -4,7 +4,8 @@ Solution A multiplies the strips of all images at once, in products i_n times ta
 at the end; Solution B multiplies image by image.  Line 8 takes A where o_w <= T and |O| <= |L|.  Both are
 timed here on the paper's layers with several images, by tuned MEC with whole products, with products cut to
 BLAS's small-matrix path and with products by register tiles; each answer is checked first.  The last lines give,
-for each kind of product, the T that loses least: by how much a layer's time exceeds its better solution's.
+for each kind of product, the T that loses least.  A loss is the time of the chosen solution over that of the
+better one.
 
     python profiling/solutions.py --batch 4 --threads 1,2
     python profiling/solutions.py --batch 32 --threads 2 --layers cv5,cv6,cv9,cv10,cv11,cv12

@@ -1,4 +1,4 @@
-"""How fast the algorithms are on the paper's layers, how fast MEC lowers, and what a call costs beside it.
+"""How fast the algorithms are on the paper's layers, how fast MEC lowers, and the overhead of a call.
 
 Three sections, each with one thread and with more, in one run:
 
@@ -9,9 +9,9 @@ overhead   microseconds that ``conv2d`` and a plan take on a tiny layer beyond t
 
 Every answer is checked before it is timed: by ``pymec.reference`` within its error bound, or to the bit.
 Calls are timed one by one, in short bursts, the algorithms taking turns; tables give the best and the median
-call.  Before and after each burst on several threads a fixed product, the canary, must run nearly so
-many times faster than on one thread.  If it doesn't, the threads didn't have a core each: the burst is
-dropped and repeated, up to --patience times per layer and thread count.
+call.  Before and after each burst on several threads a fixed product, the canary, must run nearly n times
+as fast on n threads as on one.  If it doesn't, the threads didn't have a core each: the burst is dropped and
+repeated, up to --patience times per layer and thread count.
 
     python profiling/speed.py --reuse --json profiling/results/speed.json
     python profiling/speed.py --layers cv4,cv5 --algorithms im2col,mec,mec_banded --threads 1
@@ -101,7 +101,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--share",
         type=float,
         default=0.75,
-        help="of n times one thread's best rate that the canary must reach on n threads",
+        help="of n times one thread's best rate, what the canary must reach on n threads",
     )
     parser.add_argument("--sections", type=comma_list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--json", type=Path, help="write every number here, too")
@@ -143,7 +143,7 @@ def conv2d_calls(
 ) -> dict[tuple[str, str], Callable[[], NDArray]]:
     """``conv2d`` by each algorithm: as a user calls it, and with workspace and out given.
 
-    What is given is full of NaN before the first call: what is not written shows in the check.
+    Both are full of NaN before the first call, so that the check finds elements that were not written.
     """
     calls: dict[tuple[str, str], Callable[[], NDArray]] = {}
     for algorithm in algorithms:
@@ -205,7 +205,7 @@ def both(pair: tuple[float, float] | None, form: str) -> str:
 
 
 def verdict(pairs: list[tuple[float, float]]) -> str:
-    """On how many layers at least as fast, and by how much on average."""
+    """The number of layers with a ratio of 1 or more, and the geometric mean of the ratios."""
     parts = []
     for name, ratios in zip(("best", "median"), zip(*pairs, strict=True), strict=False):
         at_least = sum(value >= 1 for value in ratios)
@@ -251,7 +251,7 @@ def time_lowering(options: argparse.Namespace, canary: Canary) -> list[dict[str,
 
 
 def last_level_cache() -> int:
-    """Bytes of the largest cache that Linux tells of; 32 MiB where it doesn't."""
+    """Bytes of the largest cache that Linux reports; 32 MiB if it reports none."""
     sizes = []
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = path.read_text().strip()

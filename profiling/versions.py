@@ -1,8 +1,8 @@
 """Two builds of pymec side by side: how much faster or slower each algorithm has become.
 
-Each build answers from a process and an environment of its own; their calls take turns, burst by burst, so that
-whatever else the machine does meets both.  Every answer is checked.  A ratio is the old build's time divided by
-the new one's, by the fastest call: above 1 the new build is faster.
+Each build runs in a process and an environment of its own; their calls take turns, burst by burst, so that
+other work on the machine affects both alike.  Every answer is checked.  A ratio is the old build's time
+divided by the new one's, by the fastest call: above 1 the new build is faster.
 
     python profiling/versions.py --old /path/to/old/venv/bin/python
     python profiling/versions.py --old "env PYTHONPATH=/path/to/old/build python" --layers cv4,cv9 --threads 1
@@ -103,7 +103,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def calls(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What is timed, problem by problem."""
+    """Every call to time, by layer, operation, algorithm and threads."""
     for layer in options.layers:
         for operation in options.operations:
             for algorithm in options.algorithms or [*WAYS, *pymec.algorithms(operation)]:

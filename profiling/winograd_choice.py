@@ -1,8 +1,9 @@
-"""The estimate that chooses Winograd's tile, held against the clock.
+"""The estimate that chooses Winograd's tile, compared with measured times.
 
-For 3×3 layers with stride 1: the cycles that ``pymec.kernels.winograd.bands`` finds for bands of F(2×2), F(4×4)
-and F(6×6) and for the definition in register tiles, and how long they really take, the kernel prepared.  The best
-of each is in bold; the last lines say how often the estimate chose the fastest, and what its choices lose.
+For 3×3 layers with stride 1: the cycles that ``pymec.kernels.winograd.bands`` estimates for bands of F(2×2),
+F(4×4) and F(6×6) and for the definition in register tiles, and the times measured with the kernel prepared.
+The best of each is in bold; the last lines say how often the estimate chose the fastest, and what its choices
+lose.
 
     python profiling/winograd_choice.py --threads 1,2
     python profiling/winograd_choice.py --layers cv9,cv10 --batch 4

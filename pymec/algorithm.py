@@ -1,4 +1,4 @@
-"""What a row of the table of algorithms is, and the few answers that rows of several families share."""
+"""A row of the table of algorithms, and the few functions that rows of several families share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Schedule:
     """What one call of an algorithm takes: elements of workspace, and options for its ``run``.
 
     The first ``prepared`` elements of the workspace depend on the kernel alone: a plan keeps them.  ``uses_blas``
-    is False where an algorithm that uses BLAS for other shapes needs it for none of this one's products.
+    is False if no product of this shape needs BLAS, although products of other shapes do.
     """
 
     size: int
@@ -33,9 +33,9 @@ ORDERS = {
     "plane": "the pixels of an image, not the kernel",
     "k": "one of the kernel's extents",
     "k²": "both of the kernel's extents",
-    "transform": "what the input and the kernel are transformed to",
+    "transform": "the transformed input and kernel",
 }
-"""What a workspace grows with, by the table's word for it."""
+"""What a workspace grows with, by :attr:`Algorithm.order`."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Algorithm:
     prepare : callable, optional
         ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
     uses_blas : bool
-        Whether BLAS must be held to one thread while it runs.
+        Whether ``run`` calls BLAS, which must then be held to one thread.
     whose_blas : {"scipy", "numpy"}
-        Which library's BLAS that is: kernels in Cython call SciPy's, those in Python multiply by NumPy's.
+        Whose BLAS ``run`` calls: kernels in Cython call SciPy's, kernels in Python call NumPy's.
     accuracy : {"exact", "fast"}
         "exact" sums the products of the definition; "fast" computes with other products (Winograd, FFT).
     bound : str

@@ -111,7 +111,7 @@ _MEASURED = (
     ("output", "the result"),
     ("blas", "what BLAS took for itself"),
     ("other", "Python's own objects"),
-    ("fft", "what SciPy's transforms took for their results and themselves"),
+    ("fft", "results and internal buffers of SciPy's Fourier transforms"),
     ("resident", "growth of the resident set: pages touched, in a call without memray"),
 )
 
@@ -232,14 +232,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="named layers; default: the paper's twelve",
     )
-    report.add_argument("--algorithms", type=_names, metavar="A,B", help="names, or all; default: a choice")
+    report.add_argument("--algorithms", type=_names, metavar="A,B", help="names, or all; default: a subset")
     report.add_argument("--batch", type=int, default=1, metavar="N", help="images per call; default: 1")
     _add_threads(report)
     report.add_argument(
         "--output", default="report", metavar="DIR",
         help="where index.html, memory.svg, report.json and the flame graphs go; default: report",
     )  # fmt: skip
-    _add_json(report, "print what report.json holds in place of the table")
+    _add_json(report, "print the contents of report.json instead of the table")
 
     explain = _command(
         commands, "explain", _explain,
@@ -263,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("--record", metavar="FILE", help="keep memray's record for its own reporters")
 
-    named = _command(commands, "layers", _layers, "The layers that have a name.", "pymec layers")
+    named = _command(commands, "layers", _layers, "The named layers.", "pymec layers")
     _add_json(named)
     about = _command(
         commands,

@@ -61,8 +61,8 @@ def conv2d(
         What ``algorithm="auto"`` may take.  "exact": only algorithms that sum the products of the definition, in
         some order.  "fast": also Winograd and FFT, with the error bound of their registry row.
     workspace_limit : int or str, optional
-        Bytes, or a text like "64MiB".  The call allocates no more scratch than that, or raises.  (What SciPy
-        needs for its Fourier transforms comes on top, if one of those is asked for by name.)
+        Bytes, or a text like "64MiB".  The call allocates no more scratch than that, or raises.  (Scratch
+        that SciPy's Fourier transforms allocate comes on top, if such an algorithm is named.)
     workspace : array, optional
         Scratch to use instead of allocating: contiguous, at least :func:`pymec.workspace_size` bytes.
     out : array, optional
@@ -137,7 +137,7 @@ def conv2d_input_grad(
     kernel : array (k_h, k_w, i_c/groups, k_c)
         Of the same dtype, as in the forward pass.
     input_shape : four ints
-        Shape of the forward pass's ``x``; with a stride above 1 it does not follow from ``grad_out``.
+        Shape of the forward pass's ``x``; with a stride above 1 ``grad_out`` alone does not tell it.
     stride, padding, dilation, groups, layout
         Of the forward pass, as in :func:`conv2d`.
     algorithm : str
@@ -159,9 +159,9 @@ def conv2d_input_grad(
 
     Notes
     -----
-    Where an element of the input met a tap of the kernel in no output, some algorithms multiply that tap by zero
-    and others skip it: an infinity or NaN in the kernel then gives NaN with the former, and nothing with the
-    latter.
+    Some pairs of an input element and a kernel tap meet in no output: near a border, or between the steps of
+    a stride.  Some algorithms multiply the tap of such a pair by zero, others skip it.  If the tap is
+    infinity or NaN, the former give NaN at that element, and the latter don't.
     """
     grad_out, kernel = as_array("grad_out", grad_out), as_array("kernel", kernel)
     _check_four_dimensions(grad_out=grad_out, kernel=kernel)

@@ -107,7 +107,7 @@ def checked(
 ) -> NDArray:
     """``value`` as an array that a kernel can read: extents, dtype, alignment and C order are checked.
 
-    ``partner`` names, in the error, the array whose dtype it must have.
+    In a dtype error ``partner``, such as "x is", names the array that sets the dtype.
     """
     array = as_array(argument, value)
     if array.shape != extents:

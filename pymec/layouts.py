@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pymec.shapes import ConvShape
 
 INNER_AXES = {"input": (0, 2, 3, 1), "kernel": (2, 3, 1, 0), "output": (0, 2, 3, 1)}
-"""From the outside in: n-c-h-w to n-h-w-c, o-i-h-w to h-w-i-o."""
+"""From the caller's axes to a kernel's: n-c-h-w to n-h-w-c, o-i-h-w to h-w-i-o."""
 
 OUTER_AXES = {"input": (0, 3, 1, 2), "kernel": (3, 2, 0, 1), "output": (0, 3, 1, 2)}
-"""And back."""
+"""From a kernel's axes to the caller's."""
 
 
 def outer_extents(role: str, shape: ConvShape) -> tuple[int, ...]:

@@ -1,16 +1,16 @@
 """The bytes a convolution takes: predicted by formula, and measured by memray in a fresh process.
 
-One call is measured, after a warm-up with the same number of threads: at the first product BLAS maps its packing
-buffers and OpenMP starts its threads, which are not the algorithm's.  For every allocation alive at the peak
-memray knows the Python line and the native stack that asked for it, so the peak is split by who asked, not by
-subtraction:
+One call is measured, after a warm-up with the same number of threads: the first product makes BLAS map its
+packing buffers and OpenMP start its threads, and neither is the algorithm's memory.  For every allocation
+alive at the peak memray knows the Python line and the native stack that asked for it, so the peak is split by
+who asked, not by subtraction:
 
 ==============  ======================================================================================
 ``workspace``   asked for by :func:`pymec.workspace.allocate_workspace`
 ``output``      asked for by :func:`pymec.workspace.allocate_output`
 ``blas``        asked for below ``gemm_rowmajor``, the one function that calls SciPy's BLAS
 ``other``       everything else: a few kilobytes of Python's own objects
-``fft``         asked for by SciPy's transforms, for their results and themselves, and for their input
+``fft``         asked for by SciPy's transforms, for padded inputs, results and internal buffers
 ==============  ======================================================================================
 
 memray counts what is requested, whether or not a page is ever touched; ``resident`` counts touched pages, in a
@@ -60,10 +60,10 @@ class MemoryReport:
         Workspace by the algorithm's formula.
     workspace, output, blas, other, fft : int
         What was alive at the peak, by who asked for it; their sum is :attr:`peak`.  An output of 4 MiB or more
-        takes 64 bytes beside its own, to be aligned to a cache line.
+        takes 64 bytes more than its size, so that it can start at a cache line.
     resident : int
         Growth of the resident set (pages touched) in a call without memray; on systems without ``/proc``, growth
-        beyond its earlier peak, the warm-up included.
+        beyond the peak so far, that of the warm-up included.
     """
 
     algorithm: str
@@ -149,7 +149,7 @@ def measure_shape(
     n_threads: int | None = None,
     record: str | Path | None = None,
 ) -> MemoryReport:
-    """As :func:`measure`, for a shape in the place of arrays."""
+    """As :func:`measure`, for a shape instead of arrays."""
     limit = parse_bytes("workspace_limit", workspace_limit)
     # The caller's mistakes raise here, not in the other process.
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation))
@@ -257,7 +257,7 @@ def _asked_by(record: Any) -> str:
     if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
         return "blas"
     # pocketfft's results are arrays, made below the Python of scipy.fft; its own threads have no Python stack.
-    # Planes that are padded for it are made by pymec.kernels.fourier.
+    # pymec.kernels.fourier makes the padded planes that it transforms.
     modules = (Path(file).parts for _, file, _ in record.stack_trace())
     transforms = {("scipy", "fft"), ("kernels", "fourier")}
     if any(transforms & set(pairwise(parts)) for parts in modules) or any("pocketfft" in s for s in symbols):

@@ -1,7 +1,7 @@
-"""The three operations of a convolution layer, and what each array is to the layer.
+"""The three operations of a convolution layer, and the role of each array in the layer.
 
 A layer has an input, a kernel and an output, in whichever direction it runs: the forward pass computes the
-output from the other two, and a gradient has the shape of what it is the gradient of.
+output from the other two, and the gradient with respect to an array has the shape of that array.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Operation:
-    """What is computed from what; ``result`` is the role of the array that is written."""
+    """The arrays that an operation reads, and as ``result`` the role of the array that it writes."""
 
     name: str
     operands: tuple[Operand, Operand]

@@ -44,7 +44,7 @@ def recipe(
 
     ``planned`` is whether the kernel will be prepared once and used often.
     """
-    # The default number of threads may change between two calls; and for a look-up in a cache True equals 1.
+    # Outside the cache: the default number of threads may change between calls, and as a key True equals 1.
     threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
     if not isinstance(algorithm, str):
         registry.get(algorithm, operation.name)
@@ -95,10 +95,10 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     """What ``algorithm="auto"`` tries, in order: the first that can do the shape within the limit is taken.
 
     Register tiles, straight from the image, are the fastest (``profiling/README.md``) and need no workspace.
-    They want a CPU with registers enough and a line of output channels (16 or 32 in float32) per group.  A plan
-    re-lays K for them, and so does a single call if K is small and multiplied with many pixels; re-laid, K may
-    also be filled up with zeros to a line of channels.  Small groups share a line.  Elsewhere products by BLAS
-    are the fastest: :func:`_blas_order`.
+    They need a CPU with enough vector registers, and enough output channels per group to fill a vector (16 or
+    32 in float32).  A plan packs K into panels for them, and so does a single call with a small K and many
+    pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``).
+    Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
@@ -135,11 +135,11 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
 
 
 def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """What ``accuracy="fast"`` puts before the exact algorithms: Winograd's, where it takes less time.
+    """What ``accuracy="fast"`` puts before the exact algorithms: Winograd, where it takes less time.
 
-    With register tiles it is a banded form, whose tile size is the best by an estimate of cycles
-    (:mod:`pymec.kernels.winograd.bands`).  With BLAS it needs enough channels to sum at each point, and enough
-    tiles to repay the transform of the kernel.
+    With register tiles it is a banded form, with the tile size that an estimate of cycles finds best
+    (:mod:`pymec.kernels.winograd.bands`).  With BLAS, Winograd pays only with enough channels to sum at each
+    point and enough tiles to repay the transform of the kernel.
     """
     if fast_tiles(shape):
         t_o = best_tiles(shape, n_threads, planned)
@@ -150,12 +150,13 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 
 
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """Forward convolutions by register tiles, where there are channels enough; shared registers for small groups.
+    """What "auto" tries for the input's gradient, in order.
 
-    A single call with few pixels takes im2col, which multiplies with K as it is: flipping K would take longer.
-    With too few channels for tiles, or a large stride, whose phases have few pixels each, it is products of
-    single taps or, with stride 1 or few channels, MEC through L.  Without room for these it is an algorithm
-    without workspace.
+    With enough channels it is done by forward convolutions on register tiles (``direct_conv``); small groups
+    share vectors (``direct_grouped``).  A single call with few pixels takes ``im2col``, which multiplies with
+    K as it is: flipping K would take longer.  With too few channels for tiles, or a large stride, whose
+    phases have few pixels each, one product per tap (``pixel_gemm``) or, with stride 1 or few channels, MEC
+    through L comes first.  If a limit leaves no room for these, an algorithm without workspace is taken.
     """
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= GRAD_CHANNELS
@@ -172,7 +173,7 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """Without workspace if a tap has enough channels for a fast product, otherwise MEC through L."""
+    """A product per tap, without workspace, if channels are enough for a fast one; else MEC through L."""
     if shape.i_cg >= GRAD_CHANNELS:
         return "pixel_gemm", "direct"
     rest = "mec", "pixel_gemm", "direct"

@@ -1,6 +1,6 @@
 """A convolution that is checked, chosen and sized once, to be called many times.
 
-And MEC's lowered matrix, which a forward pass may keep for the kernel's gradient.
+A plan's forward pass may also keep MEC's lowered matrix for the kernel's gradient.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class ConvPlan:
     def __reduce__(self) -> tuple[Any, ...]:
         """For ``copy`` and ``pickle``: the arguments, the algorithm chosen and the kernel.
 
-        The prepared form stays here.  It begins at a cache line, and its panels are as wide as this CPU's vectors,
-        so a copy, which lies elsewhere and perhaps on another machine, prepares the kernel anew.
+        The prepared kernel is left out: it begins at a cache line, and its panels are as wide as this CPU's
+        vectors.  A copy has another address and perhaps another CPU, so it prepares the kernel anew.
         """
         return _copied, (type(self), *self._arguments, self._kernel)
 
@@ -100,8 +100,9 @@ class ConvPlan:
     def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
         """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
 
-        Only for plans with ``algorithm="mec"`` or ``"mec_b"`` and NHWC arrays.  Both keep L as ``mec`` stores it,
-        without the rows that no output reads, and multiply by Solution B: Solution A writes over L in the end.
+        Only for plans with ``algorithm="mec"`` or ``"mec_b"`` and NHWC arrays.  Both keep L as ``mec`` stores
+        it, without the rows that no output reads, and multiply by Solution B, as Solution A overwrites L at
+        the end.
 
         Returns
         -------

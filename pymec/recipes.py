@@ -42,9 +42,9 @@ class Recipe:
 
     @cached_property
     def guards_blas(self) -> bool:
-        """Whether BLAS must be held to one thread: if it is used, for products large enough to be split.
+        """Whether BLAS must be held to one thread: the call uses it, and BLAS may split its largest product.
 
-        No product of any algorithm is larger than all taps and channels times every pixel of I or O.
+        No algorithm has a larger product than one of all taps and channels with every pixel of I or O.
         """
         s = self.shape
         pixels = s.i_n * max(s.i_h * s.i_w, s.o_h * s.o_w)

@@ -1,4 +1,4 @@
-"""The sizes of one convolution, by the paper's symbols, and the checks of the arguments that they come from.
+"""The sizes of one convolution, by the paper's symbols, and the checks of the arguments that give them.
 
 Pure arithmetic in Python integers, which do not overflow; no array is touched here.
 """
@@ -21,7 +21,7 @@ Pair = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
 MOST_BANDS = 16
-"""Bands that are asked one by one for the rows they read, where each of them has a part on the padding."""
+"""The most bands whose rows are counted one by one, if every band touches the padding."""
 
 LAYOUTS: dict[str, str] = {"NHWC": "HWIO", "NCHW": "OIHW"}
 DTYPES = ("float32", "float64")
@@ -235,17 +235,17 @@ class ConvShape:
         return self.i_n * self.o_w * self.lowered_rows() * self.k_w * self.i_c
 
     def lowered_rows(self, y0: int = 0, n_y: int | None = None) -> int:
-        """The image rows that output rows y0 .. y0 + n_y read: r_h, the height of a strip of L.
+        """The number of image rows that n_y output rows from y0 on read: r_h, the height of a strip of L.
 
-        Without padding and dilation that is (n_y - 1)·s_h + k_h, and n_y·k_h where s_h > k_h; rows of the
-        padding are not counted.  ``pymec/kernels/mec/lowered_rows.pxd`` says where each row is kept.
+        Without padding and dilation it is (n_y - 1)·s_h + k_h, or n_y·k_h if s_h > k_h.  Rows of the padding
+        are not counted.  ``pymec/kernels/mec/lowered_rows.pxd`` says where each row is stored.
         """
         n_y = self.o_h - y0 if n_y is None else n_y
         common = math.gcd(self.s_h, self.d_h)
         first = y0 * self.s_h - self.p_t  # the image row under the first output row's first tap
 
         def rows_before(row: int) -> int:
-            """The different rows before an image row, those on the padding above included."""
+            """The number of different rows read before image row ``row``, padding above included."""
             limit = -((first - row) // common)
             return values_below(limit, n_y, self.s_h // common, self.k_h, self.d_h // common)
 
@@ -254,15 +254,16 @@ class ConvShape:
     def band_rows_kept(self, band_rows: int) -> int:
         """r_b: the most image rows that any band of ``band_rows`` output rows reads.
 
-        Where more than :data:`MOST_BANDS` bands touch the image and none of them lies inside it, it is a bound: no
-        more than i_h, than a band reads without padding, and than there are rows of its residues modulo d_h.
+        If more than :data:`MOST_BANDS` bands touch the image and none of them lies inside it, this is an
+        upper bound: the least of i_h, the rows that a band reads without padding, and the image rows that
+        have the residues, modulo d_h, of the rows that a band reads.
         """
         # A band that touches no padding reads the most, and the first such band is as good as any.
         y0 = -(-self.p_t // (self.s_h * band_rows)) * band_rows
         inside = (y0 + band_rows - 1) * self.s_h + self.e_h - self.p_t <= self.i_h
         if inside:
             return self.lowered_rows(y0, min(band_rows, self.o_h - y0))
-        # Else the bands that touch the image: padding may make many more that do not.
+        # Otherwise all bands that touch the image; much padding may make many more that do not.
         first = max(0, (self.p_t - self.e_h) // self.s_h) // band_rows * band_rows
         end = min(self.o_h, (self.p_t + self.i_h) // self.s_h + 1)
         bands = range(first, end, band_rows)
@@ -277,13 +278,13 @@ class ConvShape:
         return self.tile_size(band_rows, self.o_w)
 
     def tile_size(self, band_rows: int, columns: int, channels: int | None = None) -> int:
-        """Elements of the strips of a band's columns: w_b·r_b·k_w·c_b, by default with all i_c/G channels."""
+        """Elements of a band's strips, one per column: w_b·r_b·k_w·c_b, by default with all i_c/G channels."""
         if band_rows < 1:
             raise ValueError(f"band_rows must be positive, got {band_rows}")
         return columns * self.band_rows_kept(band_rows) * self.k_w * (channels or self.i_cg)
 
     def lowered_columns(self) -> int:
-        """The image columns that some output reads: r_w, the length of a strip of MEC-w's L."""
+        """The number of image columns that the outputs read: r_w, the length of a strip of MEC-w's L."""
         return self.transposed().lowered_rows()
 
     @cached_property
@@ -316,7 +317,7 @@ class ConvShape:
         )  # fmt: skip
 
     def rows_as_images(self) -> ConvShape:
-        """A pointwise convolution again, every image row an image of its own."""
+        """The same pointwise convolution, with every image row as an image of its own."""
         return replace(self, i_n=self.i_n * self.i_h, i_h=1)
 
 
@@ -402,14 +403,14 @@ def checked_integers(
 ) -> tuple[int, ...]:
     """Values as Python integers; booleans and floats are refused as mistakes.
 
-    ``got`` is the caller's argument, where ``values`` was made from it.
+    Errors show ``got``, the caller's argument, if ``values`` was made from it.
     """
     got = values if got is ... else got
     try:
         items = tuple(values)
         numbers = tuple(operator.index(item) for item in items)
     except TypeError:
-        if isinstance(got, np.ndarray) and got.ndim > 2:  # the array in the place of its shape
+        if isinstance(got, np.ndarray) and got.ndim > 2:  # the array instead of its shape
             raise TypeError(f"{argument} must be {wanted}, got an array of shape {got.shape}") from None
         raise TypeError(f"{argument} must be {wanted}, got {got!r}") from None
     if len(numbers) != length or any(isinstance(item, (bool, np.bool_)) for item in items):

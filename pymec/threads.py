@@ -63,9 +63,10 @@ def _default_n_threads() -> int:
 class _BlasLimit:
     """The calls that hold BLAS to one thread: the limit is set when the first enters, reset when the last leaves.
 
-    A KeyboardInterrupt may fall between any two lines.  So a member is noted before the limit is lowered and
-    removed after it is restored, and may leave twice: what an interrupt cut short is then done again.  Under the
-    lock there are only calls: CPython 3.13 can miss the exit of a ``with`` from inside a comprehension.
+    A KeyboardInterrupt may fall between any two lines.  So a member is added before the limit is lowered and
+    removed after it is restored.  It may leave twice, which completes a restore that an interrupt cut short.
+    The lock's ``with`` blocks hold calls and no comprehension: CPython 3.13 can miss the exit of a ``with``
+    if an interrupt falls inside one.
     """
 
     def __init__(self, whose: str) -> None:
@@ -165,8 +166,8 @@ def blas_multiplies_alone() -> int:
     """The multiply-adds up to which SciPy's BLAS computes a product on one thread, whatever its limit.
 
     OpenBLAS on x86-64: ``SMP_THRESHOLD_MIN``·``GEMM_MULTITHREAD_THRESHOLD`` of its ``interface/gemm.c``.  On
-    other CPUs it may treat a product of one row or column as one with a vector, which it splits earlier.  For
-    another BLAS the limit is not known, and 0 is returned.
+    other CPUs OpenBLAS may compute a product of one row or column as a matrix-vector product, which it splits
+    at smaller sizes.  There, and for any other BLAS, the limit is not known, and 0 is returned.
     """
     known = platform.machine().lower() in ("x86_64", "amd64")
     libraries = blas_libraries()

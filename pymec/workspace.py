@@ -21,7 +21,7 @@ def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
 def allocate_output(shape: tuple[int, ...], dtype: str) -> NDArray:
     """An output array, not initialised: every element of it will be written.
 
-    A large one is aligned to a cache line, for which it takes one more.
+    An output of ``LARGE_OUTPUT`` bytes or more takes ``CACHE_LINE`` bytes more, to start at a cache line.
     """
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     if nbytes < LARGE_OUTPUT:

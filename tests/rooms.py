@@ -30,7 +30,7 @@ LEVELS = (
     )),
     ("algorithm", "what a row of the table is", ("algorithm",)),
     ("rows", "each family's rows of the table, in kernels/<family>/rows.py", (
-        "kernels.*.rows", "kernels.mec.bands",  # the sizes of MEC's bands, in a file of their own
+        "kernels.*.rows", "kernels.mec.bands",  # bands: the sizes of MEC's bands
     )),
     ("registry", "the one table, put together from the rows", ("registry",)),
     ("recipes", "what one call will take", ("recipes",)),
@@ -46,7 +46,7 @@ LEVELS = (
 POLICY = (
     "kernels.shared.blocking", "kernels.shared.machine", "kernels.*.schedule", "kernels.*.bands", "kernels.*.rows",
 )  # fmt: skip
-"""Modules that decide how work is cut.  A compiled kernel is told: it may know their types, and nothing else."""
+"""Modules that decide how work is cut.  A compiled kernel may import types from them, nothing else."""
 
 
 def name_of(path: Path) -> str:
@@ -57,7 +57,7 @@ def name_of(path: Path) -> str:
 
 
 def sources() -> list[Path]:
-    """Every file that may import, but for those that setup.py writes."""
+    """Every source file that can have imports, except those that setup.py writes."""
     found = [path for path in sorted(PACKAGE.rglob("*")) if path.name.endswith(SUFFIXES)]
     return [path for path in found if not path.with_name(f"{path.name}.in").exists()]
 
@@ -122,7 +122,7 @@ def matches(module: str, pattern: str) -> bool:
 
 @cache
 def level(module: str) -> int:
-    """The number of the level that a module stands on; of several patterns the most particular one counts."""
+    """The number of the level that a module stands on; of several patterns the most specific one counts."""
     fits = [
         (pattern.endswith("*"), pattern.count("*"), number)
         for number, (_, _, patterns) in enumerate(LEVELS)
@@ -165,7 +165,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def arrows_between_rooms(graph: dict[str, set[str]]) -> dict[str, dict[str, list[str]]]:
-    """Room -> the rooms it imports from, each with the arrows; all of them from high to low, as one reads."""
+    """Room -> the rooms it imports from, each with the arrows between the two; from high to low."""
     modules = sorted((name for name in graph if not is_page(name)), key=lambda name: (-level(name), room(name)))
     rooms = list(dict.fromkeys(map(room, modules)))
     found: dict[str, dict[str, list[str]]] = {name: {} for name in rooms}

@@ -11,6 +11,8 @@ from Cython.Build import cythonize
 import pymec
 
 KERNELS = Path(pymec.__file__).parent / "kernels"
+pytestmark = pytest.mark.xdist_group("annotate")  # one process annotates all kernels, for all tests
+
 SOURCES = sorted(KERNELS.glob("*/*.pyx"))
 DIRECTIVES = {
     "language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True,
@@ -86,7 +88,7 @@ def test_kernels_have_work_without_the_gil():
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_kernel_files_are_short_and_allocate_nothing(source):
     text = source.read_text()
-    template = source.with_name(f"{source.name}.in")  # what is read, where there is one
+    template = source.with_name(f"{source.name}.in")  # the template, if there is one, is what people read
     assert len((template if template.exists() else source).read_text().splitlines()) <= 300
     assert not re.search(r"\b(malloc|calloc|realloc|alloca|PyMem_\w+|np\.(empty|zeros))\b", text)
 

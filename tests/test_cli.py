@@ -14,7 +14,7 @@ from pymec.cli import main
 
 @pytest.fixture(autouse=True)
 def openmp(monkeypatch):
-    """The report refuses a build without OpenMP before it looks at its arguments; here these are at issue."""
+    """Let the report accept a build without OpenMP, which it refuses before it checks its arguments."""
     monkeypatch.setattr(_build_info, "OPENMP", True)
 
 
@@ -250,7 +250,7 @@ def test_explain_a_gradient(capsys):
 
 
 def test_closed_pipe_is_no_error(tmp_path):
-    # The reader is gone before anything is written.
+    # The reader closes the pipe before anything is written.
     program = "import sys; from pymec.cli import main; sys.stdin.read(); sys.exit(main(['layers']))"
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, **pipes) as process:

@@ -30,7 +30,7 @@ def problem(operation, name, layout="NHWC", dtype="float32", **options):
     """A prepared plan of a shape that the algorithm can do, and its argument."""
     rng = np.random.default_rng(7)
     row = registry.get(name, operation)
-    # groups of eight channels for those that want small groups, one channel in and out for depthwise
+    # for algorithms that need them: groups of eight channels, or one channel in and out (depthwise)
     for channels, groups in ((32, 1), (32, 4), (16, 16)):
         shape = ConvShape.from_shapes(
             (1, 13, 12, channels), (3, 3, channels // groups, channels), padding=1, groups=groups, dtype=dtype
@@ -64,7 +64,7 @@ def test_a_copied_plan_gives_the_same_bits(operation, name, layout, dtype):
     plan, x = problem(operation, name, layout, dtype)
     expected = plan(x)
     copies = []
-    for _ in range(3):  # all are kept, so that each one's arrays lie elsewhere
+    for _ in range(3):  # all are kept, so that each has other addresses
         for way, duplicate in WAYS.items():
             copied = duplicate(plan)
             copies.append((copied, np.empty(len(copies) + 1)))

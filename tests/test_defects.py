@@ -1,7 +1,7 @@
 """What published implementations of MEC got wrong, each as a test.
 
 The defects were found by reading some ten public codes; none of them compares its result with a reference
-on data that is not constant, which is why they lived.
+on data that is not constant, so the defects stayed.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from pymec.kernels.shared.blocking import whole_product
 
 MEC = [name for name in pymec.algorithms() if name.startswith("mec")]
 TUNED = [name for name in MEC if name in able((2, 8, 9, 10), (3, 2, 5, 20), groups=2)]
-"""What goes beyond the paper: dilation and groups."""
+"""The algorithms that go beyond the paper: dilation and groups."""
 
 
 def check(shape, out, x, kernel):
@@ -26,7 +26,7 @@ def check(shape, out, x, kernel):
 
 @pytest.mark.parametrize("algorithm", MEC)
 def test_a_partition_starts_s_h_kernel_rows_further(algorithm):
-    """Seen: an offset of one element column a row instead of s_h·k_w; invisible on constant images."""
+    """Seen: an offset of one element column per row instead of s_h·k_w; invisible on constant images."""
     image = np.arange(49.0).reshape(1, 7, 7, 1)
     kernel = np.zeros((3, 3, 1, 1))
     kernel[0, 0] = 1  # picks the top left pixel of each patch

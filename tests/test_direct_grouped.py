@@ -1,4 +1,4 @@
-"""Groups of a few channels that share a line of registers, and those that don't."""
+"""Groups of a few channels that share vector registers, and groups that don't."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_gradients_of_lines_and_tiles_that_end_anywhere(few, many, kernel, optio
 
 
 def test_a_kernel_gradient_of_more_sums_than_are_kept():
-    """One kernel row has more lines than there is room for; and of the other there are several rows at a time."""
+    """The first kernel has a row of more sums than fit; of the second, several rows fit at a time."""
     for kernel, i_cg in (((2, 70), 8), ((9, 7), 16)):
         shape = ConvShape.from_shapes((1, 10, 75, 32), (*kernel, i_cg, 32), groups=32 // i_cg, padding=1)
         x, dK = operands(shape)[0], np.full(shape.kernel_shape, np.nan, np.float32)
@@ -82,7 +82,7 @@ def test_a_kernel_gradient_of_more_sums_than_are_kept():
 
 @pytest.mark.parametrize("channels", [256, 512, 1024])
 def test_pixels_that_would_share_sets_of_a_cache_are_gathered(channels):
-    """Many cache lines apart: tiles read a copy of theirs, whose columns on padding are not written."""
+    """Pixels lie many cache lines apart, so a tile copies them, without the columns on padding."""
     for i_w, stride in ((5, 1), (14, 1), (30, 1), (17, 2)):
         shape = ConvShape.from_shapes(
             (1, 4, i_w, channels), (3, 3, 16, channels), padding=1, stride=stride, groups=channels // 16
@@ -95,7 +95,7 @@ def test_pixels_that_would_share_sets_of_a_cache_are_gathered(channels):
 
 @pytest.mark.parametrize("channels", [2, 4, 8])
 def test_an_infinite_number_reaches_its_own_group_alone(channels):
-    """Those of other groups are in the same register; padding is no zeros to multiply with, either."""
+    """Other groups' sums share its register and stay finite; nor is padding multiplied as zeros."""
     shape = ConvShape.from_shapes((1, 5, 7, 32), (3, 3, channels, 32), padding=1, groups=32 // channels)
     x, kernel = operands(shape)
     for row, column, channel in ((0, 0, 0), (2, 3, 9), (4, 6, 31)):
@@ -174,7 +174,7 @@ def test_auto_takes_it_where_lines_are_whole(has_lines, monkeypatch):
 
 
 def test_which_gradients_auto_takes(monkeypatch):
-    """Lines for small groups; for few pixels of one group K as it is, unless a plan has turned it before."""
+    """Small groups share vectors; few pixels of one group use K as it is, unless a plan has flipped it."""
 
     def choice(x, kernel, operation, planned=False, **options):
         made = pymec.explain(x, kernel, operation=operation, **options)

@@ -1,8 +1,8 @@
-"""Bias and ReLU in the writes that an algorithm makes anyway: every case, outputs of padding alone, NaN."""
+"""Bias and ReLU applied in an algorithm's last write: every case, outputs that read padding only, NaN."""
 
 import numpy as np
 import pytest
-from cases import CASES, able, bound_with, operands, pairs
+from cases import CASES, able, answer, bound_of, bound_with, operands, pairs
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -32,11 +32,11 @@ def test_every_case_begins_with_the_bias_and_ends_with_relu(algorithm, case):
     turn = CASES.index(case)
     dtype, n_threads = ("float32", "float64")[turn % 2], 1 + turn % 3
     shape, row = case.shape(dtype), registry.get(algorithm)
-    x, kernel = operands(shape)
+    x, kernel, exact, _ = answer(shape)
     bias = np.linspace(-2, 2, shape.k_c).astype(dtype)
-    exact = reference.conv2d(x, kernel, shape) + bias
+    exact = exact + bias
     terms = shape.k_h * shape.k_w * shape.i_cg + 1
-    bound = row.error_bound(x, kernel, shape) + terms * np.finfo(dtype).eps * (np.abs(exact) + np.abs(bias))
+    bound = bound_of(row, x, kernel, shape) + terms * np.finfo(dtype).eps * (np.abs(exact) + np.abs(bias))
     for limit in limits(algorithm, case):
         limited = {} if limit is None else {"workspace_limit": limit * shape.itemsize // 4}
         options = {"algorithm": algorithm, "n_threads": n_threads, **limited, **case.options}
@@ -108,7 +108,7 @@ def test_relu_keeps_nan(name):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_the_plain_pass_adds_the_bias_and_applies_relu(dtype, n_threads):
-    """For algorithms that do neither in their last write; each only if it is asked for, and NaN stays."""
+    """``finish`` serves algorithms whose last write does neither.  It does only what is asked; NaN stays."""
     out = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(dtype)
     out[1, 2, 3, 4] = np.nan
     bias = np.linspace(-1, 1, 7, dtype=dtype)
@@ -135,12 +135,12 @@ def test_the_plain_pass_adds_the_bias_and_applies_relu(dtype, n_threads):
         ((1, 90, 91, 2), (1, 1, 2, 96), 1),
         ((2, 60, 61, 6), (1, 1, 3, 190), 2),
         ((1, 70, 72, 1), (3, 2, 1, 150), 1),
-        ((1, 3, 4, 3), (2, 2, 3, 50), 1),  # more channels than pixels: threads share these
+        ((1, 3, 4, 3), (2, 2, 3, 50), 1),  # more channels than pixels: threads share the channels
     ],
 )
 @pytest.mark.parametrize("name", ["im2col", "im2col_per_image", "im2col_blocked"])
 def test_shares_of_rows_or_channels(name, x_shape, kernel_shape, groups, dtype, n_threads):
-    """A thread's share of a product is some of its rows, or of its channels where these are more."""
+    """A thread's share of a product is some of its rows, or of its channels if there are more channels."""
     shape = ConvShape.from_shapes(x_shape, kernel_shape, groups=groups, dtype=dtype)
     x, kernel = operands(shape)
     bias = np.linspace(-3, 3, shape.k_c).astype(dtype)

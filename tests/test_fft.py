@@ -18,7 +18,7 @@ KEEPING = [name for name in ROWS if registry.get(name).prepare is not None]
 def check(algorithm, shape, x, kernel, **options):
     out = pymec.conv2d(x, kernel, algorithm=algorithm, **options)
     assert out.dtype == shape.dtype
-    # the oracle is in double precision itself: what it may be off by is added
+    # the oracle has double precision, too: its own error bound is added
     oracle = reference.error_bound(x, kernel, shape) if shape.dtype == "float64" else 0
     error = np.abs(out - reference.conv2d(x, kernel, shape))
     bound = registry.get(algorithm).error_bound(x, kernel, shape)
@@ -39,7 +39,7 @@ def test_the_method_in_a_dozen_lines(case):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("grid", [(4, 4), (5, 8), (9, 15), (128, 100)])
 def test_planes_become_spectra_and_come_back(grid, dtype, n_threads):
-    """Filled up with zeros, in the working precision, even and odd lengths alike, in several portions or one."""
+    """Planes padded with zeros, in their precision, of even and odd lengths, in one portion or several."""
     planes = np.random.default_rng(0).standard_normal((4, 3, 21)).astype(dtype)
     room = np.full(21 * fft.spectrum_size(grid) + 5, np.nan, dtype)
     (X,), rest = fft.spectra_of(room, grid, (21,))
@@ -82,7 +82,7 @@ def test_the_product_of_spectra_is_a_periodic_correlation(n_threads, monkeypatch
 
 @pytest.mark.parametrize("tiles", [save_tiles, add_tiles])
 def test_tiles_make_every_output_of_every_input_that_it_needs(tiles):
-    """Along one axis, by hand: what tiles and places on their circle add up to is the correlation."""
+    """Along one axis, by hand: the tiles' circular correlations, put together, are the whole correlation."""
     for grid, k, d, s, p, i in [(8, 3, 1, 1, 1, 20), (8, 2, 3, 2, 5, 17), (6, 6, 1, 3, 7, 6), (5, 1, 1, 4, 9, 11)]:
         e, taps, image = (k - 1) * d + 1, np.arange(1.0, k + 1), np.arange(3.0, 3 + i)
         o = (i + 2 * p - e) // s + 1
@@ -116,7 +116,7 @@ def test_tiles_meet_everywhere(algorithm, extents, options):
 
 @pytest.mark.parametrize("algorithm", ROWS)
 def test_outputs_of_padding_alone_are_zero(algorithm):
-    """No tile of the input has an output: its one pixel lies between those that a stride takes."""
+    """No tile of the input has an output: the stride steps over the image's one pixel."""
     x, kernel = np.ones((1, 1, 1, 2), np.float32), np.ones((1, 1, 2, 4), np.float32)
     out = np.full((1, 1, 1, 4), np.nan, np.float32)
     pymec.conv2d(x, kernel, stride=3, padding=1, algorithm=algorithm, out=out)
@@ -145,7 +145,7 @@ def test_the_bound_holds_on_badly_scaled_arrays(algorithm, dtype):
 
 
 def test_rounding_is_relative_to_the_plane():
-    """One huge pixel takes digits from outputs that never see it: from all of the plane, or of its tile."""
+    """One huge pixel costs digits in outputs that don't read it: in the whole plane, or in its tile."""
     shape = ConvShape.from_shapes((1, 60, 60, 1), (3, 3, 1, 1))
     x, kernel = operands(shape)
     x[0, 3, 3] = 1e6
@@ -160,7 +160,7 @@ def test_rounding_is_relative_to_the_plane():
 
 @pytest.mark.parametrize("algorithm", ROWS)
 def test_the_bound_is_of_use(algorithm):
-    """The worst of 3,600 outputs comes within a factor of 20,000: the bound is of norms of planes, √N large."""
+    """The worst of 3,600 outputs is within a factor of 20,000: the bound's norms of planes grow as √N."""
     shape = ConvShape.from_shapes((1, 62, 62, 1), (3, 3, 1, 1))
     error, bound = check(algorithm, shape, *operands(shape))
     assert error.max() > bound.max() / 20_000
@@ -231,7 +231,7 @@ def test_what_scipy_takes_is_counted_apart_and_stays_small(algorithm, n_threads)
     shape = ConvShape.from_shapes((1, 100, 100, 16), (5, 5, 16, 16))
     report = memory.measure_shape(shape, algorithm, n_threads=n_threads)
     assert report.exact
-    # planes with their zeros, spectra, and a mebibyte: Python may map an arena while a transform is being called
+    # padded planes, spectra, and 1 MiB more: Python may map an arena during the call of a transform
     assert 0 < report.fft < 3 * fft.FFT_BYTES + 2**20
     assert report.other < 64 * 1024
     dilated = ConvShape.from_shapes((1, 100, 100, 4), (5, 5, 4, 4), dilation=20)

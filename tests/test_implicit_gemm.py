@@ -52,7 +52,7 @@ def test_packed_kernel_lies_in_panels_of_16_columns():
     K = kernel.reshape(18, 2, 150)[5:12, 1, 10:140]  # group 1, rows 5 to 12, columns 10 to 140
     B = np.full(7 * 144, np.nan, "f")
     implicit_gemm.pack_kernel(kernel, B, shape, 1, 5, 7, 10, 130, 2)
-    panels = np.zeros((7, 144), "f")  # the last panel is filled up
+    panels = np.zeros((7, 144), "f")  # the last panel is padded with zeros
     panels[:, :130] = K
     np.testing.assert_array_equal(B.reshape(9, 7, 16), panels.reshape(7, 9, 16).transpose(1, 0, 2))
 

@@ -55,7 +55,7 @@ def test_a_plane_is_every_pixel_times_one_tap():
 
 
 def test_a_stride_steps_over_products_that_were_computed_all_the_same():
-    """Why a stride is no friend of kn2row: its planes are those of stride 1."""
+    """With any stride kn2row computes the planes of stride 1."""
     options = [{"stride": 3}, {}]
     sizes = [workspace_size("kn2row", ConvShape.from_shapes((1, 9, 9, 2), (3, 3, 2, 4), **o)) for o in options]
     assert sizes[0] == sizes[1] == 9 * 9 * 9 * 4
@@ -68,7 +68,7 @@ def test_what_runs_past_a_row_is_garbage_in_s_and_not_in_the_output():
     shift_gemm.slide(x.reshape(-1), kernel, S, shape, **blocks_of("shift_gemm", shape))
     assert len(S) == 2 * 5 + 3
     flat = x.reshape(-1)
-    assert S[3] == sum(flat[[3, 4, 5, 8, 9, 10]])  # columns 3, 4 and, of the next row, 0
+    assert S[3] == sum(flat[[3, 4, 5, 8, 9, 10]])  # columns 3 and 4, and column 0 of the next row
     shift_gemm.compact(S, out, shape)
     np.testing.assert_array_equal(out, reference.conv2d(x, kernel, shape))
 
@@ -91,7 +91,7 @@ def test_neighbouring_rows_share_their_zeros(padding):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_infinities_stay_in_their_columns_under_padding(name):
-    """What a repair by subtraction would get wrong: infinity less infinity."""
+    """A repair by subtraction would fail here: infinity minus infinity is NaN."""
     x = np.ones((1, 5, 5, 1), np.float32)
     x[0, 2, 4], x[0, 3, 0] = np.inf, np.nan
     out = pymec.conv2d(x, np.ones((3, 3, 1, 1), np.float32), padding=1, algorithm=name)[0, ..., 0]

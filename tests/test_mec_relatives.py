@@ -93,7 +93,7 @@ def test_every_limit_down_to_the_smallest_is_kept(algorithm, n_threads, case):
 
 
 def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels(monkeypatch):
-    """Bands end at an output row, tiles at a pixel, channels at k_h·k_w elements: 36 bytes for 3×3."""
+    """The least band is a row or column, the least tile a pixel or k_h·k_w elements: 36 bytes for 3×3."""
     x, kernel = (1, 20, 300, 64), (3, 3, 64, 32)
 
     def smallest(algorithm):
@@ -105,7 +105,7 @@ def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels(monkeypa
     assert smallest("mec_banded") == 298 * 9 * 64  # a row
     assert smallest("mec_column_split") == 9 * 64
     assert smallest("mec_channel_split") == 9
-    monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: False)  # where products are BLAS's
+    monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: False)  # where BLAS does the products
     pymec.planning.cached_recipe.cache_clear()
     assert pymec.plan(x, kernel, workspace_limit="16KiB", n_threads=1).algorithm == "mec_column_split"
     assert pymec.plan(x, kernel, workspace_limit=36, n_threads=1).algorithm == "direct"
@@ -147,7 +147,7 @@ def test_bands_need_a_size(run, name):
 @pytest.mark.parametrize("name", ["cv5", "cv6", "cv10", "cv11"])
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_an_eighth_of_mec_is_enough_for_bands(name, n_threads, monkeypatch):
-    """Of low images with tall kernels columns are: a row of the output reads up to a quarter of L."""
+    """Low images and tall kernels take bands of columns: one output row reads up to a quarter of L."""
     monkeypatch.setattr(pymec.kernels.mec.bands, "fast_tiles", lambda shape: True)
     shape = pymec.layers.get(name).shape()
     schedule = registry.get("mec_banded").schedule(shape, n_threads, shape.mec_size // 8)
@@ -189,7 +189,7 @@ def test_tiles_that_end_anywhere(tile, groups):
 
 
 def test_a_window_is_one_run_of_the_lowered_matrix():
-    """The paper's point: k_w·k_h·i_c elements from x·s_w·k_h·i_c on, and K in the same order."""
+    """As in the paper: a window is k_w·k_h·i_c elements from x·s_w·k_h·i_c on, in the order of K."""
     shape = ConvShape.from_shapes((2, 9, 8, 3), (3, 2, 3, 4), stride=(1, 2), dtype="float64")
     x, kernel = operands(shape)
     L, permuted = np.empty(shape.mec_w_size), np.empty(shape.permuted_kernel_size)

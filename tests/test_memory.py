@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -18,11 +17,11 @@ pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
 pytestmark = pytest.mark.memory
 
 SLOW = {("direct", "cv4"), ("smm", "cv4"), *(("fft_lean", name) for name in ("cv5", "cv6", "cv11", "cv12"))}
-"""A minute each: plain loops, or a call of SciPy per kernel plane."""
+"""Pairs that take a minute each: plain loops, or one call of SciPy per kernel plane."""
 
 
 def worth_a_test(i, name, j, algorithm):
-    """im2col and MEC on every layer, the others on every fourth; no gigabytes of kernel spectra."""
+    """im2col and MEC on every layer, the others on every fourth; no cell with gigabytes of kernel spectra."""
     row, shape = registry.get(algorithm), pymec.layers.get(name).shape()
     if (algorithm, name) in SLOW or row.unsupported(shape) is not None:
         return False
@@ -31,8 +30,8 @@ def worth_a_test(i, name, j, algorithm):
     ).size < 2**26
 
 
-# The whole grid, layer x algorithm x batch x threads x dtype, is profiling/memory_sweep.py's; here batch, threads
-# and dtype turn with layer and algorithm.
+# profiling/memory_sweep.py measures the whole grid, layer x algorithm x batch x threads x dtype.  Here batch,
+# threads and dtype change with layer and algorithm.
 GRID = [
     (name, algorithm, 1 if (i + j) % 3 else 4, 1 + (i + j) % 2, ("float32", "float64")[i % 2])
     for i, name in enumerate(pymec.layers.PAPER)
@@ -41,24 +40,12 @@ GRID = [
 ]
 
 
-def measured(cell):
-    name, algorithm, batch, n_threads, dtype = cell
-    return memory.measure_shape(pymec.layers.get(name).shape(batch, dtype), algorithm, n_threads=n_threads)
-
-
-@pytest.fixture(scope="module")
-def reports():
-    """All cells, two processes at a time: bytes do not mind company."""
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(GRID, pool.map(measured, GRID), strict=True))
-
-
 @pytest.mark.parametrize("cell", GRID, ids=lambda cell: "-".join(map(str, cell)))
-def test_predicted_is_measured(reports, cell):
+def test_predicted_is_measured(cell):
     name, algorithm, batch, n_threads, dtype = cell
-    report = reports[cell]
     layer = pymec.layers.get(name)
     shape = layer.shape(batch, dtype)
+    report = memory.measure_shape(shape, algorithm, n_threads=n_threads)
     predicted = pymec.workspace_size(
         shape.input_shape, shape.kernel_shape, stride=(layer.s_h, layer.s_w), algorithm=algorithm,
         n_threads=n_threads, dtype=dtype,
@@ -86,7 +73,7 @@ def test_measure_takes_the_arguments_of_conv2d():
 
 
 def test_tiny_blocks_are_counted_too():
-    """Below a kilobyte NumPy recycles blocks in a cache that memray does not see, unless it is emptied."""
+    """NumPy recycles blocks below a kilobyte in a cache that memray does not see, unless it is emptied."""
     x, kernel = np.ones((1, 3, 3, 1), np.float32), np.ones((2, 2, 1, 1), np.float32)
     report = memory.measure(x, kernel, algorithm="mec", n_threads=1)
     assert (report.workspace, report.output) == (48, 16)

@@ -74,7 +74,7 @@ LINE_8 = [
 @pytest.mark.parametrize(("x_shape", "kernel_shape", "narrow", "fits"), LINE_8)
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_line_8_has_two_tests_of_which_both_must_hold(x_shape, kernel_shape, narrow, fits, n_threads):
-    """Afterwards L tells what was done: it holds a copy of O after Solution A, and the strips after B."""
+    """L shows which solution ran: it holds a copy of O after Solution A, and the strips after Solution B."""
     s = ConvShape.from_shapes(x_shape, kernel_shape)
     assert (s.o_w <= 100, s.output_size <= s.paper_mec_size) == (narrow, fits)
     assert paper.choose_solution(s) == ("A" if narrow and fits else "B")

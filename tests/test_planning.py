@@ -51,7 +51,7 @@ def test_auto_keeps_every_limit_or_says_what_is_missing(case, layout, n_threads)
 @pytest.mark.parametrize("algorithm", ["im2col_blocked", "mec_banded"])
 @pytest.mark.parametrize("n_threads", [1, 2, 7])
 def test_bounded_algorithms_use_what_they_are_given(algorithm, n_threads):
-    """A larger limit is never answered with less, and a generous one fills a thread's share."""
+    """A larger limit never gives a smaller workspace, and a generous limit fills every thread's share."""
     sizes = []
     for limit in range(0, 400_000, 7_919):
         try:
@@ -99,12 +99,12 @@ def test_solution_a_holds_the_output_as_well():
 
 @pytest.mark.parametrize(
     "algorithm",
-    # Some don't lower: their pointers, slack rows and a re-laid K are what they are for any kernel.
+    # Some algorithms don't lower: they need pointers, slack rows or a packed K for any kernel.
     sorted(set(able((2, 5, 5, 8), (1, 1, 8, 4), "exact")) - {"indirect", "yaconv", "direct_panels"}),
 )
 def test_pointwise_needs_nothing_unless_it_is_bounded(algorithm):
     nbytes = pymec.workspace_size((2, 5, 5, 8), (1, 1, 8, 4), algorithm=algorithm)
-    if algorithm in ("mec_vanilla", "mec_a", "mec_b", "mec_paper"):  # they lower a 1×1 kernel's input, too
+    if algorithm in ("mec_vanilla", "mec_a", "mec_b", "mec_paper"):  # they lower for 1×1, too
         assert nbytes == (1 if algorithm == "mec_vanilla" else 2) * 5 * 5 * 8 * 4
         return
     assert (nbytes == 0) == (registry.ALGORITHMS[algorithm].order != "bounded")
@@ -182,7 +182,7 @@ def test_a_plan_refuses_what_it_was_not_made_for():
 @pytest.mark.parametrize("name", pymec.layers.PAPER)
 @pytest.mark.parametrize("n_threads", [1, 2, 16, 64])
 def test_auto_never_takes_more_than_mec(name, n_threads):
-    """With many threads the slices of mec_banded add up; then auto is not to prefer it."""
+    """With many threads the slices of mec_banded add up, and "auto" must not prefer it then."""
     shape = pymec.layers.get(name).shape()
     options = {"stride": (shape.s_h, shape.s_w), "n_threads": n_threads}
     auto = pymec.workspace_size(shape.input_shape, shape.kernel_shape, algorithm="auto", **options)
@@ -190,7 +190,7 @@ def test_auto_never_takes_more_than_mec(name, n_threads):
 
 
 def test_large_limits_do_not_lead_past_blas():
-    """Tiles grow with the limit, but no product's row count or leading dimension past BLAS's integer."""
+    """Tiles grow with the limit, but row counts and leading dimensions never exceed BLAS's integer."""
     from pymec.kernels.shared.blas import BLAS_INT_MAX
 
     tall = ConvShape.from_shapes((1, 2**20, 2, 2**11), (3, 1, 2**11, 1))
@@ -235,14 +235,14 @@ def test_bounded_algorithms_take_no_more_than_their_unbounded_twins(case, n_thre
     shape = case.shape()
     if not shape.is_pointwise and shape.i_n:
         assert nbytes("im2col_blocked", n_threads=n_threads) <= nbytes("im2col")
-        # a band of one row on every thread may be more than the whole of a low image
+        # one row per thread may take more than all of L, if the image has few rows
         one_row_each = n_threads * shape.band_size(1) * shape.itemsize
         assert nbytes("mec_banded", n_threads=n_threads) <= max(nbytes("mec"), one_row_each)
 
 
 @pytest.fixture(params=[True, False], ids=["registers", "no registers"])
 def registers(request, monkeypatch):
-    """Whether the CPU has registers for tiles of sums, whatever this one has."""
+    """Pretend that this CPU has, or has not, registers for tiles of sums."""
 
     def fast_tiles(shape, in_panels=False):
         return request.param and (in_panels or shape.k_cg >= 16)
@@ -258,17 +258,17 @@ def registers(request, monkeypatch):
     ("x", "kernel", "by_tiles", "by_blas"),
     [
         ((1, 227, 227, 3), (11, 11, 3, 96), "direct_blocked", "mec_banded"),  # a lowered matrix worth saving
-        ((1, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # a small one
-        ((1, 500, 500, 64), (1, 1, 64, 64), "direct_panels", "mec"),  # none at all; and a kernel soon re-laid
-        ((1, 32, 31, 64), (1, 1, 64, 64), "direct_blocked", "mec"),  # too few pixels for that
+        ((1, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # a small lowered matrix
+        ((1, 500, 500, 64), (1, 1, 64, 64), "direct_panels", "mec"),  # no lowered matrix, a small K to pack
+        ((1, 32, 31, 64), (1, 1, 64, 64), "direct_blocked", "mec"),  # too few pixels to pack K for
         ((32, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # narrow outputs, many images: Solution A
         ((32, 28, 28, 128), (3, 3, 128, 128), "direct_blocked", "mec_banded"),
         ((1, 1080, 1920, 16), (3, 3, 16, 16), "direct_panels", "mec_column_split"),  # a row too wide for the cache
-        ((1, 199, 199, 18), (3, 3, 18, 12), "direct_panels", "mec_banded"),  # panels filled up with zeros
-        ((1, 199, 199, 16), (3, 3, 16, 12), None, "mec_banded"),  # sums too short for that
-        ((1, 199, 199, 18), (3, 3, 18, 8), None, "mec_banded"),  # and too many zeros
+        ((1, 199, 199, 18), (3, 3, 18, 12), "direct_panels", "mec_banded"),  # panels padded with zeros
+        ((1, 199, 199, 16), (3, 3, 16, 12), None, "mec_banded"),  # sums too short for padded panels
+        ((1, 199, 199, 18), (3, 3, 18, 8), None, "mec_banded"),  # too many zeros in padded panels
         ((1, 2**22, 8, 512), (3, 3, 512, 8), None, "mec_banded"),  # mec's leading dimension is past BLAS's integer
-        ((1, 8, 8, 2**29), (3, 3, 2**29, 8), None, "direct"),  # and here every product's reduction is
+        ((1, 8, 8, 2**29), (3, 3, 2**29, 8), None, "direct"),  # every reduction is past it
     ],
 )
 def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
@@ -279,12 +279,12 @@ def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     said = f"; a plan, which keeps the kernel: {planned}"
     assert (said in str(pymec.explain(x, kernel))) == (planned != pymec.explain(x, kernel).chosen)
     nothing = "mec" if kernel[:2] == (1, 1) else "direct"
-    in_place = tiles and kernel[3] >= 16  # without room for zeros
+    in_place = tiles and kernel[3] >= 16  # panels padded with zeros need room
     assert pymec.plan(x, kernel, workspace_limit=0).algorithm == ("direct_blocked" if in_place else nothing)
 
 
 def test_bands_that_are_smaller_but_read_more():
-    """At an image's border bands of two rows read more of it than bands of three: they have no room here."""
+    """With this padding bands of two rows read more image rows than bands of three, and exceed this limit."""
     x, kernel = (5, 4, 4, 64), (3, 3, 64, 64)
     needed = pymec.workspace_size(x, kernel, padding=2, algorithm="mec_banded", n_threads=4, workspace_limit=55296)
     assert 0 < needed <= 55296

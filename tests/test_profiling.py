@@ -33,7 +33,7 @@ needs_fast_build = pytest.mark.skipif(
 
 
 def run(script, *arguments):
-    """Run a script as a user does; its exit status, stdout and stderr are in what comes back."""
+    """Run a script as a user does; the result has its exit status, stdout and stderr."""
     paths = [str(Path(pymec.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
         [sys.executable, PROFILING / script, *map(str, arguments)],
@@ -45,7 +45,7 @@ def run(script, *arguments):
 
 
 def table_rows(text):
-    """The cells of a Markdown table's rows, by the first of them."""
+    """The rows of a Markdown table: first cell -> the other cells."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {row[0]: row[1:] for row in rows}
@@ -187,7 +187,7 @@ def test_stride_sweep_of_cv1(load):
     rows = table_rows(sweep.table(shapes, measured))
     assert list(rows)[2:] == [str(s) for s in range(1, 12)]
     assert rows["4"] == ["2.75", "55×55", "4.189", "1.572", "2.665", "1.572", "2.665"]
-    # The strips end at row 220: all 227 rows are more than im2col stores, 220 are just as many.
+    # The strips end at row 220: 220 rows are as many as im2col stores, and all 227 are more.
     assert rows["11"] == ["1.00", "20×20", "0.554", "0.572", f"{220 / 227:.3f}", "0.554", "1.000"]
     assert sweep.verdict(shapes).startswith("with all rows L is larger than im2col's matrix at s = 11 and")
 
@@ -360,7 +360,7 @@ def test_gradients_say_what_is_not_installed(load, monkeypatch):
 
 
 def test_gradients_are_checked(load, monkeypatch):
-    """Of ours one is wrong here, and it is named; torch's answers are the exact ones."""
+    """One gradient of pymec is made wrong here, and the error names it; exact ones replace torch's."""
     gradients = load("gradients")
 
     def exact(gradient, shape, x, kernel, grad_out, n_threads):
@@ -385,7 +385,7 @@ def test_gradients_are_checked(load, monkeypatch):
 
 @pytest.fixture
 def table_of_limits(monkeypatch, tmp_path):
-    """A table of its own, which knows no BLAS but one."""
+    """A table for this test alone, with an entry for one other BLAS."""
     monkeypatch.setattr(blas_limits, "SMALL_PRODUCTS", tmp_path / "small_products.json")
     blas_limits.SMALL_PRODUCTS.write_text('{"another": 5}')
     blas_limits.known_small_product.cache_clear()
@@ -395,7 +395,7 @@ def table_of_limits(monkeypatch, tmp_path):
 
 @needs_fast_build
 def test_gemm_regimes(load, tmp_path, table_of_limits):
-    """Every answer is checked; whether the limit is seen in so short a time is not this test's matter."""
+    """Every answer is checked.  The run is too short to find the limit, which is not tested here."""
     path = tmp_path / "regimes.json"
     load("gemm_regimes").main(["--dtype", "float32", "--seconds", "0.001", "--json", str(path)])
     records = json.loads(path.read_text())["records"]

@@ -1,4 +1,4 @@
-"""Tiles of sums in registers: where they end, how work is schedule for them, and what they must not depend on."""
+"""Tiles of sums in registers: where they end, how their work is scheduled, and what must not change a bit."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ WHOLE = 2**31 - 1
 
 
 def convolved(shape, n_threads=1, schedule=None, in_panels=False, **ends):
-    """``direct_blocked.run`` on its own; the output starts as NaN, and all of it is within the bound."""
+    """The output of ``direct_blocked.run``, NaN before; without ``ends`` it is checked against the bound."""
     x, kernel = operands(shape)
     prepared = None
     if in_panels:
@@ -36,8 +36,8 @@ def convolved(shape, n_threads=1, schedule=None, in_panels=False, **ends):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("k_c", [1, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96])
 def test_panels_end_anywhere(k_c, dtype):
-    """The last panel reaches back.  With fewer channels than a register has there is a smaller tile in place, and
-    in panels there are zeros before them, which round as registers do.
+    """The last panel reaches back.  With fewer channels than a register holds, K in place takes a smaller
+    tile, and in panels zeros stand before the channels, so that sums round as in registers.
     """
     for options in ({}, {"groups": 3}):
         extents = (2, 3, 3 // options.get("groups", 1), k_c * options.get("groups", 1))
@@ -82,7 +82,7 @@ def test_tiles_end_anywhere(i_w):
     ids=str,
 )
 def test_no_schedule_changes_a_bit(options, dtype):
-    """An output is one sum in one order: whatever the threads, the order of the work, the place of K."""
+    """Every output is summed in one order, whatever the threads, the order of the work and the place of K."""
     extents = (3, 4, 12 // options.get("groups", 1), 140)
     shape = ConvShape.from_shapes((2, 11, 13, 12), extents, dtype=dtype, **options)
     whole = convolved(shape)
@@ -103,7 +103,7 @@ def test_no_schedule_changes_a_bit(options, dtype):
 @pytest.mark.parametrize("k_c", [32, 40, 64, 16, 24])
 @pytest.mark.parametrize("padding", [0, 1, (0, 3)])
 def test_tiles_of_a_row_are_taken_together(k_c, padding):
-    """But for those at its ends, on padding; with a last panel that reaches back, and with several blocks."""
+    """All but those at its ends, on padding; also if the last panel reaches back, and with several blocks."""
     shape = ConvShape.from_shapes((1, 5, 57, 4), (3, 3, 4, k_c), padding=padding)
     whole = tile_schedule(shape, 1, False)
     results = [
@@ -125,7 +125,7 @@ def test_tiles_of_a_row_are_taken_together(k_c, padding):
     [
         {"padding": 1},
         {"padding": ((0, 2), (0, 3))},
-        {"padding": ((1, 1), (4, 4))},  # some taps have but few pixels, or none
+        {"padding": ((1, 1), (4, 4))},  # some taps read few pixels of the image, or none
         {"padding": 2, "dilation": 2},
         {"padding": 2, "stride": (1, 2)},
         {"padding": 1, "groups": 2},
@@ -133,7 +133,7 @@ def test_tiles_of_a_row_are_taken_together(k_c, padding):
     ids=str,
 )
 def test_tiles_at_the_ends_of_a_row(i_w, options):
-    """With the zeros beside the image, or tap by tap without them: the same sums, bias and ReLU."""
+    """Multiplying the padding's zeros and going tap by tap without them give the same sums, bias and ReLU."""
     groups = options.get("groups", 1)
     shape = ConvShape.from_shapes((1, 4, i_w, 520 * groups), (3, 3, 520, 40 * groups), **options)
     bias = np.linspace(-9, 9, shape.k_c).astype("f")
@@ -154,10 +154,10 @@ def test_tiles_at_the_ends_of_a_row(i_w, options):
 
 @pytest.mark.parametrize("padding", [((3, 1), (2, 4)), ((9, 0), (0, 0)), ((0, 0), (5, 0)), 6], ids=str)
 @pytest.mark.parametrize("stride", [1, 2, (3, 1)], ids=str)
-@pytest.mark.parametrize("i_c", [1, 3, 40])  # a window of 40 channels is too large for its place
-@pytest.mark.parametrize(("k_c", "in_panels"), [(34, True), (8, False), (8, True)])  # 8 in place: no registers
+@pytest.mark.parametrize("i_c", [1, 3, 40])  # 40 channels are too many for a window
+@pytest.mark.parametrize(("k_c", "in_panels"), [(34, True), (8, False), (8, True)])  # 8 in place: no vectors
 def test_padding_beyond_the_kernel(padding, stride, i_c, k_c, in_panels):
-    """Kernel rows on padding are left out, all of them for some outputs; rows end in windows with zeros around."""
+    """Kernel rows on padding are skipped, for some outputs all; ends of rows use windows with zeros."""
     shape = ConvShape.from_shapes((2, 5, 30, i_c), (4, 5, i_c, k_c), stride=stride, padding=padding)
     schedule = tile_schedule(shape, 1, False)
     expected = convolved(shape, schedule=schedule._replace(in_rows=False), in_panels=in_panels)
@@ -167,7 +167,7 @@ def test_padding_beyond_the_kernel(padding, stride, i_c, k_c, in_panels):
             np.testing.assert_array_equal(convolved(shape, n_threads, changed, in_panels), expected)
     bias = np.linspace(-9, 9, k_c).astype("f")
     only_bias = convolved(shape, schedule=schedule._replace(in_rows=True, rows=1), bias=bias)
-    untouched = only_bias[(expected == 0).all(axis=3)]  # by any tap in the image
+    untouched = only_bias[(expected == 0).all(axis=3)]  # outputs that no tap in the image reaches
     np.testing.assert_array_equal(untouched, np.broadcast_to(bias, untouched.shape))
     assert len(untouched) or padding not in (6, ((9, 0), (0, 0)))
 
@@ -214,7 +214,7 @@ def test_relu_keeps_nan():
 
 @pytest.mark.parametrize("k_c", [70, 40, 5])
 def test_panels_begin_with_a_cache_line(k_c):
-    """Two registers that each lie across two cache lines take twice the time to load."""
+    """Vectors that straddle two cache lines take twice as long to load."""
     shape = ConvShape.from_shapes((1, 6, 6, 5), (3, 2, 5, k_c))
     _, kernel = operands(shape)
     width = tile_for(max(k_c, 16), 4)[1]
@@ -242,7 +242,7 @@ def test_few_pixels_are_taken_in_vain(itemsize):
             assert pixels <= taken
             if most == 14:
                 assert taken == max(pixels, 5)
-                for length, step, largest in ((600, 1, 8), (601, 4096, 7)):  # short sums; one set of a cache
+                for length, step, largest in ((600, 1, 8), (601, 4096, 7)):  # short sum; one cache set
                     assert tile_for(channels, itemsize, length, step) == (largest, line)
                     assert taken_pixels(pixels, channels, itemsize, length, step) <= max(pixels + 2, 5)
             elif pixels >= 2 * most:
@@ -252,7 +252,7 @@ def test_few_pixels_are_taken_in_vain(itemsize):
 @pytest.mark.parametrize("name", pymec.layers.names())
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 12])
 def test_schedules_keep_to_their_limits(name, n_threads):
-    """Chunks that one call can take, panels that stay in a cache; shares that divide the threads."""
+    """Blocks fit one call, panels stay in a cache, and the number of shares divides the threads."""
     shape = pymec.layers.get(name).shape(2)
     for in_panels in (False, True):
         schedule = tile_schedule(shape, n_threads, in_panels)
@@ -264,7 +264,7 @@ def test_schedules_keep_to_their_limits(name, n_threads):
     for k_c in range(16, 200):
         few = ConvShape.from_shapes((1, 7, 7, 64), (3, 3, 64, k_c), padding=1)
         channels = gemm_blocking("register_tiles", few, 7, n_threads).channels
-        assert k_c % channels == 0 or k_c % channels >= 16  # no rest without a tile
+        assert k_c % channels == 0 or k_c % channels >= 16  # no remainder too narrow for a tile
     for schedule in ("register_tiles", "small_blas", "blas"):
         assert gemm_blocking(schedule, shape, shape.o_w, n_threads).registers == (schedule == "register_tiles")
 
@@ -290,7 +290,7 @@ def test_schedules_that_can_not_be():
 @pytest.mark.parametrize("m", [2, 4, 6])
 @pytest.mark.parametrize("k_c", [5, 33, 64, 100])
 def test_bands_are_shared_by_tiles_or_by_panels(m, k_c):
-    """The same bits, however: a point's sum is one sum."""
+    """Both give the same bits: every point is summed in one order."""
     shape = ConvShape.from_shapes((2, 14, 17, 6), (3, 3, 3, 2 * k_c), padding=1, groups=2)
     x, kernel = operands(shape)
     results = []
@@ -308,7 +308,7 @@ def test_bands_are_shared_by_tiles_or_by_panels(m, k_c):
 
 
 def test_estimates_grow_with_the_work():
-    """No clock here: the sums behind the choice only have to be ordered as the work is."""
+    """Nothing is timed: more work must only give a larger estimate."""
     small, large = (ConvShape.from_shapes((1, n, n, 64), (3, 3, 64, 64)) for n in (20, 60))
     for m in (2, 4, 6):
         assert winograd_bands(small, m, 2, 40).cycles < winograd_bands(large, m, 2, 40).cycles
@@ -322,7 +322,7 @@ def test_estimates_grow_with_the_work():
 @pytest.mark.parametrize("padding", [0, 1, ((0, 2), (3, 0)), ((4, 1), (5, 6))], ids=str)
 @pytest.mark.parametrize("channels", [16, 32, 75])
 def test_columns_of_a_depthwise_row(channels, padding, stride, dtype):
-    """A row begins before its first output and may end on padding; what it sums there goes nowhere."""
+    """The loop starts before a row's first output and may end on padding; sums there are not stored."""
     for i_w in range(3, 9):
         shape = ConvShape.from_shapes(
             (2, 5, i_w, channels), (3, 3, 1, channels), stride=stride, padding=padding, dilation=(2, 1),
@@ -336,7 +336,7 @@ def test_columns_of_a_depthwise_row(channels, padding, stride, dtype):
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_an_infinite_pixel_reaches_its_own_outputs_alone(stride):
-    """In an image column before the first output's, and anywhere else."""
+    """The pixel lies in a column before the first output's, or anywhere else."""
     shape = ConvShape.from_shapes((1, 7, 9, 40), (3, 3, 1, 40), stride=stride, groups=40)
     x, kernel = operands(shape)
     for row, column in ((3, 0), (3, 4), (6, 8), (0, 8)):

@@ -16,14 +16,17 @@ from pymec.memory import MemoryReport
 from pymec.report import collect, figures, page, plots, records
 from pymec.report.picture import Activations, photographs
 
-pytestmark = pytest.mark.skipif(not _build_info.OPENMP, reason="the report refuses a build without OpenMP")
+pytestmark = [
+    pytest.mark.skipif(not _build_info.OPENMP, reason="the report refuses a build without OpenMP"),
+    pytest.mark.xdist_group("report"),  # one process makes the report that the tests look at
+]
 
 NAMES, ALGORITHMS = ("cv12", "cv9"), ("im2col", "mec", "direct")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """One small report: its folder, its run, what its progress was told."""
+    """One small report: its folder, its run, and the calls of its ``progress``."""
     folder = tmp_path_factory.mktemp("report")
     told = []
     run = report.build(NAMES, ALGORITHMS, n_threads=2, output=folder, progress=lambda *step: told.append(step))
@@ -323,7 +326,7 @@ def forgetful_mec_b(monkeypatch):
         out[..., -1] = last
 
     monkeypatch.setitem(registry.ALGORITHMS, "mec_b", replace(row, run=run))
-    planning.cached_recipe.cache_clear()  # it may remember the honest one
+    planning.cached_recipe.cache_clear()  # it may hold the correct mec_b
     yield
     planning.cached_recipe.cache_clear()
 

@@ -55,7 +55,7 @@ def test_nothing_is_imported_through_the_pages_of_kernels():
 
 
 def test_a_compiled_kernel_imports_no_policy():
-    """From a module that decides how work is cut it may import types: structs, classes."""
+    """A kernel may import only types, structs or classes, from a module that decides how work is cut."""
     taken = []
     for source in (path for path in rooms.sources() if path.suffix != ".py"):
         for module, name in rooms.cython_imports(source.read_text(encoding="utf-8"), cimports=False):

@@ -1,4 +1,4 @@
-"""Answers about sizes: in closed form, right against a count by hand, and soon there whatever the sizes."""
+"""Answers about sizes: in closed form, equal to a count by loops, and quick for any sizes."""
 
 import math
 import random
@@ -81,7 +81,7 @@ def test_slots_of_tiles():
 
 @contextmanager
 def no_hang(seconds=10):
-    """End what loops over pixels or taps; a sound answer takes milliseconds."""
+    """Fail if an answer takes as long as a loop over pixels or taps; a closed form takes milliseconds."""
 
     def stop(number, frame):
         raise TimeoutError(f"no answer in {seconds} s: at {frame.f_code.co_filename}:{frame.f_lineno}")

@@ -78,7 +78,7 @@ def test_the_last_one_out_restores(two_blas_threads):
 
 
 def test_a_thread_that_does_not_control_blas_can_lower_it(two_blas_threads):
-    """threadpoolctl lets one Python thread set the limit; while it holds that, pymec works in another."""
+    """threadpoolctl lets one Python thread set the limit; meanwhile pymec does so in another."""
     from threadpoolctl import threadpool_limits
 
     seen = []
@@ -202,7 +202,7 @@ raise SystemExit("the child hangs")
 
 @pytest.mark.parametrize("i_h", [40, 2])
 def test_every_blas_call_of_every_algorithm_is_under_the_guard(i_h, two_blas_threads, monkeypatch):
-    """But for products so small that OpenBLAS takes one thread for them anyway."""
+    """Except for products so small that OpenBLAS uses one thread anyway."""
     for name, row in list(registry.ALGORITHMS.items()):
         seen = []
 
@@ -233,7 +233,7 @@ def test_every_blas_call_of_every_algorithm_is_under_the_guard(i_h, two_blas_thr
 @pytest.mark.parametrize("multiply_with", ["register_tiles", "small_blas"])
 @pytest.mark.parametrize("name", ["mec", "mec_banded", "mec_w", "mec_column_split", "mec_channel_split"])
 def test_products_without_blas_need_no_guard(name, multiply_with, two_blas_threads, monkeypatch):
-    """Register tiles multiply with more BLAS threads on offer, which then must not be asked for."""
+    """Register tiles do not call BLAS, so BLAS keeps its two threads."""
     x, kernel = np.ones((1, 19, 19, 8), np.float32), np.ones((3, 3, 8, 32), np.float32)
     for policy in (pymec.kernels.mec.rows, pymec.kernels.mec.bands):
         monkeypatch.setattr(policy, "preferred_multiply", lambda shape: multiply_with)
@@ -318,7 +318,7 @@ def test_effective_n_threads(monkeypatch):
 
 @needs_openmp
 def test_the_default_is_asked_for_at_every_call(monkeypatch):
-    """A plan that was made while more threads were on offer must not be remembered for ever."""
+    """A cached plan made with another default number of threads must not be used again."""
     shapes = (1, 64, 64, 16), (3, 3, 16, 16)
     for offered in (3, 1, 2):
         monkeypatch.setattr(threads, "_default_n_threads", lambda offered=offered: offered)
@@ -335,7 +335,7 @@ def test_more_threads_than_work():
 
 @pytest.mark.skipif(not threads.blas_multiplies_alone(), reason="nothing is known of this BLAS")
 def test_blas_takes_one_thread_for_small_products(tmp_path):
-    """As ``blas_multiplies_alone`` says: with two on offer, no other thread of the process does a thing."""
+    """As ``blas_multiplies_alone`` says: with two threads allowed, only the calling thread works."""
     script = """
 import time
 import numpy as np

@@ -1,4 +1,4 @@
-"""Tiles of the output in registers: where tiles end, and what the registry's own tests don't reach."""
+"""Tiles of the output in registers: where tiles end, and what test_algorithms.py doesn't reach."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_small_and_large_kernels(algorithm, k_c):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_pointers_are_the_addresses_of_what_the_taps_read(dtype):
-    """Addresses of pixels of the first image, and that of the zeros for taps on padding."""
+    """A pointer is the address of a pixel of the first image or, for a tap on padding, of the zeros."""
     shape = ConvShape.from_shapes((2, 4, 5, 3), (2, 3, 3, 4), padding=1, stride=(2, 1), dtype=dtype)
     x, _ = operands(shape)
     pixels, entries = shape.o_h * shape.o_w, shape.o_h * shape.o_w * 6
@@ -87,7 +87,7 @@ def test_a_workspace_is_aligned_to_elements_and_not_to_pointers(start):
 
 
 def test_pointers_to_few_channels_take_more_than_the_lowered_matrix_of_mec():
-    """At three channels the buffer is two thirds of im2col's matrix in any layer; MEC saves k_h / s_h."""
+    """With three channels the buffer is two thirds of im2col's matrix in any layer; L is s_h / k_h of it."""
     shape = pymec.layers.get("cv7").shape()
     sizes = {name: registry.get(name).schedule(shape, 1, None).size for name in ("indirect", "im2col", "mec")}
     assert sizes["indirect"] - shape.i_c == sizes["im2col"] * 2 // 3 > sizes["mec"]
@@ -151,7 +151,7 @@ YACONV = [
 
 @pytest.mark.parametrize(("x_shape", "kernel_shape", "options"), YACONV)
 def test_the_spill_is_what_more_padding_would_have_kept(x_shape, kernel_shape, options):
-    """Slack rows hold the output rows that only padding of e_h - 1 above and below would show."""
+    """Slack rows hold the additional output rows that padding of e_h - 1 above and below would give."""
     shape = ConvShape.from_shapes(x_shape, kernel_shape, dtype="float64", **options)
     x, kernel = operands(shape)
     most = shape.e_h - 1
@@ -175,7 +175,7 @@ def test_six_image_rows_reach_no_further_than_the_kernel():
     out, spill = np.zeros(shape.output_shape), np.zeros(yaconv.spill_size(shape))
     yaconv.add_rows(x, kernel, out, spill, shape, 0, 6)
     touched = [y for y in range(shape.o_h) if out[0, y].any()]
-    assert touched == list(range(4, 11))  # rows 6 to 11 of the image, less 0 to 2 of the kernel
+    assert touched == list(range(4, 11))  # image rows 6 to 11 minus kernel rows 0 to 2
     slack = spill.reshape(-1, shape.o_w, 16).any((1, 2))
     assert slack.tolist() == [False] * 2 + [True, False] + [False] * 5  # and row 11, the first one past the output
 

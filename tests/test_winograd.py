@@ -81,7 +81,7 @@ def test_tiles_end_anywhere(m, o_h, o_w):
 
 
 def badly_scaled(shape):
-    """Inputs and kernels of very unequal elements, whose rounding shows far from where it arises."""
+    """Inputs and kernels of very unequal elements: rounding of large ones spoils small outputs."""
     rng = np.random.default_rng(5)
     x, kernel = operands(shape)
     channels = 10.0 ** rng.integers(-6, 7, shape.i_c)
@@ -104,7 +104,7 @@ def test_the_bound_holds_on_badly_scaled_arrays(algorithm, dtype):
     for motive, x, kernel in badly_scaled(shape):
         x, kernel = x.astype(dtype), kernel.astype(dtype)
         out = pymec.conv2d(x, kernel, padding=1, algorithm=algorithm)
-        # the oracle is in double precision itself: what it may be off by is added
+        # the oracle has double precision, too: its own error bound is added
         error = np.abs(out - reference.conv2d(x, kernel, shape))
         oracle = reference.error_bound(x, kernel, shape) if dtype == "float64" else 0
         assert (error <= registry.get(algorithm).error_bound(x, kernel, shape) + oracle).all(), motive
@@ -112,7 +112,7 @@ def test_the_bound_holds_on_badly_scaled_arrays(algorithm, dtype):
 
 @pytest.mark.parametrize("m", TILES)
 def test_the_bound_is_of_use(m):
-    """With one channel the worst of 30,000 outputs comes within a factor of 200: the bound is not idle."""
+    """With one channel the worst of 30,000 outputs comes within a factor of 200 of the bound."""
     shape = ConvShape.from_shapes((1, 62, 62, 1), (3, 3, 1, 8))
     x, kernel = operands(shape)
     error = np.abs(pymec.conv2d(x, kernel, algorithm=f"winograd_f{m}") - reference.conv2d(x, kernel, shape))
@@ -131,7 +131,7 @@ def test_the_bound_grows_with_the_tile():
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("algorithm", ROWS)
 def test_what_a_plan_keeps(algorithm, layout):
-    """U is made once, counted apart, and gives the same bits."""
+    """U is made once, counted separately, and gives the same bits."""
     x = np.random.default_rng(1).standard_normal((2, 9, 11, 6)).astype(np.float32)
     kernel = np.random.default_rng(2).standard_normal((3, 3, 3, 8)).astype(np.float32)
     if layout == "NCHW":

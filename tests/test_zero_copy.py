@@ -1,4 +1,4 @@
-"""Nothing lowered, nothing stored: what only shows with pieces of every size, and on shapes of their own."""
+"""Algorithms without workspace: blocks of every size, and the shapes that only a few of them can do."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_no_case_takes_a_byte(name, case):
 
 @pytest.mark.parametrize("n_threads", [2, 5, 64])
 def test_a_single_line_is_shared(n_threads):
-    """A row or a column alone is one unit of work, unless it is cut for the threads."""
+    """A single row or column is cut into blocks for the threads."""
     row = ConvShape.from_shapes((1, 1, 600, 3), (1, 3, 3, 4))
     column = ConvShape.from_shapes((1, 600, 1, 3), (3, 1, 3, 4))
     pixels = ConvShape.from_shapes((2, 20, 15, 3), (1, 1, 3, 4))
@@ -46,7 +46,7 @@ def test_a_single_line_is_shared(n_threads):
 
 
 def test_outputs_that_no_product_reaches_are_zero():
-    """In the middle of a line: the stride steps over the image."""
+    """Some lie in the middle of a row, where the stride steps over the image."""
     shape = ConvShape.from_shapes((1, 1, 1, 2), (2, 2, 2, 3), padding=5, stride=3)
     x, kernel = operands(shape)
     expected = reference.conv2d(x, kernel, shape)
@@ -94,7 +94,7 @@ def test_images_are_one_column_where_no_kernel_row_reaches_into_the_next():
 
 
 def test_a_line_longer_than_the_cache_is_cut():
-    """The next row wants the same k_h image rows again: no more of them at a time than stay in cache."""
+    """The next output row reads the same k_h image rows: a block is as long as the cache can hold of them."""
     wide = ConvShape.from_shapes((1, 20, 3000, 64), (5, 3, 64, 8))
     block = registry.get("pixel_gemm").schedule(wide, 1, None).options["block"]
     assert 5 * 64 * 4 * block <= 600_000
@@ -128,7 +128,7 @@ def test_what_a_stage_refuses():
     ],
 )
 def test_the_narrow_ones_as_users_call_them(name, shape, layout):
-    """Plan, bias, read-only inputs, repeated bit by bit: on shapes that these few can do."""
+    """Plan, bias, read-only inputs, repeated bit by bit, on shapes that these algorithms can do."""
     x, kernel = operands(shape)
     expected = reference.conv2d(x, kernel, shape)
     if layout == "NCHW":

@@ -8,7 +8,7 @@ One direction again, and a file per stage::
     activations
 
 ``records`` imports nothing but the library, so a run can be read without the other files.  The optional packages
-(``pip install 'pymec[profile]'``) are imported in :func:`build`, not when this package is.
+(``pip install 'pymec[profile]'``) are imported in :func:`build`, not with this package.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TELLING = (
     "winograd_f4_banded",
     "fft",
 )
-"""What the report runs by default: the paper's algorithms, and those of the rivals that don't take long."""
+"""What the report runs by default: the paper's algorithms, and the rivals that are not slow."""
 
 FLAME_GRAPHS = ("im2col", "mec")
 """Algorithms whose memory is also shown as memray's flame graph, on the layer with the largest lowered matrix."""

@@ -150,7 +150,7 @@ def _check(
 
 
 def check(result: NDArray, exact: NDArray, bound: NDArray) -> Check:
-    """Compare element by element; an error where the bound is zero counts as infinitely many bounds."""
+    """Compare element by element; an error where the bound is zero counts as infinite."""
     error = np.abs(result - exact)
     if np.isnan(error).any():
         return Check(correct=False, worst=None)

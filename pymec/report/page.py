@@ -29,7 +29,7 @@ def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> 
     activations : Activations
         Where the layers' inputs came from; one image of each is shown.
     flame_graphs : dict
-        Names of files beside the page, by what they show.
+        The title of each flame graph, and the name of its file beside the page.
     """
     environment = _environment()
     over_all = {

@@ -25,10 +25,10 @@ SEED = 1906
 """The year Grace Hopper was born."""
 
 TRUNK = ((224, 64, 1), (112, 64, 2), (56, 64, 2), (28, 128, 2), (14, 256, 2), (7, 512, 2))
-"""(side, channels, stride) of the 3×3 stages that the picture goes down, each on the one before it."""
+"""(side, channels, stride) of the 3×3 stages, each computed from the one before it."""
 
 WIDEST_CUT = 7
-"""The largest kernel that trims a stage to an odd size; a larger difference is cropped first."""
+"""The largest kernel that shrinks a stage to a layer's size; a larger difference is cropped first."""
 
 
 class Activations:
@@ -71,7 +71,7 @@ class Activations:
 
 
 def photographs(i_n: int, h: int, w: int) -> NDArray[np.float32]:
-    """The portrait ``i_n`` times, each crop and every other one's mirror image: zero mean, unit variance."""
+    """``i_n`` different crops of the portrait, every other one mirrored: zero mean, unit variance."""
     with Image.open(_photograph_file()) as file:
         photograph = file.convert("RGB")
     batch = np.empty((i_n, h, w, 3), np.float32)

@@ -79,7 +79,7 @@ def look(algorithm: str, algorithms: tuple[str, ...]) -> tuple[str, str]:
 
 
 def memory_overview(run: Run) -> Figure:
-    """Workspace on every layer, and MEC's ratio to im2col; of many algorithms, those in :data:`LOOKS`."""
+    """Workspace on every layer, and MEC's ratio to im2col; if algorithms are many, those in :data:`LOOKS`."""
     with mpl.rc_context(_STYLE):
         figure, axes = _rows(run, extra=1.1)
         for row, layer in enumerate(run.layers):
@@ -122,7 +122,7 @@ def time_overview(run: Run) -> Figure:
                 _dots(axes, points, (name,), run)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlabel("time, im2col's being 1 (left is faster; logarithmic axis)")
+        axes.set_xlabel("time ÷ im2col's time (left is faster; logarithmic axis)")
         _legend(figure, axes)
     return figure
 
@@ -224,7 +224,7 @@ def _dots(axes: Axes, points: list[tuple[float, float]], names: tuple[str, ...],
 
 
 def _drawn(run: Run) -> tuple[str, ...]:
-    """The algorithms in the plots of all layers: more than these could not be told apart."""
+    """The algorithms in the plots of all layers, no more than can be told apart."""
     if len(run.algorithms) <= MOST_MARKS:
         return run.algorithms
     return tuple(name for name in run.algorithms if name in LOOKS)

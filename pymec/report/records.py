@@ -113,7 +113,7 @@ class LayerRun:
 
     @property
     def front(self) -> tuple[str, ...]:
-        """The Pareto front: algorithms that none beats in bytes and in time, from the fewest bytes upwards."""
+        """The Pareto front: algorithms that no other beats in both bytes and time, fewest bytes first."""
         found, fastest = [], math.inf
         able = [(c.memory.workspace, c.timing.fastest, c.algorithm) for c in self.cells if c.memory and c.timing]
         for _, seconds, name in sorted(able):
@@ -147,7 +147,7 @@ class Run:
 
     @property
     def n_correct(self) -> int:
-        """Cells whose result is the oracle's."""
+        """Cells whose result equals the oracle's, within rounding."""
         return sum(cell.correct for _, cell in self.cells)
 
     @property
@@ -174,7 +174,7 @@ class Run:
         return self._mean(lambda layer: layer.slowdown(algorithm))
 
     def _mean(self, ratio: Callable[[LayerRun], float | None]) -> float | None:
-        # The geometric mean is the one that does not depend on which of the two is the unit.
+        # Swapping dividend and divisor of every ratio inverts the geometric mean, but no other mean.
         ratios = [value for layer in self.layers if (value := ratio(layer)) is not None]
         if not ratios or math.inf in ratios:
             return math.inf if ratios else None
@@ -195,5 +195,5 @@ class Run:
 
 def _by_how_much(check: Check | None) -> str:
     if check is None or check.worst is None:
-        return "and not even a number everywhere"
+        return "with NaN among its outputs"
     return f"off by up to {check.worst:.3g} times what rounding explains"
