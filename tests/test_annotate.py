@@ -11,8 +11,6 @@ from Cython.Build import cythonize
 import pymec
 
 KERNELS = Path(pymec.__file__).parent / "kernels"
-pytestmark = pytest.mark.xdist_group("annotate")  # one process annotates all kernels, for all tests
-
 SOURCES = sorted(KERNELS.glob("*/*.pyx"))
 DIRECTIVES = {
     "language_level": 3, "boundscheck": False, "wraparound": False, "initializedcheck": False, "cdivision": True,
@@ -20,8 +18,8 @@ DIRECTIVES = {
 
 
 @pytest.fixture(scope="module")
-def annotated(tmp_path_factory):
-    """A copy of the sources with an annotated page beside each."""
+def copied(tmp_path_factory):
+    """A copy of the sources, to put annotated pages beside."""
     root = tmp_path_factory.mktemp("annotated")
     package = root / "pymec"
     shutil.copytree(
@@ -31,10 +29,16 @@ def annotated(tmp_path_factory):
     pxi = package / "kernels" / "shared" / "_blas_int.pxi"
     if not pxi.exists():  # written at build time, not installed
         pxi.write_text("ctypedef int blas_int\n")
+    return root
+
+
+def annotated(root, source):
+    """The annotated page of one kernel."""
+    kernel = Path("pymec", "kernels", source.relative_to(KERNELS))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        cythonize(["pymec/kernels/*/*.pyx"], annotate=True, quiet=True, compiler_directives=DIRECTIVES)
-    return package / "kernels"
+        cythonize([str(kernel)], annotate=True, quiet=True, compiler_directives=DIRECTIVES)
+    return root / kernel.with_suffix(".html")
 
 
 def scores(page):
@@ -67,8 +71,8 @@ def nogil_lines(source):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_no_python_inside_nogil(annotated, source):
-    page = (annotated / source.relative_to(KERNELS)).with_suffix(".html")
+def test_no_python_inside_nogil(copied, source):
+    page = annotated(copied, source)
     found = scores(page.read_text())
     guilty = [line for number, line in nogil_lines(source.read_text()) if found.get(number, 0)]
     assert not guilty

@@ -123,7 +123,7 @@ def test_finite_differences(operation, algorithm):
     """A step in one element, in float64: a convolution is linear, so the two differ by rounding only."""
     options = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}
     shape = pymec.ConvShape.from_shapes((2, 6, 7, 4), (3, 2, 2, 4), dtype="float64", **options)
-    x, kernel, grad_out = arrays(shape, 2)
+    x, kernel, grad_out = (array.copy() for array in arrays(shape, 2))
     gradient = call(operation, x, kernel, grad_out, algorithm=algorithm, **options)
     moved = x if operation == INPUT else kernel
     for index in np.ndindex(*moved.shape):
@@ -295,7 +295,7 @@ def test_the_flipped_kernel_of_a_plain_layer_is_the_kernel_by_180_degrees():
 @pytest.mark.parametrize("blocking", [(0, 1, 1), (1, -1, 1), (1, 1, 2**62 + 1)])
 def test_blocks_that_no_loop_would_end_with_are_refused(blocking):
     shape = ConvShape.from_shapes((1, 6, 6, 2), (3, 3, 2, 4))
-    x, kernel, grad_out = arrays(shape)
+    x, kernel, grad_out = (array.copy() for array in arrays(shape))
     nothing = np.empty(0, np.float32)
     with pytest.raises(ValueError, match=r"blocking must be numbers from 1 to 2\*\*62"):
         pixel_gemm_grad.run_kernel_grad(x, grad_out, kernel, nothing, shape, blocking=blocking)

@@ -16,10 +16,7 @@ from pymec.memory import MemoryReport
 from pymec.report import collect, figures, page, plots, records
 from pymec.report.picture import Activations, photographs
 
-pytestmark = [
-    pytest.mark.skipif(not _build_info.OPENMP, reason="the report refuses a build without OpenMP"),
-    pytest.mark.xdist_group("report"),  # one process makes the report that the tests look at
-]
+pytestmark = pytest.mark.skipif(not _build_info.OPENMP, reason="the report refuses a build without OpenMP")
 
 NAMES, ALGORITHMS = ("cv12", "cv9"), ("im2col", "mec", "direct")
 
