@@ -25,6 +25,11 @@ MOST_BANDS = 16
 
 LAYOUTS: dict[str, str] = {"NHWC": "HWIO", "NCHW": "OIHW"}
 DTYPES = ("float32", "float64")
+SIZES = (
+    "i_n", "i_h", "i_w", "i_c", "k_h", "k_w", "k_c",
+    "s_h", "s_w", "p_t", "p_b", "p_l", "p_r", "d_h", "d_w", "groups",
+)  # fmt: skip
+"""The fields of :class:`ConvShape` that are numbers."""
 
 
 class UnsupportedShape(ValueError):
@@ -60,7 +65,17 @@ class ConvShape:
     layout: str = "NHWC"
 
     def __post_init__(self) -> None:
-        """Check the sizes, however the shape was made: kernels trust them."""
+        """Check the fields, however the shape was made: kernels trust them."""
+        fields = vars(self)
+        numbers = [fields[name] for name in SIZES]
+        if any(type(number) is not int for number in numbers):
+            for name in SIZES:
+                number = fields[name]
+                object.__setattr__(self, name, checked_integers(name, (number,), 1, "an integer", got=number)[0])
+        if not isinstance(self.dtype, str) or self.dtype not in DTYPES:
+            object.__setattr__(self, "dtype", dtype_name("dtype", self.dtype))
+        if not isinstance(self.layout, str) or self.layout not in LAYOUTS:
+            raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {self.layout!r}")
         positive = (self.i_h, self.i_w, self.i_c, self.k_h, self.k_w, self.k_c, self.s_h, self.s_w)
         if min(*positive, self.d_h, self.d_w, self.groups) < 1 or self.i_n < 0:
             raise ValueError(f"sizes must be positive (the batch may be 0), got {self}")
@@ -70,6 +85,20 @@ class ConvShape:
             raise ValueError(f"groups must divide i_c and k_c, got {self}")
         if self.o_h < 1 or self.o_w < 1:
             raise ValueError(f"the kernel must fit into the padded input, got {self}")
+        if max(numbers) > 2**14:  # no product of smaller sizes comes near the limits
+            self._check_limits()
+
+    def _check_limits(self) -> None:
+        for name in ("s_h", "s_w", "p_t", "p_b", "p_l", "p_r", "d_h", "d_w"):
+            if vars(self)[name] > LARGEST:
+                raise ValueError(f"{name} must be at most {LARGEST}, got {vars(self)[name]}")
+        sizes = {"input": self.input_size, "kernel": self.kernel_size, "output": self.output_size}
+        for name, elements in sizes.items():
+            if elements * self.itemsize > LARGEST_NBYTES:
+                raise ValueError(
+                    f"the {name} would have {elements * self.itemsize} bytes, more than an array can have "
+                    f"({LARGEST_NBYTES}), got {self}"
+                )
 
     @classmethod
     def from_shapes(
@@ -324,6 +353,9 @@ class ConvShape:
 # Argument checks ----------------------------------------------------------------------------------------
 
 _PLAIN = (int, str)
+
+LARGEST_NBYTES = 2**63 - 1
+"""The most bytes that NumPy can count in an array."""
 
 LARGEST = 2**31 - 1
 """The largest stride, dilation and padding: positions in an image then fit into 64 bits."""

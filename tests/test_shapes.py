@@ -133,3 +133,30 @@ def test_repeated_calls_do_not_soften_the_checks():
     for slip in (True, 1.0, (1.0, 1), [1, True]):
         with pytest.raises((TypeError, ValueError), match="stride"):
             ConvShape.from_shapes((1, 3, 3, 1), (2, 2, 1, 1), stride=slip)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error", "words"),
+    [
+        ("dtype", "int8", TypeError, "dtype must be float32 or float64, got int8"),
+        ("dtype", None, TypeError, "dtype must be float32 or float64, got None"),
+        ("layout", "XXXX", ValueError, "layout must be 'NHWC' or 'NCHW', got 'XXXX'"),
+        ("layout", None, ValueError, "layout must be 'NHWC' or 'NCHW', got None"),
+        ("i_h", 2.5, TypeError, "i_h must be an integer, got 2.5"),
+        ("k_c", "8", TypeError, "k_c must be an integer, got '8'"),
+        ("groups", True, ValueError, "groups must be an integer, got True"),
+        ("i_n", 2**62, ValueError, "the input would have .* more than an array can have"),
+        ("s_h", 2**31, ValueError, f"s_h must be at most {2**31 - 1}, got {2**31}"),
+        ("p_r", 2**61 - 4, ValueError, f"p_r must be at most {2**31 - 1}, got {2**61 - 4}"),
+    ],
+)
+def test_a_shape_made_by_hand_is_checked_too(field, value, error, words):
+    fields = {"i_n": 1, "i_h": 8, "i_w": 9, "i_c": 4, "k_h": 3, "k_w": 3, "k_c": 4}
+    with pytest.raises(error, match=words):
+        ConvShape(**{**fields, field: value})
+
+
+def test_sizes_become_plain_integers_and_dtypes_names():
+    shape = ConvShape(1, np.int64(8), np.uint8(9), 4, 3, 3, 4, dtype=np.float64)
+    assert shape == ConvShape(1, 8, 9, 4, 3, 3, 4, dtype="float64")
+    assert type(shape.i_h) is type(shape.i_w) is int
