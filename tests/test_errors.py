@@ -210,7 +210,7 @@ def test_no_room_is_said_in_words(monkeypatch):
         raise MemoryError
 
     with pytest.raises(MemoryError, match=r"no room for \d+ bytes of output for"):
-        pymec.conv2d(X, K, padding=10**9)
+        pymec.conv2d(X, K, padding=(10**9, 10**6))
     monkeypatch.setattr(execution, "allocate_workspace", refuse)
     with pytest.raises(MemoryError, match=r"no room for \d+ bytes of workspace for mec; pass workspace_limit="):
         pymec.conv2d(X, K, algorithm="mec")
