@@ -29,6 +29,10 @@ from pymec.workspace import allocate_output, allocate_workspace
 class ConvPlan:
     """A convolution, or a gradient of one, checked once and ready to be called; made by :func:`plan`.
 
+    It can be copied, pickled and sent to other processes and machines.  A copy takes the same algorithm and
+    prepares its kernel where it arrives: ``copy.copy`` shares the kernel's array, ``copy.deepcopy`` and ``pickle``
+    give it one of its own.
+
     Attributes
     ----------
     operation, algorithm : str
@@ -137,6 +141,8 @@ class ConvPlan:
 
 class SavedLowering:
     """MEC's lowered matrix, kept by :meth:`pymec.ConvPlan.forward_saved`.
+
+    For a 1×1 kernel it is the caller's ``x`` itself, which must not change until the gradient is computed.
 
     Attributes
     ----------
