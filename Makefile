@@ -35,17 +35,17 @@ smoke: $(VENV)/installed-test ## a minute's choice of the tests
 docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-ORACLE := tests/test_algorithms.py tests/test_paper.py tests/test_defects.py tests/test_grads.py
-
 test-debug: ## build with every Cython check on, in an environment of its own: every kernel against its oracle
 	test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
 	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
-	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" $(ORACLE)
+	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" -k "oracle and float32" tests/test_algorithms.py tests/test_grads.py
+	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" tests/test_paper.py tests/test_defects.py
 	.venv-debug/bin/$(PYTEST) -m smoke
 
-test-serial: ## build without OpenMP, in an environment of its own: a choice of the tests, and those of threads
+test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, in an environment of its own: a choice of the tests
+	rm -rf dist && $(BIN)/python -m build --sdist --outdir dist
 	test -x .venv-serial/bin/python || $(PYTHON) -m venv .venv-serial
-	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet ".[test]"
+	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet "$$(echo dist/*.tar.gz)[test]"
 	.venv-serial/bin/$(PYTEST) -m "not memory and not slow" tests/test_threads.py tests/test_paper.py
 	.venv-serial/bin/$(PYTEST) -m smoke
 

@@ -129,8 +129,10 @@ def planned(
 
 
 def rate(amount: float, seconds: float | None) -> str:
-    """An amount per second, or a dash if there was no undisturbed call."""
-    return "-" if seconds is None else f"{amount / seconds:.0f}"
+    """An amount per second to two digits or more, or a dash if there was no undisturbed call."""
+    if seconds is None:
+        return "-"
+    return f"{amount / seconds:.0f}" if amount >= 10 * seconds else f"{amount / seconds:.2g}"
 
 
 if __name__ == "__main__":
