@@ -112,7 +112,7 @@ cdef compiled_per_cpu transform(
 cdef void transform_taps(
     const floating* K, floating* U, Py_ssize_t point, Py_ssize_t channels, Py_ssize_t t_o, const Geometry* g
 ) noexcept nogil:
-    """U = G·g·Gᵀ of the taps g from one input channel to some output channels; points are `point` elements apart."""
+    """U = G·g·Gᵀ of the taps g from one input channel to some outputs; points are `point` elements apart."""
     cdef Square taps = square(3 * g.i_cg * g.k_c, g.i_cg * g.k_c, 3)
     cdef Square points = square((t_o + 2) * point, point, t_o + 2)
     transform(KERNEL, t_o, 3, K, &taps, U, &points, <const floating*> NULL, False, channels)

@@ -75,7 +75,7 @@ def transform_kernel(const floating[:, :, :, ::1] kernel, floating[::1] U, shape
 
 
 cdef inline Py_ssize_t first_point(Py_ssize_t task, Py_ssize_t tiles, Py_ssize_t t_o) noexcept nogil:
-    """Where V and M have the first point of a tile, counted through groups and tiles, in pixels of their channels."""
+    """Where V and M have a tile's first point: vectors of channels before it; tasks count groups, then tiles."""
     return task / tiles * (t_o + 2) * (t_o + 2) * tiles + task % tiles
 
 
