@@ -89,6 +89,7 @@ class ConvShape:
             self._check_limits()
 
     def _check_limits(self) -> None:
+        """Refuse positions that don't fit into 64 bits, and arrays that no machine could hold."""
         for name in ("s_h", "s_w", "p_t", "p_b", "p_l", "p_r", "d_h", "d_w"):
             if vars(self)[name] > LARGEST:
                 raise ValueError(f"{name} must be at most {LARGEST}, got {vars(self)[name]}")

@@ -53,6 +53,8 @@ CASES = [
     case("vertical padding: rows that are not stored", (2, 6, 6, 5), (3, 3, 5, 4), padding=(2, 0)),
     case("four different sides", (2, 7, 6, 3), (4, 3, 3, 4), padding=((3, 1), (0, 2))),
     case("padding beyond the kernel: rows of nothing but zeros", (1, 4, 4, 2), (2, 2, 2, 3), padding=4),
+    case("a kernel taller than the image: every output row has taps on the padding", (1, 6, 5, 2), (20, 2, 2, 3),
+         padding=((19, 19), (0, 1))),
     case("padding with a stride beyond the kernel", (2, 9, 9, 2), (2, 2, 2, 3), padding=(3, 5), stride=(4, 3)),
     case("same, even kernel: the odd zero at the end", (2, 7, 8, 3), (4, 2, 3, 4), padding="same"),
     case("same with a stride", (2, 9, 10, 3), (3, 3, 3, 4), padding="same", stride=2),

@@ -140,7 +140,7 @@ def test_repeated_calls_do_not_soften_the_checks():
     [
         ("dtype", "int8", TypeError, "dtype must be float32 or float64, got int8"),
         ("dtype", None, TypeError, "dtype must be float32 or float64, got None"),
-        ("layout", "XXXX", ValueError, "layout must be 'NHWC' or 'NCHW', got 'XXXX'"),
+        ("layout", "NHCW", ValueError, "layout must be 'NHWC' or 'NCHW', got 'NHCW'"),
         ("layout", None, ValueError, "layout must be 'NHWC' or 'NCHW', got None"),
         ("i_h", 2.5, TypeError, "i_h must be an integer, got 2.5"),
         ("k_c", "8", TypeError, "k_c must be an integer, got '8'"),

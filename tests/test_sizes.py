@@ -69,14 +69,19 @@ def test_no_band_reads_more_rows_than_the_bound_says():
 
 
 def test_slots_of_tiles():
+    """As many as a kernel fills that takes even tiles of at most ``most`` pixels, none below the least."""
     for channels in (1, 7, 8, 16, 24, 32, 64, 480):
         for itemsize in (4, 8):
             for length, step in ((27, 1), (600, 64), (601, 64), (1000, 1024), (1000, 2048)):
                 most, _ = tile_for(channels, itemsize, length, step)
-                for pixels in range(1, 200):
-                    slots = taken_pixels(pixels, channels, itemsize, length, step)
-                    assert pixels <= slots < pixels + most
-                    assert slots <= -(-pixels // most) * most
+                least = taken_pixels(1, channels, itemsize, length, step)
+                assert 4 <= least <= most
+                for pixels in range(200):
+                    taken = 0
+                    while taken < pixels:
+                        left = pixels - taken
+                        taken += max(least, -(-left // -(-left // most)))
+                    assert taken_pixels(pixels, channels, itemsize, length, step) == taken
 
 
 @contextmanager
