@@ -28,8 +28,8 @@ Workspace, in elements, S = 2·F_h·(⌊F_w/2⌋ + 1) being one spectrum:
 
 The grid F_h × F_w is that of the padded image, or of a tile, each length rounded up to one that factors well.
 Periodic correlation on it is already right wherever no tap wraps around.  Channels stay adjacent, as they are in
-x and in the kernel.  SciPy's own arrays come on top: about three times half a megabyte, or three times the spectra
-of eight planes (of one, for ``run_lean``) where these are larger.
+x and in the kernel.  SciPy's own arrays come on top: about twice half a megabyte, or twice the spectra of
+eight planes (of one, for ``run_lean``) where these are larger.
 
 Any stride, padding, dilation and number of groups, but a stride saves nothing: every position is computed, and
 those between the outputs are dropped.  Rounding is relative to the norm of a plane, not of a patch
@@ -204,6 +204,7 @@ def run_tiles(
             for n in range(images):
                 for m, planes in transform_back(Y[:, :, n], grid, n_threads):
                     add_outputs(planes, out[first + n, :, :, m], row, column, s, grid)
+                    del planes  # before the next ones are allocated
 
 
 def run(
@@ -254,3 +255,4 @@ def run_lean(
             del Q  # before the next ones are allocated
         for _, plane in transform_back(Y[:, :, 0], grid, n_threads):
             add_outputs(plane, out[n, :, :, m : m + 1], row, column, s, grid)
+            del plane
