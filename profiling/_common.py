@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -88,16 +88,9 @@ class Cell(NamedTuple):
         return f"{self.name} {which}{self.algorithm} t{self.n_threads} n{self.shape.i_n} {self.shape.dtype}"
 
 
-def measure_cell(cell: Cell) -> pymec.memory.MemoryReport:
-    """One cell in a fresh process."""
-    return pymec.memory.measure_shape(
-        cell.shape, cell.algorithm, operation=cell.operation, n_threads=cell.n_threads
-    )
-
-
 def measure_cells(
     cells: Iterable[Cell], workers: int, title: str
-) -> Iterator[tuple[Cell, pymec.memory.MemoryReport | RuntimeError]]:
+) -> Iterator[tuple[Cell, pymec.memory.MemoryReport | Exception]]:
     """Measure every cell in a fresh process, ``workers`` of them at once; yield each as it finishes.
 
     A process that fails yields its error in place of a report: the other cells go on.
@@ -105,25 +98,25 @@ def measure_cells(
     if find_spec("memray") is None:
         sys.exit("memray is not installed (it exists for Linux and macOS): pip install 'pymec[profile]'")
     cells = list(cells)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        jobs = {pool.submit(measure_cell, cell): cell for cell in cells}
+    with pymec.memory.side_by_side(workers) as submit:
+        jobs = {
+            submit(cell.shape, cell.algorithm, operation=cell.operation, n_threads=cell.n_threads): cell
+            for cell in cells
+        }
         with progress(len(cells), title) as step:
             for job in as_completed(jobs):
                 error = job.exception()
-                if error is not None and not isinstance(error, RuntimeError):
+                if error is not None and not isinstance(error, (RuntimeError, MemoryError)):
                     raise error
                 step(str(jobs[job]))
                 yield jobs[job], error or job.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def measure_all(cells: Iterable[Cell], workers: int, title: str) -> dict[Cell, pymec.memory.MemoryReport]:
     """The reports of all cells; stops at a process that fails."""
     reports = {}
     for cell, report in measure_cells(cells, workers, title):
-        if isinstance(report, RuntimeError):
+        if isinstance(report, Exception):
             raise report
         reports[cell] = report
     return reports

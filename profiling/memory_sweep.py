@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     with open(options.output, "a") as file:
         file.truncate(complete_bytes)  # a line that an interruption left half-written
         for cell, report in measure_cells(wanted, options.workers, "memory"):
-            if isinstance(report, RuntimeError):
+            if isinstance(report, Exception):
                 failed[cell] = report
                 continue
             record = record_of(cell, report)
@@ -145,7 +145,7 @@ def read(path: Path) -> tuple[dict[Key, dict[str, Any]], int]:
 # What comes out -----------------------------------------------------------------------------------------
 
 
-def summary(measured: list[Cell], done: dict[Key, dict[str, Any]], failed: dict[Cell, RuntimeError]) -> int:
+def summary(measured: list[Cell], done: dict[Key, dict[str, Any]], failed: dict[Cell, Exception]) -> int:
     """Print how many cells agree and which don't; the exit status."""
     differing = [cell for cell in measured if done[key(cell)]["predicted"] != done[key(cell)]["workspace"]]
     print(f"cells measured: {len(measured)}")

@@ -26,6 +26,7 @@ cross-correlation, as in every deep-learning library.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pymec import _build_info as _build_info  # first: it says so where the kernels are not compiled
 from pymec import layers
 from pymec.conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
 from pymec.explaining import Explanation, explain, workspace_size

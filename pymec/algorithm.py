@@ -66,8 +66,6 @@ class Algorithm:
         ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
     uses_blas : bool
         Whether ``run`` calls BLAS, which must then be held to one thread.
-    whose_blas : {"scipy", "numpy"}
-        Whose BLAS ``run`` calls: kernels in Cython call SciPy's, kernels in Python call NumPy's.
     accuracy : {"exact", "fast"}
         "exact" sums the products of the definition; "fast" computes with other products (Winograd, FFT).
     bound : str
@@ -86,7 +84,6 @@ class Algorithm:
     run: Callable[..., None]
     prepare: Callable[..., None] | None = None
     uses_blas: bool = True
-    whose_blas: str = "scipy"
     ours: bool = False
     fuses_bias_relu: bool = True
     accuracy: str = "exact"

@@ -1,42 +1,38 @@
 """The command line: ``pymec report | explain | measure | layers | versions``.
 
-Exit codes: 0 all is well, 1 a check failed, 2 a mistake in the call (one line on stderr says which),
-130 interrupted.  Results go to stdout, everything else to stderr.
+Results go to stdout, everything else to stderr; :mod:`pymec.console` says how a command ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from pymec import ConvShape, explaining, layers, registry
+from pymec import ConvShape, __version__, console, explaining, layers, registry
+from pymec.console import CHECK_FAILED, OK, USER_MISTAKE
 from pymec.operations import OPERATIONS
 from pymec.show_versions import show_versions, versions
-
-OK, CHECK_FAILED, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+from pymec.spelling import did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    arguments = _parser().parse_args(argv)
-    try:
+    """Run one command and return its exit status."""
+
+    def command() -> int:
+        try:
+            arguments = _parser().parse_args(argv)
+        except SystemExit as end:  # after --help, --version or a mistake, which argparse has printed
+            return int(end.code or OK)
         return arguments.run(arguments)
-    except (ValueError, TypeError, OSError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError):
-            # The reader of the output, such as head, has closed it; nothing more can be written there.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return OK
-        print(f"pymec: error: {error}", file=sys.stderr)
-        return USER_MISTAKE
-    except KeyboardInterrupt:
-        print("pymec: interrupted", file=sys.stderr)
-        return INTERRUPTED
+
+    return console.run(command, _as_typed)
 
 
 # Commands -----------------------------------------------------------------------------------------------
@@ -71,6 +67,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         kernel_shape,
         **options,
         operation=arguments.operation,
+        accuracy=arguments.accuracy,
         workspace_limit=arguments.limit,
         n_threads=arguments.threads,
     )
@@ -179,16 +176,22 @@ def _convolution(arguments: argparse.Namespace) -> tuple[Sequence[int], Sequence
 
 
 def _need(command: str, modules: Sequence[str]) -> None:
-    """Check, before a command starts, that its optional packages are installed."""
+    """Check, before a command starts, that its optional packages are installed and can be imported."""
     for module in modules:
-        if find_spec(module) is None:
-            raise ValueError(
-                f"pymec {command} needs {module}, which is not installed: pip install 'pymec[profile]'"
-            )
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            if isinstance(error, ModuleNotFoundError) and error.name == module:
+                raise ImportError(
+                    f"pymec {command} needs {module}, which is not installed: pip install 'pymec[profile]'"
+                ) from None
+            raise ImportError(
+                f"pymec {command} needs {module}, which is installed but can't be imported: {error}"
+            ) from error
 
 
 def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=1, ensure_ascii=False))
+    print(json.dumps(document, indent=1))
 
 
 def _extent(vertical: int, horizontal: int) -> str:
@@ -198,11 +201,36 @@ def _extent(vertical: int, horizontal: int) -> str:
 # Arguments ----------------------------------------------------------------------------------------------
 
 
+_OPTIONS = {
+    "x_shape": "--input", "kernel_shape": "--kernel", "workspace_limit": "--limit", "n_threads": "--threads",
+    **{name: f"--{name}" for name in (
+        "algorithm", "algorithms", "batch", "dilation", "dtype", "groups", "layers", "padding", "record", "stride",
+    )},
+}  # fmt: skip
+"""The option that sets each argument of the library."""
+
+
+def _as_typed(message: str) -> str:
+    """An error of the library, in which arguments have the options' names."""
+    first = re.match(r"[a-z_]+(?= )", message)
+    if first and first[0] in _OPTIONS:
+        message = _OPTIONS[first[0]] + message[first.end() :]
+    return re.sub(r"\b(?:x_shape|kernel_shape|workspace_limit|n_threads)\b=?", _option_of, message)
+
+
+def _option_of(match: re.Match[str]) -> str:
+    return _OPTIONS[match[0].rstrip("=")] + (" " if match[0].endswith("=") else "")
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """As argparse does it, but with the same line for every command."""
         self.print_usage(sys.stderr)
         self.exit(USER_MISTAKE, f"pymec: error: {message}\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As argparse does it, but a full disk is an error for help, too."""
+        print(message, end="", file=file or sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -216,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"pymec {__version__}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
     report = _command(
@@ -249,6 +278,10 @@ def _parser() -> argparse.ArgumentParser:
         "pymec explain cv4 --operation conv2d_kernel_grad",
     )  # fmt: skip
     _add_convolution(explain)
+    explain.add_argument(
+        "--accuracy", choices=("exact", "fast"), default="exact",
+        help="fast: 'auto' may take Winograd and FFT, within their error bounds; default: exact",
+    )  # fmt: skip
 
     measure = _command(
         commands, "measure", _measure,
@@ -356,7 +389,13 @@ def _one_or_two(text: str) -> int | tuple[int, ...]:
 def _padding(text: str) -> Any:
     if text in ("valid", "same"):
         return text
-    numbers = _integers(text)
+    try:
+        numbers = _integers(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected P; P_H,P_W; TOP,BOTTOM,LEFT,RIGHT; valid or same, got {text!r}"
+            f"{did_you_mean(text, ('valid', 'same'))}"
+        ) from None
     if len(numbers) == 4:
         top, bottom, left, right = numbers
         return (top, bottom), (left, right)

@@ -70,7 +70,7 @@ def execute(
         inner = layouts.enter(dict(zip(roles, (first, second), strict=True)), scratch, shape)
         first, second, inner_out = inner[roles[0]], inner[roles[1]], inner[operation.result]
         scratch = scratch[conversion:]
-    with single_threaded_blas(row.whose_blas) if recipe.guards_blas else nullcontext():
+    with single_threaded_blas() if recipe.guards_blas else nullcontext():
         options = recipe.schedule.options
         if row.prepare is not None:
             if prepared is None:

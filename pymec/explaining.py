@@ -25,7 +25,7 @@ def workspace_size(
     layout: str = "NHWC",
     operation: str = "conv2d",
     workspace_limit: int | str | None = None,
-    n_threads: int | None = 1,
+    n_threads: int | None = None,
 ) -> int:
     """The bytes of workspace that a call would allocate, by the algorithm's formula.
 
@@ -40,7 +40,7 @@ def workspace_size(
     operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
         What is computed; each operation has its own algorithms.
     n_threads : int, optional
-        Bounded algorithms take a slice per thread.  One by default; None is the default of :func:`pymec.conv2d`.
+        As in :func:`pymec.conv2d`, where some algorithms take a slice of workspace for each thread.
 
     Returns
     -------

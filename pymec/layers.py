@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pymec.shapes import ConvShape
+from pymec.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -160,4 +161,5 @@ def get(name: str) -> Layer:
     try:
         return LAYERS[name]
     except (KeyError, TypeError):
-        raise ValueError(f"no layer is named {name!r}; there are {', '.join(LAYERS)}") from None
+        hint = did_you_mean(name, LAYERS)
+        raise ValueError(f"no layer is named {name!r}; there are {', '.join(LAYERS)}{hint}") from None

@@ -49,11 +49,10 @@ class Recipe:
         s = self.shape
         pixels = s.i_n * max(s.i_h * s.i_w, s.o_h * s.o_w)
         largest = pixels * s.k_h * s.k_w * s.i_cg * s.k_c
-        known = blas_multiplies_alone() if self.algorithm.whose_blas == "scipy" else 0
-        return self.algorithm.uses_blas and self.schedule.uses_blas and largest > known
+        return self.algorithm.uses_blas and self.schedule.uses_blas and largest > blas_multiplies_alone()
 
     def for_this_process(self) -> Recipe:
-        """This recipe; in a forked child, which has no OpenMP threads, the same for one thread.
+        """This recipe; in a forked child that has no OpenMP threads, the same for one thread.
 
         The prepared kernel is the same for any number of threads, and one thread needs no more workspace.
         """

@@ -6,8 +6,6 @@ tests, the memory measurements, the report and the documentation find it by its 
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from pymec.algorithm import Algorithm, Schedule
 from pymec.kernels.direct.rows import ROWS as DIRECT
 from pymec.kernels.fourier.rows import ROWS as FOURIER
@@ -18,6 +16,7 @@ from pymec.kernels.register_tiles.rows import ROWS as REGISTER_TILES
 from pymec.kernels.small_products.rows import ROWS as SMALL_PRODUCTS
 from pymec.kernels.winograd.rows import ROWS as WINOGRAD
 from pymec.operations import operation_named
+from pymec.spelling import did_you_mean
 
 __all__ = ["ALGORITHMS", "TABLES", "Algorithm", "Schedule", "get", "names"]
 
@@ -54,6 +53,5 @@ def get(name: str, operation: str = "conv2d") -> Algorithm:
     try:
         return table[name]
     except (KeyError, TypeError):
-        meant = get_close_matches(name.lower(), ["auto", *table], n=1) if isinstance(name, str) else []
-        hint = f"; did you mean {meant[0]!r}?" if meant else ""
+        hint = did_you_mean(name, ["auto", *table])
         raise ValueError(f"algorithm must be 'auto' or one of {', '.join(table)}; got {name!r}{hint}") from None

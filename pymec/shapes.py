@@ -93,12 +93,13 @@ class ConvShape:
         for name in ("s_h", "s_w", "p_t", "p_b", "p_l", "p_r", "d_h", "d_w"):
             if vars(self)[name] > LARGEST:
                 raise ValueError(f"{name} must be at most {LARGEST}, got {vars(self)[name]}")
-        sizes = {"input": self.input_size, "kernel": self.kernel_size, "output": self.output_size}
-        for name, elements in sizes.items():
-            if elements * self.itemsize > LARGEST_NBYTES:
+        arrays = {"input": self.input_shape, "kernel": self.kernel_shape, "output": self.output_shape}
+        for name, extents in arrays.items():
+            nbytes = math.prod(extents) * self.itemsize
+            if nbytes > LARGEST_NBYTES:
                 raise ValueError(
-                    f"the {name} would have {elements * self.itemsize} bytes, more than an array can have "
-                    f"({LARGEST_NBYTES}), got {self}"
+                    f"the {name}, {' × '.join(map(str, extents))} {self.dtype}, would have {nbytes} bytes, "
+                    f"more than an array can have ({LARGEST_NBYTES})"
                 )
 
     @classmethod

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from threadpoolctl import threadpool_info
 
 from pymec import _build_info, threads
+from pymec.cpu_quota import cpu_quota
 
 PACKAGES = ("numpy", "scipy", "threadpoolctl", "memray", "matplotlib")
 
@@ -35,7 +36,9 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    found["cpu"] = f"{cpu_name()}, {os.cpu_count()} CPUs"
+    quota = cpu_quota()
+    paid = "" if quota is None else f", a quota of {quota:g} CPUs' time"
+    found["cpu"] = f"{cpu_name()}, {os.cpu_count()} CPUs{paid}"
     found["openmp"] = (
         f"yes, {threads.effective_n_threads()} threads by default"
         if _build_info.OPENMP

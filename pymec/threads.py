@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from pymec import _build_info
+from pymec.cpu_quota import cpu_quota
 from pymec.kernels.shared import openmp as _openmp
 from pymec.kernels.shared.blas_library import blas_libraries
+from pymec.kernels.shared.geometry import several_threads_ran
 from pymec.kernels.shared.machine import SMALL_WORK
 
 MAX_THREADS = 64
@@ -32,7 +34,8 @@ def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None 
     ----------
     n_threads : int, optional
         The caller's choice.  By default what OpenMP offers (``OMP_NUM_THREADS``, or the CPUs this process may
-        run on), and one if ``multiply_adds`` is below ``SMALL_WORK`` of :mod:`pymec.kernels.shared.machine`.
+        run on, as many as the quota of its container pays for), and one if ``multiply_adds`` is below
+        ``SMALL_WORK`` of :mod:`pymec.kernels.shared.machine`.
     multiply_adds : int, optional
         The size of the work.
 
@@ -40,7 +43,8 @@ def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None 
     -------
     int
         At least 1, at most :data:`MAX_THREADS`.  Always 1 in a build without OpenMP, and in a child that was
-        forked: there GNU's OpenMP would wait for ever for the threads of its parent.
+        forked after its parent had computed with several: there GNU's OpenMP would wait for ever for the
+        parent's threads.
     """
     if n_threads is None:
         if multiply_adds is not None and multiply_adds < SMALL_WORK:
@@ -55,9 +59,12 @@ def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None 
 
 def _default_n_threads() -> int:
     offered = _openmp.max_threads()
-    if "OMP_NUM_THREADS" in os.environ or not hasattr(os, "sched_getaffinity"):
+    if "OMP_NUM_THREADS" in os.environ:
         return offered
-    return min(offered, len(os.sched_getaffinity(0)))
+    # Threads beyond the quota are stopped while the others spin, and take several times as long as fewer would.
+    quota = cpu_quota()
+    paid = offered if quota is None else max(1, int(quota))
+    return min(offered, _openmp.n_cpus(), paid)
 
 
 class _BlasLimit:
@@ -69,8 +76,7 @@ class _BlasLimit:
     if an interrupt falls inside one.
     """
 
-    def __init__(self, whose: str) -> None:
-        self._whose = whose
+    def __init__(self) -> None:
         self._lock = threading.RLock()  # a guard may be collected, and leave, while this thread holds the lock
         self._members: set[int] = set()
         self._before: list[tuple[Any, int]] = []
@@ -89,7 +95,7 @@ class _BlasLimit:
 
     def lower(self) -> None:
         """Set each library to one thread, and note how many it had."""
-        before = [(library, library.get_num_threads()) for library in blas_libraries(self._whose)]
+        before = [(library, library.get_num_threads()) for library in blas_libraries()]
         self._before = [(library, n) for library, n in before if n is not None and n > 1]
         for library, _ in self._before:
             _set_num_threads(library, 1)
@@ -117,44 +123,37 @@ def _set_num_threads(library: Any, n: int) -> None:
         clear(force=True)
 
 
-_limits = {whose: _BlasLimit(whose) for whose in ("scipy", "numpy")}
+_limit = _BlasLimit()
 
 
 class single_threaded_blas:
-    """BLAS runs on one thread inside this block, whichever Python thread calls it.
-
-    Compiled kernels call SciPy's BLAS; ``whose="numpy"`` is for kernels that multiply with NumPy.
-    """
-
-    def __init__(self, whose: str = "scipy") -> None:
-        self._whose = whose
+    """BLAS runs on one thread inside this block, whichever Python thread calls it."""
 
     def __enter__(self) -> None:
-        _limits[self._whose].enter(id(self))
+        _limit.enter(id(self))
 
     def __exit__(self, *error: object) -> None:
-        _limits[self._whose].leave(id(self))
+        _limit.leave(id(self))
 
     def __del__(self) -> None:
         # An interrupt between __enter__ and the block leaves no __exit__ behind.
-        _limits[self._whose].leave(id(self))
+        _limit.leave(id(self))
 
 
 _forked = False
 
 
 def forked() -> bool:
-    """Whether this process is a forked child, which stays on one thread."""
+    """Whether this process is a forked child that must stay on one thread."""
     return _forked
 
 
 def _after_fork() -> None:
-    """In a forked child no call is running, and OpenMP's threads do not exist."""
-    global _forked
-    for whose, limit in _limits.items():
-        limit.restore()
-        _limits[whose] = _BlasLimit(whose)
-    _forked = True
+    """In a forked child no call is running, and OpenMP's threads, if the parent had started them, do not exist."""
+    global _forked, _limit
+    _limit.restore()
+    _limit = _BlasLimit()
+    _forked = several_threads_ran()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,8 +1,11 @@
 """The command line: what each command prints, and how it ends."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -36,9 +39,7 @@ def error_line(capsys, argv, code=2):
 
 @pytest.mark.parametrize("command", [[], ["report"], ["explain"], ["measure"], ["layers"], ["versions"]])
 def test_help_has_examples(command, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main([*command, "--help"])
-    assert ended.value.code == 0
+    assert main([*command, "--help"]) == 0
     out = capsys.readouterr().out
     assert "examples:\n  " + " ".join(["pymec", *command]) in out
 
@@ -121,21 +122,31 @@ def test_explain_json(capsys):
         ("explain cv1 --stride 2", "leave out --stride"),
         ("explain cv1 --input 1,8,8,3", "leave out --input"),
         ("explain --input 1,8,8,3 --kernel 3,3,3,4 --batch 2", "--input has its batch already"),
-        ("explain --input 1,8,8 --kernel 3,3,3,4", "x_shape must be four sizes"),
+        ("explain --input 1,8,8 --kernel 3,3,3,4", "--input must be four sizes"),
         ("explain --input 1,8,8,x --kernel 3,3,3,4", "argument --input: expected integers"),
         ("explain --input 1,8,8,3 --kernel 3,3,3,4 --padding 1,2,3", "padding must be"),
         ("explain --input 1,8,8,3 --kernel 9,9,3,4", "kernel spans 9 × 9 pixels"),
-        ("explain cv1 --dtype float16", "dtype must be float32 or float64"),
-        ("explain cv1 --limit lots", "workspace_limit must be a whole number of bytes"),
-        ("explain cv1 --threads 0", "n_threads must be a positive integer"),
+        ("explain CV4", "did you mean 'cv4'?"),
+        ("explain cv1 --dtype float16", "--dtype must be float32 or float64"),
+        ("explain cv1 --limit lots", "--limit must be a whole number of bytes"),
+        ("explain cv1 --threads 0", "--threads must be a positive integer"),
+        (f"explain cv1 --batch {10**24}", f"the input, {10**24} × 227 × 227 × 3 float32, would have"),
+        ("explain cv1 --accuracy best", "argument --accuracy: invalid choice: 'best'"),
         ("explain cv1 --batch many", "argument --batch: invalid int value"),
-        ("measure cv12 --algorithm fastest", "algorithm must be 'auto' or one of"),
-        ("measure cv12 --algorithm im2col --limit 1KiB", "workspace_limit of 1024 bytes is too small"),
+        ("explain --input 1,8,8,3 --kernel 3,3,3,4 --padding full", "valid or same, got 'full'"),
+        ("explain --input 1,8,8,3 --kernel 3,3,3,4 --padding SAME", "did you mean 'same'?"),
+        ("measure cv12 --algorithm fastest", "--algorithm must be 'auto' or one of"),
+        ("measure cv12 --algorithm im2col --limit 1KiB", "--limit of 1024 bytes is too small"),
+        ("measure cv12 --record /no/such/folder/file", "--record '/no/such/folder/file' lies in a folder that"),
+        ("measure --input 1,1048576,4194304,1 --kernel 3,3,1,1 --algorithm direct", "llocate"),
         ("report --layers cv1,cv99", "no layer is named 'cv99'"),
-        ("report --layers ,", "layers must name at least one of"),
-        ("report --algorithms mec,fastest", "algorithm must be 'auto' or one of"),
-        ("report --batch 0", "batch must be a positive integer"),
-        ("report --threads -1", "n_threads must be a positive integer"),
+        ("report --layers ,", "--layers must name at least one of"),
+        ("report --algorithms mec,fastest", "--algorithms must be all or some of"),
+        ("report --algorithms auto", "got 'auto'"),
+        ("report --algorithms ,", "got none"),
+        ("report --algorithms MEC", "did you mean 'mec'?"),
+        ("report --batch 0", "--batch must be a positive integer"),
+        ("report --threads -1", "--threads must be a positive integer"),
     ],
 )
 def test_mistakes_are_one_line(argv, message, capsys):
@@ -224,6 +235,17 @@ def test_missing_optional_package_is_named(command, module, monkeypatch, capsys)
     )
 
 
+def test_a_broken_optional_package_is_not_called_missing(monkeypatch, capsys, tmp_path):
+    (tmp_path / "rich.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "rich", raising=False)
+    line = error_line(capsys, ["report"])
+    assert line == (
+        "pymec: error: pymec report needs rich, which is installed but can't be imported: "
+        "No module named 'no_such_module'"
+    )
+
+
 def test_report_refuses_a_build_without_openmp(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(_build_info, "OPENMP", False)
     line = error_line(capsys, ["report", "--output", str(tmp_path / "report")])
@@ -249,12 +271,82 @@ def test_explain_a_gradient(capsys):
     assert "direct_conv" in capsys.readouterr().out
 
 
-def test_closed_pipe_is_no_error(tmp_path):
-    # The reader closes the pipe before anything is written.
-    program = "import sys; from pymec.cli import main; sys.stdin.read(); sys.exit(main(['layers']))"
+COMMANDS = (["layers"], ["layers", "--json"], ["explain", "cv1"], ["versions"], ["--help"])
+
+
+@pytest.mark.parametrize("argv", COMMANDS, ids=" ".join)
+def test_closed_pipe_ends_quietly(argv, tmp_path):
+    """As a program ends that SIGPIPE ended; the reader closes the pipe before anything is written."""
+    program = f"import sys; from pymec.cli import main; sys.stdin.read(); sys.exit(main({argv}))"
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, **pipes) as process:
         process.stdout.close()
         process.stdin.close()
         complaint = process.stderr.read()
-    assert (process.returncode, complaint) == (0, b"")
+    assert (process.returncode, complaint) == (141, b"")
+
+
+def run_command(argv, cwd, **options):
+    command = [sys.executable, "-m", "pymec", *argv]
+    return subprocess.run(command, cwd=cwd, stderr=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux's full disk")
+@pytest.mark.parametrize("argv", COMMANDS, ids=" ".join)
+def test_a_full_disk_is_an_error(argv, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = run_command(argv, tmp_path, stdout=full)
+    assert (done.returncode, done.stderr) == (2, "pymec: error: [Errno 28] No space left on device\n")
+
+
+@pytest.mark.parametrize("argv", COMMANDS, ids=" ".join)
+def test_closed_output_is_an_error(argv, tmp_path):
+    done = run_command(argv, tmp_path, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (2, "pymec: standard output is closed\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("argv", COMMANDS, ids=" ".join)
+def test_any_encoding_will_do(argv, encoding, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = run_command(argv, tmp_path, stdout=subprocess.PIPE, env=environment, encoding=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?" not in done.stdout.replace("(see", "")
+    assert argv != ["explain", "cv1"] or ("227x227" if encoding == "ascii" else "227×227") in done.stdout
+
+
+@pytest.mark.memory
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("number", "status", "line"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM"), (1, 129, "ended by SIGHUP")],
+)
+@pytest.mark.parametrize("argv", [["measure", "cv4", "--algorithm", "fft_lean"], ["report", "--layers", "cv4"]])
+def test_a_signal_leaves_nothing_behind(argv, number, status, line, tmp_path):
+    """One line, the shell's exit status for the signal, no process, no temporary folder."""
+    pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    command = [sys.executable, "-m", "pymec", *argv]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not list(folder.glob("pymec-*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        complaint = process.communicate()[1]
+    assert process.returncode == status
+    assert complaint.splitlines()[-1] == f"pymec: {line}"
+    assert "Traceback" not in complaint
+    assert not list(folder.iterdir())
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pymec {pymec.__version__}\n"
+
+
+def test_explain_for_another_accuracy(capsys):
+    assert main(["explain", "cv10", "--accuracy", "fast"]) == 0
+    expected = pymec.explain((1, 28, 28, 128), (3, 3, 128, 128), accuracy="fast")
+    assert capsys.readouterr().out == f"{expected}\n"

@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from cases import able
 
 import pymec
 from pymec import ConvShape, memory, registry
+from pymec.memory import processes
 
 pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
 
@@ -93,13 +97,13 @@ def tracked(tmp_path, call):
     script = f"""
 import json, memray, numpy as np, pymec
 from pymec import registry
-from pymec.memory import _split
+from pymec.memory.child import split_by_asker
 x, kernel = np.ones((1, 40, 40, 32), np.float32), np.ones((3, 3, 32, 64), np.float32)
 {call}
 with memray.Tracker("record.bin", native_traces=True):
     out = pymec.conv2d(x, kernel, algorithm="im2col", n_threads=1)
 with memray.FileReader("record.bin") as reader:
-    print(json.dumps(_split(reader.get_high_watermark_allocation_records(merge_threads=True))))
+    print(json.dumps(split_by_asker(reader.get_high_watermark_allocation_records(merge_threads=True))))
 """
     # Without Python's own allocator, which takes a megabyte at once for small objects when it runs out of room.
     plain = {**os.environ, "PYTHONMALLOC": "malloc"}
@@ -151,7 +155,77 @@ def test_mistakes_surface_here_and_not_in_the_other_process():
         memory.measure_shape(pymec.layers.get("cv12").shape(), "mec", workspace_limit=10)
 
 
-def test_a_failing_process_is_reported(monkeypatch):
-    monkeypatch.setattr(memory.sys, "path", [])
-    with pytest.raises(RuntimeError, match="the measuring process failed"):
-        memory.measure_shape(pymec.layers.get("cv12").shape(), "mec")
+def test_a_failing_process_is_reported(monkeypatch, tmp_path):
+    """In one sentence, and without part of a record, which would refuse the next try."""
+    shape = pymec.layers.get("cv12").shape()
+    record = tmp_path / "record.bin"
+    monkeypatch.setattr(processes, "import_folders", lambda: [])
+    with pytest.raises(RuntimeError, match="^the measuring process failed: .* No module named 'pymec'$"):
+        memory.measure_shape(shape, "mec", record=record)
+    monkeypatch.setattr(processes, "_PROGRAM", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(RuntimeError, match="ended by SIGKILL, as Linux does when memory runs out"):
+        memory.measure_shape(shape, "mec", record=record)
+    monkeypatch.undo()
+    assert memory.measure_shape(shape, "mec", record=record).exact
+
+
+def test_a_call_without_room_is_a_memory_error(tmp_path):
+    record = tmp_path / "record.bin"
+    shape = ConvShape.from_shapes((1, 2**20, 2**22, 1), (3, 3, 1, 1))
+    with pytest.raises(MemoryError):
+        memory.measure_shape(shape, "direct", record=record)
+    assert not record.exists()
+
+
+def test_the_process_does_not_see_what_surrounds_the_caller(monkeypatch, tmp_path):
+    """Neither modules in the current folder or PYTHONPATH, nor Python's environment variables."""
+    for name in ("json", "numbers", "sitecustomize", "memray"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported by mistake')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("PYTHONMALLOC", "debug")
+    assert memory.measure_shape(pymec.layers.get("cv12").shape(), "mec", n_threads=2).exact
+
+
+SLOW_CALL = """
+import pymec
+pymec.memory.measure_shape(pymec.layers.get("cv4").shape(), "fft_lean", n_threads=1)
+"""
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children_of(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_killed_caller_leaves_no_process_and_no_folder(tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", SLOW_CALL], env=environment) as caller:
+        wait_for(lambda: children_of(caller.pid) and list(tmp_path.glob("pymec-*")))
+        (child,) = children_of(caller.pid)
+        caller.kill()
+    wait_for(lambda: not list(tmp_path.iterdir()))
+    wait_for(
+        lambda: not Path(f"/proc/{child}").exists() or "State:\tZ" in Path(f"/proc/{child}/status").read_text()
+    )
+
+
+def test_leaving_early_ends_what_still_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shape = pymec.layers.get("cv4").shape()
+    with memory.side_by_side(1) as submit:
+        futures = [submit(shape, "fft_lean", n_threads=1) for _ in range(3)]
+        wait_for(lambda: list(tmp_path.glob("pymec-*")))
+    assert "ended by SIGKILL" in str(futures[0].exception())
+    assert futures[1].cancelled()
+    assert futures[2].cancelled()
+    assert not list(tmp_path.iterdir())

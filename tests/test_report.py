@@ -12,7 +12,7 @@ import pytest
 
 from pymec import _build_info, explaining, layers, planning, registry, report
 from pymec.cli import main
-from pymec.memory import MemoryReport
+from pymec.memory import MemoryReport, measuring
 from pymec.report import collect, figures, page, plots, records
 from pymec.report.picture import Activations, photographs
 
@@ -350,7 +350,7 @@ def test_wrong_result_fails_the_report(capsys, tmp_path):
 
 def test_wrong_formula_fails_the_report(monkeypatch, capsys, tmp_path):
     wrong = MemoryReport("mec_b", 2, predicted=1000, workspace=1004, output=1, blas=0, other=0, resident=0)
-    monkeypatch.setattr(collect, "measure_shape", lambda *arguments, **options: wrong)
+    monkeypatch.setattr(measuring, "_measured", lambda *arguments: wrong)
     argv = ["report", "--layers", "cv12", "--algorithms", "mec_b", "--output", str(tmp_path)]
     assert main(argv) == 1
     assert "FAILED mec_b on cv12: predicted 1,000 bytes, measured 1,004" in capsys.readouterr().out
@@ -360,10 +360,10 @@ def test_wrong_formula_fails_the_report(monkeypatch, capsys, tmp_path):
 
 
 def test_terminal_shows_what_was_found(monkeypatch, capsys, tmp_path):
-    def measured(shape, name, **options):
+    def measured(processes, shape, name, *options):
         return MemoryReport(name, 2, 1000, 1000, 1, 0, 0, 0)
 
-    monkeypatch.setattr(collect, "measure_shape", measured)
+    monkeypatch.setattr(measuring, "_measured", measured)
     argv = ["report", "--layers", "cv12", "--algorithms", "im2col,mec_b", "--output", str(tmp_path)]
     assert main(argv) == 0
     captured = capsys.readouterr()
@@ -372,6 +372,43 @@ def test_terminal_shows_what_was_found(monkeypatch, capsys, tmp_path):
     assert "2 of 2 cells agree to the byte, 2 of 2 are within rounding" in captured.out
     assert max(map(len, captured.out.splitlines())) <= 100
     assert "[0/4] cv12" in captured.err
+
+
+def test_a_cell_without_room_is_marked_and_the_rest_written(monkeypatch, capsys, tmp_path):
+    """A call that finds no room, and a process that memory's end has killed."""
+
+    def measured(processes, shape, name, *options):
+        if name == "mec_b":
+            raise RuntimeError("the measuring process failed: it was ended by SIGKILL")
+        return MemoryReport(name, 2, 1000, 1000, 1, 0, 0, 0)
+
+    def greedy(*arguments, algorithm, **options):
+        if algorithm == "mec":
+            raise MemoryError("no room for 12 bytes of workspace for mec")
+        return conv2d(*arguments, algorithm=algorithm, **options)
+
+    conv2d = collect.conv2d
+    monkeypatch.setattr(measuring, "_measured", measured)
+    monkeypatch.setattr(collect, "conv2d", greedy)
+    argv = ["report", "--layers", "cv12", "--algorithms", "im2col,mec,mec_b", "--output", str(tmp_path)]
+    assert main(argv) == 1
+    out = capsys.readouterr().out
+    assert "FAILED mec on cv12 was not run: no room for 12 bytes of workspace for mec" in out
+    assert "FAILED mec_b on cv12 was not run: the measuring process failed" in out
+    assert "1 of 1 cells agree to the byte, 1 of 1 are within rounding" in out
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "not run: no room for 12 bytes of workspace for mec" in page
+    assert len(json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["failures"]) == 2
+
+
+def test_a_layer_without_room_for_the_oracle_is_marked(monkeypatch, tmp_path):
+    def no_room(*arguments):
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    monkeypatch.setattr(collect.reference, "conv2d", no_room)
+    run = report.build(["cv12"], ["im2col", "mec"], output=tmp_path)
+    assert [cell.complete for cell in run.layers[0].cells] == [False, False]
+    assert (tmp_path / "index.html").exists()
 
 
 def test_the_page_of_an_algorithm_says_what_its_bytes_grow_with():

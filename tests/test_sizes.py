@@ -146,7 +146,7 @@ TOO_LARGE = {
 @pytest.mark.parametrize("array", TOO_LARGE)
 def test_arrays_that_cannot_exist_are_refused(array):
     x, kernel, options = TOO_LARGE[array]
-    with pytest.raises(ValueError, match=rf"the {array} would have \d+ bytes, more than an array can have"):
+    with pytest.raises(ValueError, match=rf"the {array}, .*, would have \d+ bytes, more than an array can have"):
         pymec.explain(x, kernel, **options)
     with pytest.raises(ValueError, match="more than an array can have"):
         pymec.explain((1, 2**62, 8, 1), (3, 3, 1, 1))

@@ -142,12 +142,12 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
             guarded(stop)
         gc.collect()
         assert set(blas_threads()) == {2}, f"after line {stop} of {total}"
-        assert not threads._limits["scipy"]._members
+        assert not threads._limit._members
     seen = []
 
     def try_the_lock():
-        seen.append(threads._limits["scipy"]._lock.acquire(timeout=10))
-        threads._limits["scipy"]._lock.release()
+        seen.append(threads._limit._lock.acquire(timeout=10))
+        threads._limit._lock.release()
 
     worker = threading.Thread(target=try_the_lock)
     worker.start()
@@ -175,7 +175,7 @@ out, saved = plans[0].forward_saved(x)
 gradient = saved.kernel_grad(out)
 inside = threads.single_threaded_blas()
 inside.__enter__()
-threads._limits["scipy"]._lock.acquire()
+threads._limit._lock.acquire()
 pid = os.fork()
 if pid == 0:
     same = np.allclose(pymec.conv2d(x, kernel, n_threads=2), expected)
@@ -184,7 +184,7 @@ if pid == 0:
     out, _ = plans[0].forward_saved(x)
     same &= np.allclose(out, expected) and np.allclose(saved.kernel_grad(out), gradient)
     free = all(library.get_num_threads() == 2 for library in threads.blas_libraries())
-    os._exit(0 if same and free and not threads._limits["scipy"]._members else 1)
+    os._exit(0 if same and free and not threads._limit._members else 1)
 deadline = time.time() + 30
 while time.time() < deadline:
     done, status = os.waitpid(pid, os.WNOHANG)
@@ -223,7 +223,7 @@ def test_every_blas_call_of_every_algorithm_is_under_the_guard(i_h, two_blas_thr
         shape = ConvShape.from_shapes(x.shape, kernel, padding=1, groups=16 // kernel[2])
         row = pymec.planning.recipe(shape, name, "exact", None, None).algorithm
         schedule = row.schedule(shape, 2, None)
-        guarded = row.uses_blas and row.whose_blas == "scipy" and schedule.uses_blas and not alone
+        guarded = row.uses_blas and schedule.uses_blas and not alone
         assert set(seen) == ({1} if guarded else {2}), name
         assert set(blas_threads()) == {2}
     monkeypatch.undo()

@@ -14,12 +14,14 @@ One direction again, and a file per stage::
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pymec import _build_info, layers, registry, threads
+from pymec.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from pymec.report.collect import Progress
@@ -91,11 +93,7 @@ def build(
             "rebuild with a compiler that has it (see pymec versions)"
         )
     chosen = [layers.get(name) for name in dict.fromkeys(layer_names)]
-    if algorithms is None:
-        algorithms = [name for name in TELLING if name in registry.names()]
-    elif list(algorithms) == ["all"]:
-        algorithms = registry.names()
-    rows = [registry.get(name) for name in dict.fromkeys(algorithms)]
+    algorithms = _known(algorithms)
     if not chosen:
         raise ValueError(f"layers must name at least one of {', '.join(layers.names())}")
     if batch < 1:
@@ -103,15 +101,15 @@ def build(
     n_threads = threads.effective_n_threads(n_threads)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"output {str(folder)!r} can't be written")
 
     from pymec.report import collect, page, plots
     from pymec.report.picture import Activations
 
     activations = Activations(batch)
     with tempfile.TemporaryDirectory(prefix="pymec-report-") as scratch:
-        run = collect.collect(
-            chosen, [row.name for row in rows], activations, n_threads, Path(scratch), FLAME_GRAPHS, progress
-        )
+        run = collect.collect(chosen, algorithms, activations, n_threads, Path(scratch), FLAME_GRAPHS, progress)
         flame_graphs = collect.draw_flame_graphs(Path(scratch), folder)
     (folder / "report.json").write_text(json.dumps(run.as_dict(), indent=1) + "\n", encoding="utf-8")
     (folder / "memory.svg").write_text(plots.standalone(plots.memory_overview(run)), encoding="utf-8")
@@ -121,3 +119,19 @@ def build(
         (pages / f"{name}.html").write_text(page.render_algorithm(run, name), encoding="utf-8")
     (folder / "index.html").write_text(page.render(run, activations, flame_graphs), encoding="utf-8")
     return run
+
+
+def _known(algorithms: Sequence[str] | None) -> Sequence[str]:
+    """The names of algorithms to run, each once."""
+    known = registry.names()
+    if algorithms is None:
+        return [name for name in TELLING if name in known]
+    if list(algorithms) == ["all"]:
+        return known
+    wanted = f"algorithms must be all or some of {', '.join(known)}"
+    if not algorithms:
+        raise ValueError(f"{wanted}; got none")
+    for name in algorithms:
+        if name not in known:
+            raise ValueError(f"{wanted}; got {name!r}{did_you_mean(name, known)}")
+    return list(dict.fromkeys(algorithms))

@@ -10,8 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 from pymec import reference, registry
 from pymec.conv import conv2d
 from pymec.layers import Layer
-from pymec.memory import measure_shape
+from pymec.memory import side_by_side
+from pymec.memory.processes import import_folders
 from pymec.report.picture import Activations
 from pymec.report.records import Cell, Check, LayerRun, Run, Timing
 from pymec.shapes import ConvShape
@@ -61,39 +61,14 @@ def collect(
     steps = len(algorithms) + 2  # the layer's input, its timings, and a measurement per algorithm
     total = steps * len(layers)
     runs = []
-    # Bytes do not depend on how busy the machine is, so processes may be measured side by side.
-    workers = ThreadPoolExecutor(max_workers=MEASURED_AT_ONCE)
     for i, layer in enumerate(layers):
-        done = partial(_tell, progress, layer.name, total)
-        done("input and oracle", i * steps)
         shape = layer.shape(activations.i_n)
-        x, kernel = activations.input_of(layer), activations.kernel_of(layer)
-        call = _caller(layer, x, kernel, n_threads)
-        able = [name for name in algorithms if registry.get(name).unsupported(shape) is None]
-        checks = _check(shape, x, kernel, call, able)
-        done("timing", i * steps + 1)
-        timings = time_in_turns({name: partial(call, name) for name in able})
-        kept = flame_graphs if layer is largest else ()
-        memories = {
-            name: workers.submit(
-                measure_shape,
-                shape,
-                name,
-                n_threads=n_threads,
-                record=records / f"{name}_{layer.name}.bin" if name in kept else None,
-            )
-            for name in able
-        }
-        cells = []
-        for j, name in enumerate(algorithms):
-            done(f"memory of {name}", i * steps + 2 + j)
-            if name in able:
-                cells.append(Cell(name, None, checks[name], timings[name], memories[name].result()))
-            else:
-                cells.append(Cell(name, reason=registry.get(name).unsupported(shape)))
+        cells = [Cell(name, reason=registry.get(name).unsupported(shape)) for name in algorithms]
+        kept = {name: records / f"{name}_{layer.name}.bin" for name in flame_graphs if layer is largest}
+        tell = partial(_tell, progress, layer.name, total, i * steps)
+        cells = list(_run_cells(layer, shape, cells, activations, n_threads, kept, tell))
         runs.append(LayerRun(layer, shape, tuple(cells)))
-    workers.shutdown()
-    _tell(progress, "all layers", total, "done", total)
+    _tell(progress, "all layers", total, total, "done", 0)
     return Run(
         algorithms=tuple(algorithms),
         layers=tuple(runs),
@@ -105,9 +80,48 @@ def collect(
     )
 
 
-def _tell(progress: Progress | None, layer: str, total: int, what: str, done: int) -> None:
+def _run_cells(
+    layer: Layer,
+    shape: ConvShape,
+    cells: Sequence[Cell],
+    activations: Activations,
+    n_threads: int,
+    records: dict[str, Path],
+    tell: Callable[[str, int], None],
+) -> Iterator[Cell]:
+    """The cells of one layer, in order; a cell that finds no room is marked, and the others go on."""
+    able = [cell.algorithm for cell in cells if cell.reason is None]
+    errors: dict[str, str] = {}
+    tell("input and oracle", 0)
+    try:
+        x, kernel = activations.input_of(layer), activations.kernel_of(layer)
+        call = _caller(layer, x, kernel, n_threads)
+        checks = _check(shape, x, kernel, call, able, errors)
+        tell("timing", 1)
+        timings = time_in_turns({name: partial(call, name) for name in checks})
+    except MemoryError as error:  # the oracle's arrays, in double precision, are larger than the algorithms'
+        errors = dict.fromkeys(able, f"no room for the input and the oracle: {error}")
+        checks, timings = {}, {}
+    # Bytes do not depend on how busy the machine is, so processes may be measured side by side.
+    with side_by_side(MEASURED_AT_ONCE) as submit:
+        memories = {name: submit(shape, name, n_threads=n_threads, record=records.get(name)) for name in checks}
+        for j, cell in enumerate(cells):
+            name = cell.algorithm
+            tell(f"memory of {name}", 2 + j)
+            failure = memories[name].exception() if name in memories else None
+            if isinstance(failure, (MemoryError, RuntimeError)):
+                errors[name] = str(failure)
+            if name in errors:
+                yield Cell(name, error=errors[name])
+            elif cell.reason is not None:
+                yield cell
+            else:
+                yield Cell(name, check=checks[name], timing=timings[name], memory=memories[name].result())
+
+
+def _tell(progress: Progress | None, layer: str, total: int, before: int, what: str, step: int) -> None:
     if progress is not None:
-        progress(layer, what, done, total)
+        progress(layer, what, before + step, total)
 
 
 # Check --------------------------------------------------------------------------------------------------
@@ -132,9 +146,14 @@ def _caller(layer: Layer, x: NDArray, kernel: NDArray, n_threads: int) -> Callab
 
 
 def _check(
-    shape: ConvShape, x: NDArray, kernel: NDArray, call: Callable[..., NDArray], algorithms: Sequence[str]
+    shape: ConvShape,
+    x: NDArray,
+    kernel: NDArray,
+    call: Callable[..., NDArray],
+    algorithms: Sequence[str],
+    errors: dict[str, str],
 ) -> dict[str, Check]:
-    """Compare every algorithm's result with the oracle's."""
+    """Compare every algorithm's result with the oracle's; ``errors`` gets those that find no room."""
     exact = reference.conv2d(x, kernel, shape)
     bounds: dict[Callable[..., NDArray], NDArray] = {}
     checks = {}
@@ -144,8 +163,12 @@ def _check(
             bounds[bound_of] = bound_of(x, kernel, shape)
         # Filled with NaN, so that an output that was not written can't pass as a small error.
         out = np.full(shape.output_shape, np.nan, shape.dtype)
-        call(name, out=out)
-        checks[name] = check(out, exact, bounds[bound_of])
+        try:
+            call(name, out=out)
+        except MemoryError as error:
+            errors[name] = str(error)
+        else:
+            checks[name] = check(out, exact, bounds[bound_of])
     return checks
 
 
@@ -192,9 +215,14 @@ def draw_flame_graphs(records: Path, output: Path) -> dict[str, str]:
     drawn = {}
     for record in sorted(records.glob("*.bin")):
         target = output / f"flamegraph_{record.stem}.html"
+        # Isolated, as measurements are: with -m, a json.py in the current folder would be imported.
+        program = (
+            "import runpy, sys; sys.path += sys.argv.pop(1).split(':'); runpy.run_module('memray', {}, '__main__')"
+        )
+        command = [sys.executable, "-I", "-c", program, ":".join(import_folders())]
         # --no-web: memray puts its scripts into the page, which then needs no network.
-        command = [sys.executable, "-m", "memray", "flamegraph", "--no-web", "--force", "-o", str(target)]
-        done = subprocess.run([*command, str(record)], capture_output=True, text=True)
+        command += ["flamegraph", "--no-web", "--force", "-o", str(target), str(record)]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"memray flamegraph failed:\n{done.stderr.strip()}")
         algorithm, _, layer = record.stem.rpartition("_")

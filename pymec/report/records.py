@@ -43,18 +43,24 @@ class Timing:
 
 @dataclass(frozen=True)
 class Cell:
-    """One algorithm on one layer: the results, or the reason why it can't do it."""
+    """One algorithm on one layer: the results, or why it can't do the layer, or what ended its run."""
 
     algorithm: str
     reason: str | None = None
+    error: str | None = None
     check: Check | None = None
     timing: Timing | None = None
     memory: MemoryReport | None = None
 
     @property
-    def supported(self) -> bool:
-        """Whether the algorithm can do the layer."""
-        return self.reason is None
+    def complete(self) -> bool:
+        """Whether the results are there."""
+        return self.reason is None and self.error is None
+
+    @property
+    def why_not(self) -> str:
+        """Why they aren't."""
+        return f"can't: {self.reason}" if self.error is None else f"not run: {self.error}"
 
     @property
     def exact(self) -> bool:
@@ -137,8 +143,8 @@ class Run:
 
     @property
     def cells(self) -> list[tuple[LayerRun, Cell]]:
-        """Every cell that could be run, with its layer."""
-        return [(layer, cell) for layer in self.layers for cell in layer.cells if cell.supported]
+        """Every cell that has results, with its layer."""
+        return [(layer, cell) for layer in self.layers for cell in layer.cells if cell.complete]
 
     @property
     def n_exact(self) -> int:
@@ -152,8 +158,13 @@ class Run:
 
     @property
     def failures(self) -> list[str]:
-        """A sentence for each cell that is wrong."""
-        found = []
+        """A sentence for each cell that is wrong, or was not run although the algorithm can do the layer."""
+        found = [
+            f"{cell.algorithm} on {layer.name} was not run: {cell.error}"
+            for layer in self.layers
+            for cell in layer.cells
+            if cell.error is not None
+        ]
         for layer, cell in self.cells:
             if not cell.correct:
                 found.append(f"{cell.algorithm} on {layer.name}: the result is wrong, {_by_how_much(cell.check)}")

@@ -88,7 +88,7 @@ def _table(run: Run) -> Table:
 
 def _figures(layer: LayerRun, cell: Cell) -> tuple[str, ...]:
     if cell.memory is None:
-        return "-", "-", "-", "-", "can't"
+        return "-", "-", "can't" if cell.error is None else "[bold red]not run[/]", "-", "-"
     verdict = "yes" if cell.exact else "[bold red]NO[/]"
     if not cell.correct:
         verdict = "[bold red]wrong result[/]"

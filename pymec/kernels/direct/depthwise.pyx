@@ -30,7 +30,7 @@ from pymec.kernels.register_tiles.depthwise_rows cimport RowColumns, depthwise_r
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
-from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of_blocks
 
 cdef enum:
     BLOCK = 32         # output channels summed at a time, at most
@@ -142,8 +142,7 @@ cdef compiled_per_cpu convolve_row(
 ) noexcept nogil:
     """One block of channels of one output row."""
     cdef Py_ssize_t block = block_of(K), width = min(block, g.k_c), x = 0
-    # The last block reaches back over the one before it, so that no number of channels leaves a rest.  Two threads
-    # may then store the same channels at the same time, but they store the same numbers.
+    # The last block reaches back over the one before it, so that no number of channels leaves a rest.
     cdef Py_ssize_t m0 = min(innermost(&task, ceil_div(g.k_c, block)) * block, g.k_c - width)
     cdef Py_ssize_t y = innermost(&task, g.o_h), n = task
     cdef Py_ssize_t first, end
@@ -173,6 +172,17 @@ cdef compiled_per_cpu convolve_row(
             x += 1
 
 
+cdef void convolve_share(
+    const floating* I, const floating* K, floating* O, Py_ssize_t share, Py_ssize_t shares,
+    const BiasRelu* bias_relu, const Geometry* g
+) noexcept nogil:
+    """One thread's share of the blocks, counted through images, rows and the blocks of a row."""
+    cdef Span mine = share_of_blocks(g.i_n * g.o_h, g.k_c, block_of(K), share, shares)
+    cdef Py_ssize_t task
+    for task in range(mine.first, mine.end):
+        convolve_row(I, K, O, task, bias_relu, g)
+
+
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
     floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
@@ -183,7 +193,7 @@ def run(
     """
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
-    cdef Py_ssize_t task, tasks
+    cdef Py_ssize_t share
     check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
     if g.i_cg != 1:
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
@@ -192,7 +202,6 @@ def run(
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
-    tasks = g.i_n * g.o_h * ceil_div(g.k_c, block_of(K))
     with nogil:
-        for task in prange(tasks, num_threads=n_threads, schedule="static"):
-            convolve_row(I, K, O, task, &bias_relu, &g)
+        for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
+            convolve_share(I, K, O, share, n_threads, &bias_relu, &g)

@@ -7,7 +7,7 @@ Overlap-and-Add*, 2016, arXiv:1601.06815.
 A correlation is, frequency by frequency, a product of the image's spectrum with the conjugate of the kernel's.  So
 a plane of F_h·F_w numbers takes the same time whatever the size of the kernel, and input channels are summed as
 spectra: one transform back per output channel.  :func:`one_image` is the whole method; the rest does the same in a
-workspace.  Transforms are SciPy's and products NumPy's: this is Python.
+workspace.  Transforms are SciPy's; :mod:`pymec.kernels.fourier.products` calls BLAS for every frequency.
 
 =========  ====================================  ==================================================
 array      shape                                 role
@@ -40,13 +40,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from pymec.kernels.fourier import products
 from pymec.kernels.fourier.tiles import Grid, Tile, add_tiles, image_grid, on_plane, save_tiles
 from pymec.kernels.shared.machine import FFT_BYTES, FFT_CHANNELS, FFT_SMALL_WORK
 from pymec.shapes import ConvShape
@@ -133,26 +133,9 @@ def transform_kernel(kernel: NDArray, Q: NDArray, shape: ConvShape, grid: Grid, 
 # Stage 2: a product for every frequency ----------------------------------------------------------------
 
 
-def multiply(
-    X: NDArray, Q: NDArray, Y: NDArray, groups: int = 1, n_threads: int = 1, pool: Executor | None = None
-) -> None:
-    """Y (n × k_c/G) = X (n × i_c/G) · Q (i_c/G × k_c/G) for every frequency and group, by a pool of threads."""
-    i_cg, k_cg = Q.shape[2], Q.shape[3] // groups
-    if pool is None or Q.size * X.shape[2] < FFT_SMALL_WORK:
-        n_threads = 1
-
-    def share(i: int) -> None:
-        rows = slice(i * len(X) // n_threads, (i + 1) * len(X) // n_threads)
-        with np.errstate(all="ignore"):  # infinities are results, not errors; the state is each thread's own
-            for group in range(groups):
-                c = slice(group * i_cg, (group + 1) * i_cg)
-                m = slice(group * k_cg, (group + 1) * k_cg)
-                np.matmul(X[rows, :, :, c], Q[rows, :, :, m], out=Y[rows, :, :, m])
-
-    if pool is None or n_threads == 1:
-        share(0)
-    else:
-        list(pool.map(share, range(n_threads)))
+def multiply(X: NDArray, Q: NDArray, Y: NDArray, groups: int = 1, n_threads: int = 1) -> None:
+    """Y (n × k_c/G) = X (n × i_c/G) · Q (i_c/G × k_c/G) for every frequency and group."""
+    products.multiply(X, Q, Y, groups, n_threads if Q.size * X.shape[2] >= FFT_SMALL_WORK else 1)
 
 
 # Stage 3: back -----------------------------------------------------------------------------------------
@@ -196,15 +179,14 @@ def run_tiles(
     rows = list(tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h))
     columns = list(tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w))
     out.fill(0)
-    with ThreadPoolExecutor(n_threads) as pool:
-        for first, row, column in product(range(0, s.i_n, max(images, 1)), rows, columns):
-            for n in range(images):
-                transform(x[first + n, row.inputs, column.inputs], X[:, :, n], grid, n_threads)
-            multiply(X, Q, Y, s.groups, n_threads, pool)
-            for n in range(images):
-                for m, planes in transform_back(Y[:, :, n], grid, n_threads):
-                    add_outputs(planes, out[first + n, :, :, m], row, column, s, grid)
-                    del planes  # before the next ones are allocated
+    for first, row, column in product(range(0, s.i_n, max(images, 1)), rows, columns):
+        for n in range(images):
+            transform(x[first + n, row.inputs, column.inputs], X[:, :, n], grid, n_threads)
+        multiply(X, Q, Y, s.groups, n_threads)
+        for n in range(images):
+            for m, planes in transform_back(Y[:, :, n], grid, n_threads):
+                add_outputs(planes, out[first + n, :, :, m], row, column, s, grid)
+                del planes  # before the next ones are allocated
 
 
 def run(

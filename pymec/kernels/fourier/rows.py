@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from pymec.algorithm import Algorithm, Schedule, any_shape
+from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit
 from pymec.kernels.fourier import fft
 from pymec.kernels.fourier.bound import error_bound
 from pymec.kernels.fourier.tiles import image_grid, tile_grid
@@ -37,11 +37,14 @@ def _tiles(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(Q + S * (shape.i_c + shape.k_c), {"grid": grid}, prepared=Q)
 
 
+def _product_limit(shape: ConvShape) -> str | None:
+    return blas_limit(GEMM_row_count=shape.i_n, GEMM_leading_dimension=max(shape.i_c, shape.k_c))
+
+
 _row: Callable[..., Algorithm] = partial(
     Algorithm,
     order="transform",
-    unsupported=any_shape,
-    whose_blas="numpy",
+    unsupported=_product_limit,
     fuses_bias_relu=False,
     accuracy="fast",
     bound="2·(36·log₂(F_h·F_w) + 2·i_c/G + 9)·u·Σ_c‖I_c‖₂·‖K_c‖₁",
@@ -65,6 +68,8 @@ ROWS = (
         formula="S·(i_c/G + 2)",
         schedule=_lean,
         run=fft.run_lean,
+        unsupported=any_shape,
+        uses_blas=False,
     ),
     _row(
         name="fft_overlap_save",

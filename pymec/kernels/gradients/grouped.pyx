@@ -39,7 +39,7 @@ from pymec.kernels.register_tiles.group_vectors cimport (
 from pymec.kernels.register_tiles.group_tiles cimport GroupTile, add_groups, vector_bytes, most_outputs
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.patch cimport copy
-from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, share_of_blocks
 
 from pymec.kernels.gradients import direct as direct_grad
 from pymec.kernels.register_tiles.grouped import whole_vectors
@@ -142,12 +142,14 @@ cdef Geometry swap_channels(const Geometry* g) noexcept nogil:
 
 
 cdef void input_grad_share(
-    const floating* dO, const floating* flipped, floating* dI, Span tasks, const Geometry* g
+    const floating* dO, const floating* flipped, floating* dI, Py_ssize_t share, Py_ssize_t shares,
+    const Geometry* g
 ) noexcept nogil:
     """A thread's share of the lines, counted through tiles and the lines of one."""
     cdef Geometry swapped = swap_channels(g)
     cdef Py_ssize_t width = vector_bytes() / sizeof(floating), lines = n_vectors(width, &swapped)
-    cdef Py_ssize_t columns = 0, task
+    cdef Py_ssize_t tiles = g.i_n * g.i_h * phases_of_row(g) * tiles_of_phase(g), columns = 0, task
+    cdef Span mine = share_of_blocks(tiles, g.i_c, width, share, shares)
     cdef floating window[WINDOW * PLACES]
     cdef const floating* under
     cdef bint gathered = False
@@ -155,8 +157,8 @@ cdef void input_grad_share(
     cdef PhasePixels at
     cdef ChannelVector line
     place_groups(tile.place, sizeof(floating), &swapped)
-    for task in range(tasks.first, tasks.end):
-        if task == tasks.first or task % lines == 0:
+    for task in range(mine.first, mine.end):
+        if task == mine.first or task % lines == 0:
             at = pixels_at(task / lines, g)
             columns = columns_under(&at)
             gathered = gathers(at.rows.count * columns, g.k_cg, g.k_c * sizeof(floating))
@@ -180,8 +182,7 @@ def run_input_grad(
 ):
     """The input's gradient; ``prepared`` is the flipped kernel, and ``workspace`` is not used."""
     cdef Geometry g = geometry(shape)
-    cdef Geometry swapped = swap_channels(&g)
-    cdef Py_ssize_t tasks, share
+    cdef Py_ssize_t share
     check_stage(&g, n_threads, grad_x.shape, kernel.shape, grad_out.shape)
     check_groups(g.i_cg, "input", g.k_cg, "output")
     check_room("prepared", prepared.shape[0], shape.kernel_size)
@@ -193,11 +194,9 @@ def run_input_grad(
     cdef const floating* dO = &grad_out[0, 0, 0, 0]
     cdef const floating* flipped = &prepared[0]
     cdef floating* dI = &grad_x[0, 0, 0, 0]
-    tasks = g.i_n * g.i_h * phases_of_row(&g) * tiles_of_phase(&g)
-    tasks *= n_vectors(vector_bytes() / sizeof(floating), &swapped)
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            input_grad_share(dO, flipped, dI, share_of(tasks, share, n_threads), &g)
+            input_grad_share(dO, flipped, dI, share, n_threads, &g)
 
 
 # The kernel's gradient ----------------------------------------------------------------------------------

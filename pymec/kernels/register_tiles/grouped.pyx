@@ -33,7 +33,7 @@ from pymec.kernels.register_tiles.group_vectors cimport (
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
-from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, share_of_blocks
 
 
 def whole_vectors(shape, bint swapped=False):
@@ -98,35 +98,22 @@ cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexce
     return tile
 
 
-cdef inline Py_ssize_t boundary(
-    Py_ssize_t share, Py_ssize_t shares, Py_ssize_t tasks, Py_ssize_t vectors, Py_ssize_t width, const Geometry* g
-) noexcept nogil:
-    """Where a share begins: never between the last two vectors of a tile, if these overlap.
-
-    Otherwise two threads would write the same numbers to the same addresses, which C calls a data race.
-    """
-    cdef Py_ssize_t task = share * tasks / shares
-    return task + 1 if g.k_c % width and task % vectors == vectors - 1 else task
-
-
 cdef void convolve_share(
     const floating* I, const floating* K, floating* O, Py_ssize_t share, Py_ssize_t shares,
     const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One thread's share of all vectors, counted through tiles and the vectors of a tile."""
     cdef Py_ssize_t width = vector_bytes() / sizeof(floating), vectors = n_vectors(width, g), task
-    cdef Py_ssize_t tasks = g.i_n * g.o_h * tiles_of_row(g) * vectors
-    cdef Py_ssize_t begin = boundary(share, shares, tasks, vectors, width, g)
-    cdef Py_ssize_t end = boundary(share + 1, shares, tasks, vectors, width, g)
+    cdef Span mine = share_of_blocks(g.i_n * g.o_h * tiles_of_row(g), g.k_c, width, share, shares)
     cdef Py_ssize_t pitch = columns_of(most_outputs(), g)
     cdef bint gathered = gathers(g.k_h * pitch, g.i_cg, g.i_c * sizeof(floating))
     cdef GroupTile tile = tile_of(sizeof(floating), gathered, g)
     cdef const floating* bias = <const floating*> bias_relu.bias
     cdef const floating* numbers
     cdef floating window[WINDOW * PLACES]
-    cdef RowOutputs at = outputs_of(begin / vectors, g)
+    cdef RowOutputs at = outputs_of(mine.first / vectors, g)
     cdef ChannelVector vector
-    for task in range(begin, end):
+    for task in range(mine.first, mine.end):
         if task % vectors == 0:
             at = outputs_of(task / vectors, g)
         vector = vector_at(task % vectors, width, g)

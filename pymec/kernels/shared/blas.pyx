@@ -1,4 +1,4 @@
-"""Row-major GEMM over ``scipy.linalg.cython_blas``, in single and double precision.
+"""Row-major GEMM over ``scipy.linalg.cython_blas``, of real and complex numbers in single and double precision.
 
 BLAS is column-major: what we store row by row it reads as the transpose.  So the row-major product
 C = A·B is asked for as Cᵀ = Bᵀ·Aᵀ, the operands and their sizes changing places, and nothing is copied.
@@ -9,7 +9,7 @@ Sizes arrive as ``Py_ssize_t``; :mod:`pymec.families` has refused any that does 
 """
 
 from cython cimport floating
-from scipy.linalg.cython_blas cimport dgemm, sgemm
+from scipy.linalg.cython_blas cimport cgemm, dgemm, sgemm, zgemm
 
 include "_blas_int.pxi"
 
@@ -18,9 +18,9 @@ BLAS_INT_MAX = 2 ** (8 * sizeof(blas_int) - 1) - 1
 
 cdef void gemm_rowmajor(
     Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-    const floating* A, Py_ssize_t lda,
-    const floating* B, Py_ssize_t ldb,
-    floating beta, floating* C, Py_ssize_t ldc,
+    const blas_number* A, Py_ssize_t lda,
+    const blas_number* B, Py_ssize_t ldb,
+    blas_number beta, blas_number* C, Py_ssize_t ldc,
 ) noexcept nogil:
     """C (m × n) = A (m × k) · B (k × n) + beta · C, each row-major with its leading dimension.
 
@@ -33,22 +33,26 @@ cdef void gemm_rowmajor(
 
 cdef void gemm_rowmajor_transposed(
     bint transpose_A, bint transpose_B, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
-    const floating* A, Py_ssize_t lda,
-    const floating* B, Py_ssize_t ldb,
-    floating beta, floating* C, Py_ssize_t ldc,
+    const blas_number* A, Py_ssize_t lda,
+    const blas_number* B, Py_ssize_t ldb,
+    blas_number beta, blas_number* C, Py_ssize_t ldc,
 ) noexcept nogil:
     """:c:func:`gemm_rowmajor`, with A stored as k × m, or B as n × k, where it is to be transposed."""
     cdef char* flags = b"NT"
     cdef blas_int m_ = <blas_int> m, n_ = <blas_int> n, k_ = <blas_int> k
     cdef blas_int lda_ = <blas_int> lda, ldb_ = <blas_int> ldb, ldc_ = <blas_int> ldc
-    cdef floating one = 1
+    cdef blas_number one = 1
     # BLAS declares no const; it does not write A and B, so the casts take nothing away.
-    if floating is float:
-        sgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, <float*> B, &ldb_,
-              <float*> A, &lda_, &beta, C, &ldc_)
+    cdef blas_number* A_ = <blas_number*> A
+    cdef blas_number* B_ = <blas_number*> B
+    if blas_number is float:
+        sgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, B_, &ldb_, A_, &lda_, &beta, C, &ldc_)
+    elif blas_number is double:
+        dgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, B_, &ldb_, A_, &lda_, &beta, C, &ldc_)
+    elif blas_number is complex64:
+        cgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, B_, &ldb_, A_, &lda_, &beta, C, &ldc_)
     else:
-        dgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, <double*> B, &ldb_,
-              <double*> A, &lda_, &beta, C, &ldc_)
+        zgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, B_, &ldb_, A_, &lda_, &beta, C, &ldc_)
 
 
 def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, floating beta=0,

@@ -21,13 +21,13 @@ UNKNOWN = 1_000_000
 
 
 @cache
-def blas_libraries(whose: str = "scipy") -> tuple[Any, ...]:
-    """threadpoolctl's controllers of the BLAS that SciPy, or NumPy, calls (scanning takes a while: once).
+def blas_libraries() -> tuple[Any, ...]:
+    """threadpoolctl's controllers of the BLAS that SciPy calls (scanning takes a while: once).
 
-    Their wheels bring a BLAS each; elsewhere they share one.
+    SciPy's wheels bring a BLAS of their own; elsewhere NumPy's may be the same.
     """
     found = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
-    own = [lib for lib in found if whose in os.path.basename(os.path.dirname(lib.filepath)).lower()]
+    own = [lib for lib in found if "scipy" in os.path.basename(os.path.dirname(lib.filepath)).lower()]
     return tuple(own or found)
 
 

@@ -4,6 +4,13 @@ The public door, :func:`pymec.conv2d`, has checked everything long before a kern
 public too, so each repeats the few checks that stand between a slip and memory that is not ours.
 """
 
+cdef bint threads_started = False
+
+
+def several_threads_ran():
+    """Whether any kernel of this process was asked for more than one thread."""
+    return threads_started
+
 
 cdef Geometry geometry(object shape) except *:
     """Read the sizes of a :class:`pymec.ConvShape` once, with the GIL, before any loop."""
@@ -54,7 +61,9 @@ cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1:
 
 
 cdef int check_threads(int n_threads) except -1:
-    """Refuse a number of threads that OpenMP gives no meaning to, or BLAS no buffers."""
+    """Refuse a number of threads that OpenMP gives no meaning to, or BLAS no buffers; note if there are several."""
+    global threads_started
     if not 1 <= n_threads <= 64:
         raise ValueError(f"n_threads must be from 1 to 64, got {n_threads}")
+    threads_started = threads_started or n_threads > 1
     return 0

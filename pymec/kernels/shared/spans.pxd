@@ -39,6 +39,22 @@ cdef inline Span share_of(Py_ssize_t count, Py_ssize_t share, Py_ssize_t shares)
     return span
 
 
+cdef inline Span share_of_blocks(
+    Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t width, Py_ssize_t share, Py_ssize_t shares
+) noexcept nogil:
+    """A share of the blocks of `width` channels of all rows; a row's last block may overlap the one before it.
+
+    Both of these store the channels that they have in common.  No share begins between them: two threads would
+    store the same numbers at the same addresses, which C calls a data race.
+    """
+    cdef Py_ssize_t blocks = ceil_div(channels, width)
+    cdef Span span = share_of(rows * blocks, share, shares)
+    if channels > width and channels % width != 0:
+        span.first += span.first % blocks == blocks - 1
+        span.end += span.end % blocks == blocks - 1
+    return span
+
+
 cdef inline Py_ssize_t innermost(Py_ssize_t* task, Py_ssize_t count) noexcept nogil:
     """The index of the innermost of the loops that `task` counts through, a loop of `count`; it is divided out.
 

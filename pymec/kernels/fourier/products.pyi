@@ -1,0 +1,3 @@
+from pymec.kernels.shared.arrays import Array
+
+def multiply(X: Array, Q: Array, Y: Array, groups: int = 1, n_threads: int = 1) -> None: ...

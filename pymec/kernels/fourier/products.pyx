@@ -1,0 +1,61 @@
+"""The products of a convolution by Fourier transforms: one for every frequency.
+
+    Y[f, n, m] = sum over c < i_c/G of  X[f, n, γ·i_c/G + c] · Q[f, c, m],   γ = ⌊m·G/k_c⌋
+
+Transforms are SciPy's (:mod:`pymec.kernels.fourier.fft`); threads share the frequencies.
+
+==========  ===============================  =====================================
+array       shape                            role
+==========  ===============================  =====================================
+X           (F_h, ⌊F_w/2⌋ + 1, n, i_c)       spectra of planes of I, complex
+Q           (F_h, ⌊F_w/2⌋ + 1, i_c/G, k_c)   conjugate spectra of planes of K
+Y           (F_h, ⌊F_w/2⌋ + 1, n, k_c)       spectra of planes of O
+==========  ===============================  =====================================
+"""
+
+from cython.parallel import prange
+
+from pymec.kernels.shared.blas cimport complex_number, gemm_rowmajor
+from pymec.kernels.shared.geometry cimport check_threads
+
+
+def multiply(
+    const complex_number[:, :, :, ::1] X, const complex_number[:, :, :, ::1] Q, complex_number[:, :, :, ::1] Y,
+    Py_ssize_t groups=1, int n_threads=1,
+):
+    """Y = X · Q for every frequency and group, frequencies shared among ``n_threads`` threads.
+
+    Parameters
+    ----------
+    X, Q, Y : arrays (F_h, ⌊F_w/2⌋ + 1, n, i_c), (…, i_c/G, k_c) and (…, n, k_c)
+        complex64 or complex128.
+    groups : int
+        G.
+
+    Raises
+    ------
+    ValueError
+        If the extents do not fit each other.
+    """
+    cdef Py_ssize_t frequencies = X.shape[0] * X.shape[1], n = X.shape[2], i_c = X.shape[3]
+    cdef Py_ssize_t i_cg = Q.shape[2], k_c = Q.shape[3], k_cg, f, group
+    if groups < 1 or k_c % groups or groups * i_cg != i_c:
+        raise ValueError(f"{groups} groups of {i_cg} input channels don't divide X's {i_c} and Q's {k_c} channels")
+    expected = X.shape[0], X.shape[1], n, k_c
+    if (Q.shape[0], Q.shape[1]) != expected[:2] or (Y.shape[0], Y.shape[1], Y.shape[2], Y.shape[3]) != expected:
+        raise ValueError(f"Q and Y must have X's {expected[:2]} frequencies, and Y the shape {expected}")
+    check_threads(n_threads)
+    if Y.shape[0] * Y.shape[1] * n * k_c == 0:
+        return
+    k_cg = k_c / groups
+    cdef const complex_number* X_ = &X[0, 0, 0, 0]
+    cdef const complex_number* Q_ = &Q[0, 0, 0, 0]
+    cdef complex_number* Y_ = &Y[0, 0, 0, 0]
+    cdef complex_number zero = 0
+    with nogil:
+        for f in prange(frequencies, num_threads=n_threads, schedule="static"):
+            for group in range(groups):
+                gemm_rowmajor(
+                    n, k_cg, i_cg, X_ + f * n * i_c + group * i_cg, i_c, Q_ + f * i_cg * k_c + group * k_cg, k_c,
+                    zero, Y_ + f * n * k_c + group * k_cg, k_c,
+                )

@@ -1,0 +1,149 @@
+"""What the fresh process does: a warm-up, the resident set's growth, then the call under memray."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import math
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import memray
+import numpy as np
+
+from pymec import conv, planning
+from pymec.operations import CONV2D, operation_named
+from pymec.shapes import ConvShape
+
+_ALLOCATORS = {"allocate_workspace": "workspace", "allocate_output": "output"}
+
+NUMPY_CACHE_BYTES = 1024
+"""NumPy caches freed blocks up to this size, and memray does not see them used again."""
+
+
+def serve(job: dict[str, Any]) -> None:
+    """Run one job and print its answer as a line of JSON."""
+    _end_with_parent(job["lifeline"], job["folder"])
+    try:
+        answer = _measure(job)
+    except MemoryError as error:
+        answer = {"no_room": str(error) or "no room for the arrays of the call"}
+    print(json.dumps(answer))
+
+
+def _end_with_parent(lifeline: int, folder: str) -> None:
+    """End this process when the process that started it has ended, and remove the folder that it left behind."""
+
+    def watch() -> None:
+        os.read(lifeline, 1)  # returns when the pipe closes: nobody writes to it
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _measure(job: dict[str, Any]) -> dict[str, Any]:
+    shape = ConvShape(**job["shape"])
+    operation = operation_named(job["operation"])
+    recipe = planning.recipe(shape, job["algorithm"], "exact", job["limit"], job["n_threads"], operation)
+    function = getattr(conv, operation.name)
+    arguments: list[Any] = [np.ones(recipe.extents[operand.role], shape.dtype) for operand in operation.operands]
+    if operation != CONV2D:  # a gradient is told the shape of its result
+        arguments.append(recipe.extents[operation.result])
+
+    def call() -> None:
+        function(
+            *arguments,
+            stride=(shape.s_h, shape.s_w),
+            padding=((shape.p_t, shape.p_b), (shape.p_l, shape.p_r)),
+            dilation=(shape.d_h, shape.d_w),
+            groups=shape.groups,
+            layout=shape.layout,
+            algorithm=job["algorithm"],
+            workspace_limit=job["limit"],
+            n_threads=job["n_threads"],
+        )
+
+    call()  # the warm-up
+    resident = _resident_growth(call)
+    result_nbytes = math.prod(recipe.extents[operation.result]) * shape.itemsize
+    # With all cached blocks of these sizes in use, NumPy must ask malloc for the next one.
+    held = [
+        np.empty(nbytes, np.uint8)
+        for nbytes in (recipe.workspace_nbytes, result_nbytes)
+        if nbytes <= NUMPY_CACHE_BYTES
+        for _ in range(8)
+    ]
+    gc.collect()
+    with memray.Tracker(job["record"], native_traces=True):
+        call()
+    del held
+    with memray.FileReader(job["record"]) as reader:
+        split = split_by_asker(reader.get_high_watermark_allocation_records(merge_threads=True))
+    return {
+        "algorithm": job["algorithm"],
+        "n_threads": job["n_threads"],
+        "predicted": recipe.workspace_nbytes,
+        "resident": resident,
+        **split,
+    }
+
+
+def split_by_asker(records: Iterable[Any]) -> dict[str, int]:
+    """Sort what was alive at the peak by who asked for it."""
+    split = dict.fromkeys(("workspace", "output", "blas", "other", "fft"), 0)
+    for record in records:
+        split[_asked_by(record)] += record.size
+    return split
+
+
+def _asked_by(record: Any) -> str:
+    symbols = [symbol for symbol, _, _ in record.native_stack_trace()]
+    for function, _, _ in record.stack_trace(1):
+        part = _ALLOCATORS.get(function)
+        # An array is its data and a small object; NumPy allocates the data in PyDataMem_*.
+        if part and any("PyDataMem" in symbol for symbol in symbols):
+            return part
+    # gemm_rowmajor allocates nothing itself.  OpenBLAS's own threads don't pass through it, but have its names.
+    if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
+        return "blas"
+    # pocketfft's results are arrays, made below the Python of scipy.fft; its own threads have no Python stack.
+    # pymec.kernels.fourier makes the padded planes that it transforms.
+    modules = (Path(file).parts for _, file, _ in record.stack_trace())
+    transforms = {("scipy", "fft"), ("kernels", "fourier")}
+    if any(transforms & set(pairwise(parts)) for parts in modules) or any("pocketfft" in s for s in symbols):
+        return "fft"
+    return "other"
+
+
+def _resident_growth(call: Any) -> int:
+    """The growth of the resident set's peak over one call, in bytes."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: give back what the warm-up freed
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+        before = _status_bytes("VmRSS")
+        call()
+        return max(0, _status_bytes("VmHWM") - before)
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        call()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
+
+
+def _status_bytes(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {key}")
