@@ -61,7 +61,7 @@ cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1:
 
 
 cdef int check_threads(int n_threads) except -1:
-    """Refuse a number of threads that OpenMP gives no meaning to, or BLAS no buffers; note if there are several."""
+    """Refuse a number of threads that OpenMP gives no meaning to, or BLAS no buffers; note several."""
     global threads_started
     if not 1 <= n_threads <= 64:
         raise ValueError(f"n_threads must be from 1 to 64, got {n_threads}")
