@@ -20,13 +20,13 @@ PACKAGE = ROOT / "pymec"
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyx.in")
 
 LEVELS = (
-    ("sizes", "every size of a layer; layers by name", ("shapes", "lattice", "operations", "layers")),
+    ("sizes", "every size of a layer; layers by name", ("shapes", "lattice", "operations", "layers", "spelling")),
     ("kernels/shared", "BLAS, geometry, patches, the machine's numbers", ("kernels.shared.*",)),
     ("kernels/register_tiles", "tiles of sums in vector registers", ("kernels.register_tiles.*",)),
     ("kernels/<family>", "the algorithms of a family", ("kernels.*.*",)),
     ("kernels/gradients", "the algorithms of both gradients", ("kernels.gradients.*",)),
     ("surroundings", "threads, layouts, workspace, the oracle", (
-        "threads", "layouts", "workspace", "reference", "_build_info",
+        "threads", "cpu_quota", "layouts", "workspace", "reference", "_build_info",
     )),
     ("algorithm", "what a row of the table is", ("algorithm",)),
     ("rows", "each family's rows of the table, in kernels/<family>/rows.py", (
@@ -39,7 +39,7 @@ LEVELS = (
     ("doors", "what a user calls", ("conv", "plans", "explaining", "show_versions")),
     ("pymec", "the public names", ("",)),
     ("memory", "predicted against measured bytes", ("memory", "memory.*")),
-    ("report", "the command line and the report", ("cli", "__main__", "report", "report.*")),
+    ("report", "the command line and the report", ("cli", "console", "__main__", "report", "report.*")),
 )  # fmt: skip
 """Level by level, low to high: a room, what is in it, and its modules (``*`` stands for one name)."""
 
