@@ -358,3 +358,25 @@ for rows, columns, reduction in ((64, 64, 64), (1, 512, 512), (8192, 4, 8), (64,
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or not _build_info.OPENMP, reason="no fork or no OpenMP here")
+@pytest.mark.parametrize("parent_threads", [0, 1, 2])
+def test_a_child_of_a_parent_without_threads_has_its_own(parent_threads, tmp_path):
+    script = f"""
+import os, numpy as np, pymec
+from pymec import threads
+x, kernel = np.ones((1, 30, 30, 8)), np.ones((3, 3, 8, 8))
+if {parent_threads}:
+    pymec.conv2d(x, kernel, n_threads={parent_threads})
+pid = os.fork()
+if pid == 0:
+    n_threads = threads.effective_n_threads(2)
+    right = pymec.conv2d(x, kernel, n_threads=2).min() == 72
+    os._exit(n_threads if right else 9)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
+    assert done.stdout.strip() == ("1" if parent_threads == 2 else "2"), done.stderr
