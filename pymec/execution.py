@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymec import layouts
+from pymec.address_space import find_room_for_threads
 from pymec.kernels.shared.bias_relu import finish
 from pymec.operations import CONV2D
 from pymec.recipes import Recipe
@@ -70,6 +71,7 @@ def execute(
         inner = layouts.enter(dict(zip(roles, (first, second), strict=True)), scratch, shape)
         first, second, inner_out = inner[roles[0]], inner[roles[1]], inner[operation.result]
         scratch = scratch[conversion:]
+    find_room_for_threads(recipe.n_threads, recipe.calls_blas)
     with single_threaded_blas() if recipe.guards_blas else nullcontext():
         options = recipe.schedule.options
         if row.prepare is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pymec import layouts
+from pymec.address_space import find_room_for_threads
 from pymec.algorithm import Algorithm, Schedule
 from pymec.operations import CONV2D, Operation
 from pymec.shapes import ConvShape
@@ -49,7 +50,12 @@ class Recipe:
         s = self.shape
         pixels = s.i_n * max(s.i_h * s.i_w, s.o_h * s.o_w)
         largest = pixels * s.k_h * s.k_w * s.i_cg * s.k_c
-        return self.algorithm.uses_blas and self.schedule.uses_blas and largest > blas_multiplies_alone()
+        return self.calls_blas and largest > blas_multiplies_alone()
+
+    @property
+    def calls_blas(self) -> bool:
+        """Whether a call multiplies by BLAS."""
+        return self.algorithm.uses_blas and self.schedule.uses_blas
 
     def for_this_process(self) -> Recipe:
         """This recipe; in a forked child that has no OpenMP threads, the same for one thread.
@@ -63,6 +69,7 @@ class Recipe:
     def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
         """Write the form of the kernel (h-w-i-o) that the algorithm multiplies with into ``prepared``."""
         assert self.algorithm.prepare is not None
+        find_room_for_threads(self.n_threads, self.calls_blas)
         self.algorithm.prepare(kernel, prepared, self.shape, self.n_threads, **self.schedule.options)
 
     @cached_property
