@@ -14,6 +14,7 @@ from cases import CASES, able, operands, suited
 
 import pymec
 from pymec import ConvShape, _build_info, reference, registry, threads
+from pymec.kernels.shared import blas_library
 from pymec.kernels.shared.machine import SMALL_WORK
 
 needs_openmp = pytest.mark.skipif(not _build_info.OPENMP, reason="this build has no OpenMP")
@@ -36,6 +37,20 @@ def two_blas_threads():
 
 def test_scipys_blas_is_found():
     assert len(threads.blas_libraries()) >= 1
+
+
+def test_a_missing_blas_is_told_once(monkeypatch):
+    class Nothing:
+        lib_controllers = ()
+
+    monkeypatch.setattr(blas_library, "ThreadpoolController", Nothing)
+    blas_library.blas_libraries.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="found no BLAS that threadpoolctl knows") as told:
+            assert blas_library.blas_libraries() == blas_library.blas_libraries() == ()
+        assert len(told) == 1
+    finally:
+        blas_library.blas_libraries.cache_clear()
 
 
 def test_the_guard_lowers_and_restores(two_blas_threads):

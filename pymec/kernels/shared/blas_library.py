@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ def blas_libraries() -> tuple[Any, ...]:
     SciPy's wheels bring a BLAS of their own; elsewhere NumPy's may be the same.
     """
     found = [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
+    if not found:
+        warnings.warn(
+            "pymec found no BLAS that threadpoolctl knows and can't hold it to one thread: "
+            "several threads may be slow (see pymec.show_versions())",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     own = [lib for lib in found if "scipy" in os.path.basename(os.path.dirname(lib.filepath)).lower()]
     return tuple(own or found)
 
