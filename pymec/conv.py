@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pymec import planning
+from pymec import layouts, planning
 from pymec.execution import as_array, execute
 from pymec.operations import INPUT_GRAD, KERNEL_GRAD
 from pymec.recipes import parse_bytes
@@ -54,7 +54,9 @@ def conv2d(
     activation : {None, "relu"}
         Applied to each output after the bias: nothing, or ReLU.
     layout : {"NHWC", "NCHW"}
-        NHWC is native.  NCHW arrays are converted in the workspace, and counted there.
+        NHWC is native.  NCHW arrays are converted in the workspace, and counted there.  So are operands that are
+        not aligned to their element size, but :func:`pymec.workspace_size`, which sees no arrays, leaves these
+        copies out.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.
     accuracy : {"exact", "fast"}
@@ -104,7 +106,7 @@ def conv2d(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout,
     )  # fmt: skip
-    limit = parse_bytes("workspace_limit", workspace_limit)
+    limit = _limit_beside_copies(workspace_limit, shape, x, kernel)
     recipe = planning.recipe(shape, algorithm, accuracy, limit, n_threads)
     return execute(recipe, x, kernel, bias, out, workspace, activation=activation)
 
@@ -170,7 +172,7 @@ def conv2d_input_grad(
         input_shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("grad_out", grad_out.dtype), layout=layout, names=("input_shape", "kernel"),
     )  # fmt: skip
-    limit = parse_bytes("workspace_limit", workspace_limit)
+    limit = _limit_beside_copies(workspace_limit, shape, grad_out, kernel)
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, INPUT_GRAD)
     return execute(recipe, grad_out, kernel, None, out, workspace)
 
@@ -231,9 +233,23 @@ def conv2d_kernel_grad(
         x.shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout, names=("x", "kernel_shape"),
     )  # fmt: skip
-    limit = parse_bytes("workspace_limit", workspace_limit)
+    limit = _limit_beside_copies(workspace_limit, shape, x, grad_out)
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, KERNEL_GRAD)
     return execute(recipe, x, grad_out, None, out, workspace)
+
+
+def _limit_beside_copies(workspace_limit: int | str | None, shape: ConvShape, *operands: NDArray) -> int | None:
+    """The bytes that a limit leaves to the algorithm: copies of unaligned operands come first."""
+    limit = parse_bytes("workspace_limit", workspace_limit)
+    if limit is None:
+        return None
+    copies = sum(operand.nbytes for operand in layouts.unaligned(shape, *operands))
+    if copies > limit:
+        raise ValueError(
+            f"workspace_limit of {limit} bytes is too small: operands that are not aligned to their element size "
+            f"are copied, which takes {copies} bytes"
+        )
+    return limit - copies
 
 
 def _check_four_dimensions(**arrays: NDArray) -> None:

@@ -23,6 +23,8 @@ from pymec.workspace import allocate_output, allocate_workspace
 
 ACTIVATIONS = (None, "relu")
 
+_CPU_DEVICES = (1, 3, 11, 13)  # of DLPack: the CPU, and memory of CUDA, ROCm and CUDA's managed that it can read
+
 
 def execute(
     recipe: Recipe,
@@ -50,6 +52,8 @@ def execute(
     if out is not None:
         check_written("out", out)
         checked("out", out, shape, recipe.extents[operation.result], f"{operation.operands[0].name} is")
+    unaligned = layouts.unaligned(shape, first, second)
+    needed += sum(operand.nbytes for operand in unaligned)
     if workspace is not None:
         workspace = _checked_workspace(workspace, recipe, needed)
     names = [operand.name for operand in operation.operands]
@@ -64,6 +68,8 @@ def execute(
     if workspace is None:
         workspace = _allocated(recipe, "workspace", needed)
     scratch = workspace.view(shape.dtype)
+    if unaligned:
+        (first, second), scratch = _aligned((first, second), scratch)
     conversion = layouts.conversion_size(shape)
     inner_out = out
     if conversion:
@@ -91,23 +97,32 @@ def execute(
 
 
 def as_array(argument: str, value: Any) -> NDArray:
-    """``value`` as an array that shares its memory: NumPy arrays, and what offers ``__array__`` or a buffer."""
+    """``value`` as an array that shares its memory: NumPy arrays, and what offers ``__array__`` or DLPack."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{argument} is a masked array, and its mask would be lost; pass {argument}.filled(...)")
     if isinstance(value, np.ndarray):
         return value
-    if not any(hasattr(value, name) for name in ("__array__", "__array_interface__", "__dlpack__")):
-        raise TypeError(f"{argument} must be an array, got {type(value).__name__}; use numpy.asarray")
+    if hasattr(value, "__dask_graph__"):
+        raise TypeError(
+            f"{argument} is a dask collection, which would be computed whole; pass {argument}.compute(), or "
+            "convolve its blocks with dask.array.map_overlap"
+        )
     try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+        if hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] not in _CPU_DEVICES:
+            raise TypeError("it lies on another device; copy it to the CPU")
+        if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+            return np.asarray(value)
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise TypeError(f"{argument} can't be read as a NumPy array: {error}") from error
+    raise TypeError(f"{argument} must be an array, got {type(value).__name__}; use numpy.asarray")
 
 
 def checked(
     argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...], partner: str = "x is"
 ) -> NDArray:
-    """``value`` as an array that a kernel can read: extents, dtype, alignment and C order are checked.
+    """``value`` as an array that a kernel can read, once it is aligned: extents, dtype and order are checked.
 
     In a dtype error ``partner``, such as "x is", names the array that sets the dtype.
     """
@@ -116,9 +131,9 @@ def checked(
         raise ValueError(f"{argument} must have shape {extents}, got {array.shape}")
     if array.dtype != shape.dtype:
         name = dtype_name(argument, array.dtype)
-        raise TypeError(f"{argument} is {name}, but {partner} {shape.dtype}; convert one of them with astype")
+        raise TypeError(f"{argument} is {name}, but {partner} {shape.dtype}; convert one of them")
     flags = array.flags
-    if not flags.aligned:
+    if not flags.aligned and argument in ("out", "bias"):  # operands are copied
         remedy = "an array from numpy.empty" if argument == "out" else "a copy"
         raise ValueError(f"{argument} is not aligned to its element size; pass {remedy}")
     # With NCHW the operands are copied anyway, whatever their strides.
@@ -139,10 +154,24 @@ def checked_operand(recipe: Recipe, which: int, value: Any, planned: bool = Fals
     return checked(operand.name, value, recipe.shape, recipe.extents[operand.role], partner)
 
 
+def _aligned(operands: tuple[NDArray, ...], scratch: NDArray) -> tuple[list[NDArray], NDArray]:
+    """Operands, of which those that are not aligned have been copied into ``scratch``; and the rest of it."""
+    found = []
+    for operand in operands:
+        if not operand.flags.aligned:
+            room, scratch = np.split(scratch, [operand.size])
+            copy = room.reshape(operand.shape)
+            np.copyto(copy, operand)
+            operand = copy
+        found.append(operand)
+    return found, scratch
+
+
 def check_written(argument: str, value: Any) -> None:
     """Refuse an argument that can't be written: not an array, or a read-only one."""
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{argument} must be a numpy.ndarray, got {type(value).__name__}")
+        remedy = "; numpy.asarray of it may share its memory" if hasattr(value, "__array__") else ""
+        raise TypeError(f"{argument} must be a numpy.ndarray, got {type(value).__name__}{remedy}")
     if not value.flags.writeable:
         raise ValueError(f"{argument} is read-only; pass an array that may be written")
 

@@ -46,6 +46,11 @@ def enter(operands: dict[str, NDArray], room: NDArray, shape: ConvShape) -> dict
     return inner
 
 
+def unaligned(shape: ConvShape, *operands: NDArray) -> list[NDArray]:
+    """Those NHWC operands that no kernel can read where they lie; NCHW operands are copied anyway."""
+    return [operand for operand in operands if not operand.flags.aligned and shape.layout == "NHWC"]
+
+
 def leave(inner: NDArray, out: NDArray, role: str) -> None:
     """Copy an NHWC or HWIO result into the caller's array."""
     np.copyto(out, inner.transpose(OUTER_AXES[role]))

@@ -73,10 +73,11 @@ class ConvPlan:
     def prepare(self, kernel: Any) -> ConvPlan:
         """Keep the kernel for the calls to come and return the plan.
 
-        The kernel is not copied, and must not change until it is prepared again.  The packed or transformed form
-        that some algorithms multiply with takes ``prepared_nbytes`` more.
+        The kernel is not copied, unless it is not aligned to its element size, and must not change until it is
+        prepared again.  The packed or transformed form that some algorithms multiply with takes
+        ``prepared_nbytes`` more.
         """
-        kernel = checked_operand(self._recipe, 1, kernel, planned=True)
+        kernel = np.require(checked_operand(self._recipe, 1, kernel, planned=True), requirements="A")
         nchw = self.shape.layout == "NCHW"
         if self._recipe.algorithm.prepare is not None:
             inner = np.ascontiguousarray(kernel.transpose(layouts.INNER_AXES["kernel"]) if nchw else kernel)
@@ -132,7 +133,7 @@ class ConvPlan:
         row = registry.get("mec")
         schedule = tuned_schedule(shape, self.n_threads, None, solution="B")
         made = replace(self._recipe, algorithm=row, schedule=schedule)
-        x = checked_operand(made, 0, x)
+        x = np.require(checked_operand(made, 0, x), requirements="A")
         lowered = allocate_workspace(made.workspace_nbytes)
         out = execute(made, x, self._kernel, bias, out, lowered)
         kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
@@ -174,6 +175,7 @@ class SavedLowering:
         """
         shape = self.shape
         grad_out = checked("grad_out", grad_out, shape, shape.output_shape, "the forward pass was in")
+        grad_out = np.require(grad_out, requirements="A")
         if out is None:
             out = allocate_output(shape.kernel_shape, shape.dtype)
         else:

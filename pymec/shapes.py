@@ -424,7 +424,7 @@ def dtype_name(argument: str, dtype: Any) -> str:
     except TypeError:
         given = None
     if given is None or given.name not in DTYPES:
-        raise TypeError(f"{argument} must be float32 or float64, got {dtype!s}; convert it with astype")
+        raise TypeError(f"{argument} must be float32 or float64, got {dtype!s}; convert it")
     if not given.isnative:
         raise TypeError(
             f"{argument} must be in this machine's byte order, got {dtype!s}; use astype('{given.name}')"

@@ -315,6 +315,12 @@ def test_any_encoding_will_do(argv, encoding, tmp_path):
     assert argv != ["explain", "cv1"] or ("227x227" if encoding == "ascii" else "227×227") in done.stdout
 
 
+def heed_signals():
+    """Undo what nohup, or a shell that starts a program in the background, has told it to ignore."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.memory
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
@@ -329,7 +335,8 @@ def test_a_signal_leaves_nothing_behind(argv, number, status, line, tmp_path):
     folder.mkdir()
     environment = {**os.environ, "TMPDIR": str(folder)}
     command = [sys.executable, "-m", "pymec", *argv]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    options = {"cwd": tmp_path, "env": environment, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **options, preexec_fn=heed_signals) as process:
         while not list(folder.glob("pymec-*")):
             assert process.poll() is None
             time.sleep(0.05)

@@ -5,11 +5,54 @@ import pytest
 from cases import suited
 
 import pymec
+from pymec import execution
 from pymec.kernels.shared.blocking import whole_product
 
 X = np.ones((2, 6, 7, 4), np.float32)
 K = np.ones((3, 3, 4, 8), np.float32)
-MISALIGNED = np.zeros(X.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(X.shape)
+
+
+def unaligned(array):
+    """The same numbers, a byte after an aligned address."""
+    moved = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    moved[...] = array
+    return moved
+
+
+MISALIGNED = unaligned(X)
+
+
+class Foreign:
+    """An array of another library, which speaks DLPack and nothing else."""
+
+    def __init__(self, array, device=(1, 0)):
+        self.array, self.device = array, device
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self.device
+
+
+class Converted:
+    """One that NumPy can convert."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+class Dask:
+    """A collection of tasks that has not been computed."""
+
+    def __dask_graph__(self):
+        return {}
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("computed")
 
 
 def readonly(array):
@@ -32,7 +75,20 @@ BAD = [
     ({"x": X[:, ::2]}, ValueError, "x must be C-contiguous"),
     ({"x": np.asfortranarray(X)}, ValueError, "x must be C-contiguous"),
     ({"kernel": K[:, ::-1]}, ValueError, "kernel must be C-contiguous"),
-    ({"x": MISALIGNED}, ValueError, "x is not aligned"),
+    (
+        {"x": MISALIGNED, "workspace_limit": 600},
+        ValueError,
+        "workspace_limit of 600 bytes is too small: operands that are not aligned to their element size",
+    ),
+    (
+        {"bias": unaligned(np.ones(8, np.float32))},
+        ValueError,
+        "bias is not aligned to its element size; pass a copy",
+    ),
+    ({"out": unaligned(np.ones((2, 4, 5, 8), np.float32))}, ValueError, "out is not aligned"),
+    ({"x": Foreign(X, device=(2, 0))}, TypeError, "it lies on another device; copy it to the CPU"),
+    ({"x": Dask()}, TypeError, "x is a dask collection, which would be computed whole; pass x.compute()"),
+    ({"out": Converted(X)}, TypeError, "got Converted; numpy.asarray of it may share its memory"),
     ({"x": X[:, :, :, :0].copy()}, ValueError, "x must have a positive size along H, W and C"),
     ({"kernel": K[..., :0].copy()}, ValueError, "kernel must have a positive size"),
     ({"kernel": np.ones((3, 3, 5, 8), np.float32)}, ValueError, "x would need 5 channels; x has 4"),
@@ -246,3 +302,53 @@ def test_stages_check_what_they_would_write_over(call):
         (ValueError, OverflowError), match=r"elements|has shape|solution|blocking|n_threads|must|large"
     ):
         call(mec, pymec.ConvShape.from_shapes(X.shape, K.shape))
+
+
+def test_arrays_of_other_libraries():
+    expected = pymec.conv2d(X, K)
+    for foreign in Foreign, Converted:
+        np.testing.assert_array_equal(pymec.conv2d(foreign(X), foreign(K)), expected)
+
+
+RNG = np.random.default_rng(7)
+OPERANDS = {
+    "conv2d": (RNG.standard_normal((2, 6, 7, 4)), RNG.standard_normal((3, 3, 4, 8)), ()),
+    "conv2d_input_grad": (RNG.standard_normal((2, 4, 5, 8)), RNG.standard_normal((3, 3, 4, 8)), ((2, 6, 7, 4),)),
+    "conv2d_kernel_grad": (RNG.standard_normal((2, 6, 7, 4)), RNG.standard_normal((2, 4, 5, 8)), ((3, 3, 4, 8),)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("which", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("operation", OPERANDS)
+def test_unaligned_operands_are_copied_in_the_workspace(operation, which, dtype, monkeypatch):
+    """As arrays are that dask moves between workers: the same bits, and every byte in the one block of scratch."""
+    *operands, results = OPERANDS[operation]
+    aligned = [operand.astype(dtype) for operand in operands]
+    moved = [unaligned(a) if wanted else a for a, wanted in zip(aligned, which, strict=True)]
+    function = getattr(pymec, operation)
+    asked, original = [], execution.allocate_workspace
+
+    def allocate(nbytes):
+        asked.append(nbytes)
+        return original(nbytes)
+
+    monkeypatch.setattr(execution, "allocate_workspace", allocate)
+    expected = function(*aligned, *results, algorithm="mec")
+    np.testing.assert_array_equal(function(*moved, *results, algorithm="mec"), expected)
+    copies = sum(a.nbytes for a, wanted in zip(aligned, which, strict=True) if wanted)
+    assert asked[1] == asked[0] + copies
+    limit = asked[1]
+    np.testing.assert_array_equal(
+        function(*moved, *results, algorithm="mec", workspace_limit=limit, workspace=np.empty(limit, np.uint8)),
+        expected,
+    )
+    with pytest.raises(ValueError, match="workspace_limit of"):
+        function(*moved, *results, algorithm="mec", workspace_limit=limit - 1)
+
+
+def test_a_plan_copies_an_unaligned_kernel_once():
+    plan = pymec.plan(X.shape, K.shape, algorithm="mec").prepare(unaligned(K))
+    np.testing.assert_array_equal(plan(unaligned(X)), pymec.conv2d(X, K, algorithm="mec"))
+    out, saved = plan.forward_saved(unaligned(X))
+    np.testing.assert_array_equal(saved.kernel_grad(unaligned(out)), saved.kernel_grad(out))

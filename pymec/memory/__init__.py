@@ -9,7 +9,7 @@ who asked, not by subtraction:
 ``workspace``   asked for by :func:`pymec.workspace.allocate_workspace`
 ``output``      asked for by :func:`pymec.workspace.allocate_output`
 ``blas``        asked for below ``gemm_rowmajor``, the one function that calls SciPy's BLAS
-``other``       everything else: a few kilobytes of Python's own objects
+``other``       everything else: some kilobytes of Python's own objects
 ``fft``         asked for by SciPy's transforms, for padded inputs, results and internal buffers
 ==============  ======================================================================================
 

@@ -1,8 +1,11 @@
 """Fresh processes: isolated from what surrounds the caller, and never left behind.
 
-The process starts without site-packages, the current folder, and Python's environment variables and switches
-(``python -I -S``).  It is told where this process finds pymec and the packages that a measurement needs, behind
-the standard library: a ``json.py`` in the current folder is not imported.
+The process starts without site-packages (``python -s -S``), the current folder, and Python's environment
+variables.  It is told where this process finds pymec and the packages that a measurement needs, behind the
+standard library: a ``json.py`` in the current folder is not imported.
+
+Python's own allocator is left out, too (``PYTHONMALLOC=malloc``).  It asks for a megabyte when it has no room left
+for one more small object, and nobody could say during which call.
 
 It holds one end of a pipe that nobody writes to.  When this process ends, however it ends, the pipe closes, and
 the fresh process removes its folder and ends, too.
@@ -23,7 +26,9 @@ from typing import Any
 NEEDED = ("pymec", "numpy", "scipy", "threadpoolctl", "memray")
 
 _PROGRAM = """
-import json, sys
+import sys
+sys.path.remove("")
+import json
 job = json.load(sys.stdin)
 sys.path += job.pop("folders")
 from pymec.memory.child import serve
@@ -79,7 +84,8 @@ class Processes:
             if self._ended:
                 raise RuntimeError("the measurement was called off")
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM],
+                [sys.executable, "-s", "-S", "-c", _PROGRAM],
+                env={**plain_environment(), "PYTHONMALLOC": "malloc"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -100,6 +106,11 @@ class Processes:
                 stream.close()
         with self._lock:
             self._running.discard(process)
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment without what changes how Python starts."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def import_folders() -> list[str]:

@@ -5,7 +5,7 @@ cdef inline Py_ssize_t output_at(Py_ssize_t position, Py_ssize_t stride, Py_ssiz
 
     The output row that has tap a on image row h: output_at(h + p_t - a*d_h, s_h, o_h).
     """
-    cdef Py_ssize_t y = position / stride
+    cdef Py_ssize_t y = position // stride
     return y if position >= 0 and y * stride == position and y < outputs else -1
 
 

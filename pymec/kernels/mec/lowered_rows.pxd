@@ -51,7 +51,7 @@ cdef inline Py_ssize_t gcd(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef inline Py_ssize_t stored_before(Py_ssize_t position, Py_ssize_t n_stored, const Band* band,
                                      const Geometry* g) noexcept nogil:
     """The number of stored rows before a tap position: equal to it where neighbouring taps overlap or touch."""
-    cdef Py_ssize_t periods = position / band.image_stride
+    cdef Py_ssize_t periods = position // band.image_stride
     cdef Py_ssize_t rest = position - periods * band.image_stride
     return clip(periods * band.stored_stride + clip(rest, 0, g.k_h), 0, n_stored)
 
@@ -88,8 +88,8 @@ cdef inline Band band_of_rows(Py_ssize_t y0, Py_ssize_t n_y, const Geometry* g) 
     cdef ResidueClass last
     cdef Py_ssize_t common = gcd(g.s_h, g.d_h)
     band.y0, band.n_y = y0, n_y
-    band.n_classes = clip(g.d_h / common, 1, n_y)
-    band.image_stride = g.s_h / common
+    band.n_classes = clip(g.d_h // common, 1, n_y)
+    band.image_stride = g.s_h // common
     band.stored_stride = clip(band.image_stride, 1, g.k_h)
     band.rows = 0
     if n_y > 0:
@@ -104,7 +104,7 @@ cdef inline Py_ssize_t image_row(Py_ssize_t stored, const ResidueClass* c, const
     cdef Py_ssize_t period
     if band.image_stride <= g.k_h:
         return c.first_row + stored * g.d_h
-    period = stored / band.stored_stride
+    period = stored // band.stored_stride
     return c.first_row + (period * band.image_stride + stored - period * band.stored_stride) * g.d_h
 
 
@@ -130,7 +130,7 @@ cdef inline Py_ssize_t evenly_spaced(Py_ssize_t stored, const Band* band, const 
 cdef inline Partition partition(Py_ssize_t i, const Band* band, const Geometry* g) noexcept nogil:
     """Where output row y0 + i of a band finds its rows in L."""
     cdef ResidueClass c = residue_class_at(i % band.n_classes, band, g)
-    cdef Py_ssize_t q = i / band.n_classes
+    cdef Py_ssize_t q = i // band.n_classes
     cdef Partition p
     p.a0 = clip(c.first_inside - q * band.image_stride, 0, g.k_h)
     p.a1 = clip(c.past_inside - q * band.image_stride, 0, g.k_h)

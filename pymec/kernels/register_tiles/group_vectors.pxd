@@ -33,7 +33,7 @@ cdef inline ChannelVector vector_at(Py_ssize_t i, Py_ssize_t width, const Geomet
     cdef ChannelVector vector
     vector.m = min(i * width, g.k_c - width)
     vector.overlap = i * width - vector.m
-    vector.c = vector.m / g.k_cg * g.i_cg
+    vector.c = vector.m // g.k_cg * g.i_cg
     vector.shift = max(vector.c + width - g.i_c, 0)
     vector.c -= vector.shift
     return vector
@@ -41,9 +41,9 @@ cdef inline ChannelVector vector_at(Py_ssize_t i, Py_ssize_t width, const Geomet
 
 cdef inline void place_groups(int* place, Py_ssize_t size, const Geometry* g) noexcept nogil:
     """For every four bytes of a vector of output channels: the place of their group's first input channel."""
-    cdef Py_ssize_t parts = size / sizeof(int), i
+    cdef Py_ssize_t parts = size // sizeof(int), i
     for i in range(PLACES):
-        place[i] = <int> (i / parts / g.k_cg * g.i_cg * parts + i % parts)
+        place[i] = <int> (i // parts // g.k_cg * g.i_cg * parts + i % parts)
 
 
 cdef inline Py_ssize_t columns_before(Py_ssize_t distance, Py_ssize_t stride) noexcept nogil:

@@ -57,7 +57,7 @@ cdef struct PatchRuns:                 # what every pixel of a tile reads of a b
 
 cdef inline Cursor cursor_at(Py_ssize_t pixel, const Geometry* g) noexcept nogil:
     """The output pixel with this number, counted through images, rows and columns."""
-    return Cursor(pixel / g.o_w / g.o_h, pixel / g.o_w % g.o_h, pixel % g.o_w)
+    return Cursor(pixel // g.o_w // g.o_h, pixel // g.o_w % g.o_h, pixel % g.o_w)
 
 
 cdef inline void advance(Cursor* at, Py_ssize_t pixels, const Geometry* g) noexcept nogil:

@@ -24,7 +24,7 @@ cdef struct Tile:
 
 cdef inline floating* at_cache_line(const floating* array) noexcept nogil:
     """The first element that starts a cache line: loading a register across two lines takes twice the time."""
-    return <floating*> ((<size_t> array + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
+    return <floating*> ((<size_t> array + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
 
 
 cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil

@@ -9,7 +9,7 @@ cdef struct Span:
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     """a / b rounded up, for a >= 0 and b > 0."""
-    return (a + b - 1) / b
+    return (a + b - 1) // b
 
 
 cdef inline Py_ssize_t steps_to(Py_ssize_t distance, Py_ssize_t step) noexcept nogil:
@@ -34,8 +34,8 @@ cdef inline Span inside(Py_ssize_t offset, Py_ssize_t step, Py_ssize_t extent, P
 cdef inline Span share_of(Py_ssize_t count, Py_ssize_t share, Py_ssize_t shares) noexcept nogil:
     """One of `shares` contiguous shares of `count` items; their sizes differ by at most one."""
     cdef Span span
-    span.first = share * count / shares
-    span.end = (share + 1) * count / shares
+    span.first = share * count // shares
+    span.end = (share + 1) * count // shares
     return span
 
 
@@ -62,5 +62,5 @@ cdef inline Py_ssize_t innermost(Py_ssize_t* task, Py_ssize_t count) noexcept no
     row = innermost(&task, rows), and what is left of it is n.
     """
     cdef Py_ssize_t index = task[0] % count
-    task[0] /= count
+    task[0] //= count
     return index
