@@ -1,5 +1,6 @@
 """A package of somebody else's that cimports pymec's C functions, built with Cython's own defaults."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,10 @@ def test_every_pxd_compiles_elsewhere(tmp_path):
     (tmp_path / "downstream.pyx").write_text(
         DOWNSTREAM.format(all_of_them="\n".join(f"cimport {module}" for module in modules))
     )
+    # An editable pymec is found by a hook of Python's imports, which Cython does not ask.
+    environment = {**os.environ, "PYTHONPATH": str(KERNELS.parent.parent)}
     for command in ["setup.py", "build_ext", "--inplace"], ["-c", USE]:
-        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
