@@ -169,6 +169,20 @@ def test_a_failing_process_is_reported(monkeypatch, tmp_path):
     assert memory.measure_shape(shape, "mec", record=record).exact
 
 
+def test_a_record_that_was_cut_short_is_not_believed(monkeypatch, tmp_path):
+    """A limit on the size of files stands for a full disk: memray complains, and goes on without recording."""
+    program = processes._PROGRAM.replace(
+        "serve(job)",
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); serve(job)",
+    )
+    monkeypatch.setattr(processes, "_PROGRAM", program)
+    record = tmp_path / "record.bin"
+    with pytest.raises(RuntimeError, match="Failed to grow output file .* File too large"):
+        memory.measure_shape(pymec.layers.get("cv12").shape(), "mec", record=record)
+    assert not record.exists()
+
+
 def test_a_call_without_room_is_a_memory_error(tmp_path):
     record = tmp_path / "record.bin"
     shape = ConvShape.from_shapes((1, 2**20, 2**22, 1), (3, 3, 1, 1))

@@ -65,8 +65,11 @@ class Processes:
             os.close(mine)
             if process is not None:
                 self._finish(process)
-        if process.returncode:
-            raise RuntimeError(f"the measuring process failed: {_why(process.returncode, errors)}")
+        # On a full disk memray says so, stops recording, and goes on.
+        lost = [line for line in errors.splitlines() if "Memray ERROR" in line]
+        if process.returncode or lost:
+            why = lost[0] if lost else _why(process.returncode, errors)
+            raise RuntimeError(f"the measuring process failed: {why}")
         answer = json.loads(output.splitlines()[-1])
         if "no_room" in answer:
             raise MemoryError(answer["no_room"])
