@@ -40,7 +40,6 @@ test-debug: ## build with every Cython check on, in an environment of its own: e
 	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" -k "oracle and float32" tests/test_algorithms.py tests/test_grads.py
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" tests/test_paper.py tests/test_defects.py
-	.venv-debug/bin/$(PYTEST) -m smoke
 
 test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, in an environment of its own: a choice of the tests
 	rm -rf dist && $(BIN)/python -m build --sdist --outdir dist

@@ -107,7 +107,7 @@ def extensions():
         optimise = ["/Od"] if DEBUG else ["/O2"]
     else:
         # -fno-strict-overflow is CPython's own choice; -g keeps symbols for memray's native traces.
-        optimise = ["-O1", "-g"] if DEBUG else ["-O3", "-g1"]
+        optimise = ["-O1", "-g1"] if DEBUG else ["-O3", "-g1"]
         if NATIVE:
             optimise.append("-march=native")
     kernels = [
