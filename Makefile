@@ -7,10 +7,10 @@ PYTEST := pytest -n auto
 SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pymec/kernels/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke test-debug test-serial memtest docs annotate speed lint sdist clean
+.PHONY: help demo test smoke fuzz test-debug test-serial asan ubsan tsan valgrind memtest docs annotate speed lint sdist clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/built: $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ test: $(VENV)/installed-test ## install and run the tests
 smoke: $(VENV)/installed-test ## a minute's choice of the tests
 	$(BIN)/$(PYTEST) -m smoke
 
+fuzz: $(VENV)/installed-test ## 20,000 random cases of every property that a convolution has: about an hour
+	$(BIN)/$(PYTEST) --hypothesis-profile=fuzz tests/test_properties.py
+
 docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
@@ -47,6 +50,32 @@ test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, in an envi
 	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet "$$(echo dist/*.tar.gz)[test]"
 	.venv-serial/bin/$(PYTEST) -m "not memory and not slow" tests/test_threads.py tests/test_paper.py
 	.venv-serial/bin/$(PYTEST) -m smoke
+
+# A sanitizer's runtime is loaded before Python, which was built without it.  Tests whose child processes are
+# measured, killed or short of address space say nothing under one.
+SANITIZED := -m "not memory and not slow" tests/test_algorithms.py tests/test_grads.py tests/test_paper.py \
+	tests/test_properties.py tests/test_register_tiles.py tests/test_winograd.py tests/test_tiled.py
+CLANG ?= clang
+
+asan ubsan: ## run the kernels' tests under GCC's AddressSanitizer, or its UndefinedBehaviorSanitizer
+tsan: ## the same under ThreadSanitizer: needs clang (CLANG=clang-19) and LLVM's libomp with its tool Archer
+
+asan: SANITIZER = address
+ubsan: SANITIZER = undefined
+asan ubsan:
+	test -x .venv-$@/bin/python || $(PYTHON) -m venv .venv-$@
+	PYMEC_SANITIZE=$(SANITIZER) CC=gcc .venv-$@/bin/pip install --quiet ".[test]"
+	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		LD_PRELOAD=$$(gcc -print-file-name=lib$@.so) .venv-$@/bin/$(PYTEST) $(SANITIZED)
+
+tsan:
+	test -x .venv-tsan/bin/python || $(PYTHON) -m venv .venv-tsan
+	PYMEC_SANITIZE=thread CC=$(CLANG) .venv-tsan/bin/pip install --quiet ".[test]"
+	TSAN_OPTIONS="ignore_noninstrumented_modules=1 suppressions=$(CURDIR)/tests/tsan.txt" \
+		LD_PRELOAD=$$($(CLANG) -print-file-name=libclang_rt.tsan-x86_64.so) .venv-tsan/bin/$(PYTEST) $(SANITIZED)
+
+valgrind: $(VENV)/installed-test ## one call of every algorithm under valgrind's memcheck
+	PYTHONMALLOC=malloc valgrind --error-exitcode=1 --suppressions=tests/valgrind.txt $(BIN)/python tests/one_pass.py
 
 memtest: $(VENV)/installed-profile ## predicted against measured bytes: layer × algorithm × batch × threads × dtype
 	$(BIN)/python profiling/memory_sweep.py

@@ -6,6 +6,8 @@ PYMEC_NO_OPENMP   build without OpenMP; pymec then runs on one thread and says s
 PYMEC_DEBUG       all of Cython's run-time checks on, no optimisation: for tests, not for timing
 PYMEC_ANNOTATE    write the annotated HTML of each kernel beside its source
 PYMEC_NATIVE      tune for the CPU of this machine (-march=native); such a build must not be passed on
+
+PYMEC_SANITIZE    a sanitizer of GCC or Clang: address, undefined or thread; see `make asan`, `ubsan` and `tsan`
 """
 
 import os
@@ -34,6 +36,7 @@ def switch(name):
 DEBUG = switch("PYMEC_DEBUG")
 ANNOTATE = switch("PYMEC_ANNOTATE")
 NATIVE = switch("PYMEC_NATIVE")
+SANITIZE = os.environ.get("PYMEC_SANITIZE", "")
 
 OPENMP_PROBE = """
 #include <omp.h>
@@ -107,9 +110,13 @@ def extensions():
         optimise = ["/Od"] if DEBUG else ["/O2"]
     else:
         # -fno-strict-overflow is CPython's own choice; -g keeps symbols for memray's native traces.
-        optimise = ["-O1", "-g1"] if DEBUG else ["-O3", "-g1"]
+        optimise = ["-O1", "-g1"] if DEBUG or SANITIZE else ["-O3", "-g1"]
         if NATIVE:
             optimise.append("-march=native")
+        if SANITIZE:
+            sanitize = [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+            optimise += sanitize
+            link_openmp = link_openmp + sanitize
     kernels = [
         Extension(
             ".".join(source.relative_to(ROOT).with_suffix("").parts),
@@ -131,6 +138,7 @@ KIND = "-".join(
         ("serial", switch("PYMEC_NO_OPENMP")),
         ("debug", DEBUG),
         ("native", NATIVE),
+        (SANITIZE, SANITIZE),
         ("kernels", True),
     )
     if on

@@ -66,6 +66,8 @@ def make(
         return None
     if operation == "conv2d_kernel_grad" and algorithm.endswith("plan"):
         return None  # the kernel's gradient has no kernel to prepare
+    if operation != "conv2d" and algorithm == "fast plan":
+        return None  # gradients have exact algorithms only
 
     def fresh(out: NDArray | None = None) -> Call:
         first, second = (operand.copy() for operand in operands)

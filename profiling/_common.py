@@ -61,16 +61,6 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def convolution_arguments(shape: pymec.ConvShape) -> dict[str, Any]:
-    """The keyword arguments of :func:`pymec.conv2d` and the gradients for the convolution ``shape``."""
-    return {
-        "stride": (shape.s_h, shape.s_w),
-        "padding": ((shape.p_t, shape.p_b), (shape.p_l, shape.p_r)),
-        "dilation": (shape.d_h, shape.d_w),
-        "groups": shape.groups,
-    }
-
-
 # Measuring memory ---------------------------------------------------------------------------------------
 
 

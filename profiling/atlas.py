@@ -25,7 +25,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     machine,
     machine_line,
     markdown_table,
@@ -112,7 +111,7 @@ class Problem:
     def call(self, name: str, n_threads: int) -> Callable[[], NDArray]:
         """``out`` and workspace are given, full of NaN before the first call."""
         arguments: dict[str, Any] = {
-            **convolution_arguments(self.shape),
+            **self.shape.arguments,
             "algorithm": name,
             "n_threads": n_threads,
         }

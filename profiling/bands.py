@@ -19,7 +19,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     geometric_mean,
     machine_line,
     markdown_table,
@@ -98,7 +97,7 @@ def measure(name: str, n_threads: int, options: argparse.Namespace, canary: Cana
                 algorithm=algorithm,
                 workspace_limit=limit,
                 n_threads=n_threads,
-                **convolution_arguments(shape),
+                **shape.arguments,
             )
         except ValueError as error:
             if algorithm != "mec_banded":

@@ -29,7 +29,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     geometric_mean,
     machine,
     machine_line,
@@ -184,7 +183,7 @@ def contenders(
     shape: pymec.ConvShape, x: NDArray, kernel: NDArray, job: dict[str, Any], notes: dict[str, str]
 ) -> Iterator[tuple[str, Callable[[], Call]]]:
     """Each contender's name and a function that makes its call; ``notes`` has those that can't take part."""
-    arguments = {**convolution_arguments(shape), "n_threads": job["n_threads"]}
+    arguments = {**shape.arguments, "n_threads": job["n_threads"]}
     for name, accuracy in OURS.items():
         yield name, partial(our_call, x, kernel, {**arguments, "accuracy": accuracy}, "plan" in name)
     for algorithm in job["algorithms"]:

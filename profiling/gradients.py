@@ -19,7 +19,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     geometric_mean,
     machine_line,
     markdown_table,
@@ -103,7 +102,7 @@ def pymec_gradient(
     gradient: str, shape: pymec.ConvShape, x: NDArray, kernel: NDArray, grad_out: NDArray, n_threads: int
 ) -> Any:
     """A call of pymec's, without arguments."""
-    options = {**convolution_arguments(shape), "n_threads": n_threads}
+    options = {**shape.arguments, "n_threads": n_threads}
     if gradient == "input":
         return lambda: pymec.conv2d_input_grad(grad_out, kernel, shape.input_shape, **options)
     return lambda: pymec.conv2d_kernel_grad(x, grad_out, shape.kernel_shape, **options)

@@ -29,7 +29,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     geometric_mean,
     machine_line,
     markdown_table,
@@ -117,7 +116,7 @@ def planned(
     """A plan's call, and the row of its algorithm."""
     plan = pymec.plan(
         x.shape, kernel.shape, algorithm=algorithm, accuracy="fast", n_threads=n_threads,
-        **convolution_arguments(shape),
+        **shape.arguments,
     ).prepare(kernel)  # fmt: skip
     workspace = np.full(plan.workspace_nbytes, 255, np.uint8)  # NaN
     return partial(plan, x, out=out, workspace=workspace), registry.get(plan.algorithm)

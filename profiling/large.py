@@ -23,7 +23,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     machine_line,
     markdown_table,
     progress,
@@ -119,9 +118,9 @@ def planned(
     shape: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads: int
 ) -> tuple[pymec.ConvPlan, NDArray, Callable[[], object]]:
     """A plan, the output that pymec has allocated for it, and its call."""
-    plan = pymec.plan(
-        x.shape, kernel.shape, dtype=shape.dtype, n_threads=n_threads, **convolution_arguments(shape)
-    ).prepare(kernel)
+    plan = pymec.plan(x.shape, kernel.shape, dtype=shape.dtype, n_threads=n_threads, **shape.arguments).prepare(
+        kernel
+    )
     workspace = np.full(plan.workspace_nbytes, 255, np.uint8)  # NaN
     out = plan(x, workspace=workspace)
     out[:] = np.nan

@@ -28,7 +28,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     markdown_table,
     measure_cells,
     usable_cpus,
@@ -112,7 +111,7 @@ def predict(cell: Cell) -> int:
     """The bytes of workspace by today's formula."""
     return pymec.workspace_size(
         cell.shape.input_shape, cell.shape.kernel_shape, algorithm=cell.algorithm, dtype=cell.shape.dtype,
-        operation=cell.operation, n_threads=cell.n_threads, **convolution_arguments(cell.shape),
+        operation=cell.operation, n_threads=cell.n_threads, **cell.shape.arguments,
     )  # fmt: skip
 
 

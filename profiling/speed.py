@@ -35,7 +35,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     geometric_mean,
     machine,
     machine_line,
@@ -147,7 +146,7 @@ def conv2d_calls(
     """
     calls: dict[tuple[str, str], Callable[[], NDArray]] = {}
     for algorithm in algorithms:
-        arguments = {**convolution_arguments(shape), "algorithm": algorithm, "n_threads": n_threads}
+        arguments = {**shape.arguments, "algorithm": algorithm, "n_threads": n_threads}
         nbytes = pymec.workspace_size(x.shape, kernel.shape, **arguments)
         given = {
             **arguments,

@@ -20,7 +20,6 @@ from _common import (
     comma_integers,
     comma_list,
     command_line,
-    convolution_arguments,
     geometric_mean,
     machine_line,
     markdown_table,
@@ -102,7 +101,7 @@ def times(shape: pymec.ConvShape, n_threads: int, seconds: float, canary: Canary
     calls = {}
     for way, algorithm in WAYS.items():
         plan = pymec.plan(
-            x.shape, kernel.shape, algorithm=algorithm, n_threads=n_threads, **convolution_arguments(shape)
+            x.shape, kernel.shape, algorithm=algorithm, n_threads=n_threads, **shape.arguments
         ).prepare(kernel)
         calls[way] = partial(plan, x, out=out, workspace=np.full(plan.workspace_nbytes, 255, np.uint8))
         out.fill(np.nan)

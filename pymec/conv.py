@@ -104,7 +104,7 @@ def conv2d(
     _check_four_dimensions(x=x, kernel=kernel)
     shape = ConvShape.from_shapes(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        dtype=dtype_name("x", x.dtype), layout=layout,
+        dtype=dtype_name("x", x.dtype), layout=layout, names=("x", "kernel"),
     )  # fmt: skip
     limit = _limit_beside_copies(workspace_limit, shape, x, kernel)
     recipe = planning.recipe(shape, algorithm, accuracy, limit, n_threads)

@@ -18,6 +18,7 @@ from pymec.kernels.shared.bias_relu import finish
 from pymec.operations import CONV2D
 from pymec.recipes import Recipe
 from pymec.shapes import ConvShape, dtype_name
+from pymec.spelling import shown
 from pymec.threads import single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
 
@@ -42,7 +43,7 @@ def execute(
     :meth:`Recipe.prepare` wrote, if the caller kept it.
     """
     if not (activation is None or isinstance(activation, str)) or activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be None or 'relu', got {activation!r}")
+        raise ValueError(f"activation must be None or 'relu', got {shown(activation)}")
     recipe = recipe.for_this_process()
     shape, row, operation = recipe.shape, recipe.algorithm, recipe.operation
     needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pymec.shapes import ConvShape
-from pymec.spelling import did_you_mean
+from pymec.spelling import did_you_mean, shown
 
 
 @dataclass(frozen=True)
@@ -162,4 +162,4 @@ def get(name: str) -> Layer:
         return LAYERS[name]
     except (KeyError, TypeError):
         hint = did_you_mean(name, LAYERS)
-        raise ValueError(f"no layer is named {name!r}; there are {', '.join(LAYERS)}{hint}") from None
+        raise ValueError(f"no layer is named {shown(name)}; there are {', '.join(LAYERS)}{hint}") from None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pymec.spelling import shown
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -36,5 +38,5 @@ OPERATIONS = {operation.name: operation for operation in (CONV2D, INPUT_GRAD, KE
 def operation_named(name: str) -> Operation:
     """The operation of that name, or a ValueError that lists the names."""
     if not isinstance(name, str) or name not in OPERATIONS:
-        raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}; got {name!r}")
+        raise ValueError(f"operation must be one of {', '.join(OPERATIONS)}; got {shown(name)}")
     return OPERATIONS[name]

@@ -24,6 +24,7 @@ from pymec.kernels.winograd.rows import best_tiles
 from pymec.operations import CONV2D, Operation
 from pymec.recipes import Recipe, recipe_of
 from pymec.shapes import ConvShape, UnsupportedShape
+from pymec.spelling import shown
 
 ACCURACIES = ("exact", "fast")
 
@@ -49,7 +50,7 @@ def recipe(
     if not isinstance(algorithm, str):
         registry.get(algorithm, operation.name)
     if not isinstance(accuracy, str):
-        raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
+        raise ValueError(f"accuracy must be 'exact' or 'fast', got {shown(accuracy)}")
     return cached_recipe(shape, algorithm, accuracy, limit, threads_used, operation, planned)
 
 
@@ -65,7 +66,7 @@ def cached_recipe(
 ) -> Recipe:
     """:func:`recipe` for arguments that are checked."""
     if accuracy not in ACCURACIES:
-        raise ValueError(f"accuracy must be 'exact' or 'fast', got {accuracy!r}")
+        raise ValueError(f"accuracy must be 'exact' or 'fast', got {shown(accuracy)}")
     if algorithm != "auto":
         row = registry.get(algorithm, operation.name)
         _check_supported(row, shape, operation)

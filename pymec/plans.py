@@ -22,6 +22,7 @@ from pymec.kernels.mec.rows import tuned_schedule
 from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
 from pymec.recipes import Recipe, parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
+from pymec.spelling import shown
 from pymec.threads import effective_n_threads, single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
 
@@ -238,7 +239,7 @@ def plan(
     )  # fmt: skip
     limit = parse_bytes("workspace_limit", workspace_limit)
     if tune and algorithm != "auto":
-        raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {algorithm!r}")
+        raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {shown(algorithm)}")
     wanted = operation_named(operation)
     if wanted == KERNEL_GRAD:
         raise ValueError(

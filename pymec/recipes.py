@@ -16,6 +16,7 @@ from pymec.address_space import find_room_for_threads
 from pymec.algorithm import Algorithm, Schedule
 from pymec.operations import CONV2D, Operation
 from pymec.shapes import ConvShape
+from pymec.spelling import shown
 from pymec.threads import blas_multiplies_alone, forked
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -102,5 +103,5 @@ def parse_bytes(argument: str, value: int | str | None) -> int | None:
         return int(value)
     raise ValueError(
         f"{argument} must be a whole number of bytes or a text like '64MiB' (B, KB, MB, GB, KiB, MiB or GiB), "
-        f"got {value!r}"
+        f"got {shown(value)}"
     )

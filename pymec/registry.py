@@ -16,7 +16,7 @@ from pymec.kernels.register_tiles.rows import ROWS as REGISTER_TILES
 from pymec.kernels.small_products.rows import ROWS as SMALL_PRODUCTS
 from pymec.kernels.winograd.rows import ROWS as WINOGRAD
 from pymec.operations import operation_named
-from pymec.spelling import did_you_mean
+from pymec.spelling import did_you_mean, shown
 
 __all__ = ["ALGORITHMS", "TABLES", "Algorithm", "Schedule", "get", "names"]
 
@@ -54,4 +54,5 @@ def get(name: str, operation: str = "conv2d") -> Algorithm:
         return table[name]
     except (KeyError, TypeError):
         hint = did_you_mean(name, ["auto", *table])
-        raise ValueError(f"algorithm must be 'auto' or one of {', '.join(table)}; got {name!r}{hint}") from None
+        known = ", ".join(table)
+        raise ValueError(f"algorithm must be 'auto' or one of {known}; got {shown(name)}{hint}") from None

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pymec.lattice import values_below
+from pymec.spelling import shown
 
 Layout = Literal["NHWC", "NCHW"]
 Pair = int | Sequence[int]
@@ -75,7 +76,7 @@ class ConvShape:
         if not isinstance(self.dtype, str) or self.dtype not in DTYPES:
             object.__setattr__(self, "dtype", dtype_name("dtype", self.dtype))
         if not isinstance(self.layout, str) or self.layout not in LAYOUTS:
-            raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {self.layout!r}")
+            raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {shown(self.layout)}")
         positive = (self.i_h, self.i_w, self.i_c, self.k_h, self.k_w, self.k_c, self.s_h, self.s_w)
         if min(*positive, self.d_h, self.d_w, self.groups) < 1 or self.i_n < 0:
             raise ValueError(f"sizes must be positive (the batch may be 0), got {self}")
@@ -114,7 +115,7 @@ class ConvShape:
         groups: int = 1,
         dtype: Any = "float32",
         layout: str = "NHWC",
-        names: tuple[str, str] = ("x", "kernel"),
+        names: tuple[str, str] = ("x_shape", "kernel_shape"),
     ) -> ConvShape:
         """Check the arguments of a convolution and work out its sizes.
 
@@ -239,6 +240,16 @@ class ConvShape:
         return self.output_size * self.k_h * self.k_w * self.i_cg
 
     # Lowered matrices -----------------------------------------------------------------------------------
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of :func:`pymec.conv2d` that say this convolution of two arrays."""
+        return {
+            "stride": (self.s_h, self.s_w),
+            "padding": ((self.p_t, self.p_b), (self.p_l, self.p_r)),
+            "dilation": (self.d_h, self.d_w),
+            "groups": self.groups,
+        }
 
     @cached_property
     def is_pointwise(self) -> bool:
@@ -375,10 +386,10 @@ def _checked_shape(
     names: tuple[str, str],
 ) -> ConvShape:
     if not isinstance(layout, str) or layout not in LAYOUTS:
-        raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {layout!r}")
+        raise ValueError(f"layout must be 'NHWC' or 'NCHW', got {shown(layout)}")
     kernel_layout = LAYOUTS[layout]
-    x_sizes = checked_integers("x_shape", x_shape, 4, f"four sizes, {layout}")
-    kernel_sizes = checked_integers("kernel_shape", kernel_shape, 4, f"four sizes, {kernel_layout}")
+    x_sizes = checked_integers(names[0], x_shape, 4, f"four sizes, {layout}")
+    kernel_sizes = checked_integers(names[1], kernel_shape, 4, f"four sizes, {kernel_layout}")
     x = dict(zip(layout, x_sizes, strict=True))
     kernel = dict(zip(kernel_layout, kernel_sizes, strict=True))
     if x["N"] < 0 or min(x["H"], x["W"], x["C"]) < 1:
@@ -421,10 +432,11 @@ def dtype_name(argument: str, dtype: Any) -> str:
     """The name of a dtype pymec computes in, or a TypeError that names the argument."""
     try:
         given = None if dtype is None else np.dtype(dtype)
-    except TypeError:
+    except Exception:  # NumPy reads many things as a dtype, and raises as many errors
         given = None
     if given is None or given.name not in DTYPES:
-        raise TypeError(f"{argument} must be float32 or float64, got {dtype!s}; convert it")
+        got = shown(dtype) if given is None else given
+        raise TypeError(f"{argument} must be float32 or float64, got {got}; convert it")
     if not given.isnative:
         raise TypeError(
             f"{argument} must be in this machine's byte order, got {dtype!s}; use astype('{given.name}')"
@@ -446,11 +458,11 @@ def checked_integers(
     except TypeError:
         if isinstance(got, np.ndarray) and got.ndim > 2:  # the array instead of its shape
             raise TypeError(f"{argument} must be {wanted}, got an array of shape {got.shape}") from None
-        raise TypeError(f"{argument} must be {wanted}, got {got!r}") from None
+        raise TypeError(f"{argument} must be {wanted}, got {shown(got)}") from None
     if len(numbers) != length or any(isinstance(item, (bool, np.bool_)) for item in items):
-        raise ValueError(f"{argument} must be {wanted}, got {got!r}")
+        raise ValueError(f"{argument} must be {wanted}, got {shown(got)}")
     if low is not None and not low <= min(numbers) <= max(numbers) <= LARGEST:
-        raise ValueError(f"{argument} must be at least {low} and at most {LARGEST}, got {got!r}")
+        raise ValueError(f"{argument} must be at least {low} and at most {LARGEST}, got {shown(got)}")
     return numbers
 
 
@@ -473,7 +485,7 @@ def _four_sides(
                 for size, extent, stride in zip(sizes, extents, strides, strict=True)
             )
             return (vertical // 2, vertical - vertical // 2), (horizontal // 2, horizontal - horizontal // 2)
-        raise ValueError(f"padding must be numbers, 'valid' or 'same', got {padding!r}")
+        raise ValueError(f"padding must be numbers, 'valid' or 'same', got {shown(padding)}")
     wanted = "an integer, (p_h, p_w), ((top, bottom), (left, right)), 'valid' or 'same'"
     if isinstance(padding, np.ndarray):
         padding = padding.tolist()

@@ -1,7 +1,19 @@
-"""What somebody may have meant by a name that is not known."""
+"""How a wrong argument is shown in an error, and what somebody may have meant by a name that is not known."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 80
+
+
+def shown(value: object) -> str:
+    """A value's repr on one line and within a line's length: the middle of a long one is left out."""
+    try:
+        return " ".join(_short.repr(value).split())
+    except ValueError:  # Python writes no integers of more than 4,300 digits
+        return f"{type(value).__name__} too long to be written"
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:

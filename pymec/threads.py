@@ -22,6 +22,7 @@ from pymec.kernels.shared import openmp as _openmp
 from pymec.kernels.shared.blas_library import blas_libraries
 from pymec.kernels.shared.geometry import several_threads_ran
 from pymec.kernels.shared.machine import SMALL_WORK
+from pymec.spelling import shown
 
 MAX_THREADS = 64
 """OpenBLAS crashes when more threads call it than it has buffers; every build has at least 64."""
@@ -51,7 +52,7 @@ def effective_n_threads(n_threads: int | None = None, multiply_adds: int | None 
             return 1
         n_threads = _default_n_threads()
     elif isinstance(n_threads, bool) or not isinstance(n_threads, (int, np.integer)):
-        raise TypeError(f"n_threads must be a positive integer or None, got {n_threads!r}")
+        raise TypeError(f"n_threads must be a positive integer or None, got {shown(n_threads)}")
     elif n_threads < 1:
         raise ValueError(f"n_threads must be a positive integer or None, got {n_threads}")
     return min(int(n_threads), MAX_THREADS) if _build_info.OPENMP and not _forked else 1
@@ -68,10 +69,11 @@ def _default_n_threads() -> int:
 
 
 class _BlasLimit:
-    """The calls that hold BLAS to one thread: the limit is set when the first enters, reset when the last leaves.
+    """The calls that hold BLAS to one thread: the first to enter lowers the limit, the last to leave restores it.
 
     A KeyboardInterrupt may fall between any two lines.  So a member is added before the limit is lowered and
     removed after it is restored.  It may leave twice, which completes a restore that an interrupt cut short.
+    A member that enters after a cut-short lowering or restoring finds ``_low`` false, and lowers the limit itself.
     The lock's ``with`` blocks hold calls and no comprehension: CPython 3.13 can miss the exit of a ``with``
     if an interrupt falls inside one.
     """
@@ -79,12 +81,13 @@ class _BlasLimit:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a guard may be collected, and leave, while this thread holds the lock
         self._members: set[int] = set()
-        self._before: list[tuple[Any, int]] = []
+        self._before: list[tuple[Any, int]] = []  # the libraries that are, or were to be, lowered
+        self._low = False  # whether all of them are
 
     def enter(self, member: int) -> None:
         with self._lock:
             self._members.add(member)
-            if len(self._members) == 1:
+            if not self._low:
                 self.lower()
 
     def leave(self, member: int) -> None:
@@ -94,17 +97,24 @@ class _BlasLimit:
             self._members.discard(member)
 
     def lower(self) -> None:
-        """Set each library to one thread, and note how many it had."""
-        before = [(library, library.get_num_threads()) for library in blas_libraries()]
-        self._before = [(library, n) for library, n in before if n is not None and n > 1]
+        """Note how many threads each library has, unless that is noted already, and set it to one."""
+        self._before = self._before or _several_threaded()
         for library, _ in self._before:
             _set_num_threads(library, 1)
+        self._low = True
 
     def restore(self) -> None:
         """Give the libraries back the threads they had before the first member entered."""
+        self._low = False
         for library, n in self._before:
             _set_num_threads(library, n)
         self._before = []
+
+
+def _several_threaded() -> list[tuple[Any, int]]:
+    """The BLAS libraries that may take more than one thread, each with their number."""
+    numbers = [(library, library.get_num_threads()) for library in blas_libraries()]
+    return [(library, n) for library, n in numbers if n is not None and n > 1]
 
 
 def _set_num_threads(library: Any, n: int) -> None:

@@ -1,8 +1,19 @@
-"""Tests share tests/cases.py; ``-m smoke`` runs every twentieth of them, in about a minute."""
+"""Tests share tests/cases.py and tests/geometries.py.
+
+``-m smoke`` runs every twentieth test, in about a minute.  Hypothesis tries the same cases at every run, so that a
+change is judged by what it changed; ``--hypothesis-profile=fuzz`` tries new ones, and many more of them.
+"""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SMOKE = 20
+
+# An example calls some forty algorithms: how long it takes says nothing about it.
+UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("tests", max_examples=500, derandomize=True, print_blob=True, **UNTIMED)
+settings.register_profile("fuzz", max_examples=20_000, print_blob=True, **UNTIMED)
+settings.load_profile("tests")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -118,7 +118,7 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
             threads.single_threaded_blas.__enter__, threads.single_threaded_blas.__exit__,
             threads._BlasLimit.enter, threads._BlasLimit.leave,
             threads._BlasLimit.lower, threads._BlasLimit.restore,
-            threads._set_num_threads,
+            threads._several_threaded, threads._set_num_threads,
         )
     }  # fmt: skip
     lines = 0
@@ -152,9 +152,21 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
     guarded(0)
     total = lines
     assert total > 15
+    inside = []
+
+    def enter_in_another_thread():
+        with threads.single_threaded_blas():
+            inside.append(set(blas_threads()))
+
     for stop in range(1, total + 1):
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as interrupt:
             guarded(stop)
+        # The interrupted guard is still alive in the traceback, and perhaps still a member.
+        another = threading.Thread(target=enter_in_another_thread)
+        another.start()
+        another.join()
+        assert inside.pop() == {1}, f"after line {stop} of {total} the next one must lower the limit"
+        del interrupt
         gc.collect()
         assert set(blas_threads()) == {2}, f"after line {stop} of {total}"
         assert not threads._limit._members

@@ -63,10 +63,7 @@ def _measure(job: dict[str, Any]) -> dict[str, Any]:
     def call() -> None:
         function(
             *arguments,
-            stride=(shape.s_h, shape.s_w),
-            padding=((shape.p_t, shape.p_b), (shape.p_l, shape.p_r)),
-            dilation=(shape.d_h, shape.d_w),
-            groups=shape.groups,
+            **shape.arguments,
             layout=shape.layout,
             algorithm=job["algorithm"],
             workspace_limit=job["limit"],

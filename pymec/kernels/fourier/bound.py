@@ -37,7 +37,8 @@ def error_bound(x: NDArray, kernel: NDArray, shape: ConvShape) -> NDArray[np.flo
     """
     s = shape
     length = max(math.prod(image_grid(s)), math.prod(tile_grid(s)))
-    image = np.sqrt(np.square(x, dtype=np.float64).sum((1, 2))).reshape(s.i_n, s.groups, s.i_cg)
+    squares = np.square(x, dtype=np.longdouble).sum((1, 2))  # float64 overflows at the square of 1e155
+    image = np.sqrt(squares).astype(np.float64).reshape(s.i_n, s.groups, s.i_cg)
     taps = np.abs(kernel, dtype=np.float64).sum((0, 1)).reshape(s.i_cg, s.groups, s.k_cg)
     terms = np.einsum("ngc,cgm->ngm", image, taps).reshape(s.i_n, 1, 1, s.k_c)
     factor = 2 * (36 * math.log2(length) + 2 * s.i_cg + 9) * np.finfo(s.dtype).eps / 2

@@ -178,15 +178,20 @@ def run_tiles(
     (X, Y), _ = spectra_of(workspace, grid, (images, s.i_c), (images, s.k_c))
     rows = list(tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h))
     columns = list(tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w))
-    out.fill(0)
+    untouched = True
     for first, row, column in product(range(0, s.i_n, max(images, 1)), rows, columns):
         for n in range(images):
             transform(x[first + n, row.inputs, column.inputs], X[:, :, n], grid, n_threads)
         multiply(X, Q, Y, s.groups, n_threads)
         for n in range(images):
             for m, planes in transform_back(Y[:, :, n], grid, n_threads):
+                if untouched:  # only now: had SciPy found no memory, out would be as it was
+                    out.fill(0)
+                    untouched = False
                 add_outputs(planes, out[first + n, :, :, m], row, column, s, grid)
                 del planes  # before the next ones are allocated
+    if untouched:  # no tile: every output reads nothing but padding
+        out.fill(0)
 
 
 def run(
@@ -223,7 +228,7 @@ def run_lean(
     (X, P, Y), _ = spectra_of(workspace, grid, (1, s.i_cg), (1, 1), (1, 1))
     (row,) = save_tiles(grid[0], s.e_h, s.s_h, s.p_t, s.i_h, s.o_h)
     (column,) = save_tiles(grid[1], s.e_w, s.s_w, s.p_l, s.i_w, s.o_w)
-    out.fill(0)
+    untouched = True
     for n, m in product(range(s.i_n), range(s.k_c)):
         if m % s.k_cg == 0:  # a new group
             group = slice(m // s.k_cg * s.i_cg, (m // s.k_cg + 1) * s.i_cg)
@@ -236,5 +241,8 @@ def run_lean(
             np.add(Y, P, out=Y)
             del Q  # before the next ones are allocated
         for _, plane in transform_back(Y[:, :, 0], grid, n_threads):
+            if untouched:  # only now, as in run_tiles
+                out.fill(0)
+                untouched = False
             add_outputs(plane, out[n, :, :, m : m + 1], row, column, s, grid)
             del plane

@@ -15,7 +15,7 @@ Y           (F_h, ⌊F_w/2⌋ + 1, n, k_c)       spectra of planes of O
 
 from cython.parallel import prange
 
-from pymec.kernels.shared.blas cimport complex_number, gemm_rowmajor
+from pymec.kernels.shared.blas cimport complex_number, gemm_rowmajor, row_times_matrix
 from pymec.kernels.shared.geometry cimport check_threads
 
 
@@ -51,11 +51,22 @@ def multiply(
     cdef const complex_number* X_ = &X[0, 0, 0, 0]
     cdef const complex_number* Q_ = &Q[0, 0, 0, 0]
     cdef complex_number* Y_ = &Y[0, 0, 0, 0]
-    cdef complex_number zero = 0
     with nogil:
         for f in prange(frequencies, num_threads=n_threads, schedule="static"):
             for group in range(groups):
-                gemm_rowmajor(
+                multiply_frequency(
                     n, k_cg, i_cg, X_ + f * n * i_c + group * i_cg, i_c, Q_ + f * i_cg * k_c + group * k_cg, k_c,
-                    zero, Y_ + f * n * k_c + group * k_cg, k_c,
+                    Y_ + f * n * k_c + group * k_cg,
                 )
+
+
+cdef inline void multiply_frequency(
+    Py_ssize_t n, Py_ssize_t k_cg, Py_ssize_t i_cg, const complex_number* X, Py_ssize_t i_c,
+    const complex_number* Q, Py_ssize_t k_c, complex_number* Y,
+) noexcept nogil:
+    """Y (n × k_c/G) = X (n × i_c/G) · Q (i_c/G × k_c/G) of one frequency and group; one image is a row."""
+    cdef complex_number zero = 0
+    if n == 1:
+        row_times_matrix(k_cg, i_cg, X, Q, k_c, Y)
+    else:
+        gemm_rowmajor(n, k_cg, i_cg, X, i_c, Q, k_c, zero, Y, k_c)

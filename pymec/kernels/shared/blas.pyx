@@ -9,7 +9,7 @@ Sizes arrive as ``Py_ssize_t``; :mod:`pymec.families` has refused any that does 
 """
 
 from cython cimport floating
-from scipy.linalg.cython_blas cimport cgemm, dgemm, sgemm, zgemm
+from scipy.linalg.cython_blas cimport cgemm, cgemv, dgemm, sgemm, zgemm, zgemv
 
 include "_blas_int.pxi"
 
@@ -53,6 +53,21 @@ cdef void gemm_rowmajor_transposed(
         cgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, B_, &ldb_, A_, &lda_, &beta, C, &ldc_)
     else:
         zgemm(flags + transpose_B, flags + transpose_A, &n_, &m_, &k_, &one, B_, &ldb_, A_, &lda_, &beta, C, &ldc_)
+
+
+cdef void row_times_matrix(
+    Py_ssize_t n, Py_ssize_t k,
+    const complex_number* a, const complex_number* B, Py_ssize_t ldb, complex_number* c,
+) noexcept nogil:
+    """c (n) = a (k) · B (k × n, row-major): a product of one row, which GEMM would pack B for."""
+    cdef blas_int n_ = <blas_int> n, k_ = <blas_int> k, ldb_ = <blas_int> ldb, adjacent = 1
+    cdef complex_number one = 1, zero = 0
+    cdef complex_number* a_ = <complex_number*> a
+    cdef complex_number* B_ = <complex_number*> B
+    if complex_number is complex64:
+        cgemv(b"N", &n_, &k_, &one, B_, &ldb_, a_, &adjacent, &zero, c, &adjacent)
+    else:
+        zgemv(b"N", &n_, &k_, &one, B_, &ldb_, a_, &adjacent, &zero, c, &adjacent)
 
 
 def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, floating beta=0,
