@@ -83,6 +83,9 @@ def conv2d(
         For an invalid argument: the message names it, the value given, and valid ones.
     pymec.UnsupportedShape
         (A ValueError.)  For a valid convolution that the named algorithm can't do.
+    MemoryError
+        If there is no room for the output, the workspace or the threads.  After any of these errors ``out`` is as
+        it was, with one exception: "fft_lean" asks SciPy for memory for every output channel anew.
 
     Notes
     -----

@@ -36,7 +36,7 @@ from pymec.kernels.register_tiles.tile cimport (
     CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
     n_equal_tiles, widest_tile,
 )
-from pymec.kernels.winograd.tiles cimport check_tiles, transform_input_tile, transform_output_tile, transform_taps
+from pymec.kernels.winograd.tiles cimport check_tiles, transform_input_tiles, transform_output_tiles, transform_taps
 
 from pymec.kernels.winograd.winograd import tile_count
 
@@ -122,25 +122,23 @@ cdef void multiply_point(
 
 cdef void convolve_band(
     const floating* I, const floating* U, floating* O, floating* V, floating* M, Py_ssize_t group,
-    Py_ssize_t first, Py_ssize_t end, Span blocks, const BiasRelu* bias_relu, const Tile* widest, Py_ssize_t t_o,
+    Span tiles, Span blocks, const BiasRelu* bias_relu, const Tile* widest, Py_ssize_t t_o,
     const Geometry* g
 ) noexcept nogil:
-    """Tiles first .. end of one group, and some of its panels; U points at the first of all of them."""
-    cdef Py_ssize_t points = (t_o + 2) * (t_o + 2), tiles = end - first, width = widest.channels
-    cdef Py_ssize_t block, channel, skip, i, j
+    """Some tiles of one group, and some of its panels; U points at the first of all of them."""
+    cdef Py_ssize_t points = (t_o + 2) * (t_o + 2), n_tiles = tiles.end - tiles.first, width = widest.channels
+    cdef Py_ssize_t block, channel, skip, j
     cdef const floating* panel
-    for i in range(tiles):
-        transform_input_tile(I, V + i * g.i_cg, tiles * g.i_cg, group, first + i, t_o, g)
+    transform_input_tiles(I, V, n_tiles * g.i_cg, group, tiles, t_o, g)
     for block in range(blocks.first, blocks.end):
         panel = U + block * points * g.i_cg * width
         for j in range(points):
-            multiply_point(V + j * tiles * g.i_cg, panel + j * g.i_cg * width, M + j * tiles * width, tiles,
+            multiply_point(V + j * n_tiles * g.i_cg, panel + j * g.i_cg * width, M + j * n_tiles * width, n_tiles,
                            widest, g)
         channel = block * width
         skip = max(channel + width - g.k_cg, 0)
-        for i in range(tiles):
-            transform_output_tile(M + i * width + skip, O, tiles * width, group * g.k_cg + channel, width - skip,
-                                  first + i, t_o, bias_relu, g)
+        transform_output_tiles(M + skip, O, n_tiles * width, width, group * g.k_cg + channel, width - skip, tiles,
+                               t_o, bias_relu, g)
 
 
 cdef void convolve_share(
@@ -163,7 +161,7 @@ cdef void convolve_share(
         tile = left.first - group * tiles
         n_tiles = min(band_tiles, min(left.end - left.first, tiles - tile))
         convolve_band(I, U + group * blocks * points * g.i_cg * widest.channels, O,
-                      band, band + points * band_tiles * g.i_cg, group, tile, tile + n_tiles, own_blocks,
+                      band, band + points * band_tiles * g.i_cg, group, Span(tile, tile + n_tiles), own_blocks,
                       bias_relu, &widest, t_o, g)
         left.first += n_tiles
 

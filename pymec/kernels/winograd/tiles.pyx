@@ -68,27 +68,28 @@ cdef inline inlined transform_lanes(
     cdef floating[TILE] filled      # X with its zeros
     cdef floating[TILE] half        # A·X
     cdef floating[ROW] whole        # a row of A·X·Aᵀ: of small arrays the compiler knows that none overlap
-    cdef Py_ssize_t row = x.row, column = x.column, i, j, c
-    if x.rows.end - x.rows.first < n or x.columns.end - x.columns.first < n:
+    cdef Square source = x[0], target = y[0]  # copies in registers: no store through Y can change them
+    cdef Py_ssize_t i, j, c
+    if source.rows.end - source.rows.first < n or source.columns.end - source.columns.first < n:
         zero(filled, n * ROW)
-        for i in range(x.rows.first, x.rows.end):
-            for j in range(x.columns.first, x.columns.end):
-                copy(filled + i * ROW + j * LANES, X + i * row + j * column, lanes)
-        X, row, column = filled, ROW, LANES
+        for i in range(source.rows.first, source.rows.end):
+            for j in range(source.columns.first, source.columns.end):
+                copy(filled + i * ROW + j * LANES, X + i * source.row + j * source.column, lanes)
+        X, source.row, source.column = filled, ROW, LANES
     for j in range(n):
         # column j of A·X
-        multiply_vector(A, t_o, X + j * column, row, half + j * LANES, ROW, lanes)
-    for i in range(y.rows.first, y.rows.end):
+        multiply_vector(A, t_o, X + j * source.column, source.row, half + j * LANES, ROW, lanes)
+    for i in range(target.rows.first, target.rows.end):
         # row i of (A·X)·Aᵀ
         multiply_vector(A, t_o, half + i * ROW, LANES, whole, LANES, lanes)
-        for j in range(y.columns.first, y.columns.end):
+        for j in range(target.columns.first, target.columns.end):
             if bias != NULL:
                 for c in range(lanes):
                     whole[j * LANES + c] += bias[c]
             if relu:
                 for c in range(lanes):
                     whole[j * LANES + c] = 0 if whole[j * LANES + c] < 0 else whole[j * LANES + c]
-            copy(Y + i * y.row + j * y.column, whole + j * LANES, lanes)
+            copy(Y + i * target.row + j * target.column, whole + j * LANES, lanes)
 
 
 cdef compiled_per_cpu transform(
@@ -118,31 +119,38 @@ cdef void transform_taps(
     transform(KERNEL, t_o, 3, K, &taps, U, &points, <const floating*> NULL, False, channels)
 
 
-cdef void transform_input_tile(
-    const floating* I, floating* V, Py_ssize_t point, Py_ssize_t group, Py_ssize_t tile, Py_ssize_t t_o,
+cdef void transform_input_tiles(
+    const floating* I, floating* V, Py_ssize_t point, Py_ssize_t group, Span tiles, Py_ssize_t t_o,
     const Geometry* g
 ) noexcept nogil:
-    """V = Bᵀ·d·B of a group's channels of one tile, counted through images, tile rows and tile columns."""
-    cdef Py_ssize_t t = t_o + 2
-    cdef Py_ssize_t left = innermost(&tile, ceil_div(g.o_w, t_o)) * t_o - g.p_l
-    cdef Py_ssize_t top = innermost(&tile, ceil_div(g.o_h, t_o)) * t_o - g.p_t
-    cdef Py_ssize_t n = tile
-    cdef Square pixels = Square(g.i_w * g.i_c, g.i_c, inside(top, 1, g.i_h, t), inside(left, 1, g.i_w, t))
-    cdef Square points = square(t * point, point, t)
-    transform(INPUT, t_o, t, I + ((n * g.i_h + top) * g.i_w + left) * g.i_c + group * g.i_cg, &pixels,
-              V, &points, <const floating*> NULL, False, g.i_cg)
+    """V = Bᵀ·d·B of a group's channels of some tiles, counted through images, tile rows and tile columns."""
+    cdef Py_ssize_t rows = ceil_div(g.o_h, t_o), columns = ceil_div(g.o_w, t_o), t = t_o + 2
+    cdef Py_ssize_t i, n, top, left
+    cdef Square points = square(t * point, point, t), pixels
+    for i in range(tiles.first, tiles.end):
+        n = i
+        left = innermost(&n, columns) * t_o - g.p_l
+        top = innermost(&n, rows) * t_o - g.p_t
+        pixels = Square(g.i_w * g.i_c, g.i_c, inside(top, 1, g.i_h, t), inside(left, 1, g.i_w, t))
+        transform(INPUT, t_o, t, I + ((n * g.i_h + top) * g.i_w + left) * g.i_c + group * g.i_cg, &pixels,
+                  V + (i - tiles.first) * g.i_cg, &points, <const floating*> NULL, False, g.i_cg)
 
 
-cdef void transform_output_tile(
-    const floating* M, floating* O, Py_ssize_t point, Py_ssize_t channel, Py_ssize_t channels, Py_ssize_t tile,
-    Py_ssize_t t_o, const BiasRelu* bias_relu, const Geometry* g
+cdef void transform_output_tiles(
+    const floating* M, floating* O, Py_ssize_t point, Py_ssize_t width, Py_ssize_t channel, Py_ssize_t channels,
+    Span tiles, Py_ssize_t t_o, const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
-    """Y = Aᵀ·M·A, bias and ReLU of one tile, for some output channels from `channel` on."""
-    cdef Py_ssize_t x = innermost(&tile, ceil_div(g.o_w, t_o)) * t_o
-    cdef Py_ssize_t y = innermost(&tile, ceil_div(g.o_h, t_o)) * t_o
-    cdef Py_ssize_t n = tile
-    cdef Square points = square((t_o + 2) * point, point, t_o + 2)
-    cdef Square pixels = Square(g.o_w * g.k_c, g.k_c, inside(y, 1, g.o_h, t_o), inside(x, 1, g.o_w, t_o))
-    cdef const floating* bias = <const floating*> bias_relu.bias
-    transform(OUTPUT, t_o, t_o + 2, M, &points, O + ((n * g.o_h + y) * g.o_w + x) * g.k_c + channel, &pixels,
-              bias + channel if bias != NULL else bias, bias_relu.relu, channels)
+    """Y = Aᵀ·M·A, bias and ReLU of some tiles, for some output channels from `channel` on; M holds `width`."""
+    cdef Py_ssize_t rows = ceil_div(g.o_h, t_o), columns = ceil_div(g.o_w, t_o), t = t_o + 2
+    cdef Py_ssize_t i, n, y, x
+    cdef Square points = square(t * point, point, t), pixels
+    cdef const floating* bias = NULL
+    if bias_relu.bias != NULL:
+        bias = <const floating*> bias_relu.bias + channel
+    for i in range(tiles.first, tiles.end):
+        n = i
+        x = innermost(&n, columns) * t_o
+        y = innermost(&n, rows) * t_o
+        pixels = Square(g.o_w * g.k_c, g.k_c, inside(y, 1, g.o_h, t_o), inside(x, 1, g.o_w, t_o))
+        transform(OUTPUT, t_o, t, M + (i - tiles.first) * width, &points,
+                  O + ((n * g.o_h + y) * g.o_w + x) * g.k_c + channel, &pixels, bias, bias_relu.relu, channels)

@@ -39,8 +39,8 @@ from cython.parallel import prange
 from pymec.kernels.shared.bias_relu cimport BiasRelu
 from pymec.kernels.shared.blas cimport gemm_rowmajor
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
-from pymec.kernels.shared.spans cimport innermost
-from pymec.kernels.winograd.tiles cimport check_tiles, transform_input_tile, transform_output_tile, transform_taps
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost
+from pymec.kernels.winograd.tiles cimport check_tiles, transform_input_tiles, transform_output_tiles, transform_taps
 
 
 # Stage 1: U = G·g·Gᵀ ------------------------------------------------------------------------------------
@@ -74,9 +74,21 @@ def transform_kernel(const floating[:, :, :, ::1] kernel, floating[::1] U, shape
 # Stage 2: V = Bᵀ·d·B ------------------------------------------------------------------------------------
 
 
-cdef inline Py_ssize_t first_point(Py_ssize_t task, Py_ssize_t tiles, Py_ssize_t t_o) noexcept nogil:
-    """Where V and M have a tile's first point: vectors of channels before it; tasks count groups, then tiles."""
-    return task / tiles * (t_o + 2) * (t_o + 2) * tiles + task % tiles
+cdef struct TileRow:            # a task: a row of tiles of one group and image
+    Py_ssize_t group
+    Span tiles                  # counted through images, tile rows and tile columns
+    Py_ssize_t first_point      # of its first tile: the vectors of channels before it in V and in M
+
+
+cdef inline TileRow tile_row(Py_ssize_t task, Py_ssize_t tiles, Py_ssize_t t_o, const Geometry* g) noexcept nogil:
+    """One of the rows of all groups; a group has `tiles` tiles."""
+    cdef Py_ssize_t columns = ceil_div(g.o_w, t_o)
+    cdef TileRow row
+    row.tiles.first = innermost(&task, tiles / columns) * columns
+    row.tiles.end = row.tiles.first + columns
+    row.group = task
+    row.first_point = row.group * (t_o + 2) * (t_o + 2) * tiles + row.tiles.first
+    return row
 
 
 def transform_input(const floating[:, :, :, ::1] x, floating[::1] V, shape, Py_ssize_t t_o, int n_threads=1):
@@ -90,11 +102,12 @@ def transform_input(const floating[:, :, :, ::1] x, floating[::1] V, shape, Py_s
         return
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef floating* points = &V[0]
+    cdef TileRow row
     with nogil:
-        for task in prange(g.groups * tiles, num_threads=n_threads, schedule="static"):
-            # tile task % tiles of group task / tiles
-            transform_input_tile(I, points + first_point(task, tiles, t_o) * g.i_cg, tiles * g.i_cg, task / tiles,
-                                 task % tiles, t_o, &g)
+        for task in prange(g.groups * tiles / ceil_div(g.o_w, t_o), num_threads=n_threads, schedule="static"):
+            row = tile_row(task, tiles, t_o, &g)
+            transform_input_tiles(I, points + row.first_point * g.i_cg, tiles * g.i_cg, row.group, row.tiles, t_o,
+                                  &g)
 
 
 # Stage 3: a product for each point ----------------------------------------------------------------------
@@ -144,10 +157,12 @@ def transform_output(const floating[::1] M, floating[:, :, :, ::1] out, shape, P
     cdef const floating* points = &M[0]
     cdef floating* O = &out[0, 0, 0, 0]
     cdef BiasRelu plain = BiasRelu(NULL, False)
+    cdef TileRow row
     with nogil:
-        for task in prange(g.groups * tiles, num_threads=n_threads, schedule="static"):
-            transform_output_tile(points + first_point(task, tiles, t_o) * g.k_cg, O, tiles * g.k_cg,
-                                  task / tiles * g.k_cg, g.k_cg, task % tiles, t_o, &plain, &g)
+        for task in prange(g.groups * tiles / ceil_div(g.o_w, t_o), num_threads=n_threads, schedule="static"):
+            row = tile_row(task, tiles, t_o, &g)
+            transform_output_tiles(points + row.first_point * g.k_cg, O, tiles * g.k_cg, g.k_cg, row.group * g.k_cg,
+                                   g.k_cg, row.tiles, t_o, &plain, &g)
 
 
 # The algorithm ------------------------------------------------------------------------------------------
