@@ -26,15 +26,22 @@ _had = threading.local()  # by this Python thread: OpenMP keeps a team of thread
 
 def find_room_for_threads(n_threads: int, uses_blas: bool) -> None:
     """Raise a MemoryError if the address space has no room for the threads of a call and their BLAS buffers."""
-    if resource is None or resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
-        return
     stacks = n_threads - getattr(_had, "threads", 1)
     buffers = n_threads - getattr(_had, "buffers", 0) if uses_blas else 0
     if stacks <= 0 and buffers <= 0:
         return
+    if resource is not None and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        _map_once(n_threads, max(stacks, 0), max(buffers, 0))
+    _had.threads = max(n_threads, getattr(_had, "threads", 1))
+    if uses_blas:
+        _had.buffers = max(n_threads, getattr(_had, "buffers", 0))
+
+
+def _map_once(n_threads: int, stacks: int, buffers: int) -> None:
+    """Map the room that so many more stacks and buffers take, and give it back."""
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = USUAL_STACK_NBYTES if stack == resource.RLIM_INFINITY else stack
-    needed = max(stacks, 0) * stack + max(buffers, 0) * BLAS_BUFFER_NBYTES
+    needed = stacks * stack + buffers * BLAS_BUFFER_NBYTES
     try:
         mmap.mmap(-1, needed).close()
     except OSError:
@@ -42,6 +49,3 @@ def find_room_for_threads(n_threads: int, uses_blas: bool) -> None:
             f"no room for the stacks and BLAS buffers of {n_threads} thread{'s' if n_threads > 1 else ''}: "
             f"{needed} bytes more than the limit on this process's address space (ulimit -v) allows"
         ) from None
-    _had.threads = max(n_threads, getattr(_had, "threads", 1))
-    if uses_blas:
-        _had.buffers = max(n_threads, getattr(_had, "buffers", 0))

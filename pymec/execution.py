@@ -54,12 +54,13 @@ def execute(
         check_written("out", out)
         checked("out", out, shape, recipe.extents[operation.result], f"{operation.operands[0].name} is")
     unaligned = layouts.unaligned(shape, first, second)
-    needed += sum(operand.nbytes for operand in unaligned)
+    if unaligned:
+        needed += sum(operand.nbytes for operand in unaligned)
     if workspace is not None:
         workspace = _checked_workspace(workspace, recipe, needed)
-    names = [operand.name for operand in operation.operands]
     check_apart(
-        {"out": out, "workspace": workspace}, dict(zip([*names, "bias"], [first, second, bias], strict=True))
+        {"out": out, "workspace": workspace},
+        {operation.operands[0].name: first, operation.operands[1].name: second, "bias": bias},
     )
 
     if out is None:
@@ -192,21 +193,21 @@ def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[n
         raise TypeError(
             "workspace must not hold Python objects; pass for instance numpy.empty(nbytes, numpy.uint8)"
         )
-    if workspace.ctypes.data % itemsize:
-        raise ValueError(f"workspace must be aligned to {itemsize} bytes; it starts at {workspace.ctypes.data:#x}")
+    start = workspace.__array_interface__["data"][0]
+    if start % itemsize:
+        raise ValueError(f"workspace must be aligned to {itemsize} bytes; it starts at {start:#x}")
     return workspace.reshape(-1).view(np.uint8)[:needed]
 
 
 def check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | None]) -> None:
     """No array that is written may share memory with another one."""
-    outputs = [(name, array) for name, array in written.items() if array is not None]
-    if not outputs:
-        return
-    inputs = [(name, array) for name, array in read.items() if array is not None]
-    for name, array in outputs:
-        for other, partner in (*inputs, *outputs):
-            if name != other and np.may_share_memory(array, partner):
-                raise ValueError(f"{name} overlaps {other} in memory; pass an array of its own")
+    others = [(name, array) for name, array in read.items() if array is not None]
+    for name, array in written.items():
+        if array is not None:
+            for other, partner in others:
+                if np.may_share_memory(array, partner):
+                    raise ValueError(f"{name} overlaps {other} in memory; pass an array of its own")
+            others.append((name, array))
 
 
 def _allocated(recipe: Recipe, what: str, nbytes: int) -> NDArray:

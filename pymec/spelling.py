@@ -4,14 +4,17 @@ import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_SHOWN = 120
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 80
 
 
 def shown(value: object) -> str:
-    """A value's repr on one line and within a line's length: the middle of a long one is left out."""
+    """A value's repr on one line and of a line's length: of a long one, the beginning."""
     try:
-        return " ".join(_short.repr(value).split())
+        text = " ".join(_short.repr(value).split())
+        return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
     except ValueError:  # Python writes no integers of more than 4,300 digits
         return f"{type(value).__name__} too long to be written"
 

@@ -36,7 +36,9 @@ from pymec.kernels.register_tiles.tile cimport (
     CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile, at_cache_line, multiply_row, multiply_tile, pixels_of_tile,
     n_equal_tiles, widest_tile,
 )
-from pymec.kernels.winograd.tiles cimport check_tiles, transform_input_tiles, transform_output_tiles, transform_taps
+from pymec.kernels.winograd.tiles cimport (
+    check_tiles, transform_input_tiles, transform_output_tiles, transform_taps,
+)
 
 from pymec.kernels.winograd.winograd import tile_count
 

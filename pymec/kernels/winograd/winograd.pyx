@@ -40,7 +40,9 @@ from pymec.kernels.shared.bias_relu cimport BiasRelu
 from pymec.kernels.shared.blas cimport gemm_rowmajor
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost
-from pymec.kernels.winograd.tiles cimport check_tiles, transform_input_tiles, transform_output_tiles, transform_taps
+from pymec.kernels.winograd.tiles cimport (
+    check_tiles, transform_input_tiles, transform_output_tiles, transform_taps,
+)
 
 
 # Stage 1: U = G·g·Gᵀ ------------------------------------------------------------------------------------
@@ -161,8 +163,8 @@ def transform_output(const floating[::1] M, floating[:, :, :, ::1] out, shape, P
     with nogil:
         for task in prange(g.groups * tiles / ceil_div(g.o_w, t_o), num_threads=n_threads, schedule="static"):
             row = tile_row(task, tiles, t_o, &g)
-            transform_output_tiles(points + row.first_point * g.k_cg, O, tiles * g.k_cg, g.k_cg, row.group * g.k_cg,
-                                   g.k_cg, row.tiles, t_o, &plain, &g)
+            transform_output_tiles(points + row.first_point * g.k_cg, O, tiles * g.k_cg, g.k_cg,
+                                   row.group * g.k_cg, g.k_cg, row.tiles, t_o, &plain, &g)
 
 
 # The algorithm ------------------------------------------------------------------------------------------
