@@ -71,7 +71,7 @@ asan ubsan:
 tsan:
 	test -x .venv-tsan/bin/python || $(PYTHON) -m venv .venv-tsan
 	PYMEC_SANITIZE=thread CC=$(CLANG) .venv-tsan/bin/pip install --quiet ".[test]"
-	TSAN_OPTIONS="ignore_noninstrumented_modules=1 suppressions=$(CURDIR)/tests/tsan.txt" \
+	TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1 suppressions=$(CURDIR)/tests/tsan.txt" \
 		LD_PRELOAD=$$($(CLANG) -print-file-name=libclang_rt.tsan-x86_64.so) .venv-tsan/bin/$(PYTEST) $(SANITIZED)
 
 valgrind: $(VENV)/installed-test ## one call of every algorithm under valgrind's memcheck

@@ -22,6 +22,7 @@ extensions = [
     "from_code",
     "kernel_pages",
     "house",
+    "rounding",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
