@@ -53,7 +53,7 @@ test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, in an envi
 
 # A sanitizer's runtime is loaded before Python, which was built without it.  Tests whose child processes are
 # measured, killed or short of address space say nothing under one.
-SANITIZED := -m "not memory and not slow" tests/test_algorithms.py tests/test_grads.py tests/test_paper.py \
+SANITIZED := --hypothesis-profile=sanitized -m "not memory and not slow" tests/test_algorithms.py tests/test_grads.py tests/test_paper.py \
 	tests/test_properties.py tests/test_register_tiles.py tests/test_winograd.py tests/test_tiled.py
 CLANG ?= clang
 
@@ -75,7 +75,7 @@ tsan:
 		LD_PRELOAD=$$($(CLANG) -print-file-name=libclang_rt.tsan-x86_64.so) .venv-tsan/bin/$(PYTEST) $(SANITIZED)
 
 valgrind: $(VENV)/installed-test ## one call of every algorithm under valgrind's memcheck
-	PYTHONMALLOC=malloc valgrind --error-exitcode=1 --suppressions=tests/valgrind.txt $(BIN)/python tests/one_pass.py
+	$(BIN)/python tests/one_pass.py --valgrind
 
 memtest: $(VENV)/installed-profile ## predicted against measured bytes: layer × algorithm × batch × threads × dtype
 	$(BIN)/python profiling/memory_sweep.py

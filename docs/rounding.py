@@ -1,4 +1,4 @@
-"""The directive ``rounding-table``: what rounding, NaN and threads do to each algorithm, tried when the page is built."""
+"""The directive ``rounding-table``: what rounding, NaN and threads do to each algorithm, tried at the build."""
 
 import numpy as np
 from docutils import nodes
@@ -19,7 +19,13 @@ class RoundingTable(Directive):
 
     def run(self):
         lines = [".. list-table::", "   :header-rows: 1", "   :widths: 20 16 16 28 20", ""]
-        lines += ["   * - algorithm", "     - error at 1", "     - at 1e±30", "     - a NaN spoils", "     - threads"]
+        lines += [
+            "   * - algorithm",
+            "     - error at 1",
+            "     - at 1e±30",
+            "     - a NaN spoils",
+            "     - threads",
+        ]
         for name, row in registry.ALGORITHMS.items():
             shape = shape_for(row)
             errors = [error(name, shape, scale) for scale in SCALES]

@@ -435,8 +435,8 @@ def dtype_name(argument: str, dtype: Any) -> str:
     except Exception:  # NumPy reads many things as a dtype, and raises as many errors
         given = None
     if given is None or given.name not in DTYPES:
-        got = shown(dtype) if given is None else given
-        raise TypeError(f"{argument} must be float32 or float64, got {got}; convert it")
+        got, remedy = (shown(dtype), "pass one of these names") if given is None else (given, "convert it")
+        raise TypeError(f"{argument} must be float32 or float64, got {got}; {remedy}")
     if not given.isnative:
         raise TypeError(
             f"{argument} must be in this machine's byte order, got {dtype!s}; use astype('{given.name}')"

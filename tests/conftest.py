@@ -13,6 +13,7 @@ SMOKE = 20
 UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("tests", max_examples=500, derandomize=True, print_blob=True, **UNTIMED)
 settings.register_profile("fuzz", max_examples=20_000, print_blob=True, **UNTIMED)
+settings.register_profile("sanitized", max_examples=30, derandomize=True, **UNTIMED)
 settings.load_profile("tests")
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 import pytest
 from cases import able, operands
@@ -141,7 +142,6 @@ def test_memory_mapped_input_of_joblib_is_read(tmp_path):
 
 def test_a_plan_runs_in_workers_of_loky():
     """joblib's default: processes started anew, arguments by cloudpickle."""
-    joblib = pytest.importorskip("joblib")
     shape = SHAPES[0]
     x, kernel = operands(shape)
     plan = pymec.plan(shape.input_shape, shape.kernel_shape, **shape.arguments).prepare(kernel)
