@@ -7,7 +7,7 @@ PYTEST := pytest -n auto
 SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pymec/kernels/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke fuzz test-debug test-serial asan ubsan tsan valgrind memtest docs annotate speed lint sdist clean
+.PHONY: help demo test smoke fuzz test-debug test-serial asan ubsan tsan valgrind soak huge mutants memtest docs annotate speed lint sdist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,15 @@ tsan:
 
 valgrind: $(VENV)/installed-test ## one call of every algorithm under valgrind's memcheck
 	$(BIN)/python tests/one_pass.py --valgrind
+
+soak: $(VENV)/installed-test ## 200,000 mixed calls: right, and in flat memory
+	$(BIN)/python tests/soak.py
+
+huge: $(VENV)/installed-test ## arrays of more than 2³¹ elements: needs 20 GiB
+	$(BIN)/python tests/huge.py
+
+mutants: $(VENV)/installed-test ## faults put into the code by hand, which the tests must find
+	$(BIN)/python tests/mutants.py
 
 memtest: $(VENV)/installed-profile ## predicted against measured bytes: layer × algorithm × batch × threads × dtype
 	$(BIN)/python profiling/memory_sweep.py

@@ -18,7 +18,7 @@ from pymec.operations import OPERATIONS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called through Linux's libc")
 
-EXAMPLES = settings.default.max_examples // 5
+EXAMPLES = max(1, settings.default.max_examples // 5)
 
 
 class Guarded:
