@@ -75,6 +75,11 @@ CASES = [
     case("depthwise with a multiplier", (1, 9, 9, 4), (3, 3, 1, 12), groups=4, padding="same"),
     case("groups that share a line", (2, 9, 20, 32), (3, 3, 4, 32), groups=8, padding=1),
     case("and take a number of inputs of their own", (1, 9, 9, 24), (3, 3, 3, 32), groups=8, stride=2),
+    case("depthwise past a block of channels: the last one reaches back", (2, 6, 7, 40), (3, 3, 1, 40), groups=40,
+         padding=1),
+    case("and with taps that no row of three has", (1, 9, 8, 41), (2, 5, 1, 41), groups=41, stride=2),
+    case("groups past a line of channels: the last one reaches back", (2, 6, 7, 72), (3, 3, 2, 72), groups=36,
+         padding=1),
     case("pointwise in groups: channels of a group are apart", (2, 5, 5, 6), (1, 1, 3, 4), groups=2),
     # sizes
     case("primes", (3, 13, 17, 5), (3, 7, 5, 11), stride=(2, 1), padding=(1, 3)),

@@ -14,7 +14,7 @@ STRIDES = st.integers(1, 5)
 DILATIONS = st.integers(1, 4)
 SIDES = st.integers(0, 6)
 CHANNELS = st.one_of(st.just(1), st.integers(1, 9), st.sampled_from((16, 17, 32, 40)))
-GROUPS = st.sampled_from((1, 1, 1, 2, 3, 8))
+GROUPS = st.sampled_from((1, 1, 1, 2, 3, 8, 33, 70))
 
 
 @st.composite
@@ -29,6 +29,8 @@ def shapes(draw, *, i_n=IMAGES, strides=STRIDES, dilations=DILATIONS, sides=SIDE
     i_h = max(1, (k_h - 1) * d_h + 1 - p_t - p_b) + draw(st.integers(0, 14))
     i_w = max(1, (k_w - 1) * d_w + 1 - p_l - p_r) + draw(st.integers(0, 20))
     n_groups, channels_in, channels_out = draw(groups), draw(i_cg), draw(k_cg)
+    if n_groups > 8:  # depthwise, or nearly
+        channels_in, channels_out = draw(st.sampled_from((1, 1, 2, 4))), draw(st.sampled_from((1, 1, 2, 4, 8)))
     shape = ConvShape.from_shapes(
         (draw(i_n), i_h, i_w, n_groups * channels_in), (k_h, k_w, channels_in, n_groups * channels_out),
         stride=(s_h, s_w), padding=((p_t, p_b), (p_l, p_r)), dilation=(d_h, d_w), groups=n_groups,

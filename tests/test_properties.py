@@ -169,7 +169,7 @@ def test_a_batch_is_its_images(shape, n_threads, seed):
             np.testing.assert_array_equal(single, together[n : n + 1])
 
 
-@given(shape=shapes(groups=st.sampled_from((2, 3, 8))), n_threads=THREADS, seed=SEEDS)
+@given(shape=shapes(groups=st.sampled_from((2, 3, 8, 33))), n_threads=THREADS, seed=SEEDS)
 def test_groups_are_convolutions_of_their_own(shape, n_threads, seed):
     s = shape
     x, kernel = whole_operands(s, seed)
