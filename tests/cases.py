@@ -108,13 +108,14 @@ def able(x, kernel, accuracy="fast", **options):
     ]
 
 
-def pairs(algorithms):
-    """(algorithm, case) for each case that the algorithm can do; test_against_the_oracle checks refusals."""
+def pairs(algorithms, cases=CASES, able=True):
+    """(algorithm, case) for each case that the algorithm can do, or can't."""
+    names = list(algorithms)
     return [
         (name, case)
-        for case in CASES
-        for name in algorithms
-        if registry.get(name).unsupported(case.shape()) is None
+        for case in cases
+        for name in names
+        if (registry.get(name).unsupported(case.shape()) is None) == able
     ]
 
 
