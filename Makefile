@@ -1,6 +1,8 @@
 # `make` or `make help` lists the targets.  Everything happens in .venv; nothing outside this folder is touched.
 
 PYTHON ?= python3
+OLDEST_PYTHON ?= $(PYTHON)
+NEWEST_PYTHON ?= $(PYTHON)
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := pytest -n auto
@@ -38,16 +40,18 @@ fuzz: $(VENV)/installed-test ## 20,000 random cases of every property that a con
 docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-test-debug: ## build with every Cython check on, in an environment of its own: every kernel against its oracle
-	test -x .venv-debug/bin/python || $(PYTHON) -m venv .venv-debug
+test-debug: ## build with every Cython check on, for NEWEST_PYTHON: every kernel against its oracle
+	test -x .venv-debug/bin/python || $(NEWEST_PYTHON) -m venv .venv-debug
 	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" -k "oracle and float32" tests/test_algorithms.py tests/test_grads.py
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" tests/test_paper.py tests/test_defects.py
 
-test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, in an environment of its own: a choice of the tests
+# Beside the oldest versions that are allowed, where there are wheels of them: numpy 2.0 has none for Python 3.13.
+test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, for OLDEST_PYTHON: a choice of the tests
 	rm -rf dist && $(BIN)/python -m build --sdist --outdir dist
-	test -x .venv-serial/bin/python || $(PYTHON) -m venv .venv-serial
-	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet "$$(echo dist/*.tar.gz)[test]"
+	test -x .venv-serial/bin/python || $(OLDEST_PYTHON) -m venv .venv-serial
+	PYMEC_NO_OPENMP=1 .venv-serial/bin/pip install --quiet "$$(echo dist/*.tar.gz)[test]" \
+		$$(.venv-serial/bin/python -c 'import sys; print("-c tests/oldest.txt" * (sys.version_info < (3, 13)))')
 	.venv-serial/bin/$(PYTEST) -m "not memory and not slow" tests/test_threads.py tests/test_paper.py
 	.venv-serial/bin/$(PYTEST) -m smoke
 

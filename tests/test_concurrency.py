@@ -124,7 +124,7 @@ print(len(wrong))
 """
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=300
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=300, cwd=tmp_path
     )
     assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr[-2000:]
     assert "OpenBLAS" not in done.stderr
