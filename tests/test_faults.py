@@ -155,6 +155,7 @@ def test_every_allocation_fails_once(tmp_path):
         **os.environ, "LD_PRELOAD": str(library),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(tests), os.environ.get("PYTHONPATH")])),
     }  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", EVERY_CALL], capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-c", EVERY_CALL]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 2000

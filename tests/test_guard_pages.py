@@ -80,29 +80,31 @@ def every_algorithm_between_guard_pages(shape, n_threads, at_end, seed):
                     pymec.conv2d_kernel_grad(x, grad_out, shape.kernel_shape, **options)
 
 
-def in_a_process(code):
+def in_a_process(code, folder_to_run_in):
     """Run code beside these tests in a process of its own, which a byte too far may end."""
     folder = os.path.dirname(os.path.abspath(__file__))
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {folder!r})\n{code}"]
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder_to_run_in)
 
 
-def test_the_guard_guards():
+def test_the_guard_guards(tmp_path):
     for index, at_end in ((-1, False), (16, True)):
         done = in_a_process(
             f"import ctypes, test_guard_pages as t\n"
             f"array = t.Guarded(64).array((16,), 'float32', {at_end})\n"
             f"array[:] = 1\n"
-            f"ctypes.c_float.from_address(array.ctypes.data + 4 * {index}).value = 2\n"
+            f"ctypes.c_float.from_address(array.ctypes.data + 4 * {index}).value = 2\n",
+            tmp_path,
         )
         assert done.returncode < 0
 
 
-def test_no_algorithm_leaves_its_arrays():
+def test_no_algorithm_leaves_its_arrays(tmp_path):
     done = in_a_process(
         "import conftest, test_guard_pages as t\n"
         "from hypothesis import settings\n"
-        f"settings(max_examples={EXAMPLES}, database=None)(t.every_algorithm_between_guard_pages)()\n"
+        f"settings(max_examples={EXAMPLES}, database=None)(t.every_algorithm_between_guard_pages)()\n",
+        tmp_path,
     )
     calls = done.stderr.splitlines()
     assert done.returncode == 0, "\n".join(calls[-20:])

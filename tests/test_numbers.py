@@ -67,7 +67,7 @@ def test_denormal_numbers_are_not_flushed_to_zero(algorithm, n_threads):
         assert (out > 0).mean() > 0.9
 
 
-def test_neither_import_nor_calls_change_how_the_cpu_rounds():
+def test_neither_import_nor_calls_change_how_the_cpu_rounds(tmp_path):
     """The control word stays as it was: a library built with -ffast-math would flush denormals for everybody."""
     script = """
 import numpy as np
@@ -86,7 +86,7 @@ thread = threading.Thread(target=lambda: found.append(flushes()))
 thread.start(); thread.join()
 assert found == [False]
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
