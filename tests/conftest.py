@@ -4,8 +4,14 @@
 change is judged by what it changed; ``--hypothesis-profile=fuzz`` tries new ones, and many more of them.
 """
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+# pytest's workers, and the threads of every call, share few CPUs: threads that wait must sleep, not spin.  OpenMP
+# reads this when pymec is imported, in the processes that tests start, too.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 SMOKE = 20
 

@@ -59,3 +59,8 @@ def test_shapes_and_strides_are_checked():
 
 def test_blas_int():
     assert _blas.BLAS_INT_MAX in (2**31 - 1, 2**63 - 1)
+
+
+def test_rows_whose_elements_lie_apart_are_refused():
+    with pytest.raises(ValueError, match="A is not row-major"):
+        _blas.gemm(np.ones((3, 4))[:, ::2], np.ones((2, 4)), np.ones((3, 4)))

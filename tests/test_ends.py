@@ -163,3 +163,8 @@ def test_a_product_on_its_own():
     im2col.lower(x, L, shape)
     im2col.multiply(L, kernel, out, shape, 2)
     assert (np.abs(out - reference.conv2d(x, kernel, shape)) <= reference.error_bound(x, kernel, shape)).all()
+
+
+def test_a_stage_takes_no_more_threads_than_blas_has_buffers():
+    with pytest.raises(ValueError, match="n_threads must be from 1 to 64, got 65"):
+        finish(np.ones((1, 1, 1, 1), np.float32), np.ones(1, np.float32), False, 65)

@@ -352,3 +352,27 @@ def test_a_plan_copies_an_unaligned_kernel_once():
     np.testing.assert_array_equal(plan(unaligned(X)), pymec.conv2d(X, K, algorithm="mec"))
     out, saved = plan.forward_saved(unaligned(X))
     np.testing.assert_array_equal(saved.kernel_grad(unaligned(out)), saved.kernel_grad(out))
+
+
+def test_nchw_operands_are_copied_once():
+    """Their conversion copies them, so that one that is not aligned takes no more workspace."""
+    x, kernel = (np.ascontiguousarray(a.transpose(axes)) for a, axes in ((X, (0, 3, 1, 2)), (K, (3, 2, 0, 1))))
+    options = {"layout": "NCHW", "algorithm": "mec"}
+    room = np.empty(pymec.workspace_size(x.shape, kernel.shape, **options), np.uint8)
+    out = pymec.conv2d(unaligned(x), unaligned(kernel), workspace=room, **options)
+    np.testing.assert_array_equal(out, pymec.conv2d(x, kernel, **options))
+
+
+def test_a_bias_is_not_overwritten():
+    room = np.zeros(10**5, np.float32)
+    out, bias = room[:320].reshape(2, 4, 5, 8), room[300:308]
+    with pytest.raises(ValueError, match="out overlaps bias"):
+        pymec.conv2d(X, K, bias, algorithm="mec", out=out)
+    with pytest.raises(ValueError, match="workspace overlaps bias"):
+        pymec.conv2d(X, K, bias, algorithm="mec", workspace=room[200:])
+
+
+def test_a_workspace_for_doubles_is_aligned_to_eight_bytes():
+    room = np.empty(10**5, np.float64).view(np.uint8)
+    with pytest.raises(ValueError, match="workspace must be aligned to 8 bytes"):
+        pymec.conv2d(X.astype("f8"), K.astype("f8"), algorithm="mec", workspace=room[4:])

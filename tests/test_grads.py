@@ -402,3 +402,18 @@ def test_predicted_bytes_are_measured_bytes(operation, algorithm):
 def test_errors_speak_of_the_arguments_there_are(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.ones((1, 6, 6, 8), "f"), np.ones((3, 3, 4, 8), "f"))
+
+
+def test_input_channels_decide_how_auto_computes_the_kernels_gradient():
+    """A product per tap is fast with many of them; the output's channels don't matter."""
+    for i_c, k_c, chosen in ((64, 8, "pixel_gemm"), (8, 64, "mec")):
+        told = pymec.explain((1, 28, 28, i_c), (3, 3, i_c, k_c), operation="conv2d_kernel_grad")
+        assert told.chosen == chosen
+
+
+def test_a_gradient_is_not_written_over_the_saved_lowering():
+    """Of a 1×1 kernel it is the caller's x."""
+    x, kernel = np.ones((1, 6, 6, 4), np.float32), np.ones((1, 1, 4, 5), np.float32)
+    out, saved = pymec.plan(x.shape, kernel.shape, algorithm="mec").prepare(kernel).forward_saved(x)
+    with pytest.raises(ValueError, match="out overlaps the saved lowering"):
+        saved.kernel_grad(out, out=x.reshape(-1)[:20].reshape(kernel.shape))

@@ -109,3 +109,19 @@ def test_no_algorithm_leaves_its_arrays(tmp_path):
     calls = done.stderr.splitlines()
     assert done.returncode == 0, "\n".join(calls[-20:])
     assert len(calls) > 10 * EXAMPLES
+
+
+def test_lines_of_small_groups_end_with_the_image(tmp_path):
+    """A vector of 16 outputs of three-channel groups begins less than 16 channels before the image's end."""
+    done = in_a_process(
+        "import numpy as np, pymec, test_guard_pages as t\n"
+        "kept = []\n"
+        "x = t.guarded(np.ones((1, 3, 9, 24), np.float32), True, kept)\n"
+        "kernel = t.guarded(np.ones((3, 3, 3, 32), np.float32), True, kept)\n"
+        "pymec.conv2d(x, kernel, groups=8, algorithm='direct_grouped')\n"
+        "grad = t.guarded(np.ones((1, 1, 7, 24), np.float32), True, kept)\n"
+        "kernel = t.guarded(np.ones((3, 3, 4, 24), np.float32), True, kept)\n"
+        "pymec.conv2d_input_grad(grad, kernel, (1, 3, 9, 32), groups=8, algorithm='direct_grouped')\n",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr

@@ -215,3 +215,11 @@ def test_im2win_at_the_edges_of_its_tiles(i_h, k_c):
         x, kernel = operands(shape)
         out = pymec.conv2d(x, kernel, padding=(0, 1), algorithm="im2win", n_threads=2)
         assert close(out, x, kernel, shape)
+
+
+def test_a_limit_of_one_row_is_kept_where_columns_are_longer():
+    """Two threads: too little for a row each, and a column takes twenty times as much."""
+    shape = ConvShape.from_shapes((1, 100, 5, 64), (3, 3, 64, 64))
+    schedule = registry.get("mec_banded").schedule
+    assert shape.tile_size(shape.o_h, 1) > shape.band_size(1)
+    assert schedule(shape, 2, shape.band_size(1)).size == shape.band_size(1)

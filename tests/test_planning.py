@@ -325,3 +325,53 @@ def test_auto_may_take_winograd_only_where_it_is_told_so_and_pays(registers):
 def test_a_limit_may_be_written_with_or_without_the_b():
     for text, nbytes in (("64Ki", 65536), ("64KiB", 65536), ("2m", 2_000_000), ("1.5 Gi", 3 * 2**29), ("7", 7)):
         assert pymec.recipes.parse_bytes("workspace_limit", text) == nbytes
+
+
+@pytest.mark.parametrize(("text", "nbytes"), [("1.9", 1), ("0.0009KB", 0), ("1.0009 KiB", 1024)])
+def test_parts_of_bytes_are_left_out(text, nbytes):
+    assert recipes.parse_bytes("limit", text) == nbytes
+
+
+def test_whole_mec_takes_the_place_of_bands_that_would_add_up_to_it(registers):
+    """Two megabytes of L: worth saving for one thread, but not for sixteen, each with a band of its own."""
+    for n_threads, by_blas in ((1, "mec_banded"), (16, "mec")):
+        plan = pymec.plan((1, 56, 56, 64), (3, 3, 64, 64), n_threads=n_threads)
+        assert plan.algorithm == ("direct_panels" if registers else by_blas)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_single_call_pays_for_the_kernels_transform(n_threads):
+    """Few pixels repay it to a plan only."""
+    told = pymec.explain((1, 8, 8, 128), (3, 3, 128, 128), padding=1, accuracy="fast", n_threads=n_threads)
+    if told.planned == "direct_panels":
+        pytest.skip("this CPU has no registers for tiles")
+    assert "winograd" in told.planned and "winograd" not in told.chosen
+
+
+@pytest.mark.parametrize("algorithm", ["mec_banded", "im2col_blocked"])
+def test_a_limit_leaves_room_for_the_conversions_of_nchw(algorithm):
+    """With as much more room as these take, a bounded algorithm has the same tiles as without them."""
+    shape = ConvShape.from_shapes(X, K)
+    copies = 4 * (shape.input_size + shape.kernel_size + shape.output_size)
+    nchw = (X[0], X[3], X[1], X[2]), (K[3], K[2], K[0], K[1])
+    for limit in (20_000, 50_000, 100_000):
+        options = {"algorithm": algorithm, "n_threads": 2}
+        inside = pymec.workspace_size(X, K, workspace_limit=limit, **options)
+        outside = pymec.workspace_size(*nchw, layout="NCHW", workspace_limit=limit + copies, **options)
+        assert outside == inside + copies
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_explain_says_what_a_call_needs(layout):
+    """For its number of threads, with a limit of just that many bytes, and im2col's ratio to itself is one."""
+    x, kernel = (X, K) if layout == "NHWC" else ((X[0], X[3], X[1], X[2]), (K[3], K[2], K[0], K[1]))
+    options = {"layout": layout, "n_threads": 3}
+    told = {row.algorithm: row for row in pymec.explain(x, kernel, **options)}
+    assert told["im2col"].ratio_to_im2col == 1
+    for name, row in told.items():
+        if row.supported:
+            assert row.workspace_nbytes == pymec.workspace_size(x, kernel, algorithm=name, **options)
+    needed = told["im2col"].workspace_nbytes
+    for limit, fits in ((needed, True), (needed - 1, False)):
+        limited = {row.algorithm: row for row in pymec.explain(x, kernel, workspace_limit=limit, **options)}
+        assert limited["im2col"].supported == fits

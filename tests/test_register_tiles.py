@@ -369,3 +369,17 @@ def test_pixels_of_the_output_may_lie_anywhere(dtype, padding, k_c):
     assert np.isnan(wide).all()  # nothing else was written
     with pytest.raises(ValueError, match="out must have the channels of a pixel adjacent"):
         direct_blocked.run(x, kernel, np.empty((*shape.output_shape, 2), dtype)[..., 0], None, shape, 2, schedule)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("i_h", [3, 7])
+def test_images_of_the_output_may_lie_apart_where_rows_do_not(i_h, dtype):
+    """A tile ends with its image then, though it may go on from row to row."""
+    shape = ConvShape.from_shapes((3, i_h, 9, 20), (3, 3, 20, 16), dtype=dtype)
+    x, kernel = operands(shape)
+    schedule = tile_schedule(shape, 2, False)._replace(in_rows=False)
+    wide = np.full((3, shape.o_h + 1, shape.o_w, 16), np.nan, dtype)
+    direct_blocked.run(x, kernel, wide[:, :-1], None, shape, 2, schedule)
+    error = np.abs(wide[:, :-1] - reference.conv2d(x, kernel, shape))
+    assert (error <= reference.error_bound(x, kernel, shape)).all()
+    assert np.isnan(wide[:, -1]).all()

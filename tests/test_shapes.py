@@ -165,3 +165,10 @@ def test_sizes_become_plain_integers_and_dtypes_names():
     shape = ConvShape(1, np.int64(8), np.uint8(9), 4, 3, 3, 4, dtype=np.float64)
     assert shape == ConvShape(1, 8, 9, 4, 3, 3, 4, dtype="float64")
     assert type(shape.i_h) is type(shape.i_w) is int
+
+
+def test_a_band_that_alone_reads_the_image():
+    """The stride exceeds the image and the kernel does, too: the second output row reads all of it."""
+    shape = ConvShape.from_shapes((1, 3, 1, 1), (4, 1, 1, 1), stride=(5, 1), padding=((5, 1), (0, 0)))
+    assert [shape.lowered_rows(y, 1) for y in range(shape.o_h)] == [0, 3]
+    assert shape.band_rows_kept(1) == 3

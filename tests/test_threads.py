@@ -13,7 +13,7 @@ import pytest
 from cases import CASES, able, operands, suited
 
 import pymec
-from pymec import ConvShape, _build_info, reference, registry, threads
+from pymec import ConvShape, _build_info, planning, reference, registry, threads
 from pymec.kernels.shared import blas_library
 from pymec.kernels.shared.machine import SMALL_WORK
 
@@ -408,3 +408,9 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60)
     assert done.stdout.strip() == ("1" if parent_threads == 2 else "2"), done.stderr
+
+
+def test_products_of_all_input_pixels_are_under_the_guard():
+    """kn2row multiplies every pixel, however few outputs a stride leaves."""
+    shape = ConvShape.from_shapes((1, 40, 40, 8), (3, 3, 8, 8), stride=20)
+    assert planning.recipe(shape, "kn2row", "exact", None, 1).guards_blas

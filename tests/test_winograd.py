@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from cases import operands
+from cases import bound_with, operands
 
 import pymec
 from pymec import ConvShape, planning, reference, registry
@@ -197,3 +197,16 @@ def test_stages_refuse_what_would_be_overrun():
             call()
     with pytest.raises(ValueError, match="t_o must be 2, 4 or 6, got 3"):
         winograd.transform_kernel(kernel, U, shape, 3)
+
+
+@pytest.mark.parametrize("t_o", [2, 4, 6])
+@pytest.mark.parametrize("k_c", [16, 32, 48, 64])
+def test_every_channel_of_a_panel_has_its_own_bias(t_o, k_c):
+    """A panel of 32 channels is transformed in two halves."""
+    shape = ConvShape.from_shapes((1, 9, 8, 5), (3, 3, 5, k_c), padding=1)
+    x, kernel = operands(shape)
+    bias = np.linspace(-50, 50, k_c).astype(np.float32)
+    out = pymec.conv2d(x, kernel, bias, padding=1, algorithm=f"winograd_f{t_o}_banded")
+    exact, bound = bound_with(bias, x, kernel, shape)
+    bound = bound + registry.get(f"winograd_f{t_o}_banded").error_bound(x, kernel, shape)
+    assert (np.abs(out - exact) <= bound).all()

@@ -163,3 +163,22 @@ def test_depthwise_at_the_edges_of_its_blocks(channels, multiplier, dtype):
         depthwise.run(x, kernel, out, np.empty(0, dtype), shape, n_threads)
         error = np.abs(out - reference.conv2d(x, kernel, shape))
         assert (error <= reference.error_bound(x, kernel, shape)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_four_outputs_at_a_time_read_no_padding(padding, dtype):
+    """Five taps a row: not the loop for 3×3.  Fours end anywhere before the outputs that read padding."""
+    for i_w in range(5, 16):
+        shape = ConvShape.from_shapes((2, 6, i_w, 40), (2, 5, 1, 40), groups=40, padding=(0, padding), dtype=dtype)
+        x, kernel = operands(shape)
+        out = np.full(shape.output_shape, np.nan, dtype)
+        depthwise.run(x, kernel, out, np.empty(0, dtype), shape, 2)
+        error = np.abs(out - reference.conv2d(x, kernel, shape))
+        assert (error <= reference.error_bound(x, kernel, shape)).all()
+
+
+def test_images_with_padding_between_them_are_not_one_column():
+    for padding in (((1, 0), (0, 0)), ((0, 1), (0, 0))):
+        apart = ConvShape.from_shapes((3, 5, 7, 4), (1, 3, 4, 6), padding=padding)
+        assert zero_copy.images_in_one(apart) is apart
