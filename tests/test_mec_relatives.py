@@ -223,3 +223,16 @@ def test_a_limit_of_one_row_is_kept_where_columns_are_longer():
     schedule = registry.get("mec_banded").schedule
     assert shape.tile_size(shape.o_h, 1) > shape.band_size(1)
     assert schedule(shape, 2, shape.band_size(1)).size == shape.band_size(1)
+
+
+def test_padding_on_either_side_makes_rows_of_zeros():
+    """Above or below a row of taps: neither algorithm may read the image in place of L."""
+    for padding in (((1, 0), (0, 0)), ((0, 1), (0, 0))):
+        shape = ConvShape.from_shapes((2, 6, 9, 4), (1, 3, 4, 5), padding=padding)
+        assert registry.get("mec_w").schedule(shape, 2, None).size == shape.mec_w_size > 0
+        x, kernel = operands(shape)
+        for name in ("mec_w", "im2win"):
+            error = np.abs(
+                pymec.conv2d(x, kernel, algorithm=name, padding=padding) - reference.conv2d(x, kernel, shape)
+            )
+            assert (error <= reference.error_bound(x, kernel, shape)).all()

@@ -375,3 +375,10 @@ def test_explain_says_what_a_call_needs(layout):
     for limit, fits in ((needed, True), (needed - 1, False)):
         limited = {row.algorithm: row for row in pymec.explain(x, kernel, workspace_limit=limit, **options)}
         assert limited["im2col"].supported == fits
+
+
+def test_images_side_by_side_are_several(registers):
+    """A narrow output is Solution A's only if the batch makes its products taller."""
+    for i_n, by_blas in ((1, "mec_banded"), (8, "mec")):
+        plan = pymec.plan((i_n, 12, 12, 1024), (3, 3, 1024, 16), n_threads=1)
+        assert plan.algorithm == ("direct_panels" if registers else by_blas)
