@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -53,7 +54,15 @@ def test_eight_threads_share_inputs_and_plans_and_get_the_same_bits(n_threads):
         assert sum(pool.map(some, range(8))) == 0
 
 
-def test_interrupts_change_no_bits_and_leave_no_limit():
+@pytest.fixture
+def interrupts():
+    """KeyboardInterrupt on SIGINT, which a process that was started in the background may ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupts_change_no_bits_and_leave_no_limit(interrupts):
     """Ctrl-C in the main thread while others compute: their results stay, and BLAS gets its threads back."""
     shape = SHAPES[0]
     x, kernel = operands(shape)
