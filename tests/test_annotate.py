@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import scipy
 from Cython.Build import cythonize
 
 import pymec
@@ -27,8 +28,9 @@ def copied(tmp_path_factory):
     )
     (package / "__init__.py").touch()
     pxi = package / "kernels" / "shared" / "_blas_int.pxi"
-    if not pxi.exists():  # written at build time, not installed
-        pxi.write_text("ctypedef int blas_int\n")
+    # Written at build time, not installed, and perhaps for the SciPy of another environment: as setup.py writes it.
+    exported = "blas_int" in (Path(scipy.__file__).parent / "linalg" / "cython_blas.pxd").read_text()
+    pxi.write_text("from scipy.linalg.cython_blas cimport blas_int\n" if exported else "ctypedef int blas_int\n")
     return root
 
 
