@@ -28,7 +28,7 @@ def copied(tmp_path_factory):
     )
     (package / "__init__.py").touch()
     pxi = package / "kernels" / "shared" / "_blas_int.pxi"
-    # Written at build time, not installed, and perhaps for the SciPy of another environment: as setup.py writes it.
+    # Written at build time, not installed, perhaps for the SciPy of another environment: as setup.py does it.
     exported = "blas_int" in (Path(scipy.__file__).parent / "linalg" / "cython_blas.pxd").read_text()
     pxi.write_text("from scipy.linalg.cython_blas cimport blas_int\n" if exported else "ctypedef int blas_int\n")
     return root
