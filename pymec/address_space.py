@@ -30,15 +30,17 @@ def find_room_for_threads(n_threads: int, uses_blas: bool) -> None:
     buffers = n_threads - getattr(_had, "buffers", 0) if uses_blas else 0
     if stacks <= 0 and buffers <= 0:
         return
-    if resource is not None and resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-        _map_once(n_threads, max(stacks, 0), max(buffers, 0))
+    if resource is None or resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        return  # and nothing is remembered: a small product has no buffer yet that a later limit could forbid
+    _map_once(n_threads, max(stacks, 0), max(buffers, 0))
     _had.threads = max(n_threads, getattr(_had, "threads", 1))
     if uses_blas:
         _had.buffers = max(n_threads, getattr(_had, "buffers", 0))
 
 
 def _map_once(n_threads: int, stacks: int, buffers: int) -> None:
-    """Map the room that so many more stacks and buffers take, and give it back."""
+    """Map the room that these stacks and buffers take, and give it back."""
+    assert resource is not None
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = USUAL_STACK_NBYTES if stack == resource.RLIM_INFINITY else stack
     needed = stacks * stack + buffers * BLAS_BUFFER_NBYTES

@@ -65,7 +65,7 @@ def execute(
 
     if out is None:
         out = _allocated(recipe, "output", math.prod(recipe.extents[operation.result]) * shape.itemsize)
-    if out.size == 0:
+    if recipe.computes_nothing:
         return out
     if workspace is None:
         workspace = _allocated(recipe, "workspace", needed)

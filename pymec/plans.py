@@ -80,7 +80,7 @@ class ConvPlan:
         """
         kernel = np.require(checked_operand(self._recipe, 1, kernel, planned=True), requirements="A")
         nchw = self.shape.layout == "NCHW"
-        if self._recipe.algorithm.prepare is not None:
+        if self._recipe.prepared_nbytes:
             inner = np.ascontiguousarray(kernel.transpose(layouts.INNER_AXES["kernel"]) if nchw else kernel)
             prepared = np.empty(self._recipe.schedule.prepared, self.shape.dtype)
             self._recipe.for_this_process().prepare(inner, prepared)

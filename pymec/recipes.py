@@ -33,14 +33,21 @@ class Recipe:
     operation: Operation = CONV2D
 
     @cached_property
+    def computes_nothing(self) -> bool:
+        """Whether the result has no elements: a batch of no images.  Such a call returns before it allocates."""
+        return 0 in self.extents[self.operation.result]
+
+    @cached_property
     def workspace_nbytes(self) -> int:
         """Bytes of one call: the algorithm's formula and the layout's conversions."""
+        if self.computes_nothing:
+            return 0
         return (self.schedule.size + layouts.conversion_size(self.shape)) * self.shape.itemsize
 
     @cached_property
     def prepared_nbytes(self) -> int:
         """Bytes of the workspace that depend on the kernel alone: a plan keeps them."""
-        return self.schedule.prepared * self.shape.itemsize
+        return 0 if self.computes_nothing else self.schedule.prepared * self.shape.itemsize
 
     @cached_property
     def guards_blas(self) -> bool:

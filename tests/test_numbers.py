@@ -1,6 +1,7 @@
 """Numbers at the ends of what a float holds, and what they do to the results of each algorithm."""
 
 import ctypes
+import platform
 import subprocess
 import sys
 
@@ -15,6 +16,8 @@ SCALES = {
     "float32": [1.0, 1e15, 1e-15, 1e30, 1e-30],
     "float64": [1.0, 1e150, 1e-150, 1e300, 1e-300],
 }
+
+FAST = [name for name, row in registry.ALGORITHMS.items() if row.accuracy == "fast"]
 
 
 def problem(algorithm, dtype="float32"):
@@ -90,14 +93,15 @@ assert found == [False]
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"),
+    reason="numbers the rounding modes as glibc on x86-64",
+)
 @pytest.mark.parametrize("rounding", [0x400, 0x800, 0xC00], ids=["down", "up", "to zero"])
 def test_the_callers_rounding_mode_is_left_alone(rounding):
-    libm = ctypes.CDLL(None)
-    if not hasattr(libm, "fesetround") or sys.platform != "linux":
-        pytest.skip("no C library with fesetround")
+    libm = ctypes.CDLL("libm.so.6")
     before = libm.fegetround()
-    if libm.fesetround(rounding):
-        pytest.skip("this CPU names its rounding modes otherwise")
+    assert libm.fesetround(rounding) == 0
     try:
         pymec.conv2d(np.ones((1, 9, 9, 8), np.float32), np.ones((3, 3, 8, 32), np.float32), n_threads=2)
         assert libm.fegetround() == rounding
@@ -114,24 +118,21 @@ def test_what_one_special_number_spoils(algorithm, special):
     x = np.abs(x)
     x[1, 4, 7, 5] = special
     out = pymec.conv2d(x, kernel, algorithm=algorithm, **shape.arguments)
-    with np.errstate(invalid="ignore"):  # the oracle multiplies zero by infinity
-        marked = np.zeros_like(x)
-        marked[1, 4, 7, 5] = 1
-        readers = reference.conv2d(marked, kernel, shape) > 0
+    marked = np.zeros_like(x)
+    marked[1, 4, 7, 5] = 1
+    readers = reference.conv2d(marked, kernel, shape) > 0
     if registry.get(algorithm).accuracy == "exact":
         assert (np.isfinite(out) == ~readers).all()
         same = np.isnan(out[readers]) if np.isnan(special) else out[readers] == special
         assert same.all()
     else:
         assert not np.isfinite(out[readers]).any()
-        assert np.isfinite(out[0]).all() or algorithm.startswith("winograd") is False
+        assert np.isfinite(out[0]).all()  # the other image
 
 
-@pytest.mark.parametrize("algorithm", pymec.algorithms())
+@pytest.mark.parametrize("algorithm", [name for name in pymec.algorithms() if name not in FAST])
 def test_an_overflow_is_an_infinity_of_its_sign(algorithm):
-    """Sums past the largest float32, all products of one sign."""
-    if registry.get(algorithm).accuracy == "fast":
-        pytest.skip("differences of infinities on the way: NaN, as the docs say")
+    """Sums past the largest float32, all products of one sign; the others subtract infinities: NaN."""
     shape, x, kernel = problem(algorithm)
     x = np.full_like(x, 3e38)
     out = pymec.conv2d(-x, np.ones_like(kernel), algorithm=algorithm, **shape.arguments)

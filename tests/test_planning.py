@@ -6,6 +6,7 @@ from cases import CASES, PAPER, able, operands, suited
 
 import pymec
 from pymec import ConvShape, planning, recipes, registry
+from pymec.kernels.register_tiles.schedule import fast_tiles
 
 X, K = (2, 20, 21, 6), (3, 3, 6, 8)
 
@@ -339,12 +340,14 @@ def test_whole_mec_takes_the_place_of_bands_that_would_add_up_to_it(registers):
         assert plan.algorithm == ("direct_panels" if registers else by_blas)
 
 
+@pytest.mark.skipif(
+    not fast_tiles(ConvShape.from_shapes((1, 8, 8, 128), (3, 3, 128, 128))),
+    reason="no registers for Winograd's products",
+)
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_a_single_call_pays_for_the_kernels_transform(n_threads):
     """Few pixels repay it to a plan only."""
     told = pymec.explain((1, 8, 8, 128), (3, 3, 128, 128), padding=1, accuracy="fast", n_threads=n_threads)
-    if told.planned == "direct_panels":
-        pytest.skip("this CPU has no registers for tiles")
     assert "winograd" in told.planned and "winograd" not in told.chosen
 
 
@@ -382,3 +385,19 @@ def test_images_side_by_side_are_several(registers):
     for i_n, by_blas in ((1, "mec_banded"), (8, "mec")):
         plan = pymec.plan((i_n, 12, 12, 1024), (3, 3, 1024, 16), n_threads=1)
         assert plan.algorithm == ("direct_panels" if registers else by_blas)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("operation", ["conv2d", "conv2d_input_grad"])
+def test_a_batch_of_no_images_takes_no_bytes(operation, layout):
+    """Its call returns before it allocates, so nothing is predicted and a plan keeps nothing."""
+    x, kernel = ((0, 9, 9, 16), (3, 3, 16, 32)) if layout == "NHWC" else ((0, 16, 9, 9), (32, 16, 3, 3))
+    for name in pymec.algorithms(operation):
+        options = {"algorithm": name, "operation": operation, "layout": layout, "n_threads": 2}
+        if registry.get(name, operation).unsupported(ConvShape.from_shapes(x, kernel, layout=layout)) is None:
+            assert pymec.workspace_size(x, kernel, workspace_limit=0, **options) == 0
+            plan = pymec.plan(x, kernel, **options).prepare(np.ones(kernel, np.float32))
+            assert (plan.workspace_nbytes, plan.prepared_nbytes) == (0, 0)
+            extents = plan.shape.extents("input" if operation == "conv2d" else "output")
+            first = np.ones(extents if layout == "NHWC" else [extents[i] for i in (0, 3, 1, 2)], np.float32)
+            assert plan(first, workspace=np.empty(0, np.uint8)).size == 0

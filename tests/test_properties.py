@@ -248,7 +248,7 @@ def test_a_plan_does_what_a_call_does(shape, bias_and_relu, n_threads, seed):
 @pytest.mark.memory
 @pytest.mark.parametrize("operation", OPERATIONS)
 @settings(max_examples=max(1, settings.default.max_examples // 50))
-@given(shape=shapes(i_n=st.integers(1, 3)), n_threads=THREADS, choice=st.randoms(use_true_random=False))
+@given(shape=shapes(), n_threads=THREADS, choice=st.randoms(use_true_random=False))
 def test_predicted_is_measured(operation, shape, n_threads, choice):
     pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
     name = choice.choice([name for name, _ in rows(shape, operation)])
