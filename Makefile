@@ -9,7 +9,8 @@ PYTEST := pytest -n auto
 SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pymec/kernels/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke fuzz test-debug test-serial asan ubsan tsan valgrind soak huge mutants memtest docs annotate speed lint sdist clean
+.PHONY: help demo test smoke fuzz test-debug test-serial asan ubsan tsan valgrind soak huge mutants
+.PHONY: memtest docs annotate speed lint sdist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +46,7 @@ test-debug: ## build with every Cython check on, for NEWEST_PYTHON: every kernel
 	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" -k "oracle and float32" tests/test_algorithms.py tests/test_grads.py
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" tests/test_paper.py tests/test_defects.py
+	.venv-debug/bin/$(PYTEST) -m smoke
 
 # Beside the oldest versions that are allowed, where there are wheels of them: numpy 2.0 has none for Python 3.13.
 test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, for OLDEST_PYTHON: a choice of the tests
@@ -57,8 +59,8 @@ test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, for OLDEST
 
 # A sanitizer's runtime is loaded before Python, which was built without it.  Its first report ends the test process.
 # ThreadSanitizer learns from LLVM's tool Archer which threads OpenMP has synchronised: no report is suppressed.
-SANITIZED := --hypothesis-profile=sanitized -m "not memory and not slow" tests/test_algorithms.py tests/test_grads.py tests/test_paper.py \
-	tests/test_properties.py tests/test_register_tiles.py tests/test_winograd.py tests/test_tiled.py
+SANITIZED := --hypothesis-profile=sanitized -m "not memory and not slow" $(foreach name, \
+	algorithms grads paper properties register_tiles direct_grouped winograd tiled zero_copy,tests/test_$(name).py)
 CLANG ?= clang
 
 asan ubsan: ## run the kernels' tests under GCC's AddressSanitizer, or its UndefinedBehaviorSanitizer

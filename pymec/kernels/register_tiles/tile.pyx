@@ -31,7 +31,7 @@ cdef bint has_narrow = PYMEC_HAS_NARROW
 
 cdef Tile widest_tile(Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
     """The tile for a group's output channels on this CPU."""
-    cdef Py_ssize_t half = 64 / itemsize, halves = (channels + half - 1) / half
+    cdef Py_ssize_t half = 64 / itemsize, halves = ceil_div(channels, half)
     if channels < half:
         return Tile(4, 4, 4, channels)
     if not has_wide:
