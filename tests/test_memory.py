@@ -162,7 +162,9 @@ def test_a_failing_process_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "import_folders", lambda: [])
     with pytest.raises(RuntimeError, match="^the measuring process failed: .* No module named 'pymec'$"):
         memory.measure_shape(shape, "mec", record=record)
-    monkeypatch.setattr(processes, "_PROGRAM", "import os; os.kill(os.getpid(), 9)")
+    started = tmp_path / "start.py"
+    started.write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(processes, "_START", started)
     with pytest.raises(RuntimeError, match="ended by SIGKILL, as Linux does when memory runs out"):
         memory.measure_shape(shape, "mec", record=record)
     monkeypatch.undo()
@@ -171,12 +173,14 @@ def test_a_failing_process_is_reported(monkeypatch, tmp_path):
 
 def test_a_record_that_was_cut_short_is_not_believed(monkeypatch, tmp_path):
     """A limit on the size of files stands for a full disk: memray complains, and goes on without recording."""
-    program = processes._PROGRAM.replace(
-        "serve(job)",
-        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); serve(job)",
-    )
-    monkeypatch.setattr(processes, "_PROGRAM", program)
+    limited = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+"""
+    started = tmp_path / "start.py"
+    started.write_text(processes._START.read_text().replace("\nmain()", f"{limited}main()"))
+    monkeypatch.setattr(processes, "_START", started)
     record = tmp_path / "record.bin"
     with pytest.raises(RuntimeError, match="Failed to grow output file .* File too large"):
         memory.measure_shape(pymec.layers.get("cv12").shape(), "mec", record=record)
@@ -209,11 +213,11 @@ pymec.memory.measure_shape(pymec.layers.get("cv4").shape(), "fft_lean", n_thread
 """
 
 
-def wait_for(condition):
+def wait_for(condition, pause=0.05):
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def children_of(pid):
@@ -221,11 +225,14 @@ def children_of(pid):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_killed_caller_leaves_no_process_and_no_folder(tmp_path):
+@pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.3, 1])
+def test_a_killed_caller_leaves_no_process_and_no_folder(tmp_path, seconds):
+    """Killed before it has sent the job, while the process imports pymec, and while that computes."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", SLOW_CALL], env=environment) as caller:
-        wait_for(lambda: children_of(caller.pid) and list(tmp_path.glob("pymec-*")))
+        wait_for(lambda: children_of(caller.pid), pause=0)
         (child,) = children_of(caller.pid)
+        time.sleep(seconds)
         caller.kill()
     wait_for(lambda: not list(tmp_path.iterdir()))
     wait_for(

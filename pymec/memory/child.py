@@ -7,14 +7,11 @@ import ctypes
 import gc
 import json
 import math
-import os
 import resource
-import shutil
 import sys
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import memray
@@ -32,23 +29,11 @@ NUMPY_CACHE_BYTES = 1024
 
 def serve(job: dict[str, Any]) -> None:
     """Run one job and print its answer as a line of JSON."""
-    _end_with_parent(job["lifeline"], job["folder"])
     try:
         answer = _measure(job)
     except MemoryError as error:
         answer = {"no_room": str(error) or "no room for the arrays of the call"}
     print(json.dumps(answer))
-
-
-def _end_with_parent(lifeline: int, folder: str) -> None:
-    """End this process when the process that started it has ended, and remove the folder that it left behind."""
-
-    def watch() -> None:
-        os.read(lifeline, 1)  # returns when the pipe closes: nobody writes to it
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def _measure(job: dict[str, Any]) -> dict[str, Any]:

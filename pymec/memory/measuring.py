@@ -180,7 +180,6 @@ def _measured(
     with TemporaryDirectory(prefix="pymec-") as folder:
         path = Path(folder) / "record.bin" if kept is None else kept
         job = {
-            "folder": folder,
             "shape": asdict(shape),
             "algorithm": recipe.algorithm.name,
             "operation": operation,
@@ -189,7 +188,7 @@ def _measured(
             "record": str(path),
         }
         try:
-            return MemoryReport(**processes.run(job))
+            return MemoryReport(**processes.run(job, folder))
         except BaseException:
             path.unlink(missing_ok=True)  # part of a record, which would refuse the next try
             raise

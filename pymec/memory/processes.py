@@ -7,8 +7,8 @@ standard library: a ``json.py`` in the current folder is not imported.
 Python's own allocator is left out, too (``PYTHONMALLOC=malloc``).  It asks for a megabyte when it has no room left
 for one more small object, and nobody could say during which call.
 
-It holds one end of a pipe that nobody writes to.  When this process ends, however it ends, the pipe closes, and
-the fresh process removes its folder and ends, too.
+It holds one end of a pipe that nobody writes to.  When this process ends, however and whenever it ends, the pipe
+closes, and the fresh process (``start.py``) removes its folder and ends, too.
 """
 
 from __future__ import annotations
@@ -25,15 +25,7 @@ from typing import Any
 
 NEEDED = ("pymec", "numpy", "scipy", "threadpoolctl", "memray")
 
-_PROGRAM = """
-import sys
-sys.path.remove("")
-import json
-job = json.load(sys.stdin)
-sys.path += job.pop("folders")
-from pymec.memory.child import serve
-serve(job)
-"""
+_START = Path(__file__).with_name("start.py")
 
 
 class Processes:
@@ -44,8 +36,15 @@ class Processes:
         self._running: set[subprocess.Popen[str]] = set()
         self._ended = False
 
-    def run(self, job: dict[str, Any]) -> dict[str, Any]:
+    def run(self, job: dict[str, Any], folder: str) -> dict[str, Any]:
         """Run a job in a fresh process and return its answer.
+
+        Parameters
+        ----------
+        job : dict
+            What :func:`pymec.memory.child.serve` is told.
+        folder : str
+            What the process removes when it ends.
 
         Raises
         ------
@@ -55,11 +54,10 @@ class Processes:
             If the process can't be started or fails; the last line of its error output says why.
         """
         lifeline, mine = os.pipe()
-        job = {**job, "folders": import_folders(), "lifeline": lifeline}
         process = None
         try:
-            process = self._start(lifeline)
-            output, errors = process.communicate(json.dumps(job))
+            process = self._start(folder, lifeline)
+            output, errors = process.communicate(json.dumps({**job, "import_folders": import_folders()}))
         finally:
             os.close(lifeline)
             os.close(mine)
@@ -82,12 +80,12 @@ class Processes:
             for process in self._running:
                 process.kill()
 
-    def _start(self, lifeline: int) -> subprocess.Popen[str]:
+    def _start(self, folder: str, lifeline: int) -> subprocess.Popen[str]:
         with self._lock:
             if self._ended:
                 raise RuntimeError("the measurement was called off")
             process = subprocess.Popen(
-                [sys.executable, "-s", "-S", "-c", _PROGRAM],
+                [sys.executable, "-s", "-S", str(_START), folder, str(lifeline)],
                 env={**plain_environment(), "PYTHONMALLOC": "malloc"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
