@@ -89,6 +89,8 @@ def conv2d(
 
     Notes
     -----
+    Ctrl-C ends a long call within a second; ``out`` and ``workspace`` may then hold anything.
+
     Some algorithms multiply the zeros of the padding, others skip them.  The results are the same unless the
     kernel holds an infinity or NaN: then the former give NaN where a padded pixel is read, and the latter don't.
 

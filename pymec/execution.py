@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pymec import layouts
 from pymec.address_space import find_room_for_threads
+from pymec.kernels.shared import interrupts
 from pymec.kernels.shared.bias_relu import finish
 from pymec.operations import CONV2D
 from pymec.recipes import Recipe
@@ -90,7 +91,9 @@ def execute(
         relu = activation == "relu"
         if operation == CONV2D and row.fuses_bias_relu:
             options = {**options, "bias": bias, "relu": relu}
-        row.run(first, second, inner_out, scratch, shape, recipe.n_threads, **options)
+        interrupts.run(
+            shape.multiply_adds, row.run, first, second, inner_out, scratch, shape, recipe.n_threads, **options
+        )
     if not row.fuses_bias_relu and (bias is not None or relu):
         finish(inner_out, bias, relu, recipe.n_threads)
     if inner_out is not out:

@@ -18,6 +18,7 @@ import numpy as np
 
 from pymec import _build_info
 from pymec.cpu_quota import cpu_quota
+from pymec.kernels.shared import interrupts
 from pymec.kernels.shared import openmp as _openmp
 from pymec.kernels.shared.blas_library import blas_libraries
 from pymec.kernels.shared.geometry import several_threads_ran
@@ -163,6 +164,7 @@ def _after_fork() -> None:
     global _forked, _limit
     _limit.restore()
     _limit = _BlasLimit()
+    interrupts.forget()
     _forked = several_threads_ran()
 
 

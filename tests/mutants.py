@@ -37,7 +37,7 @@ settings.register_profile("mutants", settings.get_profile("tests"), max_examples
 TESTS = (
     "algorithms", "grads", "properties", "shapes", "sizes", "planning", "defects", "errors", "ends",
     "mec_relatives", "tiled", "register_tiles", "direct_grouped", "copies", "threads", "guard_pages",
-    "winograd", "fft", "paper", "kn2row", "zero_copy", "implicit_gemm", "blas", "cpu_quota",
+    "winograd", "fft", "paper", "kn2row", "zero_copy", "implicit_gemm", "blas", "cpu_quota", "interrupts",
 )  # fmt: skip
 """Files of tests, in the order in which they run after those of FIRST."""
 
@@ -63,6 +63,7 @@ FIRST = {
     "fourier": "fft",
     "gradients": "grads direct_grouped",
     "shared/blas": "blas",
+    "shared/interrupts": "interrupts",
     "shared": "ends errors tiled kn2row",
     "shapes": "shapes sizes errors algorithms",
     "planning": "planning errors grads",
@@ -399,6 +400,15 @@ FAULTS = {
         ("pixels * shape.groups // slices, pixels,", "pixels,", "slices that together take more than im2col"),
         ("depth * (columns + slices * rows) > limit", "depth * (columns + rows) > limit",
          "implicit_gemm beyond its limit"),
+    ],
+    "pymec/kernels/shared/interrupts.pyx": [
+        ("and active == 1:", "and True:", "other threads' results are cut short, too"),
+        ("        active -= 1\n", "", "no call is ever the only one again"),
+        ("            store(stopping, False)\n            error", "            error",
+         "every later call is cut short"),
+        ("            if error is not None:\n                raise error", "",
+         "a result that was cut short is returned"),
+        ("        return run_handlers()", "        return False", "handlers wait for the call to end"),
     ],
     "pymec/kernels/winograd/rows.py": [
         ("limit - U - line)", "limit - U)", "bands a cache line beyond the limit"),

@@ -64,3 +64,20 @@ def test_blas_int():
 def test_rows_whose_elements_lie_apart_are_refused():
     with pytest.raises(ValueError, match="A is not row-major"):
         _blas.gemm(np.ones((3, 4))[:, ::2], np.ones((2, 4)), np.ones((3, 4)))
+
+
+@pytest.mark.parametrize("transpose_A", [False, True])
+def test_a_long_product_is_made_some_rows_at_a_time(transpose_A):
+    """BLAS gets 2,048 of 2,100 rows first; the bits are those of two products."""
+    rng = np.random.default_rng(0)
+    m, k, n = 2100, 8192, 512
+    a = rng.standard_normal((m, k), dtype=np.float32)
+    b = rng.standard_normal((k, n), dtype=np.float32)
+    whole, parts = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
+    _blas.gemm(np.ascontiguousarray(a.T) if transpose_A else a, b, whole, transpose_A=transpose_A)
+    for rows in (slice(0, 2048), slice(2048, m)):
+        _blas.gemm(
+            np.ascontiguousarray(a[rows].T) if transpose_A else a[rows], b, parts[rows], transpose_A=transpose_A
+        )
+    np.testing.assert_allclose(whole, a @ b, rtol=0, atol=1e-2)
+    np.testing.assert_array_equal(whole, parts)

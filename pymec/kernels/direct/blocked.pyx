@@ -42,6 +42,7 @@ from cython.parallel import prange
 
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.microkernel cimport (
     PIXELS, SUMS, ChannelBlock, begin_sums, channel_block, channel_blocks, end_sums, multiply_add, store,
 )
@@ -104,6 +105,8 @@ cdef void convolve_tile(
     cdef PixelTile tile = tile_at(n, first, pixels, group, g)
     cdef floating sums[SUMS]
     cdef Py_ssize_t a, b
+    if interrupted():
+        return
     begin_sums(sums, &channels, bias_relu)  # the bias, or zeros
     for a in range(g.k_h):
         for b in range(g.k_w):

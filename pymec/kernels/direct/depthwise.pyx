@@ -29,6 +29,7 @@ from pymec.kernels.register_tiles.depthwise_four cimport DepthwiseStrides, depth
 from pymec.kernels.register_tiles.depthwise_rows cimport RowColumns, depthwise_row
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of_blocks
 
@@ -180,6 +181,8 @@ cdef void convolve_share(
     cdef Span mine = share_of_blocks(g.i_n * g.o_h, g.k_c, block_of(K), share, shares)
     cdef Py_ssize_t task
     for task in range(mine.first, mine.end):
+        if interrupted():
+            return
         convolve_row(I, K, O, task, bias_relu, g)
 
 

@@ -22,6 +22,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.spans cimport Span, inside
 
 cdef enum:
@@ -68,7 +69,7 @@ cdef void convolve_row(
     for group in range(g.groups):
         m = 0
         # A block of channels outermost: its part of K stays in cache along the row.
-        while m < g.k_cg:
+        while m < g.k_cg and not interrupted():
             for x in range(g.o_w):
                 convolve_pixel(I, K, O, n, y, x, group * g.k_cg + m, min(BLOCK, g.k_cg - m), g)
             m += BLOCK

@@ -33,6 +33,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport zero
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of
@@ -134,6 +135,8 @@ cdef void convolve_block(
     for pixel in range(g.o_h * g.o_w):
         zero(O + pixel * g.k_c, width)
     for c in range(g.i_cg):
+        if interrupted():
+            return
         for b in range(g.k_w):
             pack_plane(I, P, n, group * g.i_cg + c, b, g)
             add_plane(P, K + (b * g.i_cg + c) * g.k_c, O, width, g)

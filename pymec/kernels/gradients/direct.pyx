@@ -21,6 +21,7 @@ from cython.parallel import prange
 
 from pymec.kernels.gradients.taps cimport output_at
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.spans cimport Span, innermost, inside
 
 cdef enum:
@@ -47,6 +48,8 @@ cdef void kernel_grad_element(
             total[m] = 0
         for n in range(g.i_n):
             for y in range(rows.first, rows.end):
+                if interrupted():
+                    return
                 h = y * g.s_h - g.p_t + a * g.d_h
                 for x in range(columns.first, columns.end):
                     w = x * g.s_w - g.p_l + b * g.d_w
@@ -110,6 +113,8 @@ cdef void input_grad_row(const floating* dO, const floating* K, floating* dI, Py
     """One image row (n, h)."""
     cdef Py_ssize_t w
     for w in range(g.i_w):
+        if interrupted():
+            return
         input_grad_pixel(dO, K, dI, row / g.i_h, row % g.i_h, w, g)
 
 

@@ -38,6 +38,7 @@ from pymec.kernels.register_tiles.group_vectors cimport (
 )
 from pymec.kernels.register_tiles.group_tiles cimport GroupTile, add_groups, vector_bytes, most_outputs
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, share_of_blocks
 
@@ -159,6 +160,8 @@ cdef void input_grad_share(
     place_groups(tile.place, sizeof(floating), &swapped)
     for task in range(mine.first, mine.end):
         if task == mine.first or task % lines == 0:
+            if interrupted():
+                return
             at = pixels_at(task / lines, g)
             columns = columns_under(&at)
             gathered = gathers(at.rows.count * columns, g.k_cg, g.k_c * sizeof(floating))
@@ -212,6 +215,8 @@ cdef void add_outputs(
     cdef Span met
     for n in range(g.i_n):
         for y in range(g.o_h):
+            if interrupted():
+                return
             top = y * g.s_h - g.p_t
             met = inside(top, g.d_h, g.i_h, taps.end)
             a = max(met.first, taps.first)

@@ -25,6 +25,7 @@ from cython.parallel import prange
 from pymec.kernels.gradients.taps cimport output_at
 from pymec.kernels.shared.blas cimport gemm_rowmajor_transposed
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport add_patch_row, zero
 from pymec.kernels.shared.spans cimport Span, innermost, share_of
 
@@ -121,6 +122,8 @@ cdef void collect_row(const floating* dL, floating* dI, Py_ssize_t task, const G
     cdef Py_ssize_t a, y, x, group, pixel
     cdef floating* row = dI + task * g.i_w * g.i_c
     cdef Py_ssize_t h = innermost(&task, g.i_h), n = task
+    if interrupted():
+        return
     zero(row, g.i_w * g.i_c)
     for a in range(g.k_h):
         y = output_at(h + g.p_t - a * g.d_h, g.s_h, g.o_h)

@@ -29,6 +29,7 @@ from pymec.kernels.gradients.taps cimport check_blocks
 from pymec.kernels.mec.lowered_rows cimport Band, Partition, band_of_rows, partition, stored_image_row
 from pymec.kernels.shared.blas cimport gemm_rowmajor, gemm_rowmajor_transposed
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport add_patch_row, zero
 from pymec.kernels.shared.spans cimport ceil_div, innermost
 
@@ -179,6 +180,8 @@ cdef void collect_row(const floating* dL, floating* dI, Py_ssize_t task, const B
     cdef Py_ssize_t r = innermost(&task, band.rows), n = innermost(&task, g.i_n), group = task
     cdef Py_ssize_t x, strip
     cdef floating* row = dI + (n * g.i_h + stored_image_row(r, band, g)) * g.i_w * g.i_c
+    if interrupted():
+        return
     for x in range(g.o_w):
         strip = (group * g.i_n + n) * g.o_w + x
         add_patch_row(dL + (strip * band.rows + r) * g.k_w * g.i_cg, row, x, group, g)

@@ -28,6 +28,7 @@ from cython.parallel import prange
 
 from pymec.kernels.shared.blas cimport gemm_rowmajor
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy_patch_rows, zero
 from pymec.kernels.shared.spans cimport Span, innermost, inside, share_of
 
@@ -52,6 +53,8 @@ cdef void lower_pixels(
 ) noexcept nogil:
     """Rows first .. end of the lowered matrix; L points at the first of them."""
     cdef Py_ssize_t row
+    if interrupted():
+        return
     for row in range(first, end):
         lower_pixel(I, L + (row - first) * g.k_h * g.k_w * g.i_cg, row, g)
 

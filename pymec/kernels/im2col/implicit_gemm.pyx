@@ -30,6 +30,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.microkernel cimport CHANNELS, PIXELS, SUMS, ChannelBlock, load, multiply_add, store
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, share_of
@@ -204,7 +205,7 @@ cdef void convolve_share(
     """One thread's share of the pixels, m_c at a time through its own slice A."""
     cdef Span pixels = share_of(g.i_n * g.o_h * g.o_w, share, shares)
     cdef Py_ssize_t first = pixels.first, end
-    while first < pixels.end:
+    while first < pixels.end and not interrupted():
         end = min(first + rows, pixels.end)
         pack_pixels(I, A, first, end, block, g)
         multiply_packed(A, B, O + first * g.k_c, end - first, block, g)

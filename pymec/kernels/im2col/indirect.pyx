@@ -31,6 +31,7 @@ from libc.string cimport memcpy
 
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.microkernel cimport (
     PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, begin_sums, channel_block, channel_blocks, end_sums, multiply_add,
     store,
@@ -117,6 +118,8 @@ cdef void convolve_tile(
     cdef const floating* pixel[POINTERS]
     cdef floating sums[SUMS]
     cdef Py_ssize_t tap = 0, taps, p, t
+    if interrupted():
+        return
     buffer += first * g.k_h * g.k_w * sizeof(void*)
     begin_sums(sums, &channels, bias_relu)
     while tap < g.k_h * g.k_w:

@@ -32,6 +32,7 @@ from cython.parallel import prange
 from pymec.kernels.mec.lowered_rows cimport Band, Partition, band_of_rows, partition
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.microkernel cimport (
     CHANNELS, PIXELS, SUMS, ChannelBlock, begin_sums, channel_block, channel_blocks, end_sums, multiply_add, store,
 )
@@ -76,6 +77,8 @@ cdef void multiply_task(
     cdef Py_ssize_t group = task
     cdef ChannelBlock channels = channel_block(group, block, g)
     cdef Py_ssize_t x
+    if interrupted():
+        return
     L += (group * strips + first) * band.rows * g.k_h * g.i_cg
     O += first * g.o_w * g.k_c
     for x in range(g.o_w):

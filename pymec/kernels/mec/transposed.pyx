@@ -35,6 +35,7 @@ from pymec.kernels.mec.tuned cimport RowStrides, block_count, multiply_task
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.shared.spans cimport Span, innermost, inside
 
@@ -81,6 +82,8 @@ cdef void lower_strip(
     cdef Span taps = inside(top, g.d_h, g.i_h, g.k_h)  # kernel rows inside the image, the others lie on padding
     cdef Py_ssize_t j, stored, w, h, a
     cdef ResidueClass c
+    if interrupted():
+        return
     for j in range(band.n_classes):
         c = residue_class(j, band, t)
         for stored in range(c.first, c.end):

@@ -41,6 +41,7 @@ from pymec.kernels.register_tiles.blocked_product cimport blocked_product
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of, finish_pixels
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy_patch_rows
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, share_of
 
@@ -58,6 +59,8 @@ cdef void lower_strip(
     cdef Py_ssize_t before = 0  # rows of the strip that belong to the classes before this one
     cdef Py_ssize_t j, r, end, stored, count
     cdef ResidueClass c
+    if interrupted():
+        return
     for j in range(band.n_classes):
         c = residue_class(j, band, g)
         r = max(rows.first, before)

@@ -46,6 +46,7 @@ from pymec.kernels.register_tiles.tile cimport (
 )
 from pymec.kernels.shared.bias_relu cimport bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.spans cimport Span, share_of
 
 from pymec.kernels.register_tiles.panels import panels_size
@@ -83,7 +84,7 @@ cdef void convolve_block(
     block.tile = tile[0]
     block.ends = TileEnds(ends.bias, reduction.a == reduction.b == reduction.c == 0, ends.relu and last)
     pixel[0] = I
-    while first < part.end:
+    while first < part.end and not interrupted():
         left = part.end - first
         if schedule.in_rows:
             left = min(left, g.o_w - at.x)

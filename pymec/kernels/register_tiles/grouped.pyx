@@ -32,6 +32,7 @@ from pymec.kernels.register_tiles.group_vectors cimport (
 )
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, share_of_blocks
 
@@ -115,6 +116,8 @@ cdef void convolve_share(
     cdef ChannelVector vector
     for task in range(mine.first, mine.end):
         if task % vectors == 0:
+            if interrupted():
+                return
             at = outputs_of(task / vectors, g)
         vector = vector_at(task % vectors, width, g)
         numbers = I + at.image + vector.c
@@ -144,6 +147,8 @@ cdef compiled_per_cpu convolve_pixel(
     cdef Py_ssize_t top = y * g.s_h - g.p_t, left = x * g.s_w - g.p_l
     cdef Span down = inside(top, g.d_h, g.i_h, g.k_h), across = inside(left, g.d_w, g.i_w, g.k_w)
     cdef Py_ssize_t group, a, b, c, m
+    if interrupted():
+        return
     for group in range(g.groups):
         for m in range(g.k_cg):
             total[m] = 0 if bias == NULL else bias[group * g.k_cg + m]

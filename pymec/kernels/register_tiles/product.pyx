@@ -6,6 +6,7 @@ columns, where they are less than a tile, are summed beside C and then copied in
 
 from cython cimport floating
 
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.register_tiles.tile cimport (
     MOST_PIXELS, MOST_SUMS, Tile, multiply_row, multiply_tile, n_equal_tiles, pixels_of_tile, tile_for_sums,
@@ -39,7 +40,7 @@ cdef void tile_product(
     """C (m × n) = or += A (m × k) · B (k × n), each row-major with its leading dimension."""
     cdef Tile tile = tile_for_sums(n, sizeof(floating), k, 1)  # A is in a level-2 cache, whatever its step
     cdef Py_ssize_t width = tile.channels, column = 0, row, overlap, tiles
-    while column < n:
+    while column < n and not interrupted():
         overlap = max(column + width - n, 0)  # the last panel overlaps the one before it
         row = 0
         while row < m:

@@ -11,7 +11,12 @@ Sizes arrive as ``Py_ssize_t``; :mod:`pymec.families` has refused any that does 
 from cython cimport floating
 from scipy.linalg.cython_blas cimport cgemm, cgemv, dgemm, sgemm, zgemm, zgemv
 
+from pymec.kernels.shared.interrupts cimport interrupted
+
 include "_blas_int.pxi"
+
+cdef Py_ssize_t LONG_PRODUCT = 2**33  # multiply-adds: a tenth of a second with wide registers, a second without
+cdef Py_ssize_t LEAST_ROWS = 512      # of a part: with fewer, packing B again would cost time
 
 BLAS_INT_MAX = 2 ** (8 * sizeof(blas_int) - 1) - 1
 
@@ -37,7 +42,24 @@ cdef void gemm_rowmajor_transposed(
     const blas_number* B, Py_ssize_t ldb,
     blas_number beta, blas_number* C, Py_ssize_t ldc,
 ) noexcept nogil:
-    """:c:func:`gemm_rowmajor`, with A stored as k × m, or B as n × k, where it is to be transposed."""
+    """:c:func:`gemm_rowmajor`, with A stored as k × m, or B as n × k, where it is to be transposed.
+
+    A long product is made some rows at a time, so that Ctrl-C need not wait for all of it.
+    """
+    cdef Py_ssize_t rows = max(LEAST_ROWS, LONG_PRODUCT / max(1, n * k)), first = 0
+    while first < m and not interrupted():
+        call_gemm(transpose_A, transpose_B, min(rows, m - first), n, k,
+                  A + first * (1 if transpose_A else lda), lda, B, ldb, beta, C + first * ldc, ldc)
+        first += rows
+
+
+cdef void call_gemm(
+    bint transpose_A, bint transpose_B, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k,
+    const blas_number* A, Py_ssize_t lda,
+    const blas_number* B, Py_ssize_t ldb,
+    blas_number beta, blas_number* C, Py_ssize_t ldc,
+) noexcept nogil:
+    """One call of BLAS."""
     cdef char* flags = b"NT"
     cdef blas_int m_ = <blas_int> m, n_ = <blas_int> n, k_ = <blas_int> k
     cdef blas_int lda_ = <blas_int> lda, ldb_ = <blas_int> ldb, ldc_ = <blas_int> ldc

@@ -8,6 +8,7 @@ from cython cimport floating
 from libc.string cimport memcpy, memset
 
 from pymec.kernels.shared.geometry cimport Geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 
 
 cdef enum:
@@ -71,6 +72,8 @@ cdef inline void copy_padded_patch_row(
 ) noexcept nogil:
     """target[b, c] = I[n, h, x*s_w + b*d_w, c] of the padded image, whose rows are counted from its padding on."""
     cdef Py_ssize_t row = h - g.p_t
+    if interrupted():
+        return
     if 0 <= row < g.i_h:
         copy_patch_row(I + (n * g.i_h + row) * g.i_w * g.i_c, target, x, 0, g)
     else:

@@ -30,6 +30,7 @@ from cython.parallel import prange
 from pymec.kernels.shared.blocked_product cimport blocked_gemm
 from pymec.kernels.shared.blocking cimport GemmBlocking, blocking_of, check_block
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport zero
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
@@ -122,6 +123,8 @@ cdef void add_planes(
 ) noexcept nogil:
     """Output row y: zeros before tap 0, then a row of each plane is added."""
     cdef Py_ssize_t tap
+    if interrupted():
+        return
     if first_tap == 0:
         zero(O + y * g.o_w * g.k_c, g.o_w * g.k_c)
     for tap in range(first_tap, end_tap):

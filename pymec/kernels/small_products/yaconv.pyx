@@ -33,6 +33,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.microkernel cimport (
     CHANNELS, PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add,
 )
@@ -155,7 +156,7 @@ cdef void add_share(
     """One thread's share of the output columns, counted through blocks of channels."""
     cdef Span columns = share_of(g.groups * channel_blocks(g) * g.o_w, share, shares)
     cdef Py_ssize_t blocks, x0, x1
-    while columns.first < columns.end:
+    while columns.first < columns.end and not interrupted():
         blocks = columns.first / g.o_w
         x0 = columns.first - blocks * g.o_w
         x1 = min(x0 + columns.end - columns.first, g.o_w)

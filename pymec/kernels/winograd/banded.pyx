@@ -30,6 +30,7 @@ from cython.parallel import prange
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.register_tiles.panels cimport n_panels
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy
 from pymec.kernels.shared.spans cimport Span, innermost, share_of
 from pymec.kernels.register_tiles.tile cimport (
@@ -158,7 +159,7 @@ cdef void convolve_share(
     cdef Py_ssize_t group, tile, n_tiles
     if own_blocks.first == own_blocks.end:
         return
-    while left.first < left.end:
+    while left.first < left.end and not interrupted():
         group = left.first / tiles
         tile = left.first - group * tiles
         n_tiles = min(band_tiles, min(left.end - left.first, tiles - tile))

@@ -10,6 +10,7 @@ from cython cimport floating
 
 from pymec.kernels.shared.bias_relu cimport BiasRelu
 from pymec.kernels.shared.geometry cimport Geometry
+from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu, inlined
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
@@ -127,6 +128,8 @@ cdef void transform_input_tiles(
     cdef Py_ssize_t rows = ceil_div(g.o_h, t_o), columns = ceil_div(g.o_w, t_o), t = t_o + 2
     cdef Py_ssize_t i, n, top, left
     cdef Square points = square(t * point, point, t), pixels
+    if interrupted():
+        return
     for i in range(tiles.first, tiles.end):
         n = i
         left = innermost(&n, columns) * t_o - g.p_l
@@ -145,6 +148,8 @@ cdef void transform_output_tiles(
     cdef Py_ssize_t i, n, y, x
     cdef Square points = square(t * point, point, t), pixels
     cdef const floating* bias = NULL
+    if interrupted():
+        return
     if bias_relu.bias != NULL:
         bias = <const floating*> bias_relu.bias + channel
     for i in range(tiles.first, tiles.end):

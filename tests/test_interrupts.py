@@ -1,0 +1,141 @@
+"""A long call ends soon after a signal whose handler raises; and no other result is touched by that."""
+
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from cases import operands
+
+import pymec
+from pymec import ConvShape, registry
+from pymec.kernels.shared import interrupts
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends itself SIGALRM")
+
+ORDINARY = ConvShape.from_shapes((1, 96, 97, 128), (3, 3, 128, 64), padding=1)
+DEPTHWISE = ConvShape.from_shapes((1, 128, 128, 64), (15, 15, 1, 64), groups=64, padding=7)
+GROUPED = ConvShape.from_shapes((2, 160, 160, 64), (5, 5, 4, 64), groups=16, padding=2)
+POINTWISE = ConvShape.from_shapes((1, 128, 128, 256), (1, 1, 256, 256))
+
+
+class Bell(BaseException):
+    pass
+
+
+@pytest.fixture
+def ring(monkeypatch):
+    """``ring(seconds, handler)`` sends SIGALRM then; every call is long, and looks at every task."""
+    monkeypatch.setattr(interrupts, "LONG_CALL", 0)
+    monkeypatch.setattr(interrupts, "PAUSE", 0)
+
+    def raise_bell(*_):
+        raise Bell
+
+    def start(seconds, handler=raise_bell):
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    before = signal.getsignal(signal.SIGALRM)
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def shape_for(name, operation="conv2d"):
+    """One that takes the algorithm some milliseconds."""
+    row = registry.TABLES[operation][name]
+    return next(shape for shape in (ORDINARY, GROUPED, DEPTHWISE, POINTWISE) if row.unsupported(shape) is None)
+
+
+def call_of(name, operation, shape, n_threads):
+    """The operation as a function of ``out``; its workspace holds NaN, and not what the last call left."""
+    x, kernel = operands(shape)
+    grad_out = np.random.default_rng(1).standard_normal(shape.output_shape).astype(shape.dtype)
+    options = {"algorithm": name, "n_threads": n_threads, **shape.arguments}
+    nbytes = pymec.workspace_size(x.shape, kernel.shape, operation=operation, **options)
+
+    def call(out=None):
+        workspace = np.full(nbytes, 255, np.uint8)
+        if operation == "conv2d":
+            return pymec.conv2d(x, kernel, out=out, workspace=workspace, **options)
+        if operation == "conv2d_input_grad":
+            return pymec.conv2d_input_grad(grad_out, kernel, x.shape, out=out, workspace=workspace, **options)
+        return pymec.conv2d_kernel_grad(x, grad_out, kernel.shape, out=out, workspace=workspace, **options)
+
+    return call
+
+
+def call_and_wait(call, out=None):
+    """Call, and wait for the bell if it has not rung yet."""
+    call(out)
+    signal.pause()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize(
+    ("operation", "name"), [(operation, name) for operation, table in registry.TABLES.items() for name in table]
+)
+def test_a_long_call_is_cut_short(ring, operation, name, n_threads):
+    """``out`` is then not the result; and the next call is right.
+
+    A call may still come to its end: the bell rings while the main thread waits for the others to finish.
+    """
+    call = call_of(name, operation, shape_for(name, operation), n_threads)
+    expected = call()
+    for _ in range(10):
+        out = np.zeros_like(expected)
+        ring(0.001)
+        with pytest.raises(Bell):
+            call_and_wait(call, out)
+        if not np.array_equal(out, expected):
+            break
+    else:
+        pytest.fail("every call came to its end")
+    assert np.array_equal(call(out), expected)
+
+
+def test_a_handler_that_returns_changes_nothing(ring):
+    """Nor one that calls pymec itself."""
+    call = call_of("direct_blocked", "conv2d", ORDINARY, 2)
+    inner = call_of("mec", "conv2d", POINTWISE, 2)
+    expected, expected_inside = call(), inner()
+    inside = []
+    ring(0.001, lambda *_: inside.append(np.array_equal(inner(), expected_inside)))
+    assert np.array_equal(call(), expected)
+    assert inside == [True]
+
+
+def test_results_of_other_threads_stay_whole(ring):
+    """While others compute, the call that is interrupted goes on to its end, and they lose nothing."""
+    calls = [call_of(name, "conv2d", ORDINARY, 1) for name in ("direct_blocked", "mec", "im2col", "mec_paper")]
+    expected = [call() for call in calls]
+    done = threading.Event()
+
+    def compute(which):
+        wrong = rounds = 0
+        while not done.is_set():
+            wrong += not np.array_equal(calls[which](), expected[which])
+            rounds += 1
+        return wrong, rounds
+
+    interrupted = 0
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(compute, which) for which in (0, 1)]
+        try:
+            for _ in range(50):
+                for call in calls:
+                    try:
+                        ring(0.002)
+                        call_and_wait(call)
+                    except Bell:
+                        interrupted += 1
+        finally:
+            done.set()
+    assert interrupted == 200
+    for future in futures:
+        wrong, rounds = future.result()
+        assert wrong == 0
+        assert rounds > 1
