@@ -9,7 +9,7 @@ from pymec import layouts, registry, threads
 from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
-from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors
+from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors, vectors_beat_blocks
 from pymec.kernels.shared.machine import (
     GRAD_CHANNELS,
     GRAD_PHASES,
@@ -98,12 +98,13 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     Register tiles, straight from the image, are the fastest (``profiling/README.md``) and need no workspace.
     They need a CPU with enough vector registers, and enough output channels per group to fill a vector (16 or
     32 in float32).  A plan packs K into panels for them, and so does a single call with a small K and many
-    pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``).
+    pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``), and so do
+    groups of one channel, unless ``depthwise`` has whole blocks of them, or too few for a vector.
     Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
-        return "depthwise", *blas
+        return "direct_grouped" if vectors_beat_blocks(shape) else "depthwise", *blas
     if registry.get("direct_grouped").unsupported(shape) is None and shared_vectors(shape):
         return ("direct_grouped",)
     pixels = shape.i_n * shape.o_h * shape.o_w

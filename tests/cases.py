@@ -80,6 +80,11 @@ CASES = [
     case("and with taps that no row of three has", (1, 9, 8, 41), (2, 5, 1, 41), groups=41, stride=2),
     case("groups past a line of channels: the last one reaches back", (2, 6, 7, 72), (3, 3, 2, 72), groups=36,
          padding=1),
+    case("one channel, wider than a tile: the last tile reaches back", (2, 5, 230, 1), (3, 5, 1, 1), padding=1),
+    case("few channels that do not divide a tile", (1, 4, 120, 5), (3, 3, 1, 5), groups=5, padding="same"),
+    case("and more columns of taps than one turn takes", (1, 4, 100, 3), (2, 40, 1, 3), groups=3, padding=(0, 30)),
+    case("and a stride, and dilation", (1, 9, 130, 3), (3, 4, 1, 3), groups=3, padding=2, stride=(2, 3),
+         dilation=2),
     case("pointwise in groups: channels of a group are apart", (2, 5, 5, 6), (1, 1, 3, 4), groups=2),
     # sizes
     case("primes", (3, 13, 17, 5), (3, 7, 5, 11), stride=(2, 1), padding=(1, 3)),

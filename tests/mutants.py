@@ -401,6 +401,15 @@ FAULTS = {
         ("depth * (columns + slices * rows) > limit", "depth * (columns + rows) > limit",
          "implicit_gemm beyond its limit"),
     ],
+    "pymec/kernels/direct/flat_rows.pyx": [
+        ("zero(window + within.end * g.i_c", "zero(window + within.end", "what lies beyond the row is not zero"),
+        ("c + 1 if c + 1 < channels else 0", "c + 1", "K is not repeated along the lanes"),
+        ("taps.begins = taps.b.end == 0", "taps.begins = taps.a.first == 0",
+         "later turns begin with the bias again"),
+        ("if taps.ends and bias_relu.relu", "if bias_relu.relu", "ReLU of sums that are not complete"),
+        ("copy(sums + tile.skip, O + tile.skip,", "copy(sums, O,", "later turns begin with the wrong lanes"),
+        ("* pixels + b * g.d_w / g.s_w", "* pixels + b * g.d_w", "with a stride a tap's window begins elsewhere"),
+    ],
     "pymec/kernels/shared/interrupts.pyx": [
         ("and active == 1:", "and True:", "other threads' results are cut short, too"),
         ("        active -= 1\n", "", "no call is ever the only one again"),

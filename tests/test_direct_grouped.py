@@ -173,6 +173,20 @@ def test_auto_takes_it_where_lines_are_whole(has_lines, monkeypatch):
     pymec.planning.cached_recipe.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("channels", "k", "by_vectors"),
+    [(1, 3, False), (15, 9, False), (16, 3, True), (31, 31, True), (32, 3, False), (32, 9, True), (100, 11, False),
+     (100, 18, True)],
+)  # fmt: skip
+def test_depthwise_by_blocks_by_vectors_or_by_rows(channels, k, by_vectors, monkeypatch):
+    """Vectors where channels fill one of 16 but no block of 32, and where rows of taps are long."""
+    monkeypatch.setattr(schedule, "whole_vectors", lambda shape: shape.i_c >= 16)
+    pymec.planning.cached_recipe.cache_clear()
+    made = pymec.explain((1, 40, 40, channels), (k, k, 1, channels), groups=channels)
+    assert made.chosen == made.planned == ("direct_grouped" if by_vectors else "depthwise")
+    pymec.planning.cached_recipe.cache_clear()
+
+
 def test_which_gradients_auto_takes(monkeypatch):
     """Small groups share vectors; few pixels of one group use K as it is, unless a plan has flipped it."""
 

@@ -68,8 +68,9 @@ def call_of(name, operation, shape, n_threads):
     return call
 
 
-def call_and_wait(call, out=None):
-    """Call, and wait for the bell if it has not rung yet."""
+def call_and_wait(ring, seconds, call, out=None):
+    """Wind the bell, call, and wait for the bell if it has not rung yet."""
+    ring(seconds)
     call(out)
     signal.pause()
 
@@ -87,9 +88,8 @@ def test_a_long_call_is_cut_short(ring, operation, name, n_threads):
     expected = call()
     for _ in range(10):
         out = np.zeros_like(expected)
-        ring(0.001)
         with pytest.raises(Bell):
-            call_and_wait(call, out)
+            call_and_wait(ring, 0.001, call, out)
         if not np.array_equal(out, expected):
             break
     else:
@@ -128,8 +128,7 @@ def test_results_of_other_threads_stay_whole(ring):
             for _ in range(50):
                 for call in calls:
                     try:
-                        ring(0.002)
-                        call_and_wait(call)
+                        call_and_wait(ring, 0.002, call)
                     except Bell:
                         interrupted += 1
         finally:

@@ -7,7 +7,7 @@ A lowered matrix would turn this into products with a vector: all the copying fo
 The channels of a pixel lie side by side in I, K and O, so the compiler makes vectors of them instead; a block of
 sums stays in registers while the taps go by.  Taps on padding are skipped, before the loop over channels; along
 a row of 3×3 taps (:mod:`pymec.kernels.register_tiles.depthwise_rows`) kernel rows on padding are multiplied with
-zeros.
+zeros.  Rows of pixels with fewer channels than a block are another matter: :mod:`pymec.kernels.direct.flat_rows`.
 
 ==========  =========================  =====================================
 array       shape                      role
@@ -25,13 +25,14 @@ Any stride, padding and dilation, and any multiplier k_c/G.  Not if a group has 
 from cython cimport floating
 from cython.parallel import prange
 
+from pymec.kernels.direct.flat_rows cimport convolve_rows, fits_window
 from pymec.kernels.register_tiles.depthwise_four cimport DepthwiseStrides, depthwise_four
 from pymec.kernels.register_tiles.depthwise_rows cimport RowColumns, depthwise_row
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
-from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of_blocks
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, share_of_blocks
 
 cdef enum:
     BLOCK = 32         # output channels summed at a time, at most
@@ -178,6 +179,10 @@ cdef void convolve_share(
     const BiasRelu* bias_relu, const Geometry* g
 ) noexcept nogil:
     """One thread's share of the blocks, counted through images, rows and the blocks of a row."""
+    cdef Span rows = share_of(g.i_n * g.o_h, share, shares)
+    if g.k_cg == 1 and g.k_c < block_of(K) and fits_window(sizeof(floating), g):
+        convolve_rows(I, K, O, rows.first, rows.end, bias_relu, g)
+        return
     cdef Span mine = share_of_blocks(g.i_n * g.o_h, g.k_c, block_of(K), share, shares)
     cdef Py_ssize_t task
     for task in range(mine.first, mine.end):

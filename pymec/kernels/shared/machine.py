@@ -168,6 +168,10 @@ GRAD_CHANNELS = 32
 """Input channels of a group from which on products per tap are as fast as products with a lowered matrix
 (``profiling/atlas.py``)."""
 
+LONG_TAP_ROW = 9
+"""Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up
+their number; from twice as many on it always is (``profiling/anywhere.py``)."""
+
 # Calls --------------------------------------------------------------------------------------------------
 
 SMALL_WORK = 1_000_000
