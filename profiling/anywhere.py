@@ -391,7 +391,7 @@ def main(arguments: list[str] | None = None) -> int:
     cases = [(name, s) for name in options.families for s in FAMILIES[name].shapes()]
     cases = [(name, s) for name, s in cases if s.multiply_adds <= options.largest]
     print(f"{machine_line()}\n")
-    records = []
+    records, missing = [], False
     with progress(len(cases) * len(options.threads) * len(options.operations), "anywhere") as step:
         for family, s in cases:
             for operation in options.operations:
@@ -399,16 +399,19 @@ def main(arguments: list[str] | None = None) -> int:
                 time.sleep(0.05)  # until BLAS's own threads have gone to sleep
                 for n_threads in options.threads:
                     best = measure(problem, n_threads, options.seconds, canary)
+                    missing |= not best
                     for question, (ratio, rival) in ratios_of(best, operation).items():
                         record = {"family": family, "shape": described(s), "operation": operation}
                         record |= {"n_threads": n_threads, "question": question}
                         records.append(record | {"ratio": ratio, "rival": rival})
                     step(f"{family} {described(s)} {operation} t{n_threads}")
     print_tables(records, options)
+    print(canary)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine(), "records": records}, indent=1) + "\n")
-    return 0
+        found = {"machine": machine(), "records": records, "canary": canary.as_dict()}
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 1 if missing else 0
 
 
 def print_tables(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
@@ -438,8 +441,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--families", type=comma_list(list(FAMILIES)), default=list(FAMILIES))
     parser.add_argument("--operations", type=comma_list(list(registry.TABLES)), default=["conv2d"])
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--largest", type=float, default=3e9, help="multiply-adds of the largest shape")
-    parser.add_argument("--seconds", type=float, default=0.1, help="timing of one way on one shape")
+    parser.add_argument("--largest", type=float, default=1e9, help="multiply-adds of the largest shape")
+    parser.add_argument("--seconds", type=float, default=0.05, help="timing of one way on one shape")
     parser.add_argument("--patience", type=int, default=40, help="dropped bursts before a shape is given up")
     parser.add_argument("--worst", type=int, default=20, help="rows of each table")
     parser.add_argument("--json", type=Path, help="write every ratio here, too")

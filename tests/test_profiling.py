@@ -317,6 +317,45 @@ def test_the_T_that_loses_least(load):
     assert verdict.endswith("14.9% in geometric mean")  # 2 ** (1/5): the layer where |O| > |L| takes B
 
 
+# anywhere.py --------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_anywhere(tmp_path):
+    path = tmp_path / "anywhere.json"
+    options = ("--families", "few,sizes", "--largest", 2e4, "--threads", 1, "--seconds", 0.01, "--json", path)
+    operations = ",".join(registry.TABLES)
+    done = run("anywhere.py", *options, "--operations", operations)
+    assert done.returncode == 0, done.stderr
+    records = json.loads(path.read_text())["records"]
+    assert {record["operation"] for record in records} == set(registry.TABLES)
+    assert {"auto call", "auto plan", "fast call", "fast plan"} == {record["question"] for record in records}
+    assert all(record["ratio"] >= 1 for record in records)
+    assert all(record["rival"] in registry.every_name() for record in records)
+
+
+def test_anywhere_asks_who_is_faster(load):
+    anywhere = load("anywhere")
+    best = {("call", "auto"): 3.0, ("call", "mec"): 2.0, ("call", "fft"): 1.0, ("call", "fast"): 1.5,
+            ("peer", "torch"): 4.0, ("peer", "ndimage"): 6.0}  # fmt: skip
+    assert anywhere.ratios_of(best, "conv2d") == {
+        "auto call": (1.5, "mec"),
+        "fast call": (1.5, "fft"),
+        "auto beside others": (0.75, "torch"),
+    }
+
+
+def test_anywhere_has_some_300_shapes_and_no_wrong_answer(load):
+    anywhere = load("anywhere")
+    shapes = [shape for family in anywhere.FAMILIES.values() for shape in family.shapes()]
+    assert len(set(shapes)) == len(shapes) >= 300
+    problem = anywhere.Problem("conv2d", shapes[0])
+    answer = problem.call("auto", 1)()
+    problem.check(answer, "auto")
+    with pytest.raises(SystemExit, match="wrong answer: auto is off"):
+        problem.check(answer + 0.01, "auto")
+
+
 # large.py -----------------------------------------------------------------------------------------------
 
 
