@@ -417,7 +417,7 @@ FAULTS = {
          "every later call is cut short"),
         ("            if error is not None:\n                raise error", "",
          "a result that was cut short is returned"),
-        ("        return run_handlers()", "        return False", "handlers wait for the call to end"),
+        ("    return run_handlers()", "    return False", "handlers wait for the call to end"),
     ],
     "pymec/kernels/winograd/rows.py": [
         ("limit - U - line)", "limit - U)", "bands a cache line beyond the limit"),

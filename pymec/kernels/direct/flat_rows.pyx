@@ -41,7 +41,7 @@ cdef struct Taps:                # the taps of one turn, of kernel rows a and co
     bint begins, ends            # the first turn begins with the bias, the last one applies ReLU
 
 
-cdef struct Tile:                # neighbouring sums of one output row
+cdef struct RowTile:                # neighbouring sums of one output row
     Py_ssize_t x                 # the pixel of the first one
     Py_ssize_t skip, end         # the lanes that are stored
     bint gathered
@@ -146,7 +146,7 @@ cdef compiled_per_cpu add_taps_of_one_channel(
 
 
 cdef inline void begin_sums(
-    floating* sums, const floating* O, const Tile* tile, const Taps* taps, const BiasRelu* bias_relu,
+    floating* sums, const floating* O, const RowTile* tile, const Taps* taps, const BiasRelu* bias_relu,
     const Geometry* g
 ) noexcept nogil:
     """Zeros or the bias; in later turns what O holds."""
@@ -160,7 +160,7 @@ cdef inline void begin_sums(
 
 
 cdef inline void store(
-    floating* sums, floating* O, const Tile* tile, const Taps* taps, const BiasRelu* bias_relu
+    floating* sums, floating* O, const RowTile* tile, const Taps* taps, const BiasRelu* bias_relu
 ) noexcept nogil:
     """The tile's own lanes; with the last turn, after ReLU."""
     cdef Py_ssize_t i
@@ -173,12 +173,12 @@ cdef inline void store(
 # Rows ---------------------------------------------------------------------------------------------------
 
 
-cdef Tile tile_at(Py_ssize_t x, Py_ssize_t n_lanes, Span inner, const Geometry* g) noexcept nogil:
+cdef RowTile tile_at(Py_ssize_t x, Py_ssize_t n_lanes, Span inner, const Geometry* g) noexcept nogil:
     """The tile whose first new pixel is x; outputs `inner` have all columns of taps on the image.
 
     The last tile of the inner ones reaches back over the one before it, rather than gather a window.
     """
-    cdef Tile tile
+    cdef RowTile tile
     cdef Py_ssize_t needed = pixels_of(n_lanes, g), whole = n_lanes / g.i_c, stop
     tile.x = min(x, inner.end - needed)
     tile.gathered = g.s_w > 1 or tile.x < inner.first or x >= min(inner.end, tile.x + whole)
@@ -222,7 +222,7 @@ cdef void convolve_row(
     cdef const floating* image_row
     cdef const floating* numbers
     cdef const floating* of_row  # the weights of kernel row a
-    cdef Tile tile
+    cdef RowTile tile
     inner.first = inside(-g.p_l, g.s_w, g.i_w, g.o_w).first
     inner.end = inside((g.k_w - 1) * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w).end
     O += (n * g.o_h + y) * g.o_w * g.k_c

@@ -59,11 +59,10 @@ cdef bint must_stop() noexcept nogil:
         return True
     if PyThread_get_thread_ident() != main_thread or seconds() < next_look:
         return False
-    with gil:
-        return run_handlers()
+    return run_handlers()
 
 
-cdef bint run_handlers() noexcept:
+cdef bint run_handlers() noexcept with gil:
     """Run the handlers of signals that have arrived; whether one raised, and the call can be cut short."""
     global next_look, pending
     try:
