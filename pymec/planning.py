@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pymec import layouts, registry, threads
+from pymec.kernels.fourier.estimate import beats_definition
 from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
@@ -137,12 +138,15 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
 
 
 def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """What ``accuracy="fast"`` puts before the exact algorithms: Winograd, where it takes less time.
+    """What ``accuracy="fast"`` puts before the exact algorithms: what an estimate finds faster.
 
+    That is a Fourier transform for large kernels (:mod:`pymec.kernels.fourier.estimate`), and Winograd for 3×3.
     With register tiles it is a banded form, with the tile size that an estimate of cycles finds best
     (:mod:`pymec.kernels.winograd.bands`).  With BLAS, Winograd pays only with enough channels to sum at each
     point and enough tiles to repay the transform of the kernel.
     """
+    if shape.k_h * shape.k_w > 9 and beats_definition(shape, planned):
+        return ("fft",)
     if fast_tiles(shape):
         t_o = best_tiles(shape, n_threads, planned)
         return () if t_o is None else (f"winograd_f{t_o}_banded",)

@@ -323,6 +323,30 @@ def test_auto_may_take_winograd_only_where_it_is_told_so_and_pays(registers):
         assert choice(*other, accuracy="fast") == choice(*other)
 
 
+@pytest.mark.parametrize(
+    ("channels", "pixels", "k", "options", "called", "planned"),
+    [
+        (1, 512, 15, {}, False, False),  # a short filter is applied by the definition
+        (1, 512, 31, {}, True, True),
+        (1, 512, 65, {}, True, True),
+        (16, 256, 15, {"groups": 16}, False, False),
+        (16, 256, 31, {"groups": 16}, True, True),
+        (8, 128, 15, {}, False, True),  # a plan has transformed the 64 planes of the kernel
+        (32, 64, 9, {}, False, True),
+        (32, 64, 31, {}, True, True),
+        (64, 512, 31, {}, False, False),  # 33 times the memory of its arrays
+        (1, 512, 31, {"stride": 4}, False, False),  # the transform computes all outputs, and keeps one in 16
+        (1, 512, 65, {"workspace_limit": "1MiB"}, False, False),
+    ],
+)
+def test_fast_takes_fourier_transforms_for_large_kernels(channels, pixels, k, options, called, planned):
+    kernel = (k, k, channels // options.get("groups", 1), channels)
+    made = pymec.explain((1, pixels, pixels, channels), kernel, padding=k // 2, accuracy="fast", **options)
+    assert ((made.chosen == "fft"), (made.planned == "fft")) == (called, planned)
+    exact = pymec.explain((1, pixels, pixels, channels), kernel, padding=k // 2, **options)
+    assert "fft" not in (exact.chosen, exact.planned)
+
+
 def test_a_limit_may_be_written_with_or_without_the_b():
     for text, nbytes in (("64Ki", 65536), ("64KiB", 65536), ("2m", 2_000_000), ("1.5 Gi", 3 * 2**29), ("7", 7)):
         assert pymec.recipes.parse_bytes("workspace_limit", text) == nbytes

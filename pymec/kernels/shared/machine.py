@@ -172,6 +172,21 @@ LONG_TAP_ROW = 9
 """Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up
 their number; from twice as many on it always is (``profiling/anywhere.py``)."""
 
+# Fourier transforms -------------------------------------------------------------------------------------
+
+FFT_POINT = 200
+"""Multiply-adds of the definition that take as long as one point of a transform: measured on an AMD EPYC (Zen 4)
+in November 2026 with filters of 3 to 65 on 1 to 256 channels, as are the two numbers below."""
+
+FFT_READ = 30
+"""And as one number of the kernel's spectrum, read once for all images."""
+
+FFT_PRODUCT = 4
+"""And as its product with one image's: two complex numbers for one real one, by symmetry half as many of them."""
+
+FFT_ARRAYS = 32
+"""The most memory that "auto" gives a transform: so many times that of the call's arrays."""
+
 # Calls --------------------------------------------------------------------------------------------------
 
 SMALL_WORK = 1_000_000
