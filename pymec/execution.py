@@ -1,6 +1,6 @@
 """From a recipe and arrays to a result: checks of the arrays, then the allocations, then the kernel.
 
-Everything that can fail comes first, so that ``out`` is unchanged after an error.
+Everything that can fail comes first, so that ``out`` is unchanged after an error; not so after an interrupt.
 """
 
 from __future__ import annotations

@@ -81,6 +81,8 @@ CASES = [
     case("groups past a line of channels: the last one reaches back", (2, 6, 7, 72), (3, 3, 2, 72), groups=36,
          padding=1),
     case("one channel, wider than a tile: the last tile reaches back", (2, 5, 230, 1), (3, 5, 1, 1), padding=1),
+    case("one column of one channel, in memory a row", (2, 230, 1, 1), (5, 1, 1, 1), padding=(2, 0),
+         stride=(2, 1)),
     case("few channels that do not divide a tile", (1, 4, 120, 5), (3, 3, 1, 5), groups=5, padding="same"),
     case("and more columns of taps than one turn takes", (1, 4, 100, 3), (2, 40, 1, 3), groups=3, padding=(0, 30)),
     case("and a stride, and dilation", (1, 9, 130, 3), (3, 4, 1, 3), groups=3, padding=2, stride=(2, 3),

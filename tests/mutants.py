@@ -411,8 +411,8 @@ FAULTS = {
         ("* pixels + b * g.d_w / g.s_w", "* pixels + b * g.d_w", "with a stride a tap's window begins elsewhere"),
     ],
     "pymec/kernels/shared/interrupts.pyx": [
-        ("and active == 1:", "and True:", "other threads' results are cut short, too"),
-        ("        active -= 1\n", "", "no call is ever the only one again"),
+        ("and active == 1 and", "and", "other threads' results are cut short, too"),
+        ("        active = max(0, active - 1)\n", "", "no call is ever the only one again"),
         ("            store(stopping, False)\n            error", "            error",
          "every later call is cut short"),
         ("            if error is not None:\n                raise error", "",

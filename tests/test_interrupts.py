@@ -1,8 +1,10 @@
 """A long call ends soon after a signal whose handler raises; and no other result is touched by that."""
 
 import signal
+import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -72,7 +74,8 @@ def call_and_wait(ring, seconds, call, out=None):
     """Wind the bell, call, and wait for the bell if it has not rung yet."""
     ring(seconds)
     call(out)
-    signal.pause()
+    for _ in range(1000):
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
@@ -138,3 +141,68 @@ def test_results_of_other_threads_stay_whole(ring):
         wrong, rounds = future.result()
         assert wrong == 0
         assert rounds > 1
+
+
+def test_a_handler_that_calls_while_a_call_is_cut_short_does_not_wait(ring):
+    """The interrupted call is what it would wait for: it raises the same exception."""
+    call = call_of("fft", "conv2d", ORDINARY, 1)
+    inner = call_of("mec", "conv2d", POINTWISE, 1)
+    call()
+    inner()
+
+    def compute(*_):
+        inner()
+
+    before = signal.signal(signal.SIGUSR1, compute)
+    try:
+        for _ in range(20):
+
+            def both(*_):
+                signal.raise_signal(signal.SIGUSR1)
+                raise Bell
+
+            with pytest.raises(Bell):
+                call_and_wait(lambda seconds, both=both: ring(seconds, both), 0.002, call)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_stage_in_another_thread_is_never_cut_short():
+    """From its first call on nothing is: in a process of its own, which stays like that."""
+    program = """
+import signal, threading
+import numpy as np
+import pymec
+from pymec import ConvShape
+from pymec.kernels.shared import blas, interrupts
+
+interrupts.LONG_CALL = interrupts.PAUSE = 0
+shape = ConvShape.from_shapes((1, 96, 97, 128), (3, 3, 128, 64), padding=1)
+x, kernel = np.ones(shape.input_shape, np.float32), np.ones(shape.kernel_shape, np.float32)
+whole = pymec.conv2d(x, kernel, algorithm="mec", n_threads=1, padding=1)
+
+class Bell(BaseException):
+    pass
+
+def ring(*_):
+    raise Bell
+
+signal.signal(signal.SIGALRM, ring)
+
+def cut_short():
+    out = np.zeros_like(whole)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        pymec.conv2d(x, kernel, out=out, algorithm="mec", n_threads=1, padding=1)
+        signal.pause()
+    except Bell:
+        return 0 < np.count_nonzero(out) < out.size  # some, but not all: no output is 0
+
+assert any(cut_short() for _ in range(100))
+thread = threading.Thread(target=blas.gemm, args=[np.ones((3, 3)) for _ in range(3)])
+thread.start()
+thread.join()
+assert not any(cut_short() for _ in range(20))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

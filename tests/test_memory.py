@@ -179,7 +179,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 """
     started = tmp_path / "start.py"
-    started.write_text(processes._START.read_text().replace("\nmain()", f"{limited}main()"))
+    started.write_text(processes._START.read_text().replace("\n    main()", f"\n    pass\n{limited}main()"))
     monkeypatch.setattr(processes, "_START", started)
     record = tmp_path / "record.bin"
     with pytest.raises(RuntimeError, match="Failed to grow output file .* File too large"):

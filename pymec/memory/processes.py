@@ -8,7 +8,8 @@ Python's own allocator is left out, too (``PYTHONMALLOC=malloc``).  It asks for 
 for one more small object, and nobody could say during which call.
 
 It holds one end of a pipe that nobody writes to.  When this process ends, however and whenever it ends, the pipe
-closes, and the fresh process (``start.py``) removes its folder and ends, too.
+closes (unless a process that it forked meanwhile lives on), and the fresh process (``start.py``) removes its
+folder and ends, too.
 """
 
 from __future__ import annotations

@@ -1,23 +1,28 @@
 """Where the fresh process begins: a script that needs the standard library alone.
 
-It is started as ``python start.py FOLDER LIFELINE``.  Whichever way it ends, it removes the folder; and it ends
-when its caller does, even before the caller has sent the job.
+It is started as ``python start.py FOLDER LIFELINE``.  When it ends, unless it is killed, it removes the folder;
+and it ends when its caller does, even before the caller has sent the job.
 """
 
 import sys
 
-del sys.path[0]  # the folder of this script: nothing here may hide a module of the standard library
+if __name__ == "__main__":
+    del sys.path[0]  # the folder of this script: nothing here may hide a module of the standard library
 
-import json  # noqa: E402
-import os  # noqa: E402
-import shutil  # noqa: E402
-from threading import Thread  # noqa: E402
+import json
+import os
+import shutil
+import time
+from threading import Thread
 
 
 def remove(folder: str) -> None:
     """Remove the folder, and what the other thread may be putting there."""
-    while os.path.exists(folder):
+    for _ in range(100):  # a second, should it never go
         shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        time.sleep(0.01)
 
 
 def end_with_caller(folder: str, lifeline: int) -> None:
@@ -41,4 +46,5 @@ def main() -> None:
         remove(folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

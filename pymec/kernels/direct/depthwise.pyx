@@ -25,7 +25,7 @@ Any stride, padding and dilation, and any multiplier k_c/G.  Not if a group has 
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.direct.flat_rows cimport convolve_rows, fits_window
+from pymec.kernels.direct.flat_rows cimport convolve_rows, rows_pay
 from pymec.kernels.register_tiles.depthwise_four cimport DepthwiseStrides, depthwise_four
 from pymec.kernels.register_tiles.depthwise_rows cimport RowColumns, depthwise_row
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
@@ -180,7 +180,7 @@ cdef void convolve_share(
 ) noexcept nogil:
     """One thread's share of the blocks, counted through images, rows and the blocks of a row."""
     cdef Span rows = share_of(g.i_n * g.o_h, share, shares)
-    if g.k_cg == 1 and g.k_c < block_of(K) and fits_window(sizeof(floating), g):
+    if g.k_cg == 1 and g.k_c < block_of(K) and rows_pay(sizeof(floating), g):
         convolve_rows(I, K, O, rows.first, rows.end, bias_relu, g)
         return
     cdef Span mine = share_of_blocks(g.i_n * g.o_h, g.k_c, block_of(K), share, shares)
@@ -203,6 +203,8 @@ def run(
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t share
     check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
+    if g.i_w == g.k_w == g.o_w == 1:  # a column lies in memory as a row does
+        g = geometry(shape.transposed())
     if g.i_cg != 1:
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
     if g.i_n == 0:

@@ -1,14 +1,14 @@
-"""Rows of a depthwise convolution whose pixels have too few channels to fill a vector; one channel is the extreme.
+"""Rows of a depthwise convolution whose pixels have fewer channels than a block; one channel is the extreme.
 
 The channels of a row lie side by side, and so do its pixels: a row of O is o_w·G numbers, and with stride 1 each
 tap reads a row of I as long, b·d_w·G numbers further on.
 
     O[n,y][j] = sum over a < k_h, b < k_w of I[n, y·s_h - p_t + a·d_h][j + (b·d_w - p_l)·G] · K[a,b][j mod G]
 
-So 96 neighbouring sums of j stay in registers while the taps go by.  K[a,b] is repeated along them beforehand, a
-few taps at a time; of a single channel it is one number.  Where a tap reads beyond the row, and with a stride,
-the numbers that the 96 sums need are gathered in a window first: zeros beyond the row, and columns s_w apart
-brought together.
+So 96 neighbouring sums of j (48 in double precision) stay in registers while the taps go by.  K[a,b] is repeated
+along them beforehand, a few taps at a time; of a single channel it is one number.  Where a tap reads beyond the
+row, and with a stride, the numbers that the sums need are gathered in windows first: zeros beyond the row, and
+columns s_w apart brought together.
 """
 
 from pymec.kernels.shared.interrupts cimport interrupted
@@ -23,7 +23,8 @@ cdef enum:
     TAPS = 32            # whose numbers of K are repeated at a time
     REPEATED = 3072      # TAPS * LANES, written out: with all its checks on, Cython multiplies no constants here
     ROWS = 8             # output rows that meet these taps before the next ones
-    WINDOW = 8192        # elements that a window may have
+    WINDOW = 8192        # elements that the windows of a tile may have together
+    LEAST_SUMS = 8       # of a row: fewer do not pay for a tile
 
 
 cdef inline Py_ssize_t line(const floating* K) noexcept nogil:
@@ -60,9 +61,9 @@ cdef inline Py_ssize_t window_pixels(Py_ssize_t n_lanes, const Geometry* g) noex
     return pixels_of(n_lanes, g) + (g.k_w - 1) * g.d_w / g.s_w
 
 
-cdef bint fits_window(Py_ssize_t itemsize, const Geometry* g) noexcept nogil:
-    """Whether the windows of a tile have room: if not, its taps are too far apart."""
-    return g.s_w * window_pixels(6 * LINE_BYTES / itemsize, g) * g.i_c <= WINDOW
+cdef bint rows_pay(Py_ssize_t itemsize, const Geometry* g) noexcept nogil:
+    """Whether a row has some sums, and the windows of a tile have room: else its taps are too far apart."""
+    return g.o_w * g.k_c >= LEAST_SUMS and g.s_w * window_pixels(6 * LINE_BYTES / itemsize, g) * g.i_c <= WINDOW
 
 
 cdef void gather(
@@ -71,7 +72,7 @@ cdef void gather(
     """s_w windows of columns s_w apart, from the first column that output x reads; zeros beyond the row."""
     cdef Py_ssize_t phase, first, i
     cdef Span within
-    for phase in range(g.s_w):
+    for phase in range(min(g.s_w, (g.k_w - 1) * g.d_w + 1)):
         first = x * g.s_w - g.p_l + phase
         within = inside(first, g.s_w, g.i_w, pixels)
         zero(window, within.first * g.i_c)
@@ -181,7 +182,7 @@ cdef RowTile tile_at(Py_ssize_t x, Py_ssize_t n_lanes, Span inner, const Geometr
     cdef RowTile tile
     cdef Py_ssize_t needed = pixels_of(n_lanes, g), whole = n_lanes / g.i_c, stop
     tile.x = min(x, inner.end - needed)
-    tile.gathered = g.s_w > 1 or tile.x < inner.first or x >= min(inner.end, tile.x + whole)
+    tile.gathered = g.s_w > 1 or tile.x < inner.first or x >= tile.x + whole  # or it had no new pixel
     if tile.gathered:
         tile.x = x
     stop = min(tile.x + whole, g.o_w)

@@ -16,7 +16,7 @@ from pymec.shapes import ConvShape
 
 
 def beats_definition(shape: ConvShape, planned: bool) -> bool:
-    """Whether ``fft`` takes fewer, and no more than ``FFT_ARRAYS`` times the memory of the call's arrays."""
+    """Whether ``fft`` takes fewer multiply-adds, and no more than ``FFT_ARRAYS`` times its arrays' memory."""
     grid = image_grid(shape)
     pairs = shape.i_cg * shape.k_c
     planes = shape.i_n * (shape.i_c + shape.k_c)

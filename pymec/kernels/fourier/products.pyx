@@ -17,6 +17,7 @@ from cython.parallel import prange
 
 from pymec.kernels.shared.blas cimport complex_number, gemm_rowmajor, row_times_matrix
 from pymec.kernels.shared.geometry cimport check_threads
+from pymec.kernels.shared.interrupts cimport enter_stage
 
 
 def multiply(
@@ -45,6 +46,7 @@ def multiply(
     if (Q.shape[0], Q.shape[1]) != expected[:2] or (Y.shape[0], Y.shape[1], Y.shape[2], Y.shape[3]) != expected:
         raise ValueError(f"Q and Y must have X's {expected[:2]} frequencies, and Y the shape {expected}")
     check_threads(n_threads)
+    enter_stage()
     if Y.shape[0] * Y.shape[1] * n * k_c == 0:
         return
     k_cg = k_c / groups
@@ -58,6 +60,7 @@ def multiply(
                     n, k_cg, i_cg, X_ + f * n * i_c + group * i_cg, i_c, Q_ + f * i_cg * k_c + group * k_cg, k_c,
                     Y_ + f * n * k_c + group * k_cg,
                 )
+    enter_stage()  # if it was cut short, no transform back
 
 
 cdef inline void multiply_frequency(

@@ -4,14 +4,14 @@ BLAS is column-major: what we store row by row it reads as the transpose.  So th
 C = A·B is asked for as Cᵀ = Bᵀ·Aᵀ, the operands and their sizes changing places, and nothing is copied.
 
 The integer that BLAS counts in (32 bits in every SciPy wheel, 64 in some builds) is known here alone.
-Sizes arrive as ``Py_ssize_t``; :mod:`pymec.families` has refused any that does not fit
+Sizes arrive as ``Py_ssize_t``; :func:`pymec.algorithm.blas_limit` has refused any that does not fit
 (:data:`BLAS_INT_MAX`) before a kernel starts.
 """
 
 from cython cimport floating
 from scipy.linalg.cython_blas cimport cgemm, cgemv, dgemm, sgemm, zgemm, zgemv
 
-from pymec.kernels.shared.interrupts cimport interrupted
+from pymec.kernels.shared.interrupts cimport enter_stage, interrupted
 
 include "_blas_int.pxi"
 
@@ -130,6 +130,7 @@ def gemm(const floating[:, :] A, const floating[:, :] B, floating[:, :] C, float
     cdef Py_ssize_t ldc = max(C.strides[0] // size, n)
     if max(m, n, k, lda, ldb, ldc) > BLAS_INT_MAX:
         raise ValueError(f"a dimension passes BLAS's integer ({BLAS_INT_MAX})")
+    enter_stage()
     with nogil:
         gemm_rowmajor_transposed(
             transpose_A, transpose_B, m, n, k, &A[0, 0], lda, &B[0, 0], ldb, beta, &C[0, 0], ldc

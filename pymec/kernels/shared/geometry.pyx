@@ -4,6 +4,8 @@ The public door, :func:`pymec.conv2d`, has checked everything long before a kern
 public too, so each repeats the few checks that stand between a slip and memory that is not ours.
 """
 
+from pymec.kernels.shared.interrupts cimport enter_stage
+
 cdef bint threads_started = False
 
 
@@ -15,6 +17,7 @@ def several_threads_ran():
 cdef Geometry geometry(object shape) except *:
     """Read the sizes of a :class:`pymec.ConvShape` once, with the GIL, before any loop."""
     cdef Geometry g
+    enter_stage()
     g.i_n, g.i_h, g.i_w, g.i_c = shape.i_n, shape.i_h, shape.i_w, shape.i_c
     g.k_h, g.k_w, g.k_c = shape.k_h, shape.k_w, shape.k_c
     g.o_h, g.o_w = shape.o_h, shape.o_w

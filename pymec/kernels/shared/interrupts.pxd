@@ -17,6 +17,8 @@ cdef int watched  # whether the main thread makes a long call
 
 cdef bint must_stop() noexcept nogil
 
+cdef int enter_stage() except -1
+
 
 cdef inline bint interrupted() noexcept nogil:
     """Whether the call was interrupted: what it has not computed yet, nobody will read."""

@@ -6,8 +6,9 @@ the main thread run the handlers that wait, ten times a second.  If one raises, 
 nothing, and the exception is raised when the kernel has returned.
 
 Several Python threads may compute at the same time, and all of them ask.  So the call is cut short only while it
-is the only one, and a call that comes meanwhile waits until it has ended; beside other calls it goes on to its
-end, and the exception is raised then.
+is the only one, and a call that comes meanwhile waits until it has ended.  Beside others the call goes on until it
+is the only one, or has ended.  A stage that another thread calls by itself is not counted when it ends; from the
+first of these on no call of this process is cut short any more.
 """
 
 import threading
@@ -44,13 +45,15 @@ LONG_CALL = 10**8
 PAUSE = 0.1
 """Seconds from one look to the next."""
 
-# All but the flags are read and written with the GIL held.
-cdef int active = 0             # calls that run
-cdef int stopping = 0           # a flag: the long call is being cut short
-cdef unsigned long main_thread = 0
+# All of these are written with the GIL held.  Kernels read the flags, and the main thread's number and next look.
+cdef int active = 0                    # calls that run
+cdef set computing = set()             # the threads that make them
+cdef bint stages_alone = False         # whether another thread than the main one has called a stage by itself
+cdef int stopping = 0                  # a flag: the long call is being cut short
+cdef unsigned long main_thread = threading.main_thread().ident
 cdef double next_look = 0, pause = 0
-cdef object pending = None      # the exception that a handler raised
-watched = 0                     # a flag
+cdef object pending = None             # the exception that a handler raised
+watched = 0                            # a flag
 
 
 cdef bint must_stop() noexcept nogil:
@@ -70,9 +73,28 @@ cdef bint run_handlers() noexcept with gil:
     except BaseException as error:
         pending = error
     next_look = seconds() + pause
-    if pending is not None and active == 1:
+    if pending is not None and active == 1 and not stages_alone:
         store(stopping, True)
     return load(stopping)
+
+
+cdef int enter_stage() except -1:
+    """What every stage begins with, and what a long one ends with: no work for a call that is being cut short."""
+    global stages_alone
+    cdef unsigned long thread = PyThread_get_thread_ident()
+    if thread == main_thread:
+        if load(stopping):
+            raise pending
+    elif thread not in computing:
+        stages_alone = True
+        wait_while_stopping()
+    return 0
+
+
+cdef int wait_while_stopping() except -1:
+    while load(stopping):
+        time.sleep(0.001)
+    return 0
 
 
 def run(multiply_adds, function, *arguments, **options):
@@ -83,20 +105,24 @@ def run(multiply_adds, function, *arguments, **options):
     BaseException
         What the handler of a signal raised meanwhile, such as KeyboardInterrupt.
     """
-    global active, main_thread, next_look, pause, pending
-    cdef bint long_call = multiply_adds >= LONG_CALL and threading.current_thread() is threading.main_thread()
-    cdef bint watch = long_call and not load(watched)  # a handler may call pymec, too
-    while load(stopping):
-        time.sleep(0.001)
+    global active, next_look, pause, pending
+    cdef unsigned long thread = PyThread_get_thread_ident()
+    cdef bint nested = thread in computing  # a signal handler, or a finalizer, calls pymec, too
+    cdef bint watch = multiply_adds >= LONG_CALL and thread == main_thread and not nested
+    if not nested:
+        wait_while_stopping()
     active += 1
+    computing.add(thread)
     if watch:
-        main_thread, pending, pause = PyThread_get_thread_ident(), None, PAUSE
+        pending, pause = None, PAUSE
         next_look = seconds() + pause
         store(watched, True)
     try:
         function(*arguments, **options)
     finally:
-        active -= 1
+        active = max(0, active - 1)
+        if not nested:
+            computing.discard(thread)
         if watch:
             store(watched, False)
             store(stopping, False)
@@ -106,8 +132,9 @@ def run(multiply_adds, function, *arguments, **options):
 
 
 def forget():
-    """In a forked child no call runs."""
-    global active, pending
-    active, pending = 0, None
+    """In a forked child no call runs, and the thread that forked is the main one."""
+    global active, main_thread, pending
+    active, pending, main_thread = 0, None, PyThread_get_thread_ident()
+    computing.clear()
     store(watched, False)
     store(stopping, False)

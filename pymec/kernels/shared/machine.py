@@ -182,10 +182,10 @@ FFT_READ = 30
 """And as one number of the kernel's spectrum, read once for all images."""
 
 FFT_PRODUCT = 4
-"""And as its product with one image's: two complex numbers for one real one, by symmetry half as many of them."""
+"""And as multiplying it with a number of one image's spectrum."""
 
 FFT_ARRAYS = 32
-"""The most memory that "auto" gives a transform: so many times that of the call's arrays."""
+"""The most memory that accuracy="fast" gives a transform: so many times that of the call's arrays."""
 
 # Calls --------------------------------------------------------------------------------------------------
 
