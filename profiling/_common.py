@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pymec
-from pymec.show_versions import versions
+from pymec.versions import versions
 
 HERE = Path(__file__).resolve().parent
 MIB = 2**20

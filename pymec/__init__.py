@@ -21,45 +21,51 @@ measures, ``report`` runs the paper's experiment, ``cli`` is the command line: n
 The paper is Cho & Brand, *MEC: Memory-efficient Convolution for Deep Neural Network* (ICML 2017).  Its
 algorithms and names are kept; what goes beyond a paper is marked as ours.  Convolution here is
 cross-correlation, as in every deep-learning library.
+
+``import pymec`` loads nothing but this page: a name is imported from its module when it is first asked for.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import Any
 
 from pymec import _build_info as _build_info  # first: it says so where the kernels are not compiled
-from pymec import layers
-from pymec.conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
-from pymec.explaining import Explanation, explain, workspace_size
-from pymec.plans import ConvPlan, plan
-from pymec.registry import names as algorithms
-from pymec.shapes import ConvShape, UnsupportedShape
-from pymec.show_versions import show_versions
-
-if TYPE_CHECKING:
-    from pymec import memory
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ConvPlan",
-    "ConvShape",
-    "Explanation",
-    "UnsupportedShape",
-    "algorithms",
-    "conv2d",
-    "conv2d_input_grad",
-    "conv2d_kernel_grad",
-    "explain",
-    "layers",
-    "memory",
-    "plan",
-    "show_versions",
-    "workspace_size",
-]
+# Where the public names are; __init__.pyi says the same to type checkers.
+_HOMES = {
+    "ConvPlan": "pymec.plans:ConvPlan",
+    "ConvShape": "pymec.shapes:ConvShape",
+    "Explanation": "pymec.explaining:Explanation",
+    "UnsupportedShape": "pymec.shapes:UnsupportedShape",
+    "algorithms": "pymec.registry:names",
+    "conv2d": "pymec.conv:conv2d",
+    "conv2d_input_grad": "pymec.conv:conv2d_input_grad",
+    "conv2d_kernel_grad": "pymec.conv:conv2d_kernel_grad",
+    "explain": "pymec.explaining:explain",
+    "layers": "pymec.layers",
+    "memory": "pymec.memory",
+    "plan": "pymec.plans:plan",
+    "show_versions": "pymec.versions:show_versions",
+    "workspace_size": "pymec.explaining:workspace_size",
+}
+
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    # memray exists for Linux and macOS only; the library must import without it.
-    if name == "memory":
-        return import_module("pymec.memory")
+    if name in _HOMES:
+        globals()[name] = value = resolve_name(_HOMES[name])  # asked for again, Python finds it without us
+        return value
+    if not name.startswith("_"):
+        try:
+            return import_module(f"pymec.{name}")  # a module that is not among the public names
+        except ModuleNotFoundError as error:
+            if error.name != f"pymec.{name}":  # it is there, and needs a package that is not
+                raise
     raise AttributeError(f"module 'pymec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

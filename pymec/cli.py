@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from pymec import ConvShape, __version__, console, explaining, layers, registry
 from pymec.console import CHECK_FAILED, OK, USER_MISTAKE
 from pymec.operations import OPERATIONS
-from pymec.show_versions import show_versions, versions
 from pymec.spelling import did_you_mean
+from pymec.versions import show_versions, versions
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,7 +36,7 @@ LEVELS = (
     ("recipes", "what one call will take", ("recipes",)),
     ("planning", 'the rule behind "auto"', ("planning",)),
     ("execution", "checks the arrays, allocates, runs the kernel", ("execution",)),
-    ("doors", "what a user calls", ("conv", "plans", "explaining", "show_versions")),
+    ("doors", "what a user calls", ("conv", "plans", "explaining", "versions")),
     ("pymec", "the public names", ("",)),
     ("memory", "predicted against measured bytes", ("memory", "memory.*")),
     ("report", "the command line and the report", ("cli", "console", "__main__", "report", "report.*")),

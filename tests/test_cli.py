@@ -357,3 +357,29 @@ def test_explain_for_another_accuracy(capsys):
     assert main(["explain", "cv10", "--accuracy", "fast"]) == 0
     expected = pymec.explain((1, 28, 28, 128), (3, 3, 128, 128), accuracy="fast")
     assert capsys.readouterr().out == f"{expected}\n"
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+module = sys.argv.pop()
+
+class Interrupting:
+    def find_spec(name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pymec.__main__ import main
+sys.argv.append("layers")
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["pymec.cli", "pymec.planning", "numpy", "scipy", "scipy.linalg.cython_blas"])
+def test_an_import_can_be_interrupted(module, tmp_path):
+    """The command line imports everything but its first page where Ctrl-C is one line."""
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "pymec: interrupted\n")

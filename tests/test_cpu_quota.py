@@ -3,14 +3,11 @@
 import os
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 
-from pymec import _build_info, threads
+from pymec import _build_info, threads, versions
 from pymec.cpu_quota import cpu_quota
-
-show_versions = import_module("pymec.show_versions")  # pymec.show_versions is the function
 
 
 def version_2(root, group, **limits):
@@ -69,8 +66,8 @@ def test_no_more_threads_than_are_paid_for(quota, n_threads, monkeypatch):
 
 
 def test_a_quota_is_shown(monkeypatch):
-    monkeypatch.setattr(show_versions, "cpu_quota", lambda: 1.5)
-    assert show_versions.versions()["cpu"].endswith("a quota of 1.5 CPUs' time")
+    monkeypatch.setattr(versions, "cpu_quota", lambda: 1.5)
+    assert versions.versions()["cpu"].endswith("a quota of 1.5 CPUs' time")
 
 
 @pytest.mark.skipif(not _build_info.OPENMP, reason="needs OpenMP")

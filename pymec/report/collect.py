@@ -26,7 +26,7 @@ from pymec.memory.processes import import_folders
 from pymec.report.picture import Activations
 from pymec.report.records import Cell, Check, LayerRun, Run, Timing
 from pymec.shapes import ConvShape
-from pymec.show_versions import versions
+from pymec.versions import versions
 
 Progress = Callable[[str, str, int, int], None]
 """``progress(layer, what, done, total)``, called before each step; ``done == total`` after the last."""

@@ -94,10 +94,9 @@ cdef Py_ssize_t slots_of(Py_ssize_t pixels, const Tile* tile) noexcept nogil:
     return max(pixels, tile.least * ceil_div(pixels, tile.most))
 
 
-def line_cycles(Py_ssize_t channels, Py_ssize_t itemsize):
-    """Cycles for one pixel and one line of channels, on a CPU with two multiply-adds of registers per cycle."""
-    cdef Tile widest = widest_tile(channels, itemsize)
-    return 0.5 if has_wide and widest.channels * itemsize == 64 else 1.0
+def register_nbytes():
+    """Bytes of the widest register that tiles use on this CPU."""
+    return 64 if has_wide else 32 if has_narrow else 16
 
 
 def taken_pixels(

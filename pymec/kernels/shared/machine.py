@@ -102,7 +102,7 @@ SHARED_CACHE_STREAM = 10
 """Bytes of K or U per cycle to a thread from the cache that all share (``profiling/winograd_choice.py``)."""
 
 POINT_CYCLES = 8
-"""Cycles per point and 64 bytes of channels, from the image to V or from M to the output
+"""Cycles per point and register of channels, from the image to V or from M to the output
 (``profiling/winograd_choice.py``)."""
 
 KERNEL_POINT_CYCLES = 16

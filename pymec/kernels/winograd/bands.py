@@ -1,16 +1,16 @@
 """How Winograd's bands are shared among threads, and an estimate of their time beside that of the definition.
 
-Times are in cycles of one thread.  A register tile multiplies a line of K with each of its pixels in a cycle; K
-and U stream from the cache that all threads share at ``SHARED_CACHE_STREAM`` bytes per cycle; a transform takes
-``POINT_CYCLES`` for each point and register of channels.  These estimates are good enough to choose by
-(``profiling/winograd_choice.py`` compares them with the clock); nothing is measured here.
+Times are in cycles of one thread.  A register tile multiplies two registers of a line of K with a pixel in a
+cycle; K and U stream from the cache that all threads share at ``SHARED_CACHE_STREAM`` bytes per cycle; a transform
+takes ``POINT_CYCLES`` for each point and register of channels, full or not.  These estimates are good enough to
+choose by (``profiling/winograd_choice.py`` compares them with the clock); nothing is measured here.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pymec.kernels.register_tiles.tile import line_cycles, taken_pixels, tile_for
+from pymec.kernels.register_tiles.tile import register_nbytes, taken_pixels, tile_for
 from pymec.kernels.shared.blocking import even_part
 from pymec.kernels.shared.machine import HALF_L2_BYTES, KERNEL_POINT_CYCLES, POINT_CYCLES, SHARED_CACHE_STREAM
 
@@ -59,16 +59,17 @@ def _bands(shape: ConvShape, t_o: int, n_threads: int, channel_shares: int, most
     bands = -(-share // band_tiles)
     lines = points * shape.i_cg * panels
     pixels = taken_pixels(band_tiles, shape.k_cg, shape.itemsize)
-    multiply = lines * bands * pixels * _line_cycles(shape)
+    multiply = lines * bands * pixels * _registers(width, shape) / 2
     stream = _stream_cycles(lines * width * shape.itemsize, bands)
-    registers = (shape.i_cg + panels * width) * shape.itemsize / 64
+    registers = _registers(shape.i_cg, shape) + _registers(panels * width, shape)
     transform = POINT_CYCLES * points * share * registers
     return WinogradBands(channel_shares, band_tiles, max(multiply, stream) + transform)
 
 
 def transform_cycles(shape: ConvShape, t_o: int, n_threads: int) -> float:
     """Cycles of the kernel's transform, which a plan does once."""
-    return KERNEL_POINT_CYCLES * (t_o + 2) ** 2 * shape.i_cg * shape.k_c * shape.itemsize / 64 / n_threads
+    registers = shape.groups * _registers(shape.k_cg, shape)
+    return KERNEL_POINT_CYCLES * (t_o + 2) ** 2 * shape.i_cg * registers / n_threads
 
 
 def tile_cycles(shape: ConvShape, n_threads: int) -> float:
@@ -83,13 +84,14 @@ def tile_cycles(shape: ConvShape, n_threads: int) -> float:
             lines = length * -(-panels // shares)
             share = -(-pixels // (n_threads // shares))
             taken = taken_pixels(share, shape.k_cg, shape.itemsize, length, shape.s_w * shape.i_c)
-            multiply = lines * taken * _line_cycles(shape)
+            multiply = lines * taken * _registers(width, shape) / 2
             best = min(best, max(multiply, _stream_cycles(lines * width * shape.itemsize, 1)))
     return best
 
 
-def _line_cycles(shape: ConvShape) -> float:
-    return line_cycles(shape.k_cg, shape.itemsize)
+def _registers(channels: int, shape: ConvShape) -> int:
+    """Registers that hold so many channels."""
+    return -(-channels * shape.itemsize // register_nbytes())
 
 
 def _stream_cycles(nbytes: int, passes: int) -> float:

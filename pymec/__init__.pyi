@@ -1,0 +1,26 @@
+from pymec import layers, memory
+from pymec.conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
+from pymec.explaining import Explanation, explain, workspace_size
+from pymec.plans import ConvPlan, plan
+from pymec.registry import names as algorithms
+from pymec.shapes import ConvShape, UnsupportedShape
+from pymec.versions import show_versions
+
+__version__: str
+
+__all__ = [
+    "ConvPlan",
+    "ConvShape",
+    "Explanation",
+    "UnsupportedShape",
+    "algorithms",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_kernel_grad",
+    "explain",
+    "layers",
+    "memory",
+    "plan",
+    "show_versions",
+    "workspace_size",
+]
