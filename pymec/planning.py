@@ -179,11 +179,16 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
-    """A product per tap, without workspace, if channels are enough for a fast one; else MEC through L."""
-    if shape.i_cg >= GRAD_CHANNELS:
-        return "pixel_gemm", "direct"
-    rest = "mec", "pixel_gemm", "direct"
-    return ("direct_grouped", *rest) if shape.groups > 1 and whole_vectors(shape) else rest
+    """What "auto" tries for the kernel's gradient, in order.
+
+    Register tiles, as in :func:`_auto_order`, need no workspace; small groups share a vector.  With too few output
+    channels for either it is a product per tap by BLAS, or, where a tap has few channels, MEC through L.
+    """
+    few = shape.i_cg < GRAD_CHANNELS
+    rest = ("mec", "pixel_gemm", "direct") if few else ("pixel_gemm", "direct")
+    if fast_tiles(shape):
+        rest = "direct_blocked", "direct"
+    return ("direct_grouped", *rest) if few and shape.groups > 1 and whole_vectors(shape) else rest
 
 
 _AUTO_ORDERS = {

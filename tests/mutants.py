@@ -205,6 +205,10 @@ FAULTS = {
     "pymec/kernels/register_tiles/group_tiles.pyx.in": [
         ("end = min(tile.i_w - column, (", "end = min(tile.i_w - column - 1, (", "the image's last column"),
     ],
+    "pymec/kernels/register_tiles/outer_tiles.pyx.in": [
+        ("over.dO.row\n            for _", "over.I.row\n            for _", "rows of dO as far apart as I's"),
+        ("o += o_step", "o += i_step", "pixels of dO as far apart as I's"),
+    ],
     "pymec/kernels/register_tiles/group_grad_rows.pyx.in": [
         ("min(columns_before(row.i_w - column, row.s_w)", "min(columns_before(row.i_w - column - 1, row.s_w)",
          "the image's last column, in the kernel's gradient"),
@@ -264,6 +268,13 @@ FAULTS = {
     ],
     "pymec/kernels/gradients/flipped_kernel.pyx": [
         ("c1 = min(end, (group + 1) * g.i_cg)", "c1 = end", "blocks that go on into the next group"),
+    ],
+    "pymec/kernels/gradients/blocked.pyx": [
+        ("for m in range(left):", "for m in range(left - 1):", "the last channel of a line that is not full"),
+        ("if block.images.first == 0 and", "if", "every block begins anew"),
+        ("if end - before < inputs:", "if before == end:", "taps on padding keep the last pixel's numbers"),
+        ("part.end += b * g.i_cg", "part.end += b * g.i_cg - 1", "the last row of a tile"),
+        ("inside(b * g.d_w - g.p_l", "inside(b - g.p_l", "columns of a dilated kernel as if it were not"),
     ],
     "pymec/kernels/gradients/grouped.pyx": [
         ("    taps.output += kept.first * taps.advance\n", "", "rows of dO where the first taps lie outside"),

@@ -16,6 +16,7 @@ from pymec.kernels.gradients import pixel_gemm as pixel_gemm_grad
 from pymec.kernels.gradients.flipped_kernel import flip_and_swap
 from pymec.kernels.im2col import im2col
 from pymec.kernels.mec import tuned as mec
+from pymec.kernels.register_tiles.schedule import fast_tiles
 
 INPUT, KERNEL = "conv2d_input_grad", "conv2d_kernel_grad"
 ROWS = [(operation, name) for operation in (INPUT, KERNEL) for name in registry.TABLES[operation]]
@@ -404,11 +405,42 @@ def test_errors_speak_of_the_arguments_there_are(call, message):
         call(np.ones((1, 6, 6, 8), "f"), np.ones((3, 3, 4, 8), "f"))
 
 
-def test_input_channels_decide_how_auto_computes_the_kernels_gradient():
-    """A product per tap is fast with many of them; the output's channels don't matter."""
-    for i_c, k_c, chosen in ((64, 8, "pixel_gemm"), (8, 64, "mec")):
+def test_channels_decide_how_auto_computes_the_kernels_gradient():
+    """Register tiles need a vector of output channels; by BLAS, a product per tap needs many input channels."""
+    tiles = fast_tiles(ConvShape.from_shapes((1, 9, 9, 1), (3, 3, 1, 64)))
+    for i_c, k_c, chosen in (
+        (64, 8, "pixel_gemm"),
+        (8, 8, "mec"),
+        (8, 64, "direct_blocked"),
+        (1, 16, "direct_blocked"),
+    ):
         told = pymec.explain((1, 28, 28, i_c), (3, 3, i_c, k_c), operation="conv2d_kernel_grad")
-        assert told.chosen == chosen
+        assert told.chosen == chosen or not (tiles or k_c < 16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("x", "kernel", "options"),
+    [
+        ((1, 3, 300, 5), (3, 3, 5, 40), {"padding": 1}),  # rows longer than a block, taps that share a tile
+        ((9, 5, 5, 20), (3, 3, 20, 33), {"padding": 1}),  # several images in a block, a line of one channel
+        ((2, 40, 7, 3), (5, 1, 3, 24), {"stride": (3, 1), "padding": (4, 0)}),  # fewer rows than a tile has
+        ((1, 12, 260, 2), (1, 7, 2, 96), {"stride": 2, "padding": (0, 5)}),  # more padding than the stride skips
+        ((1, 9, 30, 8), (3, 3, 8, 17), {"dilation": 2, "padding": 2}),  # taps apart, each a tile of its own
+        ((1, 20, 20, 63), (2, 3, 21, 129), {"groups": 3}),
+        ((130, 1, 1, 15), (1, 1, 15, 16), {}),  # every image one output
+        ((1, 4, 4, 40), (3, 3, 40, 40), {"padding": 2}),
+    ],
+)
+def test_blocks_and_tiles_may_end_anywhere(x, kernel, options, n_threads, dtype):
+    shape = ConvShape.from_shapes(x, kernel, dtype=dtype, **options)
+    rng = np.random.default_rng(1)
+    image, grad_out = (rng.integers(-3, 4, of).astype(dtype) for of in (shape.input_shape, shape.output_shape))
+    got = pymec.conv2d_kernel_grad(
+        image, grad_out, kernel, algorithm="direct_blocked", n_threads=n_threads, **options
+    )
+    np.testing.assert_array_equal(got, reference.kernel_grad(image, grad_out, shape))
 
 
 def test_a_gradient_is_not_written_over_the_saved_lowering():

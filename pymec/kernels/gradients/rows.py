@@ -6,7 +6,7 @@ from functools import partial
 
 from pymec import reference
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace
-from pymec.kernels.gradients import direct, direct_conv, flipped_kernel, grouped, im2col, mec, pixel_gemm
+from pymec.kernels.gradients import blocked, direct, direct_conv, flipped_kernel, grouped, im2col, mec, pixel_gemm
 from pymec.kernels.im2col.rows import PAPER as IM2COL_PAPER
 from pymec.kernels.im2col.rows import im2col_limit
 from pymec.kernels.mec.rows import PAPER as MEC_PAPER
@@ -199,6 +199,18 @@ KERNEL_GRAD_ROWS = (
         unsupported=mec_limit,
         schedule=_mec_kernel_grad,
         run=mec.run_kernel_grad,
+        ours=True,
+    ),
+    _KernelGrad(
+        name="direct_blocked",
+        idea="the definition in register tiles: outer products of a pixel's channels, added up over the pixels",
+        source="ours",
+        formula="0",
+        order="none",
+        unsupported=any_shape,
+        schedule=no_workspace,
+        run=blocked.run_kernel_grad,
+        uses_blas=False,
         ours=True,
     ),
     _KernelGrad(

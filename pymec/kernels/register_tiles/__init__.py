@@ -30,6 +30,7 @@ Open ``convolution.pyx`` first: it has the loops in the order in which they run.
 ``grouped``          ``direct_grouped``: vectors of channels of several small groups
 ``group_vectors``    which input channels such a vector needs
 ``group_tiles``      outputs of several small groups in registers (a template)
+``outer_tiles``      outer products of channels, added up over pixels: the kernel's gradient (a template)
 ``group_grad_rows``  and of their kernel's gradient (a template)
 ``depthwise_rows``   a row of a depthwise convolution with 3×3 taps (a template)
 ``depthwise_four``   four outputs of any other depthwise convolution (a template)
