@@ -24,6 +24,16 @@ USUAL_STACK_NBYTES = 2**23
 _had = threading.local()  # by this Python thread: OpenMP keeps a team of threads for each
 
 
+def available_memory() -> float:
+    """Bytes that a process can take without swapping, as the system estimates them; infinity if it doesn't say."""
+    try:
+        with open("/proc/meminfo") as file:
+            kilobytes = next(line.split()[1] for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float("inf")
+    return float(kilobytes) * 1024
+
+
 def find_room_for_threads(n_threads: int, uses_blas: bool) -> None:
     """Raise a MemoryError if the address space has no room for the threads of a call and their BLAS buffers."""
     stacks = n_threads - getattr(_had, "threads", 1)

@@ -1,4 +1,4 @@
-"""The command line: ``pymec report | explain | measure | layers | versions``.
+"""The command line: ``pymec report | explain | tune | measure | layers | versions``.
 
 Results go to stdout, everything else to stderr; :mod:`pymec.console` says how a command ends.
 """
@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-from pymec import ConvShape, __version__, console, explaining, layers, registry
+from pymec import ConvShape, __version__, console, explaining, layers, planning, recipes, registry, tuning
 from pymec.console import CHECK_FAILED, OK, USER_MISTAKE
-from pymec.operations import OPERATIONS
+from pymec.operations import KERNEL_GRAD, OPERATIONS, operation_named
 from pymec.spelling import did_you_mean
 from pymec.versions import show_versions, versions
 
@@ -75,6 +75,37 @@ def _explain(arguments: argparse.Namespace) -> int:
         _print_json(asdict(explanation))
     else:
         print(explanation)
+    return OK
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    _need("tune", ("rich",))
+    from pymec.report import terminal
+
+    x_shape, kernel_shape, options = _convolution(arguments)
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, **options)
+    operation = operation_named(arguments.operation)
+    limit = recipes.parse_bytes("workspace_limit", arguments.limit)
+    auto = planning.recipe(
+        shape, "auto", arguments.accuracy, limit, arguments.threads, operation, planned=operation != KERNEL_GRAD
+    )
+    with terminal.progress() as progress:
+
+        def tell(name: str, done: int, total: int) -> None:
+            progress("tune", name, done, total)
+
+        tuned = tuning.tune(auto, arguments.accuracy, limit, arguments.seconds, tell)
+    if arguments.json:
+        _print_json({**tuned._asdict(), "auto": auto.algorithm.name, "n_threads": auto.n_threads})
+        return OK
+    width = max(map(len, tuned.seconds))
+    for name, seconds in tuned.seconds.items():
+        print(f"{name:<{width}} {1000 * seconds:>12.3f} ms{'  auto' if name == auto.algorithm.name else ''}")
+    print(f"\ntaken: {tuned.algorithm}")
+    if not tuned.on_the_whole:
+        print(
+            f"the budget of {arguments.seconds:g} s did not last to a whole call: these are parts, in proportion"
+        )
     return OK
 
 
@@ -283,6 +314,22 @@ def _parser() -> argparse.ArgumentParser:
         help="fast: 'auto' may take Winograd and FFT, within their error bounds; default: exact",
     )  # fmt: skip
 
+    tune = _command(
+        commands, "tune", _tune,
+        "Time the algorithms on this machine, within a budget: the fastest, beside what 'auto' takes.",
+        "pymec tune cv4 --threads 1",
+        "pymec tune --input 1,512,512,1 --kernel 31,31,1,1 --accuracy fast --seconds 5",
+        notes="Calls as a plan makes them: what depends on the kernel alone is prepared before.",
+    )  # fmt: skip
+    _add_convolution(tune)
+    tune.add_argument(
+        "--accuracy",
+        choices=("exact", "fast"),
+        default="exact",
+        help="fast: Winograd and FFT, too; default: exact",
+    )
+    tune.add_argument("--seconds", type=_seconds, default=1.0, metavar="S", help="the budget; default: 1")
+
     measure = _command(
         commands, "measure", _measure,
         "Predicted and measured bytes of one call, in a fresh process under memray.",
@@ -379,6 +426,16 @@ def _integers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected integers with commas between them, got {text!r}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
+    return seconds
 
 
 def _one_or_two(text: str) -> int | tuple[int, ...]:

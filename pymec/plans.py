@@ -6,7 +6,6 @@ A plan's forward pass may also keep MEC's lowered matrix for the kernel's gradie
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,17 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec import layouts, planning, registry
+from pymec import layouts, planning, registry, tuning
 from pymec.execution import check_apart, check_written, checked, checked_operand, execute
 from pymec.kernels.gradients import mec as mec_grad
 from pymec.kernels.gradients.rows import mec_kernel_grad_blocking
 from pymec.kernels.mec.rows import tuned_schedule
-from pymec.operations import CONV2D, KERNEL_GRAD, Operation, operation_named
-from pymec.recipes import Recipe, parse_bytes, recipe_of
+from pymec.operations import CONV2D, KERNEL_GRAD, operation_named
+from pymec.recipes import Recipe, parse_bytes
 from pymec.shapes import ConvShape, Padding, Pair
 from pymec.spelling import shown
 from pymec.threads import effective_n_threads, single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
+
+TUNING_SECONDS = 1.0
+"""What ``tune=True`` grants."""
 
 
 class ConvPlan:
@@ -208,7 +210,7 @@ def plan(
     accuracy: str = "exact",
     workspace_limit: int | str | None = None,
     n_threads: int | None = None,
-    tune: bool = False,
+    tune: bool | float = False,
 ) -> ConvPlan:
     """Check, choose and size a convolution once, to call it many times.
 
@@ -221,8 +223,9 @@ def plan(
         :func:`pymec.conv2d_kernel_grad`, or keep L with :meth:`ConvPlan.forward_saved`.
     algorithm, accuracy, workspace_limit, n_threads
         As in :func:`pymec.conv2d`.
-    tune : bool
-        Time the algorithms on this machine and take the fastest; only with ``algorithm="auto"``.
+    tune : bool or float
+        Time the algorithms on this machine and take the fastest, within so many seconds, or one if True; only with
+        ``algorithm="auto"``.  Memory that is not there is not asked for.
 
     Returns
     -------
@@ -239,7 +242,7 @@ def plan(
     )  # fmt: skip
     limit = parse_bytes("workspace_limit", workspace_limit)
     if tune and algorithm != "auto":
-        raise ValueError(f"tune=True chooses the algorithm, so algorithm must be 'auto', got {shown(algorithm)}")
+        raise ValueError(f"tune chooses the algorithm, so algorithm must be 'auto', got {shown(algorithm)}")
     wanted = operation_named(operation)
     if wanted == KERNEL_GRAD:
         raise ValueError(
@@ -248,8 +251,18 @@ def plan(
         )
     made = planning.recipe(shape, algorithm, accuracy, limit, n_threads, wanted, planned=True)
     if tune:
-        made = _fastest(shape, wanted, accuracy, limit, made.n_threads) or made
+        tuned = tuning.tune(made, accuracy, limit, _budget(tune))
+        made = planning.recipe(shape, tuned.algorithm, accuracy, limit, n_threads, wanted, planned=True)
     return ConvPlan(made, limit, n_threads)
+
+
+def _budget(tune: Any) -> float:
+    """The seconds that ``tune`` grants."""
+    if tune is True:
+        return TUNING_SECONDS
+    if isinstance(tune, (int, float, np.integer, np.floating)) and 0 < tune < math.inf:
+        return float(tune)
+    raise ValueError(f"tune must be a bool, or a positive number of seconds, got {shown(tune)}")
 
 
 def _copied(
@@ -265,29 +278,3 @@ def _copied(
     made = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation), planned=True)
     copied = kind(made, limit, n_threads)
     return copied if kernel is None else copied.prepare(kernel)
-
-
-def _fastest(
-    shape: ConvShape, operation: Operation, accuracy: str, limit: int | None, n_threads: int
-) -> Recipe | None:
-    """Time a plan of every algorithm that may be taken, on random data: the best of four calls."""
-    rng = np.random.default_rng(0)
-    extents = [layouts.outer_extents(operand.role, shape) for operand in operation.operands]
-    first, second = (rng.standard_normal(each, np.dtype(shape.dtype).type) for each in extents)
-    best, best_time = None, math.inf
-    for row in registry.TABLES[operation.name].values():
-        if row.unsupported(shape) is not None or (row.accuracy == "fast" and accuracy == "exact"):
-            continue
-        made = recipe_of(row, shape, limit, n_threads, operation)
-        if limit is not None and made.workspace_nbytes > limit:
-            continue
-        timed = ConvPlan(made).prepare(second)
-        for _ in range(4):
-            start = time.perf_counter()
-            timed(first)
-            elapsed = time.perf_counter() - start
-            if elapsed < best_time:
-                best, best_time = made, elapsed
-            if elapsed > 4 * best_time:
-                break  # far behind: no second call
-    return best

@@ -35,7 +35,7 @@ LEVELS = (
     ("registry", "the one table, put together from the rows", ("registry",)),
     ("recipes", "what one call will take", ("recipes",)),
     ("planning", 'the rule behind "auto"', ("planning",)),
-    ("execution", "checks the arrays, allocates, runs the kernel", ("execution",)),
+    ("execution", "checks the arrays, allocates, runs the kernel; times algorithms", ("execution", "tuning")),
     ("doors", "what a user calls", ("conv", "plans", "explaining", "versions")),
     ("pymec", "the public names", ("",)),
     ("memory", "predicted against measured bytes", ("memory", "memory.*")),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def error_line(capsys, argv, code=2):
 # Help ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["report"], ["explain"], ["measure"], ["layers"], ["versions"]])
+@pytest.mark.parametrize("command", [[], ["report"], ["explain"], ["tune"], ["measure"], ["layers"], ["versions"]])
 def test_help_has_examples(command, capsys):
     assert main([*command, "--help"]) == 0
     out = capsys.readouterr().out
@@ -264,6 +265,38 @@ def test_interrupt_ends_without_traceback(monkeypatch, capsys):
 
     monkeypatch.setattr(explaining, "explain", interrupted)
     assert error_line(capsys, ["explain", "cv1"], code=130) == "pymec: interrupted"
+
+
+@pytest.mark.parametrize("operation", ["conv2d", "conv2d_kernel_grad"])
+def test_tune(operation, capsys):
+    command = [
+        "tune",
+        "--input",
+        "1,12,12,16",
+        "--kernel",
+        "3,3,16,16",
+        "--operation",
+        operation,
+        "--threads",
+        "1",
+    ]
+    assert main([*command, "--seconds", "5"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert re.fullmatch(r"\w+ +[0-9.]+ ms(  auto)?", lines[0])
+    assert lines[-1] == f"taken: {lines[0].split()[0]}"
+    assert sum(line.endswith("  auto") for line in lines) == 1
+    assert captured.err.endswith("tune\n")
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["algorithm"] == next(iter(told["seconds"])) and told["on_the_whole"]
+
+
+def test_tune_may_have_no_time_for_the_whole(capsys):
+    assert main(["tune", "cv4", "--batch", "64", "--threads", "1", "--seconds", "0.01"]) == 0
+    assert "did not last to a whole call" in capsys.readouterr().out
+    assert main(["tune", "cv4", "--seconds", "never"]) == 2
+    assert "expected a positive number of seconds, got 'never'" in capsys.readouterr().err
 
 
 def test_explain_a_gradient(capsys):

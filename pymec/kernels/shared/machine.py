@@ -193,5 +193,9 @@ SMALL_WORK = 1_000_000
 """Multiply-adds below which a call stays on one thread by default: waking others would take longer (chosen by
 hand)."""
 
+FILL_RATE = 20_000_000_000
+"""Bytes a second, more than threads fill of fresh memory: no call is faster than filling what it needs (chosen by
+hand)."""
+
 LARGE_OUTPUT = 4 * 2**20
 """Bytes from which an output is aligned to a cache line; NumPy, too, treats such arrays differently."""
