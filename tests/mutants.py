@@ -270,11 +270,14 @@ FAULTS = {
         ("c1 = min(end, (group + 1) * g.i_cg)", "c1 = end", "blocks that go on into the next group"),
     ],
     "pymec/kernels/gradients/blocked.pyx": [
-        ("for m in range(left):", "for m in range(left - 1):", "the last channel of a line that is not full"),
+        ("range(width - skip):", "range(width - skip - 1):", "the last channel of a line that is not full"),
         ("if block.images.first == 0 and", "if", "every block begins anew"),
-        ("if end - before < inputs:", "if before == end:", "taps on padding keep the last pixel's numbers"),
         ("part.end += b * g.i_cg", "part.end += b * g.i_cg - 1", "the last row of a tile"),
         ("inside(b * g.d_w - g.p_l", "inside(b - g.p_l", "columns of a dilated kernel as if it were not"),
+    ],
+    "pymec/kernels/gradients/copied_inputs.pxd": [
+        ("if end - before < inputs:", "if before == end:", "taps on padding keep the last pixel's numbers"),
+        ("(column * g.s_w - g.p_l)", "(column - g.p_l)", "a stride reads adjacent pixels"),
     ],
     "pymec/kernels/gradients/grouped.pyx": [
         ("    taps.output += kept.first * taps.advance\n", "", "rows of dO where the first taps lie outside"),

@@ -9,9 +9,9 @@ has the channels of several taps:
     a pixel of I and its neighbour    R G B R G B
     dK[a]                             b = 0 | b = 1
 
-The outputs are taken a block at a time.  What a tile reads of I is copied once, pixel by pixel, and then meets all
-lines of output channels: in memory pixels may be so far apart that they share few sets of a cache.  Outputs whose
-tap lies on the padding are left out; a copy of several taps has zeros there.
+The outputs are taken a block at a time.  A block of dO is copied line by line, and what a tile reads of I pixel by
+pixel, before they meet all tiles and all lines: in memory pixels are far apart, and may share few sets of a cache.
+Outputs whose tap lies on the padding are left out; a copy of several taps has zeros there.
 
 ==========  =========================  ================================
 array       shape                      role
@@ -27,17 +27,20 @@ Workspace: 0.  Threads share the tiles, so no two write to the same place, and e
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.register_tiles.outer_tiles cimport Pixels, add_outer, outer_tile
+from pymec.kernels.gradients.copied_inputs cimport copy_inputs, copy_taps
+from pymec.kernels.register_tiles.outer_tiles cimport Pixels, Steps, add_outer, outer_tile
 from pymec.kernels.register_tiles.tile cimport CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
-from pymec.kernels.shared.patch cimport clip, copy, zero
-from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of
+from pymec.kernels.shared.patch cimport copy, zero
+from pymec.kernels.shared.spans cimport Span, both, ceil_div, inside, share_of
 
 
 cdef enum:
     BLOCK = 128         # outputs that go by together: a copy of a tile's part of I stays in a level-1 cache
-    COPIED_LINES = 3    # lines of output channels from which on the copy pays
+    COPIED = 131072     # bytes of dO that go by together: in a level-2 cache
+    COPIED_LINES = 3    # lines of output channels from which on a copy of a tile's part of I pays
+    COPIED_TILES = 6    # tiles from which on a copy of a block of dO pays
 
 
 cdef struct Tiles:
@@ -49,8 +52,15 @@ cdef struct Tiles:
     Py_ssize_t lines        # of a group
 
 
-cdef struct Outputs:
+cdef struct Outputs:        # a block of them
     Span images, rows, columns
+
+
+cdef struct Lines:          # of output channels, in dO or in a copy
+    Span span
+    Py_ssize_t step         # from one line to the next
+    Steps steps             # from one output to another
+    bint copied             # a copy of the last line has reached back, if the line is not full
 
 
 cdef Tiles tiles_of(const Geometry* g, Py_ssize_t itemsize) noexcept nogil:
@@ -67,84 +77,79 @@ cdef Tiles tiles_of(const Geometry* g, Py_ssize_t itemsize) noexcept nogil:
     return tiles
 
 
-cdef Span both(Span one, Span other) noexcept nogil:
-    """What lies in both spans."""
-    cdef Span span
-    span.first = max(one.first, other.first)
-    span.end = max(span.first, min(one.end, other.end))
-    return span
-
-
-cdef void copy_inputs(
-    const Pixels* over, const floating* I, floating* copied, Py_ssize_t inputs, Py_ssize_t step
+cdef Py_ssize_t line_width(
+    Py_ssize_t line, const Tiles* tiles, Py_ssize_t itemsize, const Geometry* g
 ) noexcept nogil:
-    """A few input channels of all pixels, `step` elements apart."""
-    cdef Py_ssize_t image, row, _
-    cdef const floating* pixel
-    for image in range(over.images):
-        for row in range(over.rows):
-            pixel = I + image * over.I.image + row * over.I.row
-            for _ in range(over.columns):
-                copy(copied, pixel, inputs)
-                copied += step
-                pixel += over.I.column
+    """Channels of a line: those of a tile, or a cache line of them if no more are left."""
+    cdef Py_ssize_t half = CACHE_LINE / itemsize
+    return half if g.k_cg - line * tiles.line <= half < tiles.line else tiles.line
 
 
-cdef void copy_taps(
-    const Pixels* over, const floating* I, floating* copied, Span part, Py_ssize_t step, Py_ssize_t x,
-    const Geometry* g
+cdef Lines lines_in_place(Span span, const Tiles* tiles, const Geometry* g) noexcept nogil:
+    """Lines of dO where they are."""
+    cdef Lines lines
+    lines.span, lines.step, lines.copied = span, tiles.line, False
+    lines.steps.image, lines.steps.row, lines.steps.column = g.o_h * g.o_w * g.k_c, g.o_w * g.k_c, g.k_c
+    return lines
+
+
+cdef Lines copy_lines(
+    const floating* dO, floating* copied, Span span, const Outputs* block, const Tiles* tiles, const Geometry* g
 ) noexcept nogil:
-    """The same for adjacent taps: `part` of the kernel row at every output from column x on, zeros on padding."""
-    cdef Py_ssize_t inputs = part.end - part.first, image, row, column, first, before, end
-    cdef const floating* image_row
-    for image in range(over.images):
-        for row in range(over.rows):
-            image_row = I + image * over.I.image + row * over.I.row
-            for column in range(x, x + over.columns):
-                first = (column * g.s_w - g.p_l) * g.i_c + part.first
-                before = clip(-first, 0, inputs)
-                end = clip(g.i_w * g.i_c - first, before, inputs)
-                if end - before < inputs:
-                    zero(copied, inputs)
-                if before < end:
-                    copy(copied + before, image_row + first + before, end - before)
-                copied += step
+    """Copy a block of dO line by line, so that the outputs of a line are adjacent."""
+    cdef Lines lines
+    cdef Py_ssize_t columns = block.columns.end - block.columns.first, rows = block.rows.end - block.rows.first
+    cdef Py_ssize_t line, width, n, y, x
+    cdef const floating* output
+    for line in range(span.first, span.end):
+        width = line_width(line, tiles, sizeof(floating), g)
+        for n in range(block.images.first, block.images.end):
+            for y in range(block.rows.first, block.rows.end):
+                output = dO + ((n * g.o_h + y) * g.o_w + block.columns.first) * g.k_c
+                output += min(line * tiles.line, g.k_cg - width)
+                for x in range(columns):
+                    copy(copied + x * tiles.line, output + x * g.k_c, width)
+                copied += columns * tiles.line
+    lines.span, lines.copied = span, True
+    lines.steps.column, lines.steps.row = tiles.line, columns * tiles.line
+    lines.steps.image = rows * lines.steps.row
+    lines.step = (block.images.end - block.images.first) * lines.steps.image
+    return lines
 
 
 cdef void add_line(
-    const Pixels* over, const floating* I, const floating* dO, floating* dK, Py_ssize_t inputs, Py_ssize_t line,
-    Py_ssize_t left, Py_ssize_t least, const Geometry* g
+    const Pixels* over, const floating* I, const floating* dO, floating* dK, Py_ssize_t inputs, Py_ssize_t width,
+    Py_ssize_t skip, Py_ssize_t least, const Geometry* g
 ) noexcept nogil:
-    """The pixels, added to a tile of `line` output channels, of which `left` are left in the group.
+    """The pixels, added to a tile of `width` output channels, of which the first `skip` do not belong to it.
 
-    A line with fewer reaches back over the one before it, and fewer than `least` inputs are filled up with zeros.
-    Such a tile is summed apart, and what belongs to it is added.
+    Such a tile, and one of fewer than `least` inputs, which zeros fill up, is summed apart.
     """
     cdef floating sums[MOST_SUMS]
-    cdef Py_ssize_t half = CACHE_LINE / sizeof(floating), skip, r, m
-    if left >= line and inputs >= least:
-        add_outer(over, I, dO, dK, g.k_c, inputs, line)
+    cdef Py_ssize_t r, m
+    if skip == 0 and inputs >= least:
+        add_outer(over, I, dO, dK, g.k_c, inputs, width)
         return
-    if left <= half < line:
-        line = half
-    left = min(left, line)
-    skip = line - left
-    zero(sums, max(inputs, least) * line)
-    add_outer(over, I, dO - skip, sums, line, max(inputs, least), line)
+    zero(sums, max(inputs, least) * width)
+    add_outer(over, I, dO, sums, width, max(inputs, least), width)
     for r in range(inputs):
-        for m in range(left):
-            dK[r * g.k_c + m] += sums[r * line + skip + m]
+        for m in range(width - skip):
+            dK[r * g.k_c + m] += sums[r * width + skip + m]
 
 
 cdef void add_block(
-    const floating* I, const floating* dO, floating* dK, Py_ssize_t a, Span part, Span lines, const Tiles* tiles,
-    const Outputs* block, const Geometry* g
+    const floating* I, const floating* dO, floating* dK, Py_ssize_t a, Span part, const Lines* lines,
+    const Tiles* tiles, const Outputs* block, const Geometry* g
 ) noexcept nogil:
-    """A block of outputs, added to some lines of the rows `part` of dK[a], counted through taps and channels."""
+    """A block of outputs, added to some lines of the rows `part` of dK[a], counted through taps and channels.
+
+    I and dK begin with the group's first channel, dO with the block's first output.
+    """
     cdef floating copied[BLOCK * MOST_PIXELS]
-    cdef Py_ssize_t inputs = part.end - part.first, step = max(inputs, tiles.least), b = part.first / g.i_cg, line
+    cdef Py_ssize_t inputs = part.end - part.first, step = max(inputs, tiles.least), b = part.first / g.i_cg
     cdef bint one_tap = (part.end - 1) / g.i_cg == b
     cdef Span rows = both(block.rows, inside(a * g.d_h - g.p_t, g.s_h, g.i_h, g.o_h)), columns = block.columns
+    cdef Py_ssize_t line, width, skip
     cdef Pixels over
     if one_tap:
         columns = both(columns, inside(b * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w))
@@ -153,13 +158,10 @@ cdef void add_block(
     over.images, over.rows = block.images.end - block.images.first, rows.end - rows.first
     over.columns = columns.end - columns.first
     over.I.image, over.I.row, over.I.column = g.i_h * g.i_w * g.i_c, g.s_h * g.i_w * g.i_c, g.s_w * g.i_c
-    over.dO.image, over.dO.row, over.dO.column = g.o_h * g.o_w * g.k_c, g.o_w * g.k_c, g.k_c
     I += (block.images.first * g.i_h + rows.first * g.s_h - g.p_t + a * g.d_h) * g.i_w * g.i_c
-    dO += ((block.images.first * g.o_h + rows.first) * g.o_w + columns.first) * g.k_c
-    dK += part.first * g.k_c
     if one_tap:
         I += (columns.first * g.s_w - g.p_l + b * g.d_w) * g.i_c + part.first - b * g.i_cg
-    if not one_tap or inputs < step or lines.end - lines.first >= COPIED_LINES:
+    if not one_tap or inputs < step or lines.span.end - lines.span.first >= COPIED_LINES:
         if inputs < step:
             zero(copied, over.images * over.rows * over.columns * step)
         if one_tap:
@@ -168,28 +170,66 @@ cdef void add_block(
             copy_taps(&over, I, copied, part, step, columns.first, g)
         over.I.column, over.I.row, over.I.image = step, over.columns * step, over.rows * over.columns * step
         I = copied
-    for line in range(lines.first, lines.end):
-        add_line(&over, I, dO + line * tiles.line, dK + line * tiles.line, inputs, tiles.line,
-                 g.k_cg - line * tiles.line, tiles.least, g)
+    over.dO = lines.steps
+    dO += (rows.first - block.rows.first) * over.dO.row + (columns.first - block.columns.first) * over.dO.column
+    for line in range(lines.span.first, lines.span.end):
+        width = line_width(line, tiles, sizeof(floating), g)
+        skip = max(line * tiles.line + width - g.k_cg, 0)
+        add_line(&over, I, dO if lines.copied else dO - skip, dK + part.first * g.k_c + line * tiles.line, inputs,
+                 width, skip, tiles.least, g)
+        dO += lines.step
 
 
-cdef void add_to_tiles(
-    const floating* I, const floating* dO, floating* dK, Py_ssize_t task, Py_ssize_t line_shares,
-    const Tiles* tiles, const Outputs* block, const Geometry* g
+cdef void add_to_group(
+    const floating* I, const floating* dO, floating* dK, Span share, Span span, const Tiles* tiles,
+    const Outputs* block, const Geometry* g
 ) noexcept nogil:
-    """A block of outputs, added to some lines of a few rows of dK."""
-    cdef Span lines = share_of(tiles.lines, innermost(&task, line_shares), line_shares)
-    cdef Span part = share_of(tiles.unit, innermost(&task, tiles.in_unit), tiles.in_unit)
-    cdef Py_ssize_t unit = innermost(&task, tiles.units), group = task
-    cdef Py_ssize_t tap = unit * (tiles.unit / g.i_cg), a = tap / g.k_w, b = tap - a * g.k_w, r
-    cdef Py_ssize_t first = lines.first * tiles.line, end = min(lines.end * tiles.line, g.k_cg)
-    part.first += b * g.i_cg
-    part.end += b * g.i_cg
-    dK += a * g.k_w * g.i_cg * g.k_c + group * g.k_cg
-    if block.images.first == 0 and block.rows.first == 0 and block.columns.first == 0:
-        for r in range(part.first, part.end):
-            zero(dK + r * g.k_c + first, end - first)
-    add_block(I + group * g.i_cg, dO + group * g.k_cg, dK, a, part, lines, tiles, block, g)
+    """A block of outputs, added to a share of one group's tiles, to some lines of each."""
+    cdef floating copied[COPIED / 4]
+    cdef Lines lines
+    cdef Py_ssize_t tile, tap, a, b, r, first = span.first * tiles.line, end = min(span.end * tiles.line, g.k_cg)
+    cdef Span part
+    if share.end - share.first >= COPIED_TILES:
+        lines = copy_lines(dO, copied, span, block, tiles, g)
+        dO = copied
+    else:
+        lines = lines_in_place(span, tiles, g)
+        dO += ((block.images.first * g.o_h + block.rows.first) * g.o_w + block.columns.first) * g.k_c + first
+    for tile in range(share.first, share.end):
+        tap = tile / tiles.in_unit * (tiles.unit / g.i_cg)
+        a = tap / g.k_w
+        b = tap - a * g.k_w
+        part = share_of(tiles.unit, tile % tiles.in_unit, tiles.in_unit)
+        part.first += b * g.i_cg
+        part.end += b * g.i_cg
+        if block.images.first == 0 and block.rows.first == 0 and block.columns.first == 0:
+            for r in range(part.first, part.end):
+                zero(dK + (a * g.k_w * g.i_cg + r) * g.k_c + first, end - first)
+        add_block(I, dO, dK + a * g.k_w * g.i_cg * g.k_c, a, part, &lines, tiles, block, g)
+
+
+cdef void add_to_share(
+    const floating* I, const floating* dO, floating* dK, Span share, Py_ssize_t line_shares, const Tiles* tiles,
+    const Outputs* block, const Geometry* g
+) noexcept nogil:
+    """A block of outputs, added to a share of the tiles, counted through shares of the lines, groups and tiles."""
+    cdef Py_ssize_t in_group = tiles.units * tiles.in_unit, i = share.first, group, line
+    cdef Py_ssize_t outputs = (block.images.end - block.images.first) * (block.rows.end - block.rows.first) \
+        * (block.columns.end - block.columns.first)
+    cdef Py_ssize_t most = COPIED / (outputs * tiles.line * <Py_ssize_t> sizeof(floating))  # at least 8
+    cdef Span own, lines, some
+    while i < share.end:
+        group = i / in_group
+        own.first = i - group * in_group
+        own.end = min(in_group, own.first + share.end - i)
+        lines = share_of(tiles.lines, group / g.groups, line_shares)
+        group = group % g.groups
+        line = lines.first
+        while line < lines.end:
+            some.first, some.end = line, min(line + most, lines.end)
+            add_to_group(I + group * g.i_cg, dO + group * g.k_cg, dK + group * g.k_cg, own, some, tiles, block, g)
+            line += most
+        i += own.end - own.first
 
 
 cdef void add_share(
@@ -199,7 +239,7 @@ cdef void add_share(
     """All outputs, block by block, added to a share of the tiles."""
     cdef Outputs block
     cdef Py_ssize_t columns = ceil_div(g.o_w, ceil_div(g.o_w, BLOCK)), rows = min(BLOCK / columns, g.o_h)
-    cdef Py_ssize_t images = BLOCK / (rows * columns) if rows == g.o_h and columns == g.o_w else 1, n, y, x, task
+    cdef Py_ssize_t images = BLOCK / (rows * columns) if rows == g.o_h and columns == g.o_w else 1, n, y, x
     n = 0
     while n < g.i_n:
         block.images.first, block.images.end = n, min(n + images, g.i_n)
@@ -211,8 +251,7 @@ cdef void add_share(
                 if interrupted():
                     return
                 block.columns.first, block.columns.end = x, min(x + columns, g.o_w)
-                for task in range(share.first, share.end):
-                    add_to_tiles(I, dO, dK, task, line_shares, tiles, &block, g)
+                add_to_share(I, dO, dK, share, line_shares, tiles, &block, g)
                 x += columns
             y += rows
         n += images

@@ -31,6 +31,14 @@ cdef inline Span inside(Py_ssize_t offset, Py_ssize_t step, Py_ssize_t extent, P
     return span
 
 
+cdef inline Span both(Span one, Span other) noexcept nogil:
+    """What lies in both spans."""
+    cdef inline Span span
+    span.first = max(one.first, other.first)
+    span.end = max(span.first, min(one.end, other.end))
+    return span
+
+
 cdef inline Span share_of(Py_ssize_t count, Py_ssize_t share, Py_ssize_t shares) noexcept nogil:
     """One of `shares` contiguous shares of `count` items; their sizes differ by at most one."""
     cdef Span span
