@@ -76,9 +76,9 @@ def execute(
     conversion = layouts.conversion_size(shape)
     inner_out = out
     if conversion:
-        roles = [operand.role for operand in operation.operands]
-        inner = layouts.enter(dict(zip(roles, (first, second), strict=True)), scratch, shape)
-        first, second, inner_out = inner[roles[0]], inner[roles[1]], inner[operation.result]
+        roles = operation.roles
+        inner = layouts.enter({roles[0]: first, roles[1]: second}, scratch, shape)
+        first, second, inner_out = (inner[role] for role in roles)
         scratch = scratch[conversion:]
     find_room_for_threads(recipe.n_threads, recipe.calls_blas)
     with single_threaded_blas() if recipe.guards_blas else nullcontext():
@@ -91,8 +91,9 @@ def execute(
         relu = activation == "relu"
         if operation == CONV2D and row.fuses_bias_relu:
             options = {**options, "bias": bias, "relu": relu}
+        arrays = map(recipe.as_run, operation.roles, (first, second, inner_out))
         interrupts.run(
-            shape.multiply_adds, row.run, first, second, inner_out, scratch, shape, recipe.n_threads, **options
+            shape.multiply_adds, row.run, *arrays, scratch, recipe.run_shape, recipe.n_threads, **options
         )
     if not row.fuses_bias_relu and (bias is not None or relu):
         finish(inner_out, bias, relu, recipe.n_threads)

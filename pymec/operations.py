@@ -27,6 +27,11 @@ class Operation:
     operands: tuple[Operand, Operand]
     result: str
 
+    @property
+    def roles(self) -> tuple[str, str, str]:
+        """The roles of both operands and of the result."""
+        return self.operands[0].role, self.operands[1].role, self.result
+
 
 CONV2D = Operation("conv2d", (Operand("x", "input"), Operand("kernel", "kernel")), "output")
 INPUT_GRAD = Operation("conv2d_input_grad", (Operand("grad_out", "output"), Operand("kernel", "kernel")), "input")

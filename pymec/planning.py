@@ -78,13 +78,14 @@ def cached_recipe(
                 f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads, operation)}"
             )
         return made
-    order = _AUTO_ORDERS[operation.name](shape, n_threads, planned)
+    run_shape = shape.transposed() if shape.is_column else shape
+    order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if accuracy == "fast" and operation == CONV2D:
-        order = *_fast_order(shape, n_threads, planned), *order
+        order = *_fast_order(run_shape, n_threads, planned), *order
     for name in order:
         row = registry.get(name, operation.name)
-        if row.unsupported(shape) is None:
-            made = recipe_of(row, shape, limit, n_threads, operation)
+        if row.unsupported(run_shape) is None:
+            made = recipe_of(row, shape, limit, n_threads, operation, run_shape)
             if limit is None or made.workspace_nbytes <= limit:
                 return made
     raise ValueError(
@@ -102,6 +103,8 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``), and so do
     groups of one channel, unless ``depthwise`` has whole blocks of them, or too few for a vector.
     Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
+
+    A column of pixels is given as a row, which it is in memory: rows are what all algorithms are fast along.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
@@ -158,24 +161,26 @@ def _fast_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
 def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What "auto" tries for the input's gradient, in order.
 
-    With enough channels it is done by forward convolutions on register tiles (``direct_conv``); small groups
-    share vectors (``direct_grouped``).  A single call with few pixels takes ``im2col``, which multiplies with
-    K as it is: flipping K would take longer.  With too few channels for tiles, or a large stride, whose
-    phases have few pixels each, one product per tap (``pixel_gemm``) or, with stride 1 or few channels, MEC
-    through L comes first.  If a limit leaves no room for these, an algorithm without workspace is taken.
+    With enough channels it is done by forward convolutions on register tiles (``direct_conv``), and so is that of
+    one channel per group, by ``depthwise``; small groups share vectors (``direct_grouped``).  A single call with
+    few pixels takes ``im2col``, which multiplies with K as it is: flipping K would take longer.  With too few
+    channels for tiles, or a large stride, whose phases have few pixels each, one product per tap (``pixel_gemm``)
+    or, with stride 1 or few channels, MEC through L comes first.  If a limit leaves no room for these, it is an
+    algorithm without workspace.
     """
+    one_channel = shape.i_cg == shape.k_cg == 1
+    few_phases = shape.s_h * shape.s_w <= GRAD_PHASES
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= GRAD_CHANNELS
     rest = ("pixel_gemm", "direct") if taps else ("mec", "pixel_gemm", "direct")
     able = registry.get("direct_grouped", "conv2d_input_grad").unsupported(shape) is None
     if able and shape.groups > 1 and whole_vectors(shape, swapped=True):
-        depthwise = dense and shape.i_cg == shape.k_cg == 1
-        return ("direct_conv", "direct_grouped", *rest) if depthwise else ("direct_grouped", *rest)
+        return ("direct_conv", "direct_grouped", *rest) if dense and one_channel else ("direct_grouped", *rest)
     few = shape.groups == 1 and 2 * shape.im2col_size <= shape.kernel_size
     if few and not planned:
         return "im2col", "direct_conv", *rest
     swapped = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
-    return ("direct_conv", *rest) if fast_tiles(swapped) and shape.s_h * shape.s_w <= GRAD_PHASES else rest
+    return ("direct_conv", *rest) if few_phases and (one_channel or fast_tiles(swapped)) else rest
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from pymec.kernels.gradients import mec as mec_grad
 from pymec.kernels.gradients.rows import mec_kernel_grad_blocking
 from pymec.kernels.mec.rows import tuned_schedule
 from pymec.operations import CONV2D, KERNEL_GRAD, operation_named
-from pymec.recipes import Recipe, parse_bytes
+from pymec.recipes import Recipe, parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
 from pymec.spelling import shown
 from pymec.threads import effective_n_threads, single_threaded_blas
@@ -49,7 +49,9 @@ class ConvPlan:
 
     def __init__(self, recipe: Recipe, limit: int | None = None, n_threads: int | None = None) -> None:
         self._recipe = recipe
-        self._arguments = recipe.shape, recipe.operation.name, recipe.algorithm.name, limit, n_threads
+        self._arguments = (
+            recipe.shape, recipe.operation.name, recipe.algorithm.name, recipe.run_shape, limit, n_threads
+        )  # fmt: skip
         self._kernel: NDArray | None = None
         self._prepared: NDArray | None = None
         self.shape = recipe.shape
@@ -135,7 +137,7 @@ class ConvPlan:
             raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
         row = registry.get("mec")
         schedule = tuned_schedule(shape, self.n_threads, None, solution="B")
-        made = replace(self._recipe, algorithm=row, schedule=schedule)
+        made = replace(self._recipe, algorithm=row, schedule=schedule, run_shape=shape)
         x = np.require(checked_operand(made, 0, x), requirements="A")
         lowered = allocate_workspace(made.workspace_nbytes)
         out = execute(made, x, self._kernel, bias, out, lowered)
@@ -252,7 +254,8 @@ def plan(
     made = planning.recipe(shape, algorithm, accuracy, limit, n_threads, wanted, planned=True)
     if tune:
         tuned = tuning.tune(made, accuracy, limit, _budget(tune))
-        made = planning.recipe(shape, tuned.algorithm, accuracy, limit, n_threads, wanted, planned=True)
+        row = registry.get(tuned.algorithm, operation)
+        made = recipe_of(row, shape, limit, made.n_threads, wanted, made.run_shape)
     return ConvPlan(made, limit, n_threads)
 
 
@@ -270,11 +273,14 @@ def _copied(
     shape: ConvShape,
     operation: str,
     algorithm: str,
+    run_shape: ConvShape,
     limit: int | None,
     n_threads: int | None,
     kernel: NDArray | None,
 ) -> ConvPlan:
     """A plan by the same algorithm, made by this process for this machine; prepared if there is a kernel."""
-    made = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation), planned=True)
+    wanted = operation_named(operation)
+    threads = effective_n_threads(n_threads, shape.multiply_adds)
+    made = recipe_of(registry.get(algorithm, operation), shape, limit, threads, wanted, run_shape)
     copied = kind(made, limit, n_threads)
     return copied if kernel is None else copied.prepare(kernel)

@@ -24,13 +24,17 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """A shape, the algorithm chosen for it, threads and schedule: all that a call needs beside its arrays."""
+    """A shape, the algorithm chosen for it, threads and schedule: all that a call needs beside its arrays.
+
+    ``run_shape`` is what the algorithm is told: the shape, or its transpose, if a column is run as a row.
+    """
 
     shape: ConvShape
     algorithm: Algorithm
     n_threads: int
     schedule: Schedule
-    operation: Operation = CONV2D
+    operation: Operation
+    run_shape: ConvShape
 
     @cached_property
     def computes_nothing(self) -> bool:
@@ -72,13 +76,18 @@ class Recipe:
         """
         if self.n_threads == 1 or not forked():
             return self
-        return replace(self, n_threads=1, schedule=self.algorithm.schedule(self.shape, 1, self.schedule.size))
+        return replace(self, n_threads=1, schedule=self.algorithm.schedule(self.run_shape, 1, self.schedule.size))
 
     def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
         """Write the form of the kernel (h-w-i-o) that the algorithm multiplies with into ``prepared``."""
         assert self.algorithm.prepare is not None
         find_room_for_threads(self.n_threads, self.calls_blas)
-        self.algorithm.prepare(kernel, prepared, self.shape, self.n_threads, **self.schedule.options)
+        kernel = kernel.reshape(self.run_shape.kernel_shape)
+        self.algorithm.prepare(kernel, prepared, self.run_shape, self.n_threads, **self.schedule.options)
+
+    def as_run(self, role: str, array: NDArray) -> NDArray:
+        """An n-h-w-c or h-w-i-o array with the extents that the algorithm is told."""
+        return array.reshape(getattr(self.run_shape, f"{role}_shape"))
 
     @cached_property
     def extents(self) -> dict[str, tuple[int, ...]]:
@@ -87,12 +96,18 @@ class Recipe:
 
 
 def recipe_of(
-    row: Algorithm, shape: ConvShape, limit: int | None, n_threads: int, operation: Operation = CONV2D
+    row: Algorithm,
+    shape: ConvShape,
+    limit: int | None,
+    n_threads: int,
+    operation: Operation = CONV2D,
+    run_shape: ConvShape | None = None,
 ) -> Recipe:
     """The recipe of an algorithm that can do the shape: within ``limit`` bytes, or with the least it needs."""
+    run_shape = run_shape or shape
     conversion = layouts.conversion_size(shape)
     room = None if limit is None else max(0, limit // shape.itemsize - conversion)
-    return Recipe(shape, row, n_threads, row.schedule(shape, n_threads, room), operation)
+    return Recipe(shape, row, n_threads, row.schedule(run_shape, n_threads, room), operation, run_shape)
 
 
 def parse_bytes(argument: str, value: int | str | None) -> int | None:

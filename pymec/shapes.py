@@ -341,6 +341,11 @@ class ConvShape:
         return plain and self.lowered_columns() == self.i_w
 
     @cached_property
+    def is_column(self) -> bool:
+        """Whether images, kernel and outputs are one pixel wide: in memory a column is then a row."""
+        return self.i_w == self.k_w == self.o_w == 1 and self.p_l == self.p_r == 0 and self.i_h > 1
+
+    @cached_property
     def permuted_kernel_size(self) -> int:
         """Elements of the kernel in MEC-w's order, k_w before k_h: \\|K\\|, or 0 where the orders are the same."""
         return 0 if 1 in (self.k_h, self.k_w) else self.kernel_size

@@ -79,6 +79,7 @@ def tune(
     Tuned
     """
     end = time.perf_counter() + seconds
+    auto = recipe_of(auto.algorithm, auto.run_shape, limit, auto.n_threads, auto.operation)
     rows = registry.TABLES[auto.operation.name].values()
     names = [row.name for row in rows if row.accuracy in (accuracy, "exact")]
     part = _part(auto.shape, FIRST_PART)

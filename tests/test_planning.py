@@ -1,12 +1,15 @@
 """Choosing, limiting, explaining, keeping: arithmetic on shapes."""
 
+import copy
+
 import numpy as np
 import pytest
 from cases import CASES, PAPER, able, operands, suited
 
 import pymec
-from pymec import ConvShape, planning, recipes, registry
+from pymec import ConvShape, planning, recipes, reference, registry
 from pymec.kernels.register_tiles.schedule import fast_tiles
+from pymec.operations import OPERATIONS
 
 X, K = (2, 20, 21, 6), (3, 3, 6, 8)
 
@@ -147,6 +150,7 @@ def test_a_plan_is_conv2d_checked_once(algorithm, layout):
         x, kernel = x.transpose(0, 3, 1, 2).copy(), kernel.transpose(3, 2, 0, 1).copy()
     options = {"padding": (1, 3), "groups": groups, "layout": layout, "algorithm": algorithm, "n_threads": 2}
     plan = pymec.plan(x.shape, kernel.shape, **options)
+    options["algorithm"] = plan.algorithm  # a call by "auto", which prepares nothing, may take another one
     expected = pymec.conv2d(x, kernel, **options)
     assert plan.prepare(kernel) is plan
     np.testing.assert_array_equal(plan(x), expected)
@@ -249,7 +253,9 @@ def registers(request, monkeypatch):
         return request.param and (in_panels or shape.k_cg >= 16)
 
     monkeypatch.setattr(pymec.planning, "fast_tiles", fast_tiles)
-    monkeypatch.setattr(pymec.kernels.register_tiles.schedule, "fast_tiles", fast_tiles)
+    schedule = pymec.kernels.register_tiles.schedule
+    monkeypatch.setattr(schedule, "fast_tiles", fast_tiles)
+    monkeypatch.setattr(schedule, "blas_multiplies_small_products_unpacked", lambda: True)
     pymec.planning.cached_recipe.cache_clear()
     yield request.param
     pymec.planning.cached_recipe.cache_clear()
@@ -425,3 +431,50 @@ def test_a_batch_of_no_images_takes_no_bytes(operation, layout):
             extents = plan.shape.extents("input" if operation == "conv2d" else "output")
             first = np.ones(extents if layout == "NHWC" else [extents[i] for i in (0, 3, 1, 2)], np.float32)
             assert plan(first, workspace=np.empty(0, np.uint8)).size == 0
+
+
+COLUMNS = [
+    ((2, 60, 1, 1), (7, 1, 1, 1), {"padding": (3, 0)}),
+    ((1, 300, 1, 16), (5, 1, 16, 24), {"stride": (2, 1), "dilation": (3, 1)}),
+    ((3, 40, 1, 12), (4, 1, 4, 9), {"groups": 3, "padding": ((3, 1), (0, 0)), "stride": (1, 5)}),
+    ((1, 4000, 1, 64), (25, 1, 64, 64), {}),
+]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=lambda operation: operation.name)
+@pytest.mark.parametrize(("x", "kernel", "options"), COLUMNS)
+def test_auto_takes_a_column_for_a_row(x, kernel, options, operation):
+    """The same algorithm as for the row, in as many bytes."""
+    column = ConvShape.from_shapes(x, kernel, **options)
+    row = column.transposed()
+    assert row.input_shape == (x[0], 1, x[1], x[3])
+    made, expected = (planning.recipe(shape, "auto", "exact", None, 2, operation) for shape in (column, row))
+    assert (made.algorithm, made.schedule) == (expected.algorithm, expected.schedule)
+    assert (made.shape, made.run_shape, expected.run_shape) == (column, row, row)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize(("x", "kernel", "options"), COLUMNS)
+def test_a_column_has_the_results_of_the_definition(x, kernel, options, layout):
+    shape = ConvShape.from_shapes(x, kernel, **options)
+    image, weights, grad_out = (
+        np.random.default_rng(3).integers(-3, 4, extents).astype(np.float32)
+        for extents in (shape.input_shape, shape.kernel_shape, shape.output_shape)
+    )
+
+    def turned(array, is_kernel=False):
+        axes = (3, 2, 0, 1) if is_kernel else (0, 3, 1, 2)
+        return array if layout == "NHWC" else np.ascontiguousarray(array.transpose(axes))
+
+    exact = turned(reference.conv2d(image, weights, shape))
+    input_grad = turned(reference.input_grad(grad_out, weights, shape))
+    kernel_grad = turned(reference.kernel_grad(image, grad_out, shape), is_kernel=True)
+    x, kernel, grad_out = turned(image), turned(weights, is_kernel=True), turned(grad_out)
+    options = {**options, "layout": layout, "n_threads": 2}
+    np.testing.assert_array_equal(pymec.conv2d(x, kernel, **options), exact)
+    np.testing.assert_array_equal(pymec.conv2d_input_grad(grad_out, kernel, x.shape, **options), input_grad)
+    np.testing.assert_array_equal(pymec.conv2d_kernel_grad(x, grad_out, kernel.shape, **options), kernel_grad)
+    for tune in (False, 0.05):
+        plan = pymec.plan(x.shape, kernel.shape, tune=tune, **options).prepare(kernel)
+        np.testing.assert_array_equal(plan(x), exact)
+        np.testing.assert_array_equal(copy.deepcopy(plan)(x), exact)

@@ -110,10 +110,15 @@ def fast_tiles(shape: ConvShape, in_panels: bool = False) -> bool:
 
 
 def filled_panels(shape: ConvShape) -> bool:
-    """Whether panels filled up with zeros are as fast as BLAS: at least half full, and no short sums."""
+    """Whether panels filled up with zeros are as fast as BLAS: at least half full, and no short sums.
+
+    Short sums are slower only than small products without packing, which not every BLAS has, and than the one
+    whole product of a pointwise layer.
+    """
     half_full = 2 * shape.k_cg * shape.itemsize > CACHE_LINE
     short = shape.k_h * shape.k_w * shape.i_cg < SHORT_PATCH
-    return fast_tiles(shape, in_panels=True) and half_full and not short
+    slower = short and (shape.is_pointwise or blas_multiplies_small_products_unpacked())
+    return fast_tiles(shape, in_panels=True) and half_full and not slower
 
 
 def shared_vectors(shape: ConvShape) -> bool:
