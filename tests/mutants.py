@@ -63,10 +63,9 @@ FIRST = {
     "winograd": "winograd ends",
     "fourier": "fft",
     "gradients/blocked": "grads",
-    "gradients/copied_inputs": "grads",
+    "gradients/blocks": "grads",
     "register_tiles/outer_tiles": "grads",
     "gradients": "grads direct_grouped",
-    "shared/interrupts": "interrupts",
     "shared/blas": "blas",
     "shared/interrupts": "interrupts",
     "shared": "ends errors tiled kn2row",
@@ -276,11 +275,11 @@ FAULTS = {
     ],
     "pymec/kernels/gradients/blocked.pyx": [
         ("range(width - skip):", "range(width - skip - 1):", "the last channel of a line that is not full"),
-        ("if block.images.first == 0 and", "if", "every block begins anew"),
-        ("part.end += b * g.i_cg", "part.end += b * g.i_cg - 1", "the last row of a tile"),
+        ("cdef bint afresh = block.images.first == 0 and", "cdef bint afresh =", "every block begins anew"),
+        ("+ b * g.d_w - left)", "+ b * g.d_w)", "columns of a copied window"),
         ("inside(b * g.d_w - g.p_l", "inside(b - g.p_l", "columns of a dilated kernel as if it were not"),
     ],
-    "pymec/kernels/gradients/copied_inputs.pxd": [
+    "pymec/kernels/gradients/blocks.pxd": [
         ("if end - before < inputs:", "if before == end:", "taps on padding keep the last pixel's numbers"),
         ("(column * g.s_w - g.p_l)", "(column - g.p_l)", "a stride reads adjacent pixels"),
     ],

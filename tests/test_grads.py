@@ -429,6 +429,8 @@ def test_channels_decide_how_auto_computes_the_kernels_gradient():
         ((1, 12, 260, 2), (1, 7, 2, 96), {"stride": 2, "padding": (0, 5)}),  # more padding than the stride skips
         ((1, 9, 30, 8), (3, 3, 8, 17), {"dilation": 2, "padding": 2}),  # taps apart, each a tile of its own
         ((1, 20, 20, 63), (2, 3, 21, 129), {"groups": 3}),
+        ((1, 9, 20, 9), (3, 3, 3, 48), {"groups": 3, "padding": 1}),  # a window of fewer channels than a tile has
+        ((1, 60, 60, 6), (3, 3, 2, 48), {"groups": 3, "dilation": 7, "padding": 7}),  # and one too large to copy
         ((130, 1, 1, 15), (1, 1, 15, 16), {}),  # every image one output
         ((1, 4, 4, 40), (3, 3, 40, 40), {"padding": 2}),
     ],

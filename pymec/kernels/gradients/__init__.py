@@ -7,7 +7,7 @@ Read ``direct.pyx`` first, the two definitions as loops; then ``im2col.pyx``, wh
 ``im2col``          both through im2col's lowered matrix, and col2im
 ``mec``             both through MEC's lowered matrix, which a forward pass may keep, and mec2im (ours)
 ``blocked``         ``direct_blocked``: the kernel's in register tiles, outer products over the pixels (ours)
-``copied_inputs``   what its tiles read of I, so that pixels are adjacent
+``blocks``          how that is cut into tiles and blocks, and the copies for them
 ``pixel_gemm``      both without workspace: a product per tap and row, on the pixels where they lie (ours)
 ``direct_conv``     the input's as forward convolutions, one for each phase of the stride (ours, Python)
 ``grouped``         ``direct_grouped``: both for groups of a few channels that share a register (ours)

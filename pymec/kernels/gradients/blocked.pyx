@@ -2,16 +2,15 @@
 
     dK[a, b, c, m] = sum over n, y, x of I[n, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w, c] · dO[n, y, x, m]
 
-A *tile* is a few input channels of a tap by a line of output channels (:mod:`~pymec.kernels.register_tiles.
-outer_tiles`).  Where a pixel has few channels, taps beside each other are adjacent in memory, too, and one tile
-has the channels of several taps:
+A *tile* is a few input channels of a tap by a line of output channels.  Where a pixel has few channels, taps
+beside each other are adjacent in memory, too, and one tile has the channels of several taps:
 
     a pixel of I and its neighbour    R G B R G B
     dK[a]                             b = 0 | b = 1
 
-The outputs are taken a block at a time.  A block of dO is copied line by line, and what a tile reads of I pixel by
-pixel, before they meet all tiles and all lines: in memory pixels are far apart, and may share few sets of a cache.
-Outputs whose tap lies on the padding are left out; a copy of several taps has zeros there.
+The outputs are taken a block at a time.  A block of dO is copied line by line, and the window of the image under
+it a few channels at a time, before they meet: in memory pixels are far apart, and may share few sets of a cache.
+Outputs whose tap lies on the padding are left out; a copy of several taps has zeros there (``blocks.pxd``).
 
 ==========  =========================  ================================
 array       shape                      role
@@ -27,185 +26,163 @@ Workspace: 0.  Threads share the tiles, so no two write to the same place, and e
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.gradients.copied_inputs cimport copy_inputs, copy_taps
-from pymec.kernels.register_tiles.outer_tiles cimport Pixels, Steps, add_outer, outer_tile
-from pymec.kernels.register_tiles.tile cimport CACHE_LINE, MOST_PIXELS, MOST_SUMS, Tile
+from pymec.kernels.gradients.blocks cimport (
+    Lines, Outputs, Tiles, Window, copy_lines, copy_taps, copy_window, line_width, lines_in_place, tiles_of,
+    window_under,
+)
+from pymec.kernels.register_tiles.outer_tiles cimport Pixels, Steps, add_outer
+from pymec.kernels.register_tiles.tile cimport MOST_PIXELS, MOST_SUMS
 from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
-from pymec.kernels.shared.patch cimport copy, zero
+from pymec.kernels.shared.patch cimport zero
 from pymec.kernels.shared.spans cimport Span, both, ceil_div, inside, share_of
 
 
 cdef enum:
     BLOCK = 128         # outputs that go by together: a copy of a tile's part of I stays in a level-1 cache
     COPIED = 131072     # bytes of dO that go by together: in a level-2 cache
-    COPIED_LINES = 3    # lines of output channels from which on a copy of a tile's part of I pays
+    WINDOW = 512        # pixels of the largest copy of what a tile reads of I: 28 KiB
+    COPIED_PASSES = 6   # passes of a tile over its pixels, one for each tap and line, from which on the copy pays
     COPIED_TILES = 6    # tiles from which on a copy of a block of dO pays
-
-
-cdef struct Tiles:
-    Py_ssize_t unit         # rows of dK that may share a tile: input channels of a tap, or of a kernel row
-    Py_ssize_t units        # of a group
-    Py_ssize_t in_unit      # tiles of a unit
-    Py_ssize_t least        # rows of the smallest tile
-    Py_ssize_t line         # output channels of a tile
-    Py_ssize_t lines        # of a group
-
-
-cdef struct Outputs:        # a block of them
-    Span images, rows, columns
-
-
-cdef struct Lines:          # of output channels, in dO or in a copy
-    Span span
-    Py_ssize_t step         # from one line to the next
-    Steps steps             # from one output to another
-    bint copied             # a copy of the last line has reached back, if the line is not full
-
-
-cdef Tiles tiles_of(const Geometry* g, Py_ssize_t itemsize) noexcept nogil:
-    """How dK is cut into tiles."""
-    cdef Tile tile = outer_tile(g.k_cg, itemsize)
-    cdef Tiles tiles
-    cdef bint taps_are_adjacent = g.groups == 1 and g.d_w == 1 and g.i_cg < tile.most
-    tiles.unit = g.k_w * g.i_cg if taps_are_adjacent else g.i_cg
-    tiles.units = g.k_h if taps_are_adjacent else g.k_h * g.k_w
-    tiles.in_unit = ceil_div(tiles.unit, tile.most)
-    tiles.least = tile.least
-    tiles.line = min(tile.channels, g.k_cg)
-    tiles.lines = ceil_div(g.k_cg, tiles.line)
-    return tiles
-
-
-cdef Py_ssize_t line_width(
-    Py_ssize_t line, const Tiles* tiles, Py_ssize_t itemsize, const Geometry* g
-) noexcept nogil:
-    """Channels of a line: those of a tile, or a cache line of them if no more are left."""
-    cdef Py_ssize_t half = CACHE_LINE / itemsize
-    return half if g.k_cg - line * tiles.line <= half < tiles.line else tiles.line
-
-
-cdef Lines lines_in_place(Span span, const Tiles* tiles, const Geometry* g) noexcept nogil:
-    """Lines of dO where they are."""
-    cdef Lines lines
-    lines.span, lines.step, lines.copied = span, tiles.line, False
-    lines.steps.image, lines.steps.row, lines.steps.column = g.o_h * g.o_w * g.k_c, g.o_w * g.k_c, g.k_c
-    return lines
-
-
-cdef Lines copy_lines(
-    const floating* dO, floating* copied, Span span, const Outputs* block, const Tiles* tiles, const Geometry* g
-) noexcept nogil:
-    """Copy a block of dO line by line, so that the outputs of a line are adjacent."""
-    cdef Lines lines
-    cdef Py_ssize_t columns = block.columns.end - block.columns.first, rows = block.rows.end - block.rows.first
-    cdef Py_ssize_t line, width, n, y, x
-    cdef const floating* output
-    for line in range(span.first, span.end):
-        width = line_width(line, tiles, sizeof(floating), g)
-        for n in range(block.images.first, block.images.end):
-            for y in range(block.rows.first, block.rows.end):
-                output = dO + ((n * g.o_h + y) * g.o_w + block.columns.first) * g.k_c
-                output += min(line * tiles.line, g.k_cg - width)
-                for x in range(columns):
-                    copy(copied + x * tiles.line, output + x * g.k_c, width)
-                copied += columns * tiles.line
-    lines.span, lines.copied = span, True
-    lines.steps.column, lines.steps.row = tiles.line, columns * tiles.line
-    lines.steps.image = rows * lines.steps.row
-    lines.step = (block.images.end - block.images.first) * lines.steps.image
-    return lines
 
 
 cdef void add_line(
     const Pixels* over, const floating* I, const floating* dO, floating* dK, Py_ssize_t inputs, Py_ssize_t width,
-    Py_ssize_t skip, Py_ssize_t least, const Geometry* g
+    Py_ssize_t skip, Py_ssize_t filled, const Geometry* g
 ) noexcept nogil:
     """The pixels, added to a tile of `width` output channels, of which the first `skip` do not belong to it.
 
-    Such a tile, and one of fewer than `least` inputs, which zeros fill up, is summed apart.
+    Such a tile, and one whose inputs are `filled` up with zeros, is summed apart.
     """
     cdef floating sums[MOST_SUMS]
     cdef Py_ssize_t r, m
-    if skip == 0 and inputs >= least:
+    if skip == 0 and filled == inputs:
         add_outer(over, I, dO, dK, g.k_c, inputs, width)
         return
-    zero(sums, max(inputs, least) * width)
-    add_outer(over, I, dO, sums, width, max(inputs, least), width)
+    zero(sums, filled * width)
+    add_outer(over, I, dO, sums, width, filled, width)
     for r in range(inputs):
         for m in range(width - skip):
             dK[r * g.k_c + m] += sums[r * width + skip + m]
 
 
-cdef void add_block(
-    const floating* I, const floating* dO, floating* dK, Py_ssize_t a, Span part, const Lines* lines,
-    const Tiles* tiles, const Outputs* block, const Geometry* g
+cdef void add_lines(
+    Pixels* over, const floating* I, const floating* dO, floating* dK, Py_ssize_t inputs, Py_ssize_t filled,
+    const Lines* lines, const Tiles* tiles, const Geometry* g
 ) noexcept nogil:
-    """A block of outputs, added to some lines of the rows `part` of dK[a], counted through taps and channels.
-
-    I and dK begin with the group's first channel, dO with the block's first output.
-    """
-    cdef floating copied[BLOCK * MOST_PIXELS]
-    cdef Py_ssize_t inputs = part.end - part.first, step = max(inputs, tiles.least), b = part.first / g.i_cg
-    cdef bint one_tap = (part.end - 1) / g.i_cg == b
-    cdef Span rows = both(block.rows, inside(a * g.d_h - g.p_t, g.s_h, g.i_h, g.o_h)), columns = block.columns
+    """The pixels, added to some lines of `inputs` rows of dK."""
     cdef Py_ssize_t line, width, skip
-    cdef Pixels over
-    if one_tap:
-        columns = both(columns, inside(b * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w))
-    if rows.first == rows.end or columns.first == columns.end:
-        return
-    over.images, over.rows = block.images.end - block.images.first, rows.end - rows.first
-    over.columns = columns.end - columns.first
-    over.I.image, over.I.row, over.I.column = g.i_h * g.i_w * g.i_c, g.s_h * g.i_w * g.i_c, g.s_w * g.i_c
-    I += (block.images.first * g.i_h + rows.first * g.s_h - g.p_t + a * g.d_h) * g.i_w * g.i_c
-    if one_tap:
-        I += (columns.first * g.s_w - g.p_l + b * g.d_w) * g.i_c + part.first - b * g.i_cg
-    if not one_tap or inputs < step or lines.span.end - lines.span.first >= COPIED_LINES:
-        if inputs < step:
-            zero(copied, over.images * over.rows * over.columns * step)
-        if one_tap:
-            copy_inputs(&over, I, copied, inputs, step)
-        else:
-            copy_taps(&over, I, copied, part, step, columns.first, g)
-        over.I.column, over.I.row, over.I.image = step, over.columns * step, over.rows * over.columns * step
-        I = copied
+    cdef const floating* start
     over.dO = lines.steps
-    dO += (rows.first - block.rows.first) * over.dO.row + (columns.first - block.columns.first) * over.dO.column
     for line in range(lines.span.first, lines.span.end):
         width = line_width(line, tiles, sizeof(floating), g)
         skip = max(line * tiles.line + width - g.k_cg, 0)
-        add_line(&over, I, dO if lines.copied else dO - skip, dK + part.first * g.k_c + line * tiles.line, inputs,
-                 width, skip, tiles.least, g)
+        start = dO if lines.copied else dO - skip
+        add_line(over, I, start, dK + line * tiles.line, inputs, width, skip, filled, g)
         dO += lines.step
+
+
+cdef void add_kernel_row(
+    const floating* I, const floating* dO, floating* dK, Py_ssize_t a, Span part, const Lines* lines,
+    const Tiles* tiles, const Outputs* block, const Geometry* g
+) noexcept nogil:
+    """A block of outputs, added to the rows `part` of dK[a]: channels of several adjacent taps."""
+    cdef floating copied[BLOCK * MOST_PIXELS]
+    cdef Py_ssize_t inputs = part.end - part.first, step = max(inputs, tiles.least)
+    cdef Span rows = both(block.rows, inside(a * g.d_h - g.p_t, g.s_h, g.i_h, g.o_h))
+    cdef Pixels over
+    over.images, over.rows = block.images.end - block.images.first, rows.end - rows.first
+    over.columns = block.columns.end - block.columns.first
+    over.I.image, over.I.row = g.i_h * g.i_w * g.i_c, g.s_h * g.i_w * g.i_c
+    if inputs < step:
+        zero(copied, over.images * over.rows * over.columns * step)
+    I += (block.images.first * g.i_h + rows.first * g.s_h - g.p_t + a * g.d_h) * g.i_w * g.i_c
+    copy_taps(&over, I, copied, part, step, block.columns.first, g)
+    over.I.column, over.I.row, over.I.image = step, over.columns * step, over.rows * over.columns * step
+    dO += (rows.first - block.rows.first) * lines.steps.row
+    add_lines(&over, copied, dO, dK + part.first * g.k_c, inputs, step, lines, tiles, g)
+
+
+cdef void add_taps(
+    const floating* I, const floating* dO, floating* dK, Span taps, Py_ssize_t inputs, const Lines* lines,
+    const Tiles* tiles, const Outputs* block, const Geometry* g
+) noexcept nogil:
+    """A block of outputs, added to a few input channels of some taps; I and dK begin with these channels."""
+    cdef floating copied[WINDOW * MOST_PIXELS]
+    cdef Window window = window_under(block, g)
+    cdef Py_ssize_t pixels = (block.images.end - block.images.first) * window.rows * window.columns
+    cdef Py_ssize_t passes = (taps.end - taps.first) * (lines.span.end - lines.span.first)
+    cdef Py_ssize_t filled = inputs, top = 0, left = 0, tap, a, b
+    cdef const floating* i
+    cdef const floating* o
+    cdef Span rows, columns
+    cdef Pixels over
+    cdef Steps image            # of what is read: the image, or a copy of the window
+    over.images = block.images.end - block.images.first
+    image.image, image.row, image.column = g.i_h * g.i_w * g.i_c, g.i_w * g.i_c, g.i_c
+    if pixels <= WINDOW and (inputs < tiles.least or passes >= COPIED_PASSES):
+        filled = max(inputs, tiles.least)
+        if inputs < filled:
+            zero(copied, pixels * filled)
+        copy_window(I, copied, inputs, filled, &window, block, g)
+        I = copied
+        image.column, image.row = filled, window.columns * filled
+        image.image = window.rows * image.row
+        top, left = window.top, window.left
+    else:
+        I += block.images.first * image.image
+    over.I.image, over.I.row, over.I.column = image.image, g.s_h * image.row, g.s_w * image.column
+    for tap in range(taps.first, taps.end):
+        a = tap / g.k_w
+        b = tap - a * g.k_w
+        rows = both(block.rows, inside(a * g.d_h - g.p_t, g.s_h, g.i_h, g.o_h))
+        columns = both(block.columns, inside(b * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w))
+        over.rows, over.columns = rows.end - rows.first, columns.end - columns.first
+        if over.rows == 0 or over.columns == 0:
+            continue
+        i = I + (rows.first * g.s_h - g.p_t + a * g.d_h - top) * image.row
+        i += (columns.first * g.s_w - g.p_l + b * g.d_w - left) * image.column
+        o = dO + (rows.first - block.rows.first) * lines.steps.row
+        o += (columns.first - block.columns.first) * lines.steps.column
+        add_lines(&over, i, o, dK + tap * g.i_cg * g.k_c, inputs, filled, lines, tiles, g)
 
 
 cdef void add_to_group(
     const floating* I, const floating* dO, floating* dK, Span share, Span span, const Tiles* tiles,
     const Outputs* block, const Geometry* g
 ) noexcept nogil:
-    """A block of outputs, added to a share of one group's tiles, to some lines of each."""
+    """A block of outputs, added to a share of one group's tiles, to some lines of each.
+
+    Tiles are counted through parts of a unit's rows, and for each part through the units: kernel rows, or taps.
+    """
     cdef floating copied[COPIED / 4]
     cdef Lines lines
-    cdef Py_ssize_t tile, tap, a, b, r, first = span.first * tiles.line, end = min(span.end * tiles.line, g.k_cg)
-    cdef Span part
+    cdef Py_ssize_t tile = share.first, first = span.first * tiles.line, end = min(span.end * tiles.line, g.k_cg)
+    cdef Py_ssize_t inputs, i, r
+    cdef bint afresh = block.images.first == 0 and block.rows.first == 0 and block.columns.first == 0
+    cdef Span part, units
     if share.end - share.first >= COPIED_TILES:
         lines = copy_lines(dO, copied, span, block, tiles, g)
         dO = copied
     else:
         lines = lines_in_place(span, tiles, g)
         dO += ((block.images.first * g.o_h + block.rows.first) * g.o_w + block.columns.first) * g.k_c + first
-    for tile in range(share.first, share.end):
-        tap = tile / tiles.in_unit * (tiles.unit / g.i_cg)
-        a = tap / g.k_w
-        b = tap - a * g.k_w
-        part = share_of(tiles.unit, tile % tiles.in_unit, tiles.in_unit)
-        part.first += b * g.i_cg
-        part.end += b * g.i_cg
-        if block.images.first == 0 and block.rows.first == 0 and block.columns.first == 0:
-            for r in range(part.first, part.end):
-                zero(dK + (a * g.k_w * g.i_cg + r) * g.k_c + first, end - first)
-        add_block(I, dO, dK + a * g.k_w * g.i_cg * g.k_c, a, part, &lines, tiles, block, g)
+    while tile < share.end:
+        i = tile / tiles.units
+        part = share_of(tiles.unit, i, tiles.in_unit)
+        units.first = tile - i * tiles.units
+        units.end = min(tiles.units, units.first + share.end - tile)
+        if afresh:
+            for i in range(units.first, units.end):
+                for r in range(part.first, part.end):
+                    zero(dK + (i * tiles.unit + r) * g.k_c + first, end - first)
+        inputs = part.end - part.first
+        if tiles.unit == g.i_cg:
+            add_taps(I + part.first, dO, dK + part.first * g.k_c, units, inputs, &lines, tiles, block, g)
+        else:
+            for i in range(units.first, units.end):
+                add_kernel_row(I, dO, dK + i * tiles.unit * g.k_c, i, part, &lines, tiles, block, g)
+        tile += units.end - units.first
 
 
 cdef void add_to_share(
