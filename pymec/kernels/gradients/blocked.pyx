@@ -73,7 +73,7 @@ cdef void add_lines(
     """The pixels, added to some lines of `inputs` rows of dK."""
     cdef Py_ssize_t line, width, skip
     cdef const floating* start
-    over.dO = lines.steps
+    over.output = lines.steps
     for line in range(lines.span.first, lines.span.end):
         width = line_width(line, tiles, sizeof(floating), g)
         skip = max(line * tiles.line + width - g.k_cg, 0)
@@ -93,12 +93,12 @@ cdef void add_kernel_row(
     cdef Pixels over
     over.images, over.rows = block.images.end - block.images.first, rows.end - rows.first
     over.columns = block.columns.end - block.columns.first
-    over.I.image, over.I.row = g.i_h * g.i_w * g.i_c, g.s_h * g.i_w * g.i_c
+    over.input.image, over.input.row = g.i_h * g.i_w * g.i_c, g.s_h * g.i_w * g.i_c
     if inputs < step:
         zero(copied, over.images * over.rows * over.columns * step)
     I += (block.images.first * g.i_h + rows.first * g.s_h - g.p_t + a * g.d_h) * g.i_w * g.i_c
     copy_taps(&over, I, copied, part, step, block.columns.first, g)
-    over.I.column, over.I.row, over.I.image = step, over.columns * step, over.rows * over.columns * step
+    over.input.column, over.input.row, over.input.image = step, over.columns * step, over.rows * over.columns * step
     dO += (rows.first - block.rows.first) * lines.steps.row
     add_lines(&over, copied, dO, dK + part.first * g.k_c, inputs, step, lines, tiles, g)
 
@@ -131,7 +131,7 @@ cdef void add_taps(
         top, left = window.top, window.left
     else:
         I += block.images.first * image.image
-    over.I.image, over.I.row, over.I.column = image.image, g.s_h * image.row, g.s_w * image.column
+    over.input.image, over.input.row, over.input.column = image.image, g.s_h * image.row, g.s_w * image.column
     for tap in range(taps.first, taps.end):
         a = tap / g.k_w
         b = tap - a * g.k_w

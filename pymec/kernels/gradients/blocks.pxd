@@ -121,7 +121,7 @@ cdef inline void copy_taps(
     cdef const floating* image_row
     for image in range(over.images):
         for row in range(over.rows):
-            image_row = I + image * over.I.image + row * over.I.row
+            image_row = I + image * over.input.image + row * over.input.row
             for column in range(x, x + over.columns):
                 first = (column * g.s_w - g.p_l) * g.i_c + part.first
                 before = clip(-first, 0, inputs)

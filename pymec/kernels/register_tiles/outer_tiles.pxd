@@ -11,7 +11,7 @@ cdef struct Steps:
 
 cdef struct Pixels:
     Py_ssize_t images, rows, columns    # what a sum runs over
-    Steps I, dO                         # and how far apart it lies in both arrays
+    Steps input, output                 # and how far apart it lies in I and in dO
 
 
 cdef Tile outer_tile(Py_ssize_t outputs, Py_ssize_t itemsize) noexcept nogil
