@@ -210,7 +210,7 @@ FAULTS = {
         ("end = min(tile.i_w - column, (", "end = min(tile.i_w - column - 1, (", "the image's last column"),
     ],
     "pymec/kernels/register_tiles/outer_tiles.pyx.in": [
-        ("over.output.row\n            for _", "over.input.row\n            for _", "rows of dO as far apart as I's"),
+        ("over.output.row\n            for _", "over.input.row\n            for _", "rows of dO apart like I's"),
         ("o += o_step", "o += i_step", "pixels of dO as far apart as I's"),
     ],
     "pymec/kernels/register_tiles/group_grad_rows.pyx.in": [

@@ -98,7 +98,8 @@ cdef void add_kernel_row(
         zero(copied, over.images * over.rows * over.columns * step)
     I += (block.images.first * g.i_h + rows.first * g.s_h - g.p_t + a * g.d_h) * g.i_w * g.i_c
     copy_taps(&over, I, copied, part, step, block.columns.first, g)
-    over.input.column, over.input.row, over.input.image = step, over.columns * step, over.rows * over.columns * step
+    over.input.column, over.input.row = step, over.columns * step
+    over.input.image = over.rows * over.input.row
     dO += (rows.first - block.rows.first) * lines.steps.row
     add_lines(&over, copied, dO, dK + part.first * g.k_c, inputs, step, lines, tiles, g)
 
