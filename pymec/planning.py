@@ -71,13 +71,7 @@ def cached_recipe(
     if algorithm != "auto":
         row = registry.get(algorithm, operation.name)
         _check_supported(row, shape, operation)
-        made = recipe_of(row, shape, limit, n_threads, operation)
-        if limit is not None and made.workspace_nbytes > limit:
-            raise ValueError(
-                f"workspace_limit of {limit} bytes is too small: {algorithm} needs at least "
-                f"{made.workspace_nbytes} bytes for this shape; {_smallest_hint(shape, n_threads, operation)}"
-            )
-        return made
+        return within_limit(recipe_of(row, shape, limit, n_threads, operation), limit)
     run_shape = shape.transposed() if shape.is_column else shape
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if accuracy == "fast" and operation == CONV2D:
@@ -92,6 +86,17 @@ def cached_recipe(
         f"workspace_limit of {limit} bytes is too small for layout='NCHW', whose conversions alone take "
         f"{layouts.conversion_size(shape) * shape.itemsize} bytes; pass NHWC arrays"
     )
+
+
+def within_limit(made: Recipe, limit: int | None) -> Recipe:
+    """The recipe, unless the least that its algorithm needs is more than the limit."""
+    if limit is not None and made.workspace_nbytes > limit:
+        raise ValueError(
+            f"workspace_limit of {limit} bytes is too small: {made.algorithm.name} needs at least "
+            f"{made.workspace_nbytes} bytes for this shape; "
+            f"{_smallest_hint(made.shape, made.n_threads, made.operation)}"
+        )
+    return made
 
 
 def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:

@@ -282,5 +282,5 @@ def _copied(
     wanted = operation_named(operation)
     threads = effective_n_threads(n_threads, shape.multiply_adds)
     made = recipe_of(registry.get(algorithm, operation), shape, limit, threads, wanted, run_shape)
-    copied = kind(made, limit, n_threads)
+    copied = kind(planning.within_limit(made, limit), limit, n_threads)
     return copied if kernel is None else copied.prepare(kernel)

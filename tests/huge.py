@@ -1,10 +1,12 @@
-"""Arrays of more than 2³¹ elements: the input, the output, or a lowered matrix.  Needs 20 GiB, and takes minutes.
+"""Arrays of more than 2³¹ elements: the input, the output, or a lowered matrix.  Needs 20 GiB, and takes an hour.
 
     python tests/huge.py
-    python tests/huge.py --algorithms mec,im2col
+    python tests/huge.py --algorithms mec,im2col --all
 
-Each algorithm whose arrays fit runs whole.  Some thousand outputs, the last ones among them, are compared with the
-definition.  The numbers are small integers, so that exact algorithms must give the very sums.
+Each algorithm runs whole on one case whose arrays fit, or with ``--all`` on every such case, which takes hours.
+One after the other they begin the search at the next case, so that all cases are tried.  Some thousand outputs, the
+last ones among them, are compared with the definition.  The numbers are small integers, so that exact algorithms
+must give the very sums.
 """
 
 import argparse
@@ -56,26 +58,48 @@ def by_definition(x, kernel, shape, y, column):
     return np.einsum("abgc,abcgm->gm", patch, taps).ravel()
 
 
+def runs_past(name, case, most_bytes):
+    """Whether the algorithm can do the case in so many bytes, with an array of more than 2³¹ elements."""
+    x_shape, kernel_shape, arguments = CASES[case]
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, **arguments)
+    if registry.get(name).unsupported(shape) is not None:
+        return False
+    nbytes = pymec.workspace_size(x_shape, kernel_shape, algorithm=name, **arguments)
+    largest = max(shape.input_size, shape.output_size, nbytes // 4)
+    arrays = (shape.input_size + shape.output_size) * shape.itemsize
+    return largest > 2**31 and arrays + nbytes <= most_bytes
+
+
+def cases_of(algorithms, every, most_bytes):
+    """The cases that each algorithm runs."""
+    found = {}
+    for i, name in enumerate(algorithms):
+        first = i % len(CASES)
+        able = [case for case in (*CASES, *CASES)[first : first + len(CASES)] if runs_past(name, case, most_bytes)]
+        found[name] = able if every else able[:1]
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithms", type=lambda text: text.split(","), default=list(registry.ALGORITHMS))
     parser.add_argument("--gib", type=float, default=20, help="memory that a case may take")
+    parser.add_argument("--all", action="store_true", help="every algorithm on every case")
     options = parser.parse_args()
+    chosen_cases = cases_of(options.algorithms, options.all, options.gib * GIB)
     wrong, done = [], {}
     for case, (x_shape, kernel_shape, arguments) in CASES.items():
+        names = [name for name, cases in chosen_cases.items() if case in cases]
+        if not names:
+            continue
         shape = ConvShape.from_shapes(x_shape, kernel_shape, **arguments)
         x, kernel = whole_numbers(x_shape, 0), whole_numbers(kernel_shape, 1)
         chosen = pixels(shape, np.random.default_rng(2))
         exact = np.array([by_definition(x, kernel, shape, *pixel) for pixel in chosen])
         rows, columns = np.array(chosen).T
-        for name in options.algorithms:
+        for name in names:
             row = registry.get(name)
-            if row.unsupported(shape) is not None:
-                continue
             nbytes = pymec.workspace_size(x_shape, kernel_shape, algorithm=name, **arguments)
-            largest = max(shape.input_size, shape.output_size, nbytes // 4)
-            if x.nbytes + shape.output_nbytes + nbytes > options.gib * GIB or largest <= 2**31:
-                continue
             start = time.perf_counter()
             out = pymec.conv2d(x, kernel, algorithm=name, **arguments)
             error = np.abs(out[0, rows, columns] - exact).max()

@@ -360,8 +360,8 @@ FAULTS = {
         ("min(shape.i_cg, shape.k_cg) >= WINOGRAD", "max(shape.i_cg, shape.k_cg) >= WINOGRAD", "few channels in"),
         ("best_tiles(shape, n_threads, planned)", "best_tiles(shape, n_threads, True)", "a transform is free"),
         ("if few and not planned:", "if few:", "plans of a gradient that keep no flipped kernel"),
-        ("fast_tiles(swapped) and shape.s_h * shape.s_w <= GRAD_PHASES", "fast_tiles(swapped)", "too many phases"),
-        ("    if shape.i_cg >= GRAD_CHANNELS:", "    if shape.k_cg >= GRAD_CHANNELS:", "output channels decide"),
+        ("if few_phases and (one_channel", "if (one_channel", "too many phases"),
+        ("few = shape.i_cg < GRAD_CHANNELS", "few = shape.k_cg < GRAD_CHANNELS", "output channels decide"),
         ("min(needs, key", "max(needs, key", "the hint names the largest"),
     ],
     "pymec/recipes.py": [
@@ -386,8 +386,8 @@ FAULTS = {
     ],
     "pymec/plans.py": [
         ("recipe.workspace_nbytes - recipe.prepared_nbytes", "recipe.workspace_nbytes", "a kernel counted twice"),
-        (', limit, n_threads, operation_named(operation), planned=True)\n    copied',
-         ', None, n_threads, operation_named(operation), planned=True)\n    copied', "a copy forgets its limit"),
+        ("shape, limit, threads, wanted, run_shape)", "shape, None, threads, wanted, run_shape)",
+         "a copy forgets its limit"),
         (', "the saved lowering": self._lowered}', "}", "a gradient may be written over L"),
         (', solution="B")', ")", "Solution A writes over the L that is kept"),
     ],
