@@ -4,9 +4,9 @@
     python tests/huge.py --algorithms mec,im2col --all
 
 Each algorithm runs whole on one case whose arrays fit, or with ``--all`` on every such case, which takes hours.
-One after the other they begin the search at the next case, so that all cases are tried.  Some thousand outputs, the
-last ones among them, are compared with the definition.  The numbers are small integers, so that exact algorithms
-must give the very sums.
+One after the other they begin the search at the next case, so that all cases are tried.  Some thousand outputs,
+the last ones among them, are compared with the definition.  The numbers are small integers, so that exact
+algorithms must give the very sums.
 """
 
 import argparse
