@@ -12,13 +12,13 @@ The outputs are taken a block at a time.  A block of dO is copied line by line, 
 it a few channels at a time, before they meet: in memory pixels are far apart, and may share few sets of a cache.
 Outputs whose tap lies on the padding are left out; a copy of several taps has zeros there (``blocks.pxd``).
 
-==========  =========================  ================================
-array       shape                      role
-==========  =========================  ================================
-x           (i_n, i_h, i_w, i_c)       input I
-grad_out    (i_n, o_h, o_w, k_c)       the output's gradient dO
-grad_kernel (k_h, k_w, i_c/G, k_c)     the kernel's gradient dK
-==========  =========================  ================================
+===========  =========================  ================================
+array        shape                      role
+===========  =========================  ================================
+x            (i_n, i_h, i_w, i_c)       input I
+grad_out     (i_n, o_h, o_w, k_c)       the output's gradient dO
+grad_kernel  (k_h, k_w, i_c/G, k_c)     the kernel's gradient dK
+===========  =========================  ================================
 
 Workspace: 0.  Threads share the tiles, so no two write to the same place, and every sum has one order.
 """
