@@ -309,10 +309,7 @@ def _parser() -> argparse.ArgumentParser:
         "pymec explain cv4 --operation conv2d_kernel_grad",
     )  # fmt: skip
     _add_convolution(explain)
-    explain.add_argument(
-        "--accuracy", choices=("exact", "fast"), default="exact",
-        help="fast: 'auto' may take Winograd and FFT, within their error bounds; default: exact",
-    )  # fmt: skip
+    _add_accuracy(explain)
 
     tune = _command(
         commands, "tune", _tune,
@@ -322,13 +319,10 @@ def _parser() -> argparse.ArgumentParser:
         notes="Calls as a plan makes them: what depends on the kernel alone is prepared before.",
     )  # fmt: skip
     _add_convolution(tune)
+    _add_accuracy(tune)
     tune.add_argument(
-        "--accuracy",
-        choices=("exact", "fast"),
-        default="exact",
-        help="fast: Winograd and FFT, too; default: exact",
+        "--seconds", type=_seconds, default=tuning.SECONDS, metavar="S", help="the budget; default: 1"
     )
-    tune.add_argument("--seconds", type=_seconds, default=1.0, metavar="S", help="the budget; default: 1")
 
     measure = _command(
         commands, "measure", _measure,
@@ -407,6 +401,13 @@ def _add_convolution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="BYTES", help="most workspace allowed, such as 1000000 or 64MiB")
     _add_threads(parser)
     _add_json(parser)
+
+
+def _add_accuracy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accuracy", choices=("exact", "fast"), default="exact",
+        help="fast: Winograd and FFT may be taken, too, within their error bounds; default: exact",
+    )  # fmt: skip
 
 
 def _add_threads(parser: argparse.ArgumentParser) -> None:

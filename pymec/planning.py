@@ -191,7 +191,7 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What "auto" tries for the kernel's gradient, in order.
 
-    Register tiles, as in :func:`_auto_order`, need no workspace; small groups share a vector.  With too few output
+    Register tiles are the fastest, as in :func:`_auto_order`; small groups share a vector.  With too few output
     channels for either it is a product per tap by BLAS, or, where a tap has few channels, MEC through L.
     """
     few = shape.i_cg < GRAD_CHANNELS

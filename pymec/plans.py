@@ -25,9 +25,6 @@ from pymec.spelling import shown
 from pymec.threads import effective_n_threads, single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
 
-TUNING_SECONDS = 1.0
-"""What ``tune=True`` grants."""
-
 
 class ConvPlan:
     """A convolution, or a gradient of one, checked once and ready to be called; made by :func:`plan`.
@@ -262,7 +259,7 @@ def plan(
 def _budget(tune: Any) -> float:
     """The seconds that ``tune`` grants."""
     if tune is True:
-        return TUNING_SECONDS
+        return tuning.SECONDS
     if isinstance(tune, (int, float, np.integer, np.floating)) and 0 < tune < math.inf:
         return float(tune)
     raise ValueError(f"tune must be a bool, or a positive number of seconds, got {shown(tune)}")

@@ -27,6 +27,9 @@ from pymec.kernels.shared.machine import FILL_RATE
 from pymec.recipes import Recipe, recipe_of
 from pymec.shapes import ConvShape
 
+SECONDS = 1.0
+"""The budget where none is given."""
+
 FIRST_PART = 4_000_000
 """Multiply-adds of the first part: the slowest algorithm does them in some milliseconds."""
 
@@ -119,7 +122,11 @@ def _timed_on(
         best, left = min(found.values(), default=float("inf")), end - time.perf_counter()
         nothing_is_known = name == first and expected[name] == 0
         if nothing_is_known or _worth_calling(able[name], best, expected[name], left):
-            found[name] = _best_call(able[name], best, end)
+            try:
+                found[name] = _best_call(able[name], best, end)
+            except MemoryError:  # under a limit on the address space, say
+                if name == first:
+                    raise
     return found
 
 

@@ -439,10 +439,13 @@ def test_blocks_and_tiles_may_end_anywhere(x, kernel, options, n_threads, dtype)
     shape = ConvShape.from_shapes(x, kernel, dtype=dtype, **options)
     rng = np.random.default_rng(1)
     image, grad_out = (rng.integers(-3, 4, of).astype(dtype) for of in (shape.input_shape, shape.output_shape))
-    got = pymec.conv2d_kernel_grad(
-        image, grad_out, kernel, algorithm="direct_blocked", n_threads=n_threads, **options
-    )
-    np.testing.assert_array_equal(got, reference.kernel_grad(image, grad_out, shape))
+    exact = reference.kernel_grad(image, grad_out, shape)
+    for limit in (None, 0):  # with copies of both operands, and with none
+        got = pymec.conv2d_kernel_grad(
+            image, grad_out, kernel, algorithm="direct_blocked", workspace_limit=limit, n_threads=n_threads,
+            **options,
+        )  # fmt: skip
+        np.testing.assert_array_equal(got, exact)
 
 
 def test_a_gradient_is_not_written_over_the_saved_lowering():

@@ -414,3 +414,38 @@ def test_products_of_all_input_pixels_are_under_the_guard():
     """kn2row multiplies every pixel, however few outputs a stride leaves."""
     shape = ConvShape.from_shapes((1, 40, 40, 8), (3, 3, 8, 8), stride=20)
     assert planning.recipe(shape, "kn2row", "exact", None, 1).guards_blas
+
+
+@needs_openmp
+def test_a_small_stack_is_enough(tmp_path):
+    """Scratch is workspace, which is counted: on a stack it would be hidden, and end a thread that has little."""
+    program = """
+import numpy as np, pymec
+from pymec import ConvShape, registry
+
+for dtype in ("float32", "float64"):
+    for x, kernel, options in (
+        ((1, 40, 40, 64), (3, 3, 64, 64), {}),
+        ((1, 40, 40, 3), (5, 5, 3, 64), {"padding": 2}),
+        ((1, 40, 40, 64), (3, 3, 4, 64), {"groups": 16}),
+        ((1, 40, 40, 64), (5, 5, 1, 64), {"groups": 64}),
+        ((1, 40, 40, 64), (1, 1, 64, 64), {}),
+    ):
+        shape = ConvShape.from_shapes(x, kernel, dtype=dtype, **options)
+        image, weights, grad_out = map(np.ones, (x, kernel, shape.output_shape), (dtype, dtype, dtype))
+        calls = {
+            "conv2d": (pymec.conv2d, image, weights),
+            "conv2d_input_grad": (pymec.conv2d_input_grad, grad_out, weights, x),
+            "conv2d_kernel_grad": (pymec.conv2d_kernel_grad, image, grad_out, kernel),
+        }
+        for operation, (function, *arguments) in calls.items():
+            for name, row in registry.TABLES[operation].items():
+                if row.unsupported(shape) is None:
+                    print(operation, name, dtype, x, kernel, flush=True)
+                    function(*arguments, algorithm=name, n_threads=2, **options)
+"""
+    environment = {**os.environ, "OMP_STACKSIZE": "128k"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout.splitlines()[-1:] + done.stderr.splitlines()

@@ -15,9 +15,8 @@ def bench(monkeypatch):
     """A machine on which a call takes ``bench.rates`` of the usual time for each multiply-add."""
 
     class Bench:
-        now = 0.0
-        rates = {}  # noqa: RUF012
-        calls = []  # noqa: RUF012
+        def __init__(self):
+            self.now, self.rates, self.calls = 0.0, {}, []
 
         def best_call(self, made, best, end):
             self.calls.append((made.algorithm.name, made.shape))
@@ -26,7 +25,6 @@ def bench(monkeypatch):
             return took
 
     machine = Bench()
-    machine.rates, machine.calls = {}, []
     monkeypatch.setattr(tuning.time, "perf_counter", lambda: machine.now)
     monkeypatch.setattr(tuning, "_best_call", machine.best_call)
     monkeypatch.setattr(tuning, "available_memory", lambda: float("inf"))
@@ -141,6 +139,25 @@ def test_a_plan_takes_seconds(monkeypatch):
     for wrong in (-1, float("nan"), float("inf"), "1s"):
         with pytest.raises(ValueError, match="tune must be a bool, or a positive number of seconds, got"):
             pymec.plan((1, 8, 8, 4), (3, 3, 4, 4), tune=wrong)
+
+
+def test_an_algorithm_without_room_loses_only_its_turn(monkeypatch):
+    execute = tuning.execute
+
+    def without_room(made, *arguments):
+        if made.algorithm.name == blocked_out:
+            raise MemoryError
+        return execute(made, *arguments)
+
+    shape = ConvShape.from_shapes((1, 8, 8, 4), (3, 3, 4, 4))
+    auto = auto_for(shape)
+    blocked_out = "im2col"
+    monkeypatch.setattr(tuning, "execute", without_room)
+    seconds = tuning.tune(auto, "exact", None, 5.0).seconds
+    assert auto.algorithm.name in seconds and "im2col" not in seconds
+    blocked_out = auto.algorithm.name
+    with pytest.raises(MemoryError):
+        tuning.tune(auto, "exact", None, 5.0)
 
 
 def test_ctrl_c_ends_it(monkeypatch):

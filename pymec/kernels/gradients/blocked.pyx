@@ -20,7 +20,11 @@ grad_out     (i_n, o_h, o_w, k_c)       the output's gradient dO
 grad_kernel  (k_h, k_w, i_c/G, k_c)     the kernel's gradient dK
 ===========  =========================  ================================
 
-Workspace: 0.  Threads share the tiles, so no two write to the same place, and every sum has one order.
+Workspace, in elements:  slices·(512·14 + 128·min(1024/itemsize, M)) + 64/itemsize, slices = n_threads, M = k_c/G
+rounded up to 128 bytes: what each thread copies of I and of dO, and a cache line to begin with one.  It is 0 under
+a limit that has no room for that: then nothing is copied but adjacent taps.
+
+Threads share the tiles, so no two write to the same place, and every sum has one order.
 """
 
 from cython cimport floating
@@ -31,8 +35,8 @@ from pymec.kernels.gradients.blocks cimport (
     window_under,
 )
 from pymec.kernels.register_tiles.outer_tiles cimport Pixels, Steps, add_outer
-from pymec.kernels.register_tiles.tile cimport MOST_PIXELS, MOST_SUMS
-from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.register_tiles.tile cimport CACHE_LINE, MOST_PIXELS, MOST_SUMS, at_cache_line
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport zero
 from pymec.kernels.shared.spans cimport Span, both, ceil_div, inside, share_of
@@ -40,7 +44,7 @@ from pymec.kernels.shared.spans cimport Span, both, ceil_div, inside, share_of
 
 cdef enum:
     BLOCK = 128         # outputs that go by together: a copy of a tile's part of I stays in a level-1 cache
-    COPIED = 131072     # bytes of dO that go by together: in a level-2 cache
+    BLOCK_LINES = 1024  # bytes of their output channels that do: 128 KiB of dO stay in a level-2 cache
     WINDOW = 512        # pixels of the largest copy of what a tile reads of I: 28 KiB
     COPIED_PASSES = 6   # passes of a tile over its pixels, one for each tap and line, from which on the copy pays
     COPIED_TILES = 6    # tiles from which on a copy of a block of dO pays
@@ -105,11 +109,13 @@ cdef void add_kernel_row(
 
 
 cdef void add_taps(
-    const floating* I, const floating* dO, floating* dK, Span taps, Py_ssize_t inputs, const Lines* lines,
-    const Tiles* tiles, const Outputs* block, const Geometry* g
+    const floating* I, const floating* dO, floating* dK, floating* copied, Span taps, Py_ssize_t inputs,
+    const Lines* lines, const Tiles* tiles, const Outputs* block, const Geometry* g
 ) noexcept nogil:
-    """A block of outputs, added to a few input channels of some taps; I and dK begin with these channels."""
-    cdef floating copied[WINDOW * MOST_PIXELS]
+    """A block of outputs, added to a few input channels of some taps; I and dK begin with these channels.
+
+    `copied` has room for a window, or is NULL.
+    """
     cdef Window window = window_under(block, g)
     cdef Py_ssize_t pixels = (block.images.end - block.images.first) * window.rows * window.columns
     cdef Py_ssize_t passes = (taps.end - taps.first) * (lines.span.end - lines.span.first)
@@ -121,7 +127,7 @@ cdef void add_taps(
     cdef Steps image            # of what is read: the image, or a copy of the window
     over.images = block.images.end - block.images.first
     image.image, image.row, image.column = g.i_h * g.i_w * g.i_c, g.i_w * g.i_c, g.i_c
-    if pixels <= WINDOW and (inputs < tiles.least or passes >= COPIED_PASSES):
+    if copied != NULL and pixels <= WINDOW and (inputs < tiles.least or passes >= COPIED_PASSES):
         filled = max(inputs, tiles.least)
         if inputs < filled:
             zero(copied, pixels * filled)
@@ -149,22 +155,22 @@ cdef void add_taps(
 
 
 cdef void add_to_group(
-    const floating* I, const floating* dO, floating* dK, Span share, Span span, const Tiles* tiles,
-    const Outputs* block, const Geometry* g
+    const floating* I, const floating* dO, floating* dK, floating* slice, Span share, Span span,
+    const Tiles* tiles, const Outputs* block, const Geometry* g
 ) noexcept nogil:
     """A block of outputs, added to a share of one group's tiles, to some lines of each.
 
-    Tiles are counted through parts of a unit's rows, and for each part through the units: kernel rows, or taps.
+    `slice` is this thread's workspace, a window and some lines of dO, or NULL.  Tiles are counted through parts of
+    a unit's rows, and for each part through the units: kernel rows, or taps.
     """
-    cdef floating copied[COPIED / 4]
     cdef Lines lines
     cdef Py_ssize_t tile = share.first, first = span.first * tiles.line, end = min(span.end * tiles.line, g.k_cg)
     cdef Py_ssize_t inputs, i, r
     cdef bint afresh = block.images.first == 0 and block.rows.first == 0 and block.columns.first == 0
     cdef Span part, units
-    if share.end - share.first >= COPIED_TILES:
-        lines = copy_lines(dO, copied, span, block, tiles, g)
-        dO = copied
+    if slice != NULL and share.end - share.first >= COPIED_TILES:
+        lines = copy_lines(dO, slice + WINDOW * MOST_PIXELS, span, block, tiles, g)
+        dO = slice + WINDOW * MOST_PIXELS
     else:
         lines = lines_in_place(span, tiles, g)
         dO += ((block.images.first * g.o_h + block.rows.first) * g.o_w + block.columns.first) * g.k_c + first
@@ -179,7 +185,7 @@ cdef void add_to_group(
                     zero(dK + (i * tiles.unit + r) * g.k_c + first, end - first)
         inputs = part.end - part.first
         if tiles.unit == g.i_cg:
-            add_taps(I + part.first, dO, dK + part.first * g.k_c, units, inputs, &lines, tiles, block, g)
+            add_taps(I + part.first, dO, dK + part.first * g.k_c, slice, units, inputs, &lines, tiles, block, g)
         else:
             for i in range(units.first, units.end):
                 add_kernel_row(I, dO, dK + i * tiles.unit * g.k_c, i, part, &lines, tiles, block, g)
@@ -187,14 +193,14 @@ cdef void add_to_group(
 
 
 cdef void add_to_share(
-    const floating* I, const floating* dO, floating* dK, Span share, Py_ssize_t line_shares, const Tiles* tiles,
-    const Outputs* block, const Geometry* g
+    const floating* I, const floating* dO, floating* dK, floating* slice, Span share, Py_ssize_t line_shares,
+    const Tiles* tiles, const Outputs* block, const Geometry* g
 ) noexcept nogil:
     """A block of outputs, added to a share of the tiles, counted through shares of the lines, groups and tiles."""
     cdef Py_ssize_t in_group = tiles.units * tiles.in_unit, i = share.first, group, line
     cdef Py_ssize_t outputs = (block.images.end - block.images.first) * (block.rows.end - block.rows.first) \
         * (block.columns.end - block.columns.first)
-    cdef Py_ssize_t most = COPIED / (outputs * tiles.line * <Py_ssize_t> sizeof(floating))  # at least 8
+    cdef Py_ssize_t most = BLOCK * BLOCK_LINES / (outputs * tiles.line * <Py_ssize_t> sizeof(floating))
     cdef Span own, lines, some
     while i < share.end:
         group = i / in_group
@@ -205,14 +211,15 @@ cdef void add_to_share(
         line = lines.first
         while line < lines.end:
             some.first, some.end = line, min(line + most, lines.end)
-            add_to_group(I + group * g.i_cg, dO + group * g.k_cg, dK + group * g.k_cg, own, some, tiles, block, g)
+            add_to_group(I + group * g.i_cg, dO + group * g.k_cg, dK + group * g.k_cg, slice, own, some, tiles,
+                         block, g)
             line += most
         i += own.end - own.first
 
 
 cdef void add_share(
-    const floating* I, const floating* dO, floating* dK, Span share, Py_ssize_t line_shares, const Tiles* tiles,
-    const Geometry* g
+    const floating* I, const floating* dO, floating* dK, floating* slice, Span share, Py_ssize_t line_shares,
+    const Tiles* tiles, const Geometry* g
 ) noexcept nogil:
     """All outputs, block by block, added to a share of the tiles."""
     cdef Outputs block
@@ -229,20 +236,34 @@ cdef void add_share(
                 if interrupted():
                     return
                 block.columns.first, block.columns.end = x, min(x + columns, g.o_w)
-                add_to_share(I, dO, dK, share, line_shares, tiles, &block, g)
+                add_to_share(I, dO, dK, slice, share, line_shares, tiles, &block, g)
                 x += columns
             y += rows
         n += images
 
 
+def slice_size(shape):
+    """The elements of a thread's slice of the workspace."""
+    line = 2 * CACHE_LINE // shape.itemsize
+    return WINDOW * MOST_PIXELS + BLOCK * min(BLOCK_LINES // shape.itemsize, -(-shape.k_cg // line) * line)
+
+
 def run_kernel_grad(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] grad_out, floating[:, :, :, ::1] grad_kernel,
-    floating[::1] workspace, shape, int n_threads=1,
+    floating[::1] workspace, shape, int n_threads=1, *, bint copies=True,
 ):
-    """The kernel's gradient, its tiles shared among threads; ``workspace`` is not used."""
+    """The kernel's gradient, its tiles shared among threads.
+
+    ``copies`` is whether there is workspace: n_threads slices of :func:`slice_size` elements, and a cache line.
+    """
     cdef Geometry g = geometry(shape)
     cdef Tiles tiles = tiles_of(&g, sizeof(floating))
     cdef Py_ssize_t tasks = g.groups * tiles.units * tiles.in_unit, line_shares = 1, share
+    cdef Py_ssize_t size = slice_size(shape)
+    cdef floating* slices = NULL
+    if copies:
+        check_room("workspace", workspace.shape[0], n_threads * size + CACHE_LINE / sizeof(floating))
+        slices = at_cache_line(&workspace[0])
     check_stage(&g, n_threads, x.shape, grad_kernel.shape, grad_out.shape)
     if tasks % n_threads and tasks < 8 * n_threads:  # uneven shares: the lines are shared, too
         line_shares = min(tiles.lines, n_threads)
@@ -254,4 +275,5 @@ def run_kernel_grad(
     cdef const floating* dO = &grad_out[0, 0, 0, 0]
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            add_share(I, dO, dK, share_of(tasks * line_shares, share, n_threads), line_shares, &tiles, &g)
+            add_share(I, dO, dK, slices + share * size if copies else slices,
+                      share_of(tasks * line_shares, share, n_threads), line_shares, &tiles, &g)

@@ -15,6 +15,7 @@ from pymec.kernels.register_tiles.rows import small_groups
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GradBlocking, grad_blocking, input_grad_blocking
+from pymec.kernels.shared.machine import CACHE_LINE
 from pymec.shapes import ConvShape
 
 # What can't be done -------------------------------------------------------------------------------------
@@ -73,6 +74,12 @@ def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedul
     }
     options = {"schedules": tuple(scheduled[phase.shape] for phase in phases)}
     return Schedule(shape.kernel_size, options, prepared=shape.kernel_size)
+
+
+def _blocked_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    size = n_threads * blocked.slice_size(shape) + CACHE_LINE // shape.itemsize
+    copies = limit is None or size <= limit
+    return Schedule(size if copies else 0, {"copies": copies})
 
 
 def _grouped_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -205,10 +212,10 @@ KERNEL_GRAD_ROWS = (
         name="direct_blocked",
         idea="the definition in register tiles: outer products of a pixel's channels, added up over the pixels",
         source="ours",
-        formula="0",
-        order="none",
+        formula="slices·(512·14 + 128·min(1024/itemsize, M)) + 64/itemsize, M = k_c/G up to whole 128 bytes; or 0",
+        order="bounded",
         unsupported=any_shape,
-        schedule=no_workspace,
+        schedule=_blocked_kernel_grad,
         run=blocked.run_kernel_grad,
         uses_blas=False,
         ours=True,
