@@ -91,7 +91,9 @@ def execute(
         relu = activation == "relu"
         if operation == CONV2D and row.fuses_bias_relu:
             options = {**options, "bias": bias, "relu": relu}
-        arrays = map(recipe.as_run, operation.roles, (first, second, inner_out))
+        arrays = [first, second, inner_out]
+        if recipe.run_shape is not shape:
+            arrays = list(map(recipe.as_run, operation.roles, arrays))
         interrupts.run(
             shape.multiply_adds, row.run, *arrays, scratch, recipe.run_shape, recipe.n_threads, **options
         )

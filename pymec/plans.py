@@ -258,7 +258,7 @@ def plan(
 
 def _budget(tune: Any) -> float:
     """The seconds that ``tune`` grants."""
-    if tune is True:
+    if isinstance(tune, (bool, np.bool_)):
         return tuning.SECONDS
     if isinstance(tune, (int, float, np.integer, np.floating)) and 0 < tune < math.inf:
         return float(tune)

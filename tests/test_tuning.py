@@ -133,9 +133,9 @@ def test_a_plan_takes_seconds(monkeypatch):
     given = []
     tune = tuning.tune
     monkeypatch.setattr(tuning, "tune", lambda *arguments: given.append(arguments[3]) or tune(*arguments))
-    for value in (True, 2, np.float32(0.25)):
+    for value in (True, np.True_, 2, np.float32(0.25)):
         pymec.plan((1, 8, 8, 4), (3, 3, 4, 4), tune=value)
-    assert given == [1.0, 2.0, 0.25]
+    assert given == [1.0, 1.0, 2.0, 0.25]
     for wrong in (-1, float("nan"), float("inf"), "1s"):
         with pytest.raises(ValueError, match="tune must be a bool, or a positive number of seconds, got"):
             pymec.plan((1, 8, 8, 4), (3, 3, 4, 4), tune=wrong)
