@@ -250,7 +250,7 @@ def slice_size(shape):
 
 def run_kernel_grad(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] grad_out, floating[:, :, :, ::1] grad_kernel,
-    floating[::1] workspace, shape, int n_threads=1, *, bint copies=True,
+    floating[::1] workspace, shape, int n_threads=1, *, bint copies,
 ):
     """The kernel's gradient, its tiles shared among threads.
 
