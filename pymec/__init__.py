@@ -35,9 +35,10 @@ __version__ = "0.1.0"
 
 # Where the public names are; __init__.pyi says the same to type checkers.
 _HOMES = {
-    "ConvPlan": "pymec.plans:ConvPlan",
+    "ConvPlan": "pymec.conv_plans:ConvPlan",
     "ConvShape": "pymec.shapes:ConvShape",
     "Explanation": "pymec.explaining:Explanation",
+    "KernelGradPlan": "pymec.conv_plans:KernelGradPlan",
     "UnsupportedShape": "pymec.shapes:UnsupportedShape",
     "algorithms": "pymec.registry:names",
     "conv2d": "pymec.conv:conv2d",

@@ -1,7 +1,8 @@
 from pymec import layers, memory
 from pymec.conv import conv2d, conv2d_input_grad, conv2d_kernel_grad
+from pymec.conv_plans import ConvPlan, KernelGradPlan
 from pymec.explaining import Explanation, explain, workspace_size
-from pymec.plans import ConvPlan, plan
+from pymec.plans import plan
 from pymec.registry import names as algorithms
 from pymec.shapes import ConvShape, UnsupportedShape
 from pymec.versions import show_versions
@@ -12,6 +13,7 @@ __all__ = [
     "ConvPlan",
     "ConvShape",
     "Explanation",
+    "KernelGradPlan",
     "UnsupportedShape",
     "algorithms",
     "conv2d",

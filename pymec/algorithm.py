@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -38,6 +38,11 @@ ORDERS = {
 """What a workspace grows with, by :attr:`Algorithm.order`."""
 
 
+def any_batch(shape: ConvShape) -> Hashable:
+    """For ``kernel_form``: the prepared kernel may depend on all sizes but the batch."""
+    return replace(shape, i_n=1)
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """A row of the table.
@@ -64,6 +69,11 @@ class Algorithm:
         cache.  Otherwise they are applied in one pass over the output after ``run``.
     prepare : callable, optional
         ``prepare(kernel, prepared, shape, n_threads, **options)`` writes what depends on the kernel alone.
+    read_back : callable, optional
+        ``read_back(prepared, kernel, shape)`` writes the kernel again, where ``prepare`` only puts its elements in
+        another order.
+    kernel_form : callable
+        ``kernel_form(shape)`` is equal for shapes that have the same prepared kernel.
     uses_blas : bool
         Whether ``run`` calls BLAS, which must then be held to one thread.
     accuracy : {"exact", "fast"}
@@ -83,6 +93,8 @@ class Algorithm:
     schedule: Callable[[ConvShape, int, int | None], Schedule]
     run: Callable[..., None]
     prepare: Callable[..., None] | None = None
+    read_back: Callable[[NDArray, NDArray, ConvShape], None] | None = None
+    kernel_form: Callable[[ConvShape], Hashable] = any_batch
     uses_blas: bool = True
     ours: bool = False
     fuses_bias_relu: bool = True

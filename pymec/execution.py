@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pymec import layouts
 from pymec.address_space import find_room_for_threads
+from pymec.kept_kernels import KeptKernel
 from pymec.kernels.shared import interrupts
 from pymec.kernels.shared.bias_relu import finish
 from pymec.operations import CONV2D
@@ -35,33 +36,39 @@ def execute(
     bias: Any,
     out: Any,
     workspace: Any,
-    prepared: NDArray | None = None,
     activation: str | None = None,
 ) -> NDArray:
     """Check the arrays, allocate what was not given, run the kernel, return ``out``.
 
-    ``first`` and ``second`` are the operands that ``recipe.operation`` names; ``prepared`` is what
-    :meth:`Recipe.prepare` wrote, if the caller kept it.
+    ``first`` and ``second`` are the operands that ``recipe.operation`` names.  A plan passes as ``second`` the
+    :class:`KeptKernel` that it has checked, turned and prepared before.
     """
     if not (activation is None or isinstance(activation, str)) or activation not in ACTIVATIONS:
         raise ValueError(f"activation must be None or 'relu', got {shown(activation)}")
     recipe = recipe.for_this_process()
     shape, row, operation = recipe.shape, recipe.algorithm, recipe.operation
-    needed = recipe.workspace_nbytes - (0 if prepared is None else recipe.prepared_nbytes)
-    first, second = checked_operand(recipe, 0, first), checked_operand(recipe, 1, second)
+    operands = [checked_operand(recipe, 0, first)]
+    kept = second if isinstance(second, KeptKernel) else None
+    if kept is None:
+        operands.append(checked_operand(recipe, 1, second))
+    needed = recipe.workspace_nbytes if kept is None else recipe.planned_nbytes
     if bias is not None:
         bias = checked("bias", bias, shape, (shape.k_c,))
     if out is not None:
         check_written("out", out)
         checked("out", out, shape, recipe.extents[operation.result], f"{operation.operands[0].name} is")
-    unaligned = layouts.unaligned(shape, first, second)
+    unaligned = layouts.unaligned(shape, *operands)
     if unaligned:
         needed += sum(operand.nbytes for operand in unaligned)
     if workspace is not None:
         workspace = _checked_workspace(workspace, recipe, needed)
     check_apart(
         {"out": out, "workspace": workspace},
-        {operation.operands[0].name: first, operation.operands[1].name: second, "bias": bias},
+        {
+            operation.operands[0].name: operands[0],
+            operation.operands[1].name: operands[1] if kept is None else kept.given,
+            "bias": bias,
+        },
     )
 
     if out is None:
@@ -72,17 +79,16 @@ def execute(
         workspace = _allocated(recipe, "workspace", needed)
     scratch = workspace.view(shape.dtype)
     if unaligned:
-        (first, second), scratch = _aligned((first, second), scratch)
-    conversion = layouts.conversion_size(shape)
+        operands, scratch = _aligned(operands, scratch)
     inner_out = out
-    if conversion:
-        roles = operation.roles
-        inner = layouts.enter({roles[0]: first, roles[1]: second}, scratch, shape)
-        first, second, inner_out = (inner[role] for role in roles)
-        scratch = scratch[conversion:]
+    if shape.layout == "NCHW":
+        by_role = dict(zip(operation.roles, operands, strict=False))
+        inner, scratch = layouts.enter(by_role, operation.result, scratch, shape)
+        *operands, inner_out = inner.values()
     find_room_for_threads(recipe.n_threads, recipe.calls_blas)
     with single_threaded_blas() if recipe.guards_blas else nullcontext():
         options = recipe.schedule.options
+        second, prepared = (operands[1], None) if kept is None else (kept.kernel, kept.prepared)
         if row.prepare is not None:
             if prepared is None:
                 prepared, scratch = np.split(scratch, [recipe.schedule.prepared])
@@ -91,7 +97,7 @@ def execute(
         relu = activation == "relu"
         if operation == CONV2D and row.fuses_bias_relu:
             options = {**options, "bias": bias, "relu": relu}
-        arrays = [first, second, inner_out]
+        arrays = [operands[0], second, inner_out]
         if recipe.run_shape is not shape:
             arrays = list(map(recipe.as_run, operation.roles, arrays))
         interrupts.run(
@@ -162,7 +168,7 @@ def checked_operand(recipe: Recipe, which: int, value: Any, planned: bool = Fals
     return checked(operand.name, value, recipe.shape, recipe.extents[operand.role], partner)
 
 
-def _aligned(operands: tuple[NDArray, ...], scratch: NDArray) -> tuple[list[NDArray], NDArray]:
+def _aligned(operands: list[NDArray], scratch: NDArray) -> tuple[list[NDArray], NDArray]:
     """Operands, of which those that are not aligned have been copied into ``scratch``; and the rest of it."""
     found = []
     for operand in operands:

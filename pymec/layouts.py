@@ -7,6 +7,7 @@ workspace, so these copies are part of the predicted bytes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,24 +27,36 @@ def outer_extents(role: str, shape: ConvShape) -> tuple[int, ...]:
     return inner if shape.layout == "NHWC" else tuple(inner[axis] for axis in OUTER_AXES[role])
 
 
-def conversion_size(shape: ConvShape) -> int:
-    """Elements the conversions of a call take: \\|I\\| + \\|K\\| + \\|O\\| for NCHW, none for NHWC."""
-    if shape.layout == "NHWC":
-        return 0
-    return shape.input_size + shape.kernel_size + shape.output_size
+def conversion_size(shape: ConvShape, roles: Iterable[str] = tuple(INNER_AXES)) -> int:
+    """Elements the conversions of the arrays of these roles take: for NCHW all of them, none for NHWC."""
+    return 0 if shape.layout == "NHWC" else sum(math.prod(shape.extents(role)) for role in roles)
 
 
-def enter(operands: dict[str, NDArray], room: NDArray, shape: ConvShape) -> dict[str, NDArray]:
-    """Copy NCHW operands, by role, into ``room`` as NHWC and HWIO; return them and a place for the result."""
-    inner, start = {}, 0
-    for role, axes in INNER_AXES.items():
+def enter(
+    operands: dict[str, NDArray], result: str, room: NDArray, shape: ConvShape
+) -> tuple[dict[str, NDArray], NDArray]:
+    """Copy NCHW operands, by role, into ``room`` as NHWC and HWIO.
+
+    Returns them with a place for the result, by role, and what is left of the room.
+    """
+    inner = {}
+    for role in (*operands, result):
         extents = shape.extents(role)
-        end = start + math.prod(extents)
-        inner[role] = room[start:end].reshape(extents)
+        place, room = np.split(room, [math.prod(extents)])
+        inner[role] = place.reshape(extents)
         if role in operands:
-            np.copyto(inner[role], operands[role].transpose(axes))
-        start = end
-    return inner
+            np.copyto(inner[role], turned_in(operands[role], role))
+    return inner, room
+
+
+def turned_in(array: NDArray, role: str) -> NDArray:
+    """A view of an NCHW or OIHW array as NHWC or HWIO."""
+    return array.transpose(INNER_AXES[role])
+
+
+def turned_out(array: NDArray, role: str) -> NDArray:
+    """A view of an NHWC or HWIO array as NCHW or OIHW."""
+    return array.transpose(OUTER_AXES[role])
 
 
 def unaligned(shape: ConvShape, *operands: NDArray) -> list[NDArray]:
@@ -53,4 +66,4 @@ def unaligned(shape: ConvShape, *operands: NDArray) -> list[NDArray]:
 
 def leave(inner: NDArray, out: NDArray, role: str) -> None:
     """Copy an NHWC or HWIO result into the caller's array."""
-    np.copyto(out, inner.transpose(OUTER_AXES[role]))
+    np.copyto(out, turned_out(inner, role))

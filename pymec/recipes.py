@@ -43,15 +43,24 @@ class Recipe:
 
     @cached_property
     def workspace_nbytes(self) -> int:
-        """Bytes of one call: the algorithm's formula and the layout's conversions."""
+        """Bytes of one call that is given the kernel: the algorithm's formula and the layout's conversions."""
         if self.computes_nothing:
             return 0
         return (self.schedule.size + layouts.conversion_size(self.shape)) * self.shape.itemsize
 
     @cached_property
+    def planned_nbytes(self) -> int:
+        """Bytes of one call of a plan, which keeps the kernel in the form that the algorithm reads."""
+        if self.computes_nothing:
+            return 0
+        conversion = layouts.conversion_size(self.shape, ("input", "output"))
+        return (self.schedule.size - self.schedule.prepared + conversion) * self.shape.itemsize
+
+    @cached_property
     def prepared_nbytes(self) -> int:
-        """Bytes of the workspace that depend on the kernel alone: a plan keeps them."""
-        return 0 if self.computes_nothing else self.schedule.prepared * self.shape.itemsize
+        """Bytes of that form: the algorithm's own, or K in h-w-i-o, if it is neither h-w-i-o nor re-laid."""
+        size = self.schedule.prepared or layouts.conversion_size(self.shape, ("kernel",))
+        return size * self.shape.itemsize
 
     @cached_property
     def guards_blas(self) -> bool:
@@ -78,12 +87,19 @@ class Recipe:
             return self
         return replace(self, n_threads=1, schedule=self.algorithm.schedule(self.run_shape, 1, self.schedule.size))
 
+    def for_batch(self, i_n: int, limit: int | None, n_threads: int) -> Recipe:
+        """The same algorithm for a batch of another size: its prepared kernel is the same."""
+        shape = replace(self.shape, i_n=i_n)
+        run_shape = shape if self.run_shape is self.shape else replace(self.run_shape, i_n=i_n)
+        return recipe_of(self.algorithm, shape, limit, n_threads, self.operation, run_shape)
+
     def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
         """Write the form of the kernel (h-w-i-o) that the algorithm multiplies with into ``prepared``."""
         assert self.algorithm.prepare is not None
         find_room_for_threads(self.n_threads, self.calls_blas)
-        kernel = kernel.reshape(self.run_shape.kernel_shape)
-        self.algorithm.prepare(kernel, prepared, self.run_shape, self.n_threads, **self.schedule.options)
+        self.algorithm.prepare(
+            self.as_run("kernel", kernel), prepared, self.run_shape, self.n_threads, **self.schedule.options
+        )
 
     def as_run(self, role: str, array: NDArray) -> NDArray:
         """An n-h-w-c or h-w-i-o array with the extents that the algorithm is told."""

@@ -23,7 +23,9 @@ import numpy as np
 from pymec import registry
 from pymec.address_space import available_memory
 from pymec.execution import execute
+from pymec.kept_kernels import keep
 from pymec.kernels.shared.machine import FILL_RATE
+from pymec.operations import KERNEL_GRAD
 from pymec.recipes import Recipe, recipe_of
 from pymec.shapes import ConvShape
 
@@ -172,12 +174,9 @@ def _worth_calling(made: Recipe, best: float, expected: float, left: float) -> b
 def _best_call(made: Recipe, best: float, end: float) -> float:
     """Seconds of the best of some calls, as a plan makes them; of one, if it is far behind."""
     shape, operation = made.shape, made.operation
-    first, second = (np.ones(made.extents[operand.role], shape.dtype) for operand in operation.operands)
-    prepared = None
-    if made.prepared_nbytes:
-        prepared = np.empty(made.schedule.prepared, shape.dtype)
-        made.for_this_process().prepare(np.ones(shape.kernel_shape, shape.dtype), prepared)
-    call = partial(execute, made, first, second, None, None, None, prepared)
+    first, ones = (np.ones(made.extents[operand.role], shape.dtype) for operand in operation.operands)
+    second = ones if operation == KERNEL_GRAD else keep(made, ones, take_over=False)
+    call = partial(execute, made, first, second, None, None, None)
     took = float("inf")
     for _ in range(CALLS):
         start = time.perf_counter()

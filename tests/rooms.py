@@ -33,10 +33,10 @@ LEVELS = (
         "kernels.*.rows", "kernels.mec.bands",  # bands: the sizes of MEC's bands
     )),
     ("registry", "the one table, put together from the rows", ("registry",)),
-    ("recipes", "what one call will take", ("recipes",)),
+    ("recipes", "what one call will take; a kernel prepared for it", ("recipes", "kept_kernels")),
     ("planning", 'the rule behind "auto"', ("planning",)),
     ("execution", "checks the arrays, allocates, runs the kernel; times algorithms", ("execution", "tuning")),
-    ("doors", "what a user calls", ("conv", "plans", "explaining", "versions")),
+    ("doors", "what a user calls", ("conv", "conv_plans", "plans", "saved_lowering", "explaining", "versions")),
     ("pymec", "the public names", ("",)),
     ("memory", "predicted against measured bytes", ("memory", "memory.*")),
     ("report", "the command line and the report", ("cli", "console", "__main__", "report", "report.*")),

@@ -96,15 +96,15 @@ def test_a_deep_copy_has_a_kernel_of_its_own_and_a_copy_shares_it():
     plan, x = problem("conv2d", "direct_blocked")
     expected = plan(x)
     deep, shallow = copy.deepcopy(plan), copy.copy(plan)
-    assert shallow._kernel is plan._kernel
-    plan._kernel[:] = 0
+    assert shallow.kernel is plan.kernel
+    plan.kernel[:] = 0
     np.testing.assert_array_equal(deep(x), expected)
 
 
 def test_a_pickled_plan_carries_no_prepared_kernel():
     plan, _ = problem("conv2d", "winograd_f6_banded")
-    assert plan.prepared_nbytes > 5 * plan._kernel.nbytes
-    assert len(pickle.dumps(plan)) < 2 * plan._kernel.nbytes
+    assert plan.prepared_nbytes > 5 * plan.kernel.nbytes
+    assert len(pickle.dumps(plan)) < 2 * plan.kernel.nbytes
 
 
 def test_tuned_and_auto_plans_keep_their_choice():

@@ -349,7 +349,10 @@ def test_a_plan_of_the_inputs_gradient(algorithm, layout):
     plan = pymec.plan(x.shape, kernel.shape, operation=INPUT, **options).prepare(kernel)
     expected = pymec.conv2d_input_grad(grad_out, kernel, x.shape, **options)
     whole = pymec.workspace_size(x.shape, kernel.shape, operation=INPUT, **options)
-    assert plan.workspace_nbytes + plan.prepared_nbytes == whole
+    # With NCHW a plan turns the kernel once; a call that has no plan turns it as well as preparing it.
+    relaid = registry.get(plan.algorithm, INPUT).schedule(shape, 2, None).prepared > 0
+    turned = kernel.nbytes if layout == "NCHW" and relaid else 0
+    assert plan.workspace_nbytes + plan.prepared_nbytes == whole - turned
     workspace = np.full(plan.workspace_nbytes, 255, np.uint8)
     np.testing.assert_array_equal(plan(grad_out, workspace=workspace), expected)
     with pytest.raises(ValueError, match="bias must be None"):
@@ -358,12 +361,10 @@ def test_a_plan_of_the_inputs_gradient(algorithm, layout):
         plan.forward_saved(grad_out)
 
 
-def test_plans_that_tune_and_plans_that_cannot_be():
+def test_plans_that_tune():
     plan = pymec.plan(X.shape, K.shape, operation=INPUT, tune=True).prepare(K)
     assert plan.algorithm in pymec.algorithms(INPUT)
     np.testing.assert_array_equal(plan(G), pymec.conv2d_input_grad(G, K, X.shape, algorithm=plan.algorithm))
-    with pytest.raises(ValueError, match=r"a plan keeps a kernel.*forward_saved"):
-        pymec.plan(X.shape, K.shape, operation=KERNEL)
 
 
 def test_forward_saved_says_what_it_needs():

@@ -220,23 +220,27 @@ def test_auto_keeps_every_limit(operation, shape, limit, n_threads, seed):
     np.testing.assert_array_equal(out, ORACLES[operation][0](first, second, shape))
 
 
+@pytest.mark.parametrize("operation", ["conv2d", INPUT])
 @given(shape=shapes(i_n=st.integers(1, 3)), bias_and_relu=st.booleans(), n_threads=THREADS, seed=SEEDS)
-def test_a_plan_does_what_a_call_does(shape, bias_and_relu, n_threads, seed):
-    """Prepared, called twice, and with the bias and ReLU that a layer of a network has."""
-    x, kernel = whole_operands(shape, seed)
+def test_a_plan_does_what_a_call_does(operation, shape, bias_and_relu, n_threads, seed):
+    """Also with a bias and ReLU, for the first image alone, and with the kernel taken over."""
+    first, kernel = whole_operands(shape, seed, operation)
     extras = {}
-    exact = reference.conv2d(x, kernel, shape)
-    if bias_and_relu:
+    exact = ORACLES[operation][0](first, kernel, shape)
+    if bias_and_relu and operation == "conv2d":
         extras = {"bias": whole_numbers((shape.k_c,), shape.dtype, seed + 2), "activation": "relu"}
         exact = np.maximum(exact + extras["bias"], 0)
-    for name, _ in rows(shape, accuracy="exact"):
+    for name, _ in rows(shape, operation, "exact"):
         plan = pymec.plan(
             shape.input_shape, shape.kernel_shape, algorithm=name, n_threads=n_threads, dtype=shape.dtype,
-            **shape.arguments,
+            operation=operation, **shape.arguments,
         ).prepare(kernel)  # fmt: skip
-        out = plan(x, **extras)
+        out = plan(first, **extras)
         np.testing.assert_array_equal(out, exact)
-        np.testing.assert_array_equal(plan(x, out=out, **extras), exact)
+        plan.prepare(kernel, take_over=True)
+        np.testing.assert_array_equal(plan(first, out=out, **extras), exact)
+        np.testing.assert_array_equal(plan(first[:1], **extras), exact[:1])
+        np.testing.assert_array_equal(plan.kernel, kernel)
 
 
 @pytest.mark.memory

@@ -183,15 +183,18 @@ def run_input_grad(
     const floating[:, :, :, ::1] grad_out, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] grad_x,
     floating[::1] workspace, shape, int n_threads=1, *, const floating[::1] prepared not None,
 ):
-    """The input's gradient; ``prepared`` is the flipped kernel, and ``workspace`` is not used."""
+    """The input's gradient; ``prepared`` is the flipped kernel, if the groups fill a vector.
+
+    Otherwise ``kernel`` is read, by the definition.  ``workspace`` is not used.
+    """
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t share
     check_stage(&g, n_threads, grad_x.shape, kernel.shape, grad_out.shape)
     check_groups(g.i_cg, "input", g.k_cg, "output")
-    check_room("prepared", prepared.shape[0], shape.kernel_size)
     if not whole_vectors(shape, swapped=True):
         direct_grad.run_input_grad(grad_out, kernel, grad_x, workspace, shape, n_threads)
         return
+    check_room("prepared", prepared.shape[0], shape.kernel_size)
     if g.i_n == 0:
         return
     cdef const floating* dO = &grad_out[0, 0, 0, 0]

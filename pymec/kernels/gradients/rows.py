@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from pymec import reference
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace
 from pymec.kernels.gradients import blocked, direct, direct_conv, flipped_kernel, grouped, im2col, mec, pixel_gemm
@@ -11,6 +13,7 @@ from pymec.kernels.im2col.rows import PAPER as IM2COL_PAPER
 from pymec.kernels.im2col.rows import im2col_limit
 from pymec.kernels.mec.rows import PAPER as MEC_PAPER
 from pymec.kernels.mec.rows import mec_limit
+from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.rows import small_groups
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.arrays import Array
@@ -83,7 +86,8 @@ def _blocked_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) ->
 
 
 def _grouped_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    return Schedule(shape.kernel_size, prepared=shape.kernel_size)
+    size = shape.kernel_size if whole_vectors(shape, swapped=True) else 0  # without vectors K is read as it is
+    return Schedule(size, prepared=size)
 
 
 # What depends on the kernel alone -----------------------------------------------------------------------
@@ -95,6 +99,37 @@ def _transpose(kernel: Array, prepared: Array, shape: ConvShape, n_threads: int,
 
 def _flip_by_phase(kernel: Array, prepared: Array, shape: ConvShape, n_threads: int, schedules: object) -> None:
     direct_conv.flip_kernel(kernel, prepared, shape, n_threads)
+
+
+def _flip_for_vectors(kernel: Array, prepared: Array, shape: ConvShape, n_threads: int) -> None:
+    if whole_vectors(shape, swapped=True):
+        flipped_kernel.flip_and_swap(kernel, prepared, shape, n_threads)
+
+
+# And the kernel again from that -------------------------------------------------------------------------
+
+
+def _transpose_back(prepared: Array, kernel: Array, shape: ConvShape) -> None:
+    s = shape
+    transposed = prepared.reshape(s.groups, s.k_cg, s.k_h, s.k_w, s.i_cg)
+    np.copyto(kernel, transposed.transpose(2, 3, 4, 0, 1).reshape(s.kernel_shape))
+
+
+def _swap_back(flipped: Array, kernel: Array, shape: ConvShape) -> None:
+    """K from its flipped form, whose taps are in the order of K again."""
+    s = shape
+    grouped = flipped.reshape(s.k_h, s.k_w, s.k_cg, s.groups, s.i_cg)
+    np.copyto(kernel, grouped.transpose(0, 1, 4, 3, 2).reshape(s.kernel_shape))
+
+
+def _flip_back(prepared: Array, kernel: Array, shape: ConvShape) -> None:
+    taps = prepared.reshape(shape.k_h * shape.k_w, -1)
+    _swap_back(taps[::-1], kernel, shape)
+
+
+def _flip_back_by_phase(prepared: Array, kernel: Array, shape: ConvShape) -> None:
+    taps = prepared.reshape(shape.k_h * shape.k_w, -1)
+    _swap_back(taps[direct_conv.places(shape)], kernel, shape)
 
 
 # The tables ---------------------------------------------------------------------------------------------
@@ -133,6 +168,7 @@ INPUT_GRAD_ROWS = (
         unsupported=mec_limit,
         schedule=_mec_input_grad,
         prepare=_transpose,
+        read_back=_transpose_back,
         run=mec.run_input_grad,
         ours=True,
     ),
@@ -145,6 +181,7 @@ INPUT_GRAD_ROWS = (
         unsupported=_too_many_phases,
         schedule=_direct_conv,
         prepare=_flip_by_phase,
+        read_back=_flip_back_by_phase,
         run=direct_conv.run_input_grad,
         uses_blas=False,
         ours=True,
@@ -164,11 +201,12 @@ INPUT_GRAD_ROWS = (
         name="direct_grouped",
         idea="small groups: vectors of the channels of several groups, only taps that a stride leaves",
         source="ours",
-        formula="|K|",
+        formula="|K|, or 0 if its groups fill no vector",
         order="none",
         unsupported=_swapped_groups,
         schedule=_grouped_input_grad,
-        prepare=flipped_kernel.flip_and_swap,
+        prepare=_flip_for_vectors,
+        read_back=_flip_back,
         run=grouped.run_input_grad,
         uses_blas=False,
         ours=True,

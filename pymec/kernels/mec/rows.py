@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit
 from pymec.kernels.mec import banded, column_bands, im2win, paper, split, transposed, tuned
 from pymec.kernels.mec.bands import banded_schedule, channel_split_schedule, column_split_schedule
@@ -163,6 +165,13 @@ def _im2win(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 
 # The table ----------------------------------------------------------------------------------------------
 
+
+def _exchange_taps(prepared: Array, kernel: Array, shape: ConvShape) -> None:
+    """K from K', whose columns of taps come before its rows."""
+    permuted = prepared.reshape(shape.k_w, shape.k_h, shape.i_cg, shape.k_c)
+    np.copyto(kernel, permuted.transpose(1, 0, 2, 3))
+
+
 ROWS = (
     Algorithm(
         name="mec_vanilla",
@@ -240,6 +249,7 @@ ROWS = (
         schedule=_transposed,
         run=transposed.run,
         prepare=transposed.prepare,
+        read_back=_exchange_taps,
         ours=True,
     ),
     Algorithm(
@@ -274,6 +284,7 @@ ROWS = (
         schedule=_im2win,
         run=im2win.run,
         prepare=transposed.prepare,
+        read_back=_exchange_taps,
         uses_blas=False,
     ),
 )

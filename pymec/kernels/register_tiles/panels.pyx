@@ -40,6 +40,20 @@ cdef void pack_row(
             first += width
 
 
+cdef void unpack_row(
+    const floating* panels, floating* K, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t width, const Geometry* g
+) noexcept nogil:
+    """Copy one line of each panel back into its row of K."""
+    cdef Py_ssize_t zeros = max(width - g.k_cg, 0), group, first
+    for group in range(g.groups):
+        first = 0
+        while first < g.k_cg:
+            copy(K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width + zeros), panels + zeros,
+                 width - zeros)
+            panels += rows * width
+            first += width
+
+
 def pack(const floating[:, :, :, ::1] kernel, floating[::1] panels, shape, int n_threads=1):
     """Pack K in panels, in an array of :func:`panels_size` elements, from its first cache line on."""
     cdef Geometry g = geometry(shape)
@@ -53,3 +67,18 @@ def pack(const floating[:, :, :, ::1] kernel, floating[::1] panels, shape, int n
     with nogil:
         for row in prange(rows, num_threads=n_threads, schedule="static"):
             pack_row(K, to + row * width, row, rows, width, &g)
+
+
+def unpack(const floating[::1] panels, floating[:, :, :, ::1] kernel, shape):
+    """K again, from what :func:`pack` wrote."""
+    cdef Geometry g = geometry(shape)
+    cdef Py_ssize_t rows = g.k_h * g.k_w * g.i_cg
+    cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels
+    cdef Py_ssize_t row
+    check_stage(&g, 1, NULL, kernel.shape, NULL)
+    check_room("panels", panels.shape[0], panels_size(shape))
+    cdef floating* K = &kernel[0, 0, 0, 0]
+    cdef const floating* packed = at_cache_line(&panels[0])
+    with nogil:
+        for row in range(rows):
+            unpack_row(packed + row * width, K, row, rows, width, &g)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from numpy.typing import NDArray
 
 from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace
@@ -26,6 +28,11 @@ def _direct_panels(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, schedule: object) -> None:
     panels.pack(kernel, prepared, shape, n_threads)
+
+
+def _kernel_alone(shape: ConvShape) -> Hashable:
+    """Panels depend on nothing but the kernel: layers of other images share them."""
+    return shape.kernel_shape, shape.groups, shape.dtype
 
 
 def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
@@ -59,6 +66,8 @@ ROWS = (
         schedule=_direct_panels,
         run=convolution.run,
         prepare=_pack,
+        read_back=panels.unpack,
+        kernel_form=_kernel_alone,
         uses_blas=False,
         ours=True,
     ),

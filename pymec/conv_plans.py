@@ -1,0 +1,293 @@
+"""Plans: a convolution, or a gradient of one, that was checked, chosen and sized once, to be called many times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec import planning, registry
+from pymec.execution import as_array, checked_operand, execute
+from pymec.kept_kernels import KeptKernel, keep
+from pymec.kernels.mec.rows import tuned_schedule
+from pymec.operations import CONV2D, operation_named
+from pymec.recipes import Recipe, recipe_of
+from pymec.saved_lowering import SavedLowering
+from pymec.shapes import ConvShape, checked_integers
+from pymec.spelling import shown
+from pymec.threads import effective_n_threads
+from pymec.workspace import allocate_workspace
+
+
+class _Plan:
+    """What plans of all operations have: a recipe, and recipes for batches of other sizes."""
+
+    def __init__(self, recipe: Recipe, limit: int | None = None, n_threads: int | None = None) -> None:
+        self._recipe = recipe
+        self._limit, self._wanted_threads = limit, n_threads
+        self._image_multiply_adds = replace(recipe.shape, i_n=1).multiply_adds
+        self.shape = recipe.shape
+        self.operation = recipe.operation.name
+        self.algorithm = recipe.algorithm.name
+        self.n_threads = recipe.n_threads
+        self.workspace_nbytes = self._scratch(recipe)
+
+    @staticmethod
+    def _scratch(recipe: Recipe) -> int:
+        """Bytes of a call's workspace."""
+        return recipe.workspace_nbytes
+
+    def workspace_size(self, i_n: int) -> int:
+        """Bytes of scratch that a call with a batch of ``i_n`` images needs."""
+        (i_n,) = checked_integers("i_n", (i_n,), 1, "a number of images", 0, got=i_n)
+        return self._scratch(self._for_batch(i_n))
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """What a copy is made of, here or on another machine."""
+        made = self._recipe
+        names = made.operation.name, made.algorithm.name
+        return type(self), made.shape, *names, made.run_shape, self._limit, self._wanted_threads
+
+    def _for_batch_of(self, array: NDArray) -> Recipe:
+        """The recipe for as many images as the array has; whether the rest of it fits is checked later."""
+        return self._recipe if array.ndim != 4 else self._for_batch(array.shape[0])
+
+    def _for_batch(self, i_n: int) -> Recipe:
+        if i_n == self.shape.i_n:
+            return self._recipe
+        n_threads = effective_n_threads(self._wanted_threads, self._image_multiply_adds * i_n)
+        return _recipe_for_batch(self._recipe, i_n, self._limit, n_threads)
+
+
+@lru_cache(maxsize=256)
+def _recipe_for_batch(made: Recipe, i_n: int, limit: int | None, n_threads: int) -> Recipe:
+    return planning.within_limit(made.for_batch(i_n, limit, n_threads), limit)
+
+
+class ConvPlan(_Plan):
+    """A convolution, or the gradient of one with respect to its input, ready to be called; made by :func:`plan`.
+
+    It is called with a batch of any size: the algorithm and the prepared kernel stay the same.
+
+    It can be copied, pickled and sent to other processes and machines.  A copy takes the same algorithm and
+    prepares its kernel where it arrives: ``copy.copy`` shares the kernel's array, ``copy.deepcopy`` and ``pickle``
+    give it one of its own.
+
+    Attributes
+    ----------
+    operation, algorithm : str
+    workspace_nbytes : int
+        Scratch that each call needs with the planned batch; :meth:`workspace_size` tells others.
+    prepared_nbytes : int
+        Bytes of the form of the kernel that :meth:`prepare` makes: packed in panels, say, or transformed by
+        Winograd.  0 if the algorithm multiplies with the kernel as it is.
+    shape : ConvShape
+    n_threads : int
+    """
+
+    def __init__(self, recipe: Recipe, limit: int | None = None, n_threads: int | None = None) -> None:
+        super().__init__(recipe, limit, n_threads)
+        self._kept: KeptKernel | None = None
+        self.prepared_nbytes = recipe.prepared_nbytes
+
+    @staticmethod
+    def _scratch(recipe: Recipe) -> int:
+        return recipe.planned_nbytes
+
+    def __repr__(self) -> str:
+        kept = "not yet given" if self._kept is None else "kept" if self._kept.given is not None else "taken over"
+        return (
+            f"<ConvPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
+            f"{self.n_threads} threads, kernel {kept}>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For ``copy`` and ``pickle``: the arguments, the algorithm chosen and the kernel.
+
+        The prepared kernel is left out: it begins at a cache line, and its panels are as wide as this CPU's
+        vectors.  A copy has another address and perhaps another CPU, so it prepares the kernel anew.
+        """
+        taken_over = self._kept is not None and self._kept.given is None
+        return _copied, (*self._arguments(), self.kernel, taken_over)
+
+    @property
+    def kernel(self) -> NDArray | None:
+        """The kernel: the array that was given to :meth:`prepare`, or None before that.
+
+        If the plan has taken the kernel over, this is a new array with the same bits.
+        """
+        return None if self._kept is None else self._kept.read_back(self._recipe)
+
+    def prepare(self, kernel: Any, *, take_over: bool = False) -> ConvPlan:
+        """Keep the kernel for the calls to come and return the plan.
+
+        Parameters
+        ----------
+        kernel : array (k_h, k_w, i_c/groups, k_c), or with NCHW (k_c, i_c/groups, k_h, k_w)
+            It is not copied, unless it is not aligned to its element size, and must not change until the plan is
+            prepared again.  The form that some algorithms multiply with takes ``prepared_nbytes`` more.
+        take_over : bool
+            Whether the plan keeps that form alone.  Once the caller's array is gone, the kernel is in memory once;
+            :attr:`kernel` reads it back.  An algorithm that multiplies with the caller's array itself keeps that.
+
+        Returns
+        -------
+        ConvPlan
+            The plan itself.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the kernel has another shape or dtype than the plan, or can't be read back from its form: Winograd
+            and Fourier transforms round.
+        """
+        if not isinstance(take_over, (bool, np.bool_)):
+            raise TypeError(f"take_over must be a bool, got {shown(take_over)}")
+        kernel = np.require(checked_operand(self._recipe, 1, kernel, planned=True), requirements="A")
+        self._kept = keep(self._recipe, kernel, bool(take_over))
+        return self
+
+    def share(self, other: ConvPlan) -> ConvPlan:
+        """Keep the kernel of another plan and return this one, as for the same layer with images of other sizes.
+
+        Where both multiply with the same form of the kernel, they share it.  Where they don't, this plan prepares
+        its own.  The kernel is that of now: if the other plan is prepared again, this one isn't.
+
+        Parameters
+        ----------
+        other : ConvPlan
+            A prepared plan of a kernel with the same shape and dtype.
+
+        Returns
+        -------
+        ConvPlan
+            The plan itself.
+        """
+        if not isinstance(other, ConvPlan):
+            raise TypeError(f"other must be a pymec.ConvPlan, got {type(other).__name__}; prepare takes a kernel")
+        if other._kept is None:
+            raise ValueError("other has no kernel yet; call other.prepare(kernel) first")
+        if _form(self._recipe) == _form(other._recipe):
+            self._kept = other._kept
+            return self
+        return self.prepare(other.kernel)
+
+    def __call__(
+        self, x: Any, bias: Any = None, *, activation: str | None = None, out: Any = None, workspace: Any = None
+    ) -> NDArray:
+        """Convolve ``x``, whose images and dtype are those the plan was made for; see :func:`pymec.conv2d`.
+
+        A plan of the input's gradient takes ``grad_out`` in the place of ``x``, and neither bias nor activation.
+        """
+        if self._kept is None:
+            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        if self._recipe.operation != CONV2D:
+            for name, value in (("bias", bias), ("activation", activation)):
+                if value is not None:
+                    raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
+        x = as_array(self._recipe.operation.operands[0].name, x)
+        return execute(self._for_batch_of(x), x, self._kept, bias, out, workspace, activation)
+
+    def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
+        """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
+
+        Only for plans with ``algorithm="mec"`` or ``"mec_b"`` and NHWC arrays.  Both keep L as ``mec`` stores
+        it, without the rows that no output reads, and multiply by Solution B, as Solution A overwrites L at
+        the end.
+
+        Returns
+        -------
+        out : numpy.ndarray
+            As from calling the plan.
+        saved : SavedLowering
+            ``saved.kernel_grad(grad_out)`` is the kernel's gradient, ``saved.nbytes`` what is kept.
+
+        Examples
+        --------
+        >>> plan = pymec.plan(x.shape, kernel.shape, algorithm="mec").prepare(kernel)
+        >>> out, saved = plan.forward_saved(x)
+        >>> grad_kernel = saved.kernel_grad(grad_out)
+        """
+        shape = self.shape
+        if self.operation != "conv2d" or self.algorithm not in ("mec", "mec_b") or shape.layout != "NHWC":
+            raise ValueError(
+                f"forward_saved keeps the lowered matrix of conv2d by 'mec' or 'mec_b' with layout='NHWC'; "
+                f"this plan has {self.operation} by {self.algorithm!r} with {shape.layout!r}"
+            )
+        if self._kept is None:
+            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        x = as_array("x", x)
+        made = self._for_batch_of(x)
+        shape = made.shape
+        schedule = tuned_schedule(shape, made.n_threads, None, solution="B")
+        made = replace(made, algorithm=registry.get("mec"), schedule=schedule, run_shape=shape)
+        x = np.require(checked_operand(made, 0, x), requirements="A")
+        lowered = allocate_workspace(made.workspace_nbytes)
+        out = execute(made, x, self._kept, bias, out, lowered)
+        kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
+        return out, SavedLowering(shape, kept, made.workspace_nbytes, made.n_threads)
+
+
+class KernelGradPlan(_Plan):
+    """The gradient of a convolution with respect to its kernel, ready to be called; made by :func:`plan`.
+
+    It is called with a batch of any size, and can be copied, pickled and sent to other processes.
+
+    Attributes
+    ----------
+    operation, algorithm : str
+    workspace_nbytes : int
+        Scratch that each call needs with the planned batch; :meth:`workspace_size` tells others.
+    shape : ConvShape
+    n_threads : int
+    """
+
+    def __repr__(self) -> str:
+        return (
+            f"<KernelGradPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
+            f"{self.n_threads} threads>"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copied, self._arguments()
+
+    def __call__(self, x: Any, grad_out: Any, *, out: Any = None, workspace: Any = None) -> NDArray:
+        """The kernel's gradient, summed over the batch; see :func:`pymec.conv2d_kernel_grad`."""
+        x = as_array("x", x)
+        return execute(self._for_batch_of(x), x, grad_out, None, out, workspace)
+
+
+def _form(made: Recipe) -> tuple[Any, ...]:
+    """What two recipes have in common if the kernel that one prepares serves the other."""
+    row = made.algorithm
+    return (
+        made.operation.name,
+        row.name,
+        made.shape.layout,
+        made.schedule.prepared,
+        row.kernel_form(made.run_shape),
+    )
+
+
+def _copied(
+    kind: type[_Plan],
+    shape: ConvShape,
+    operation: str,
+    algorithm: str,
+    run_shape: ConvShape,
+    limit: int | None,
+    n_threads: int | None,
+    kernel: NDArray | None = None,
+    taken_over: bool = False,
+) -> _Plan:
+    """A plan by the same algorithm, made by this process for this machine; prepared if there is a kernel."""
+    wanted = operation_named(operation)
+    threads = effective_n_threads(n_threads, shape.multiply_adds)
+    made = recipe_of(registry.get(algorithm, operation), shape, limit, threads, wanted, run_shape)
+    copied = kind(planning.within_limit(made, limit), limit, n_threads)
+    if isinstance(copied, ConvPlan) and kernel is not None:
+        copied.prepare(kernel, take_over=taken_over)
+    return copied

@@ -1,0 +1,67 @@
+"""What a forward pass keeps for the kernel's gradient: MEC's lowered matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pymec.execution import check_apart, check_written, checked
+from pymec.kernels.gradients import mec as mec_grad
+from pymec.kernels.gradients.rows import mec_kernel_grad_blocking
+from pymec.shapes import ConvShape
+from pymec.threads import effective_n_threads, single_threaded_blas
+from pymec.workspace import allocate_output
+
+
+class SavedLowering:
+    """MEC's lowered matrix, kept by :meth:`pymec.ConvPlan.forward_saved`.
+
+    For a 1×1 kernel it is the caller's ``x`` itself, which must not change until the gradient is computed.
+
+    Attributes
+    ----------
+    shape : ConvShape
+    nbytes : int
+        Bytes kept beside the caller's input: |L|, and none for a 1×1 kernel, whose L is the input.
+    """
+
+    def __init__(self, shape: ConvShape, lowered: NDArray, nbytes: int, n_threads: int) -> None:
+        self.shape = shape
+        self.nbytes = nbytes
+        self._lowered = lowered
+        self._n_threads = n_threads
+
+    def __repr__(self) -> str:
+        return f"<SavedLowering of {self.nbytes} bytes>"
+
+    def kernel_grad(self, grad_out: Any, *, out: Any = None) -> NDArray:
+        """The kernel's gradient, as :func:`pymec.conv2d_kernel_grad` computes it, without lowering again.
+
+        Parameters
+        ----------
+        grad_out : array (i_n, o_h, o_w, k_c)
+        out : array (k_h, k_w, i_c/G, k_c), optional
+
+        Returns
+        -------
+        numpy.ndarray
+        """
+        shape = self.shape
+        grad_out = checked("grad_out", grad_out, shape, shape.output_shape, "the forward pass was in")
+        grad_out = np.require(grad_out, requirements="A")
+        if out is None:
+            out = allocate_output(shape.kernel_shape, shape.dtype)
+        else:
+            check_written("out", out)
+            checked("out", out, shape, shape.kernel_shape, "the forward pass was in")
+            check_apart({"out": out}, {"grad_out": grad_out, "the saved lowering": self._lowered})
+        if shape.is_pointwise:
+            shape = shape.rows_as_images()
+            grad_out = grad_out.reshape(shape.output_shape)
+        with single_threaded_blas():
+            n_threads = effective_n_threads(self._n_threads)  # one in a forked child
+            blocking = mec_kernel_grad_blocking(shape, n_threads)
+            mec_grad.kernel_grad(self._lowered, grad_out, out, shape, n_threads, blocking=blocking)
+        return out

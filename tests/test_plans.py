@@ -1,0 +1,380 @@
+"""Plans: any batch by the same prepared kernel, kernels taken over, read back and shared, gradients' plans."""
+
+import copy
+import pickle
+import tracemalloc
+import weakref
+
+import numpy as np
+import pytest
+
+import pymec
+from pymec import ConvShape, registry
+from pymec.operations import CONV2D, INPUT_GRAD
+from pymec.recipes import recipe_of
+
+KERNEL_GRAD = "conv2d_kernel_grad"
+PLANNED = [
+    (operation, name) for operation in ("conv2d", "conv2d_input_grad") for name in registry.TABLES[operation]
+]
+PREPARING = [(operation, name) for operation, name in PLANNED if registry.get(name, operation).prepare]
+TRANSFORMING = [key for key in PREPARING if registry.get(key[1], key[0]).read_back is None]
+TAKEABLE = [key for key in PLANNED if key not in TRANSFORMING]
+CALLS = {
+    "conv2d": lambda x, kernel, shape, **options: pymec.conv2d(x, kernel, **options),
+    "conv2d_input_grad": lambda grad_out, kernel, shape, **options: pymec.conv2d_input_grad(
+        grad_out, kernel, shape, **options
+    ),
+}
+
+
+def layer(operation, name, i_n=2, i_h=13, i_w=12, layout="NHWC", dtype="float32"):
+    """A layer that the algorithm can do, as (x_shape, kernel_shape, options of a call)."""
+    row = registry.get(name, operation)
+    # some need a stride of 1, groups of eight channels, or groups of one; most kernels are no whole panels
+    for i_c, k_c, k, stride, groups in (
+        (6, 20, 3, (2, 1), 1),
+        (32, 32, 3, (1, 1), 4),
+        (24, 40, 3, (1, 1), 1),
+        (8, 8, 3, (1, 1), 8),
+        (6, 20, 1, (1, 1), 1),
+    ):
+        options = {"stride": stride, "padding": k // 2, "groups": groups}
+        shape = ConvShape.from_shapes((i_n, i_h, i_w, i_c), (k, k, i_c // groups, k_c), dtype=dtype, **options)
+        if row.unsupported(shape) is None:
+            break
+    else:
+        raise AssertionError(f"no layer for {name}")
+    x_shape, kernel_shape = shape.input_shape, shape.kernel_shape
+    if layout == "NCHW":
+        x_shape, kernel_shape = turned(x_shape, (0, 3, 1, 2)), turned(kernel_shape, (3, 2, 0, 1))
+    return x_shape, kernel_shape, {**options, "layout": layout, "algorithm": name}
+
+
+def turned(extents, axes):
+    return tuple(extents[axis] for axis in axes)
+
+
+def first_operand(plan, i_n, seed=1):
+    """What a call with so many images is given: x, or the gradient of the output."""
+    shape = plan.shape
+    extents = shape.extents("input" if plan.operation == "conv2d" else "output")
+    extents = (i_n, *(extents if shape.layout == "NHWC" else turned(extents, (0, 3, 1, 2)))[1:])
+    return np.random.default_rng(seed).standard_normal(extents).astype(shape.dtype)
+
+
+def kernel_of(kernel_shape, dtype="float32"):
+    return np.random.default_rng(2).standard_normal(kernel_shape).astype(dtype)
+
+
+def planned(operation, name, n_threads=2, **wanted):
+    x_shape, kernel_shape, options = layer(operation, name, **wanted)
+    dtype = wanted.get("dtype", "float32")
+    plan = pymec.plan(x_shape, kernel_shape, operation=operation, dtype=dtype, n_threads=n_threads, **options)
+    return plan, kernel_of(kernel_shape, dtype), options
+
+
+# Any batch ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("operation", "name"), PLANNED)
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_a_plan_serves_any_batch(operation, name, layout):
+    for planned_for in (1, 3, 0):
+        plan, kernel, options = planned(operation, name, i_n=planned_for, layout=layout)
+        plan.prepare(kernel)
+        for i_n in (2, 1, 5, 0, 3):
+            first = first_operand(plan, i_n)
+            x_shape = (i_n, *layer(operation, name, layout=layout)[0][1:])
+            expected = CALLS[operation](first, kernel, x_shape, n_threads=2, **options)
+            np.testing.assert_array_equal(plan(first), expected)
+            exactly = np.empty(plan.workspace_size(i_n), np.uint8)
+            np.testing.assert_array_equal(plan(first, workspace=exactly), expected)
+            if exactly.size:
+                with pytest.raises(ValueError, match=f"workspace has {exactly.size - 1} bytes"):
+                    plan(first, workspace=exactly[:-1])
+        assert plan.workspace_size(planned_for) == plan.workspace_nbytes
+
+
+def test_the_batch_of_a_plan_may_change_and_nothing_else():
+    plan, kernel, _ = planned("conv2d", "direct_panels")
+    plan.prepare(kernel)
+    with pytest.raises(ValueError, match=r"x must have shape \(7, 13, 12, 6\), got \(7, 13, 11, 6\)"):
+        plan(np.zeros((7, 13, 11, 6), np.float32))
+    with pytest.raises(ValueError, match=r"x must have shape \(2, 13, 12, 6\), got \(13, 12, 6\)"):
+        plan(np.zeros((13, 12, 6), np.float32))
+    out = np.full((2, 7, 12, 20), 5, np.float32)
+    with pytest.raises(ValueError, match=r"out must have shape \(3, 7, 12, 20\), got \(2, 7, 12, 20\)"):
+        plan(first_operand(plan, 3), out=out)
+    assert (out == 5).all()
+    for wrong in (-1, 2.5, True, None, (2,)):
+        with pytest.raises((TypeError, ValueError), match="i_n must be"):
+            plan.workspace_size(wrong)
+
+
+def test_a_limit_holds_for_every_batch():
+    x_shape, kernel_shape = (1, 20, 20, 8), (3, 3, 8, 8)
+    plan = pymec.plan(x_shape, kernel_shape, algorithm="mec", workspace_limit="40KiB")
+    plan.prepare(kernel_of(kernel_shape))
+    assert plan.workspace_size(1) <= 40 * 1024
+    with pytest.raises(ValueError, match=r"workspace_limit of 40960 bytes is too small: mec needs"):
+        plan.workspace_size(2)
+    with pytest.raises(ValueError, match=r"workspace_limit of 40960 bytes is too small: mec needs"):
+        plan(first_operand(plan, 2))
+    bounded = pymec.plan(x_shape, kernel_shape, algorithm="mec_banded", workspace_limit="40KiB")
+    assert all(0 < bounded.workspace_size(i_n) <= 40 * 1024 for i_n in (1, 2, 50))
+
+
+def test_threads_of_another_batch():
+    """One thread for very small work, all that were asked for else: as the batch at hand wants it."""
+    plan = pymec.plan((1, 8, 8, 16), (3, 3, 16, 16), algorithm="mec_banded")
+    explicit = pymec.plan((1, 8, 8, 16), (3, 3, 16, 16), algorithm="mec_banded", n_threads=2)
+    assert plan.n_threads == 1
+    assert explicit.n_threads == 2
+    for i_n in (1, 64):
+        shape = ((i_n, 8, 8, 16), (3, 3, 16, 16))
+        assert plan.workspace_size(i_n) == pymec.workspace_size(*shape, algorithm="mec_banded")
+        assert explicit.workspace_size(i_n) == pymec.workspace_size(*shape, algorithm="mec_banded", n_threads=2)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_a_column_for_any_batch(layout):
+    x_shape, kernel_shape = ((1, 60, 1, 4), (5, 1, 4, 24)) if layout == "NHWC" else ((1, 4, 60, 1), (24, 4, 5, 1))
+    plan = pymec.plan(x_shape, kernel_shape, layout=layout)
+    kernel = kernel_of(kernel_shape)
+    plan.prepare(kernel, take_over=True)
+    np.testing.assert_array_equal(plan.kernel, kernel)
+    for i_n in (1, 3):
+        x = first_operand(plan, i_n)
+        np.testing.assert_allclose(plan(x), pymec.conv2d(x, kernel, layout=layout), rtol=1e-4, atol=1e-5)
+
+
+# A kernel held once -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("operation", "name"), TAKEABLE)
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_kernel_is_taken_over_and_read_back(operation, name, layout, dtype):
+    plan, kernel, _ = planned(operation, name, layout=layout, dtype=dtype)
+    assert plan.kernel is None
+    first, expected = first_operand(plan, 2), plan.prepare(kernel)(first_operand(plan, 2))
+    assert plan.kernel is kernel
+    assert plan.prepare(kernel, take_over=True) is plan
+    np.testing.assert_array_equal(plan.kernel, kernel)
+    np.testing.assert_array_equal(plan(first), expected)
+    for duplicate in (copy.copy, copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))):
+        copied = duplicate(plan)
+        np.testing.assert_array_equal(copied(first), expected)
+        np.testing.assert_array_equal(copied.kernel, kernel)
+        assert repr(copied) == repr(plan)
+    read = plan.kernel
+    if read is not kernel:
+        read[...] = 0  # it is the caller's
+        np.testing.assert_array_equal(plan(first), expected)
+
+
+def test_transforms_are_not_taken_over():
+    """Winograd's and Fourier's: from them the kernel can't be read back to the last bit."""
+    assert {registry.get(name, operation).accuracy for operation, name in TRANSFORMING} == {"fast"}
+    for operation, name in TRANSFORMING:
+        plan, kernel, _ = planned(operation, name)
+        plan.prepare(kernel)
+        with pytest.raises(ValueError, match=f"take_over must be False with {name}: .* can't be read back"):
+            plan.prepare(kernel, take_over=True)
+        assert plan.kernel is kernel  # as before the error
+
+
+@pytest.mark.parametrize(("operation", "name"), TAKEABLE)
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_what_is_taken_over_is_held_once(operation, name, layout):
+    plan, kernel, _ = planned(operation, name, layout=layout)
+    gone = weakref.ref(kernel)
+    plan.prepare(kernel, take_over=True)
+    kept_as_it_is = plan.prepared_nbytes == 0
+    assert (plan.kernel is kernel) == kept_as_it_is
+    del kernel
+    assert (gone() is None) != kept_as_it_is
+
+
+def test_bytes_of_a_kernel_taken_over():
+    """As tracemalloc counts them: the panels, and no second copy of the kernel."""
+    plan = pymec.plan((1, 9, 9, 128), (3, 3, 128, 256), algorithm="direct_panels")
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kernel = np.ones((3, 3, 128, 256), np.float32)
+        plan.prepare(kernel)
+        both = tracemalloc.get_traced_memory()[0] - before
+        plan.prepare(kernel, take_over=True)
+        del kernel
+        alone = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    nbytes = 3 * 3 * 128 * 256 * 4
+    assert nbytes + plan.prepared_nbytes <= both <= nbytes + plan.prepared_nbytes + 5000
+    assert plan.prepared_nbytes == nbytes + 64
+    assert plan.prepared_nbytes <= alone <= plan.prepared_nbytes + 5000
+
+
+@pytest.mark.parametrize("kernel_shape", [(3, 3, 5, 7), (1, 1, 3, 16), (2, 3, 4, 33), (1, 5, 8, 100)])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_panels_are_read_back_whatever_their_width(kernel_shape, groups, dtype):
+    k_h, k_w, i_cg, k_cg = kernel_shape
+    kernel = kernel_of((k_h, k_w, i_cg, groups * k_cg), dtype)
+    plan = pymec.plan(
+        (1, 9, 9, groups * i_cg), kernel.shape, groups=groups, dtype=dtype, algorithm="direct_panels"
+    )
+    np.testing.assert_array_equal(plan.prepare(kernel, take_over=True).kernel, kernel)
+
+
+@pytest.mark.parametrize(
+    ("i_h", "stride", "dilation"), [(9, 2, 1), (9, 3, 2), (5, 4, 1), (9, 2, 4), (6, (1, 3), 1)]
+)
+def test_flipped_taps_are_read_back_from_their_phases(i_h, stride, dilation):
+    kernel = kernel_of((2, 2, 6, 16))
+    plan = pymec.plan(
+        (1, i_h, i_h, 6), kernel.shape, stride=stride, dilation=dilation, operation="conv2d_input_grad",
+        algorithm="direct_conv",
+    )  # fmt: skip
+    np.testing.assert_array_equal(plan.prepare(kernel, take_over=True).kernel, kernel)
+
+
+@pytest.mark.parametrize("wrong", [1, "yes", None, np.ones(2)])
+def test_take_over_must_be_a_bool(wrong):
+    plan, kernel, _ = planned("conv2d", "direct_panels")
+    with pytest.raises(TypeError, match="take_over must be a bool"):
+        plan.prepare(kernel, take_over=wrong)
+    assert plan.prepare(kernel, take_over=np.True_).kernel is not kernel
+
+
+# NCHW ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("operation", "name"), PLANNED)
+def test_a_plan_turns_its_kernel_once(operation, name):
+    """With NCHW a call's conversions are of the other two arrays; the kernel is turned by ``prepare``."""
+    turned_plan, kernel, _ = planned(operation, name, layout="NCHW")
+    plan = planned(operation, name)[0]
+    shape = plan.shape
+    assert turned_plan.workspace_nbytes == plan.workspace_nbytes + 4 * (shape.input_size + shape.output_size)
+    assert turned_plan.prepared_nbytes == (plan.prepared_nbytes or 4 * shape.kernel_size)
+    turned_plan.prepare(kernel, take_over=turned_plan.shape.k_h == 1 or name == "direct_blocked")
+    first, before = first_operand(turned_plan, 2), kernel.copy()
+    expected = turned_plan(first)
+    kernel[...] = np.nan  # which a call reads no more
+    np.testing.assert_array_equal(turned_plan(first), expected)
+    kernel[...] = before
+
+
+def test_a_kernel_that_lies_as_h_w_i_o_is_not_turned():
+    """As torch keeps the weights of a channels-last layer, seen as o-i-h-w."""
+    kernel = kernel_of((3, 3, 8, 16)).transpose(3, 2, 0, 1)
+    plan = pymec.plan((1, 8, 9, 9), kernel.shape, layout="NCHW", algorithm="direct_blocked").prepare(kernel)
+    assert np.shares_memory(plan._kept.kernel, kernel)
+    assert plan.prepare(kernel, take_over=True).kernel is kernel
+
+
+# Shared kernels -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("operation", "name"), PLANNED)
+def test_plans_share_a_kernel(operation, name):
+    """The same layer for images of another size: equal results, one prepared kernel where the form allows it."""
+    plan, kernel, options = planned(operation, name)
+    other, *_ = planned(operation, name, i_h=9, i_w=15)
+    same, *_ = planned(operation, name, i_n=7)
+    plan.prepare(kernel)
+    for sharing in (other, same):
+        assert sharing.share(plan) is sharing
+        first = first_operand(sharing, sharing.shape.i_n)
+        expected = CALLS[operation](first, kernel, sharing.shape.input_shape, n_threads=2, **options)
+        np.testing.assert_array_equal(sharing(first), expected)
+    assert same._kept is plan._kept
+    if name == "direct_panels":
+        assert other._kept is plan._kept
+
+
+def test_sharing_with_another_algorithm_prepares_its_own():
+    x_shape, kernel_shape = (1, 9, 9, 16), (3, 3, 16, 32)
+    kernel = kernel_of(kernel_shape)
+    panels = pymec.plan(x_shape, kernel_shape, algorithm="direct_panels").prepare(kernel, take_over=True)
+    winograd = pymec.plan(x_shape, kernel_shape, algorithm="winograd_f2").share(panels)
+    np.testing.assert_array_equal(winograd.kernel, kernel)
+    x = first_operand(winograd, 1)
+    np.testing.assert_array_equal(winograd(x), pymec.conv2d(x, kernel, algorithm="winograd_f2"))
+
+
+def test_sharing_says_what_it_needs():
+    plan = pymec.plan((1, 9, 9, 16), (3, 3, 16, 32))
+    with pytest.raises(ValueError, match=r"other has no kernel yet; call other\.prepare"):
+        plan.share(pymec.plan((1, 9, 9, 16), (3, 3, 16, 32)))
+    with pytest.raises(TypeError, match=r"other must be a pymec\.ConvPlan, got ndarray"):
+        plan.share(kernel_of((3, 3, 16, 32)))
+    with pytest.raises(ValueError, match=r"kernel must have shape \(3, 3, 16, 32\), got \(3, 3, 16, 16\)"):
+        plan.share(pymec.plan((1, 9, 9, 16), (3, 3, 16, 16)).prepare(kernel_of((3, 3, 16, 16))))
+
+
+@pytest.mark.parametrize(("operation", "name"), PREPARING)
+def test_equal_forms_are_the_same_bits(operation, name):
+    """What ``kernel_form`` promises, of the batch for all rows, and of what panels leave open besides."""
+    row = registry.get(name, operation)
+    wanted = CONV2D if operation == "conv2d" else INPUT_GRAD
+    x_shape, kernel_shape, options = layer(operation, name)
+    kernel, found = kernel_of(kernel_shape), []
+    for i_n, i_h, padding in ((1, 13, 1), (9, 13, 1), (0, 13, 1), (1, 20, 1), (2, 13, 0)):
+        stride, groups = options["stride"], options["groups"]
+        x_shape = i_n, i_h, *x_shape[2:]
+        shape = ConvShape.from_shapes(x_shape, kernel_shape, stride=stride, padding=padding, groups=groups)
+        made = recipe_of(row, shape, None, 1, wanted)
+        room = np.zeros(made.schedule.prepared + 16, np.float32)
+        start = -room.ctypes.data % 64 // 4  # all begin at a cache line
+        prepared = room[start : start + made.schedule.prepared]
+        made.prepare(kernel, prepared)
+        found.append((row.kernel_form(shape), prepared.copy()))
+    shared = 0
+    for form, prepared in found:
+        for other_form, other in found:
+            if form == other_form:
+                shared += 1
+                np.testing.assert_array_equal(prepared, other)
+    assert shared == (25 if name == "direct_panels" else 11)
+
+
+# The kernel's gradient ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["auto", *registry.TABLES[KERNEL_GRAD]])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_a_plan_of_the_kernels_gradient(name, layout):
+    x_shape, kernel_shape, options = layer(KERNEL_GRAD, "direct" if name == "auto" else name, layout=layout)
+    options["algorithm"] = name
+    plan = pymec.plan(x_shape, kernel_shape, operation=KERNEL_GRAD, n_threads=2, **options)
+    assert type(plan) is pymec.KernelGradPlan
+    assert plan.algorithm == name or name == "auto"
+    options["algorithm"] = plan.algorithm
+    copies = [plan, copy.copy(plan), copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))]
+    for i_n in (2, 1, 5, 0):
+        x = np.random.default_rng(1).standard_normal((i_n, *x_shape[1:])).astype(np.float32)
+        grad_shape = pymec.conv2d(x, np.zeros(kernel_shape, np.float32), **{**options, "algorithm": "auto"}).shape
+        grad_out = np.random.default_rng(2).standard_normal(grad_shape).astype(np.float32)
+        expected = pymec.conv2d_kernel_grad(x, grad_out, kernel_shape, n_threads=2, **options)
+        workspace = np.empty(plan.workspace_size(i_n), np.uint8)
+        out = np.empty(kernel_shape, np.float32)
+        for copied in copies:
+            assert repr(copied) == repr(plan)
+            np.testing.assert_array_equal(copied(x, grad_out), expected)
+            assert copied(x, grad_out, out=out, workspace=workspace) is out
+            np.testing.assert_array_equal(out, expected)
+    whole = pymec.workspace_size(x_shape, kernel_shape, operation=KERNEL_GRAD, n_threads=2, **options)
+    assert plan.workspace_nbytes == whole
+    with pytest.raises(ValueError, match="grad_out must have shape"):
+        plan(x, grad_out[:, :, :, :1])
+
+
+def test_a_tuned_plan_of_the_kernels_gradient():
+    plan = pymec.plan((2, 9, 9, 8), (3, 3, 8, 16), operation=KERNEL_GRAD, tune=0.2)
+    assert plan.algorithm in pymec.algorithms(KERNEL_GRAD)
+    x, grad_out = np.ones((2, 9, 9, 8), np.float32), np.ones((2, 7, 7, 16), np.float32)
+    np.testing.assert_array_equal(plan(x, grad_out), np.full((3, 3, 8, 16), 98, np.float32))
