@@ -367,7 +367,7 @@ FAULTS = {
         ("min(needs, key", "max(needs, key", "the hint names the largest"),
     ],
     "pymec/recipes.py": [
-        ("schedule.size - self.schedule.prepared + conversion", "schedule.size + conversion", "a plan's form twice"),
+        ("schedule.size - self.schedule.prepared + conversion", "schedule.size + conversion", "its form twice"),
         ("if self.run_shape is self.shape else replace(self.run_shape, i_n=i_n)", "", "a column of another batch"),
         ("limit // shape.itemsize - conversion)", "limit // shape.itemsize)", "NCHW beyond its limit"),
         ("max(s.i_h * s.i_w, s.o_h * s.o_w)", "s.o_h * s.o_w", "BLAS's largest product, of all input pixels"),
@@ -391,7 +391,7 @@ FAULTS = {
     ],
     "pymec/kept_kernels.py": [
         ("None if take_over and keeps_another", "None if keeps_another", "a kernel is taken over unasked"),
-        ("else:\n            np.copyto(kernel, self.kernel)", "", "a kernel that was only turned is not read back"),
+        ("else:\n            np.copyto(kernel, self.kernel)", "", "a turned kernel is not read back"),
     ],
     "pymec/conv_plans.py": [
         ("return recipe.planned_nbytes", "return recipe.workspace_nbytes", "a kernel counted twice"),
