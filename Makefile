@@ -102,13 +102,14 @@ annotate: $(VENV)/installed-test ## write the annotated HTML of every kernel bes
 speed: $(VENV)/installed-profile ## time mec against im2col on the paper's layers
 	$(BIN)/python profiling/speed.py
 
-lint: $(VENV)/installed-dev ## ruff, cython-lint, codespell, mypy, stubtest
+lint: $(VENV)/installed-dev ## ruff, cython-lint, codespell, mypy, stubtest; no Python inside the kernels
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint pymec
 	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist.txt $(STUBS)
+	$(BIN)/$(PYTEST) tests/annotated.py
 
 STUBS := $(subst /,.,$(patsubst %.pyi,%,$(wildcard pymec/kernels/*/*.pyi)))
 

@@ -64,7 +64,10 @@ def test_measure_takes_the_arguments_of_conv2d():
     kernel = np.ones((8, 3, 3, 2), np.float64)
     options = {"stride": 2, "padding": "same", "groups": 2, "layout": "NCHW", "n_threads": 2}
     shapes = (2, 6, 9, 9), (8, 3, 3, 2)
-    for algorithm in able(*shapes, stride=2, padding="same", groups=2, layout="NCHW", dtype="float64"):
+    names = able(*shapes, stride=2, padding="same", groups=2, layout="NCHW", dtype="float64")
+    families = [[row.name for row in family if row.name in names] for family in registry.FAMILIES]
+    # The arrays are turned before any algorithm sees them: one of each family is enough.
+    for algorithm in [family[-1] for family in families if family]:
         report = memory.measure(x, kernel, algorithm=algorithm, **options)
         shape = ConvShape.from_shapes(
             x.shape, kernel.shape, stride=2, padding="same", groups=2, dtype="float64", layout="NCHW"
