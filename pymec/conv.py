@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pymec import layouts, planning
 from pymec.execution import as_array, execute
-from pymec.operations import INPUT_GRAD, KERNEL_GRAD
-from pymec.recipes import parse_bytes
+from pymec.operations import CONV2D, INPUT_GRAD, KERNEL_GRAD, Operation
+from pymec.recipes import Recipe, parse_bytes
 from pymec.shapes import ConvShape, Padding, Pair, checked_integers, dtype_name
 
 
@@ -54,9 +55,10 @@ def conv2d(
     activation : {None, "relu"}
         Applied to each output after the bias: nothing, or ReLU.
     layout : {"NHWC", "NCHW"}
-        NHWC is native.  NCHW arrays are converted in the workspace, and counted there.  So are operands that are
-        not aligned to their element size, but :func:`pymec.workspace_size`, which sees no arrays, leaves these
-        copies out.
+        NHWC is native.  NCHW arrays are converted in the workspace, and counted there, unless they lie in memory
+        as NHWC (a kernel: as h-w-i-o).  If ``x`` does, so does a new output.  Operands that are not aligned to
+        their element size are copied as well.  :func:`pymec.workspace_size`, which sees no arrays, takes them
+        for aligned and C-contiguous.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.
     accuracy : {"exact", "fast"}
@@ -68,7 +70,8 @@ def conv2d(
     workspace : array, optional
         Scratch to use instead of allocating: contiguous, at least :func:`pymec.workspace_size` bytes.
     out : array, optional
-        Where to write the result: C-contiguous, (i_n, o_h, o_w, k_c) or, with NCHW, (i_n, k_c, o_h, o_w).
+        Where to write the result: C-contiguous, (i_n, o_h, o_w, k_c) or, with NCHW, (i_n, k_c, o_h, o_w), which
+        may also lie in memory as NHWC.
     n_threads : int, optional
         By default all the CPUs this process may use, and one for very small work.
 
@@ -111,8 +114,7 @@ def conv2d(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout, names=("x", "kernel"),
     )  # fmt: skip
-    limit = _limit_beside_copies(workspace_limit, shape, x, kernel)
-    recipe = planning.recipe(shape, algorithm, accuracy, limit, n_threads)
+    recipe = _recipe(CONV2D, shape, [x, kernel], out, algorithm, accuracy, workspace_limit, n_threads)
     return execute(recipe, x, kernel, bias, out, workspace, activation=activation)
 
 
@@ -177,8 +179,8 @@ def conv2d_input_grad(
         input_shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("grad_out", grad_out.dtype), layout=layout, names=("input_shape", "kernel"),
     )  # fmt: skip
-    limit = _limit_beside_copies(workspace_limit, shape, grad_out, kernel)
-    recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, INPUT_GRAD)
+    operands = [grad_out, kernel]
+    recipe = _recipe(INPUT_GRAD, shape, operands, out, algorithm, "exact", workspace_limit, n_threads)
     return execute(recipe, grad_out, kernel, None, out, workspace)
 
 
@@ -238,23 +240,28 @@ def conv2d_kernel_grad(
         x.shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout, names=("x", "kernel_shape"),
     )  # fmt: skip
-    limit = _limit_beside_copies(workspace_limit, shape, x, grad_out)
-    recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, KERNEL_GRAD)
+    operands = [x, grad_out]
+    recipe = _recipe(KERNEL_GRAD, shape, operands, out, algorithm, "exact", workspace_limit, n_threads)
     return execute(recipe, x, grad_out, None, out, workspace)
 
 
-def _limit_beside_copies(workspace_limit: int | str | None, shape: ConvShape, *operands: NDArray) -> int | None:
-    """The bytes that a limit leaves to the algorithm: copies of unaligned operands come first."""
+def _recipe(
+    operation: Operation,
+    shape: ConvShape,
+    operands: list[NDArray],
+    out: Any,
+    algorithm: str,
+    accuracy: str,
+    workspace_limit: int | str | None,
+    n_threads: int | None,
+) -> Recipe:
+    """The recipe for these arrays: a limit is kept together with the copies of those that must be copied."""
     limit = parse_bytes("workspace_limit", workspace_limit)
-    if limit is None:
-        return None
-    copies = sum(operand.nbytes for operand in layouts.unaligned(shape, *operands))
-    if copies > limit:
-        raise ValueError(
-            f"workspace_limit of {limit} bytes is too small: operands that are not aligned to their element size "
-            f"are copied, which takes {copies} bytes"
-        )
-    return limit - copies
+    copies = None
+    if limit is not None:
+        written = out if isinstance(out, np.ndarray) and out.ndim == 4 else None  # another is refused later
+        copies = layouts.views_of(shape, operation.roles, operands, written).copies
+    return planning.recipe(shape, algorithm, accuracy, limit, n_threads, operation, copies=copies)
 
 
 def _check_four_dimensions(**arrays: NDArray) -> None:

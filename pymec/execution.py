@@ -6,7 +6,9 @@ Everything that can fail comes first, so that ``out`` is unchanged after an erro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,15 +53,12 @@ def execute(
     kept = second if isinstance(second, KeptKernel) else None
     if kept is None:
         operands.append(checked_operand(recipe, 1, second))
-    needed = recipe.workspace_nbytes if kept is None else recipe.planned_nbytes
     if bias is not None:
-        bias = checked("bias", bias, shape, (shape.k_c,))
+        bias = checked_bias(bias, shape)
     if out is not None:
-        check_written("out", out)
-        checked("out", out, shape, recipe.extents[operation.result], f"{operation.operands[0].name} is")
-    unaligned = layouts.unaligned(shape, *operands)
-    if unaligned:
-        needed += sum(operand.nbytes for operand in unaligned)
+        check_out(out, operation.result, shape, f"{operation.operands[0].name} is")
+    views = layouts.views_of(shape, operation.roles, operands, out)
+    needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
     if workspace is not None:
         workspace = _checked_workspace(workspace, recipe, needed)
     check_apart(
@@ -72,23 +71,25 @@ def execute(
     )
 
     if out is None:
-        out = _allocated(recipe, "output", math.prod(recipe.extents[operation.result]) * shape.itemsize)
+        out = _new_output(recipe, views.result_in_place)
     if recipe.computes_nothing:
         return out
     if workspace is None:
-        workspace = _allocated(recipe, "workspace", needed)
+        workspace = _allocated(recipe, needed, "workspace", partial(allocate_workspace, needed))
     scratch = workspace.view(shape.dtype)
-    if unaligned:
-        operands, scratch = _aligned(operands, scratch)
-    inner_out = out
-    if shape.layout == "NCHW":
-        by_role = dict(zip(operation.roles, operands, strict=False))
-        inner, scratch = layouts.enter(by_role, operation.result, scratch, shape)
-        *operands, inner_out = inner.values()
     find_room_for_threads(recipe.n_threads, recipe.calls_blas)
+    inner = []
+    for operand, view, role in zip(operands, views.operands, operation.roles, strict=False):
+        if view is None:
+            view, scratch = layouts.enter(operand, role, scratch, shape, recipe.n_threads)
+        inner.append(view)
+    if views.result_in_place:
+        inner_out = layouts.inner_view(out, operation.result, shape)
+    else:
+        inner_out, scratch = layouts.place(operation.result, scratch, shape)
     with single_threaded_blas() if recipe.guards_blas else nullcontext():
         options = recipe.schedule.options
-        second, prepared = (operands[1], None) if kept is None else (kept.kernel, kept.prepared)
+        second, prepared = (inner[1], None) if kept is None else (kept.kernel, kept.prepared)
         if row.prepare is not None:
             if prepared is None:
                 prepared, scratch = np.split(scratch, [recipe.schedule.prepared])
@@ -97,7 +98,7 @@ def execute(
         relu = activation == "relu"
         if operation == CONV2D and row.fuses_bias_relu:
             options = {**options, "bias": bias, "relu": relu}
-        arrays = [operands[0], second, inner_out]
+        arrays = [inner[0], second, inner_out]
         if recipe.run_shape is not shape:
             arrays = list(map(recipe.as_run, operation.roles, arrays))
         interrupts.run(
@@ -105,8 +106,8 @@ def execute(
         )
     if not row.fuses_bias_relu and (bias is not None or relu):
         finish(inner_out, bias, relu, recipe.n_threads)
-    if inner_out is not out:
-        layouts.leave(inner_out, out, operation.result)
+    if not views.result_in_place:
+        layouts.leave(inner_out, out, operation.result, recipe.n_threads)
     return out
 
 
@@ -136,7 +137,7 @@ def as_array(argument: str, value: Any) -> NDArray:
 def checked(
     argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...], partner: str = "x is"
 ) -> NDArray:
-    """``value`` as an array that a kernel can read, once it is aligned: extents, dtype and order are checked.
+    """``value`` as an array of these extents and the shape's dtype, or an error.
 
     In a dtype error ``partner``, such as "x is", names the array that sets the dtype.
     """
@@ -146,17 +147,16 @@ def checked(
     if array.dtype != shape.dtype:
         name = dtype_name(argument, array.dtype)
         raise TypeError(f"{argument} is {name}, but {partner} {shape.dtype}; convert one of them")
-    flags = array.flags
-    if not flags.aligned and argument in ("out", "bias"):  # operands are copied
-        remedy = "an array from numpy.empty" if argument == "out" else "a copy"
-        raise ValueError(f"{argument} is not aligned to its element size; pass {remedy}")
-    # With NCHW the operands are copied anyway, whatever their strides.
-    if not flags.c_contiguous and (shape.layout == "NHWC" or argument in ("out", "bias")):
-        remedy = "an array from numpy.empty" if argument == "out" else "numpy.ascontiguousarray of it"
-        raise ValueError(
-            f"{argument} must be C-contiguous, got strides {array.strides} for shape {array.shape}; "
-            f"pass {remedy} (pymec makes no silent copies)"
-        )
+    return array
+
+
+def checked_read(
+    argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...], partner: str = "x is"
+) -> NDArray:
+    """The same for an operand.  With NCHW its strides may be any, as it is copied unless kernels can read it."""
+    array = checked(argument, value, shape, extents, partner)
+    if shape.layout == "NHWC" and not array.flags.c_contiguous:
+        raise _not_contiguous(argument, array, "numpy.ascontiguousarray of it")
     return array
 
 
@@ -165,20 +165,27 @@ def checked_operand(recipe: Recipe, which: int, value: Any, planned: bool = Fals
     operand = recipe.operation.operands[which]
     alone = planned or which == 0  # no other array has been checked yet
     partner = "the plan was made for" if alone else f"{recipe.operation.operands[0].name} is"
-    return checked(operand.name, value, recipe.shape, recipe.extents[operand.role], partner)
+    return checked_read(operand.name, value, recipe.shape, recipe.extents[operand.role], partner)
 
 
-def _aligned(operands: list[NDArray], scratch: NDArray) -> tuple[list[NDArray], NDArray]:
-    """Operands, of which those that are not aligned have been copied into ``scratch``; and the rest of it."""
-    found = []
-    for operand in operands:
-        if not operand.flags.aligned:
-            room, scratch = np.split(scratch, [operand.size])
-            copy = room.reshape(operand.shape)
-            np.copyto(copy, operand)
-            operand = copy
-        found.append(operand)
-    return found, scratch
+def checked_bias(bias: Any, shape: ConvShape) -> NDArray:
+    """The bias as an array that kernels can read."""
+    array = checked("bias", bias, shape, (shape.k_c,))
+    if not array.flags.aligned:
+        raise ValueError("bias is not aligned to its element size; pass a copy")
+    if not array.flags.c_contiguous:
+        raise _not_contiguous("bias", array, "numpy.ascontiguousarray of it")
+    return array
+
+
+def check_out(out: Any, role: str, shape: ConvShape, partner: str) -> None:
+    """Refuse an ``out`` that a result of that role can't be written to."""
+    check_written("out", out)
+    checked("out", out, shape, layouts.outer_extents(role, shape), partner)
+    if not out.flags.aligned:
+        raise ValueError("out is not aligned to its element size; pass an array from numpy.empty")
+    if not out.flags.c_contiguous and layouts.in_place(out, role, shape) is None:
+        raise _not_contiguous("out", out, "an array from numpy.empty")
 
 
 def check_written(argument: str, value: Any) -> None:
@@ -188,6 +195,13 @@ def check_written(argument: str, value: Any) -> None:
         raise TypeError(f"{argument} must be a numpy.ndarray, got {type(value).__name__}{remedy}")
     if not value.flags.writeable:
         raise ValueError(f"{argument} is read-only; pass an array that may be written")
+
+
+def _not_contiguous(argument: str, array: NDArray, remedy: str) -> ValueError:
+    return ValueError(
+        f"{argument} must be C-contiguous, got strides {array.strides} for shape {array.shape}; "
+        f"pass {remedy} (pymec makes no silent copies)"
+    )
 
 
 def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[np.uint8]:
@@ -222,11 +236,19 @@ def check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | No
             others.append((name, array))
 
 
-def _allocated(recipe: Recipe, what: str, nbytes: int) -> NDArray:
+def _new_output(recipe: Recipe, in_place: bool) -> NDArray:
+    """An array for the result, in the layout of the call; channels last, if it is written in place then."""
+    shape, result = recipe.shape, recipe.operation.result
+    channels_last = in_place and not layouts.plain_in_place(result, shape)
+    extents = shape.extents(result) if channels_last else recipe.extents[result]
+    nbytes = math.prod(extents) * shape.itemsize
+    array = _allocated(recipe, nbytes, "output", partial(allocate_output, extents, shape.dtype))
+    return layouts.outer_view(array, result, shape) if channels_last else array
+
+
+def _allocated(recipe: Recipe, nbytes: int, what: str, allocate: Callable[[], NDArray]) -> NDArray:
     try:
-        if what == "output":
-            return allocate_output(recipe.extents[recipe.operation.result], recipe.shape.dtype)
-        return allocate_workspace(nbytes)
+        return allocate()
     except (MemoryError, ValueError):  # NumPy's ValueError: the size overflows its integers
         hint = "; pass workspace_limit= for an algorithm that needs less" if what == "workspace" else ""
         raise MemoryError(f"no room for {nbytes} bytes of {what} for {recipe.algorithm.name}{hint}") from None

@@ -41,8 +41,7 @@ class KeptKernel:
             recipe.algorithm.read_back(self.prepared, recipe.as_run("kernel", kernel), recipe.run_shape)
         else:
             np.copyto(kernel, self.kernel)
-        turned = layouts.turned_out(kernel, "kernel") if recipe.shape.layout == "NCHW" else kernel
-        return np.ascontiguousarray(turned)
+        return np.ascontiguousarray(layouts.outer_view(kernel, "kernel", recipe.shape))
 
 
 def keep(recipe: Recipe, kernel: NDArray, take_over: bool) -> KeptKernel:
@@ -54,8 +53,10 @@ def keep(recipe: Recipe, kernel: NDArray, take_over: bool) -> KeptKernel:
             f"take_over must be False with {row.name}: it multiplies with a transform of the kernel, from which "
             "the kernel can't be read back to the last bit"
         )
-    turned = layouts.turned_in(kernel, "kernel") if shape.layout == "NCHW" else kernel
-    inner = np.ascontiguousarray(turned)  # the caller's array itself, if that lies in memory as h-w-i-o
+    inner = layouts.in_place(kernel, "kernel", shape)
+    if inner is None:
+        room = np.empty(shape.kernel_size, shape.dtype)
+        inner, _ = layouts.enter(kernel, "kernel", room, shape, recipe.n_threads)
     prepared = None
     if row.prepare is not None:
         prepared = np.empty(recipe.schedule.prepared, shape.dtype)

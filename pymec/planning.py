@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from pymec import layouts, registry, threads
+from pymec import registry, threads
 from pymec.kernels.fourier.estimate import beats_definition
 from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
@@ -41,10 +41,12 @@ def recipe(
     n_threads: int | None,
     operation: Operation = CONV2D,
     planned: bool = False,
+    copies: int | None = None,
 ) -> Recipe:
     """Choose the algorithm, its threads and its workspace; raise if it can't be done within ``limit`` bytes.
 
-    ``planned`` is whether the kernel will be prepared once and used often.
+    ``planned`` is whether the kernel will be prepared once and used often; ``copies`` are the elements of arrays
+    that must be copied, or None if arrays are C-contiguous.
     """
     # Outside the cache: the default number of threads may change between calls, and as a key True equals 1.
     threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
@@ -52,7 +54,7 @@ def recipe(
         registry.get(algorithm, operation.name)
     if not isinstance(accuracy, str):
         raise ValueError(f"accuracy must be 'exact' or 'fast', got {shown(accuracy)}")
-    return cached_recipe(shape, algorithm, accuracy, limit, threads_used, operation, planned)
+    return cached_recipe(shape, algorithm, accuracy, limit, threads_used, operation, planned, copies)
 
 
 @lru_cache(maxsize=256)
@@ -64,6 +66,7 @@ def cached_recipe(
     n_threads: int,
     operation: Operation,
     planned: bool,
+    copies: int | None,
 ) -> Recipe:
     """:func:`recipe` for arguments that are checked."""
     if accuracy not in ACCURACIES:
@@ -71,7 +74,7 @@ def cached_recipe(
     if algorithm != "auto":
         row = registry.get(algorithm, operation.name)
         _check_supported(row, shape, operation)
-        return within_limit(recipe_of(row, shape, limit, n_threads, operation), limit)
+        return within_limit(recipe_of(row, shape, limit, n_threads, operation, copies=copies), limit)
     run_shape = shape.transposed() if shape.is_column else shape
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if accuracy == "fast" and operation == CONV2D:
@@ -79,22 +82,23 @@ def cached_recipe(
     for name in order:
         row = registry.get(name, operation.name)
         if row.unsupported(run_shape) is None:
-            made = recipe_of(row, shape, limit, n_threads, operation, run_shape)
+            made = recipe_of(row, shape, limit, n_threads, operation, run_shape, copies)
             if limit is None or made.workspace_nbytes <= limit:
                 return made
     raise ValueError(
-        f"workspace_limit of {limit} bytes is too small for layout='NCHW', whose conversions alone take "
-        f"{layouts.conversion_size(shape) * shape.itemsize} bytes; pass NHWC arrays"
+        f"workspace_limit of {limit} bytes is too small: copies of the arrays alone take "
+        f"{made.copies * shape.itemsize} bytes; pass aligned arrays that lie in memory as n-h-w-c and h-w-i-o"
     )
 
 
 def within_limit(made: Recipe, limit: int | None) -> Recipe:
     """The recipe, unless the least that its algorithm needs is more than the limit."""
     if limit is not None and made.workspace_nbytes > limit:
+        copies = made.copies * made.shape.itemsize
+        of_these = f", {copies} of them for copies of arrays that kernels can't read or write" if copies else ""
         raise ValueError(
             f"workspace_limit of {limit} bytes is too small: {made.algorithm.name} needs at least "
-            f"{made.workspace_nbytes} bytes for this shape; "
-            f"{_smallest_hint(made.shape, made.n_threads, made.operation)}"
+            f"{made.workspace_nbytes} bytes for this shape{of_these}; {_smallest_hint(made)}"
         )
     return made
 
@@ -216,9 +220,10 @@ def _check_supported(row: registry.Algorithm, shape: ConvShape, operation: Opera
         raise UnsupportedShape(f"{row.name} can't do this shape: {reason}; {', '.join(able)} can")
 
 
-def _smallest_hint(shape: ConvShape, n_threads: int, operation: Operation) -> str:
+def _smallest_hint(made: Recipe) -> str:
+    shape, operation = made.shape, made.operation
     needs = {
-        row.name: recipe_of(row, shape, 0, n_threads, operation).workspace_nbytes
+        row.name: recipe_of(row, shape, 0, made.n_threads, operation, copies=made.copies).workspace_nbytes
         for row in registry.TABLES[operation.name].values()
         if row.unsupported(shape) is None
     }

@@ -27,6 +27,7 @@ class Recipe:
     """A shape, the algorithm chosen for it, threads and schedule: all that a call needs beside its arrays.
 
     ``run_shape`` is what the algorithm is told: the shape, or its transpose, if a column is run as a row.
+    ``copies`` are the elements of arrays that no kernel can read or write where they lie.
     """
 
     shape: ConvShape
@@ -35,6 +36,7 @@ class Recipe:
     schedule: Schedule
     operation: Operation
     run_shape: ConvShape
+    copies: int
 
     @cached_property
     def computes_nothing(self) -> bool:
@@ -43,18 +45,13 @@ class Recipe:
 
     @cached_property
     def workspace_nbytes(self) -> int:
-        """Bytes of one call that is given the kernel: the algorithm's formula and the layout's conversions."""
-        if self.computes_nothing:
-            return 0
-        return (self.schedule.size + layouts.conversion_size(self.shape)) * self.shape.itemsize
+        """Bytes of one call that is given the kernel: the algorithm's formula and copies of arrays."""
+        return self.scratch_nbytes(self.copies)
 
     @cached_property
     def planned_nbytes(self) -> int:
         """Bytes of one call of a plan, which keeps the kernel in the form that the algorithm reads."""
-        if self.computes_nothing:
-            return 0
-        conversion = layouts.conversion_size(self.shape, ("input", "output"))
-        return (self.schedule.size - self.schedule.prepared + conversion) * self.shape.itemsize
+        return self.scratch_nbytes(layouts.conversion_size(self.shape, ("input", "output")), planned=True)
 
     @cached_property
     def prepared_nbytes(self) -> int:
@@ -77,6 +74,11 @@ class Recipe:
     def calls_blas(self) -> bool:
         """Whether a call multiplies by BLAS."""
         return self.algorithm.uses_blas and self.schedule.uses_blas
+
+    def scratch_nbytes(self, copies: int, planned: bool = False) -> int:
+        """Bytes of a call that copies so many elements of its arrays."""
+        size = self.schedule.size - (self.schedule.prepared if planned else 0)
+        return 0 if self.computes_nothing else (size + copies) * self.shape.itemsize
 
     def for_this_process(self) -> Recipe:
         """This recipe; in a forked child that has no OpenMP threads, the same for one thread.
@@ -118,12 +120,16 @@ def recipe_of(
     n_threads: int,
     operation: Operation = CONV2D,
     run_shape: ConvShape | None = None,
+    copies: int | None = None,
 ) -> Recipe:
-    """The recipe of an algorithm that can do the shape: within ``limit`` bytes, or with the least it needs."""
+    """The recipe of an algorithm that can do the shape: within ``limit`` bytes, or with the least it needs.
+
+    ``copies`` is as :func:`pymec.layouts.copied_size` tells; without it, of C-contiguous arrays.
+    """
     run_shape = run_shape or shape
-    conversion = layouts.conversion_size(shape)
-    room = None if limit is None else max(0, limit // shape.itemsize - conversion)
-    return Recipe(shape, row, n_threads, row.schedule(run_shape, n_threads, room), operation, run_shape)
+    copies = layouts.conversion_size(shape) if copies is None else copies
+    room = None if limit is None else max(0, limit // shape.itemsize - copies)
+    return Recipe(shape, row, n_threads, row.schedule(run_shape, n_threads, room), operation, run_shape, copies)
 
 
 def parse_bytes(argument: str, value: int | str | None) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.execution import check_apart, check_written, checked
+from pymec.execution import check_apart, check_out, checked_read
 from pymec.kernels.gradients import mec as mec_grad
 from pymec.kernels.gradients.rows import mec_kernel_grad_blocking
 from pymec.shapes import ConvShape
@@ -49,13 +49,12 @@ class SavedLowering:
         numpy.ndarray
         """
         shape = self.shape
-        grad_out = checked("grad_out", grad_out, shape, shape.output_shape, "the forward pass was in")
+        grad_out = checked_read("grad_out", grad_out, shape, shape.output_shape, "the forward pass was in")
         grad_out = np.require(grad_out, requirements="A")
         if out is None:
             out = allocate_output(shape.kernel_shape, shape.dtype)
         else:
-            check_written("out", out)
-            checked("out", out, shape, shape.kernel_shape, "the forward pass was in")
+            check_out(out, "kernel", shape, "the forward pass was in")
             check_apart({"out": out}, {"grad_out": grad_out, "the saved lowering": self._lowered})
         if shape.is_pointwise:
             shape = shape.rows_as_images()

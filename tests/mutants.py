@@ -347,9 +347,11 @@ FAULTS = {
          "the paper's L without the padding below"),
     ],
     "pymec/layouts.py": [
-        (" + shape.kernel_size + shape.output_size", " + shape.output_size", "no room for the kernel's copy"),
+        ('channels_last and result != "kernel"', "channels_last", "a kernel's gradient lies as the images do"),
+        ("if not plain_in_place(role, shape))", ")", "copies of one channel are predicted"),
+        (" if view is None)", ")", "room for copies that are not made"),
         ('"kernel": (3, 2, 0, 1)', '"kernel": (3, 2, 1, 0)', "the kernel's extents turned"),
-        ('flags.aligned and shape.layout == "NHWC"]', "flags.aligned]", "NCHW operands copied twice"),
+        ("flags.c_contiguous and flags.aligned else", "flags.c_contiguous else", "unaligned arrays reach kernels"),
     ],
     # choices ------------------------------------------------------------------------------------------------
     "pymec/planning.py": [
@@ -377,12 +379,11 @@ FAULTS = {
     "pymec/execution.py": [
         (" if kept is None else recipe.planned_nbytes", "", "a plan's calls need room for its kernel"),
         ("operands[1] if kept is None else kept.given", "operands[-1]", "out may lie in a plan's kernel"),
-        ("needed += sum(operand.nbytes for operand in unaligned)", "needed += 0", "no room for aligned copies"),
         ('            "bias": bias,\n', "", "a bias may lie in out"),
         ("if workspace.nbytes < needed:", "if workspace.nbytes <= needed:", "just enough is refused"),
         ("if start % itemsize:", "if start % 4:", "doubles at half addresses"),
         ("(bias is not None or relu)", "bias is not None", "ReLU without a bias is forgotten"),
-        ("inner, scratch = layouts", "inner, _ = layouts", "NCHW's copies are overwritten"),
+        ("view, scratch = layouts", "view, _ = layouts", "NCHW's copies are overwritten"),
     ],
     "pymec/explaining.py": [
         ("(shape.im2col_size + layouts.conversion_size(shape))", "(shape.im2col_size)", "im2col's ratio if NCHW"),

@@ -78,7 +78,7 @@ BAD = [
     (
         {"x": MISALIGNED, "workspace_limit": 600},
         ValueError,
-        "workspace_limit of 600 bytes is too small: operands that are not aligned to their element size",
+        "workspace_limit of 600 bytes is too small: mec needs at least 4224 bytes for this shape, 1344 of",
     ),
     (
         {"bias": unaligned(np.ones(8, np.float32))},

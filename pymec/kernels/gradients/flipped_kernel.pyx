@@ -2,8 +2,7 @@
 
     flipped[k_h-1-a, k_w-1-b, m, c] = K[a, b, c, m], group by group
 
-A block of channels at a time, through a copy.  Lines of K, or of the result, that are a multiple of 4 KiB apart
-would evict each other from a level-1 cache, so each is read, or written, once.
+The channels of each tap are a matrix that is transposed, block by block (``shared/turning``).
 """
 
 from cython cimport floating
@@ -12,9 +11,7 @@ from cython.parallel import prange
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.patch cimport copy
 from pymec.kernels.shared.spans cimport ceil_div, innermost
-
-cdef enum:
-    BLOCK = 16  # channels of a block, either way
+from pymec.kernels.shared.turning cimport BLOCK, transpose_block
 
 
 cdef void flip_block(
@@ -22,9 +19,8 @@ cdef void flip_block(
 ) noexcept nogil:
     """BLOCK input channels of one tap, those of each group separately."""
     cdef Py_ssize_t c0 = innermost(&task, ceil_div(g.i_c, BLOCK)) * BLOCK, tap = task
-    cdef Py_ssize_t end = min(c0 + BLOCK, g.i_c), c1, group, m0, m1, m, c
+    cdef Py_ssize_t end = min(c0 + BLOCK, g.i_c), c1, group, m0, m1
     cdef const floating* lines
-    cdef floating block[BLOCK * BLOCK]
     K += tap * g.i_cg * g.k_c
     flipped += (places[tap] if places != NULL else g.k_h * g.k_w - 1 - tap) * g.k_cg * g.i_c
     if g.i_cg == g.k_cg == 1:
@@ -37,11 +33,9 @@ cdef void flip_block(
         m0 = 0
         while m0 < g.k_cg:
             m1 = min(m0 + BLOCK, g.k_cg)
-            for c in range(c0, c1):
-                copy(block + (c - c0) * BLOCK, lines + c * g.k_c + m0, m1 - m0)
-            for m in range(m0, m1):
-                for c in range(c0, c1):
-                    flipped[m * g.i_c + c] = block[(c - c0) * BLOCK + m - m0]
+            transpose_block(
+                lines + c0 * g.k_c + m0, g.k_c, c1 - c0, m1 - m0, flipped + m0 * g.i_c + c0, g.i_c
+            )
             m0 = m1
         c0 = c1
 

@@ -1,0 +1,3 @@
+from numpy.typing import NDArray
+
+def transpose(source: NDArray, target: NDArray, n_threads: int = 1) -> None: ...

@@ -1,0 +1,66 @@
+"""Matrices transposed: how arrays come from n-c-h-w to n-h-w-c, kernels from o-i-h-w to h-w-i-o, and back.
+
+Of an image, the planes of its channels are the rows of a matrix, and its pixels the columns.  Of a kernel, each
+input channel has a matrix: output channels by taps.  Channels last, it is the other way round.
+"""
+
+from cython cimport floating
+from cython.parallel import prange
+
+from pymec.kernels.shared.geometry cimport check_threads
+from pymec.kernels.shared.spans cimport ceil_div, innermost
+
+cdef enum:
+    COLUMNS = 64 * BLOCK  # of a task
+
+cdef struct Matrices:
+    Py_ssize_t rows, columns  # of the source
+    Py_ssize_t source_step, source_pitch, target_step, target_pitch  # elements from matrix to matrix, row to row
+
+
+cdef void transpose_task(
+    const floating* source, floating* target, Py_ssize_t task, const Matrices* of
+) noexcept nogil:
+    """BLOCK rows of one matrix, some of their columns."""
+    cdef Py_ssize_t j = innermost(&task, ceil_div(of.columns, COLUMNS)) * COLUMNS
+    cdef Py_ssize_t i = innermost(&task, ceil_div(of.rows, BLOCK)) * BLOCK, m = task
+    cdef Py_ssize_t end = min(j + COLUMNS, of.columns)
+    source += m * of.source_step + i * of.source_pitch
+    target += m * of.target_step + i
+    while j < end:
+        transpose_block(source + j, of.source_pitch, min(of.rows - i, BLOCK), min(end - j, BLOCK),
+                        target + j * of.target_pitch, of.target_pitch)
+        j += BLOCK
+
+
+def transpose(const floating[:, :, :] source, floating[:, :, :] target, int n_threads=1):
+    """target[m, j, i] = source[m, i, j] for every matrix m.
+
+    Parameters
+    ----------
+    source : array (count, rows, columns)
+    target : array (count, columns, rows)
+        Both with adjacent elements in their rows, which may lie anywhere.
+    n_threads : int
+    """
+    cdef Py_ssize_t size = sizeof(floating), task, tasks
+    cdef Matrices of = Matrices(
+        source.shape[1], source.shape[2], source.strides[0] // size, source.strides[1] // size,
+        target.strides[0] // size, target.strides[1] // size,
+    )
+    check_threads(n_threads)
+    if source.shape[0] != target.shape[0] or of.rows != target.shape[2] or of.columns != target.shape[1]:
+        raise ValueError(
+            f"target must have shape {(source.shape[0], of.columns, of.rows)}, got "
+            f"{(target.shape[0], target.shape[1], target.shape[2])}"
+        )
+    if (of.columns > 1 and source.strides[2] != size) or (of.rows > 1 and target.strides[2] != size):
+        raise ValueError("the rows of source and target must have adjacent elements")
+    if source.shape[0] * of.rows * of.columns == 0:
+        return
+    cdef const floating* first = &source[0, 0, 0]
+    cdef floating* to = &target[0, 0, 0]
+    tasks = source.shape[0] * ceil_div(of.rows, BLOCK) * ceil_div(of.columns, COLUMNS)
+    with nogil:
+        for task in prange(tasks, num_threads=n_threads, schedule="static"):
+            transpose_task(first, to, task, &of)
