@@ -1,6 +1,7 @@
 # A block of a matrix, transposed on its way.
 
 from cython cimport floating
+from libc.string cimport memcpy
 
 from pymec.kernels.shared.patch cimport copy
 
@@ -19,6 +20,13 @@ cdef inline void transpose_block(
     """
     cdef floating block[BLOCK * BLOCK]
     cdef Py_ssize_t i, j
+    if rows == BLOCK and columns == BLOCK:  # known sizes: the compiler leaves the loops out
+        for i in range(BLOCK):
+            memcpy(block + i * BLOCK, source + i * source_pitch, BLOCK * sizeof(floating))
+        for j in range(BLOCK):
+            for i in range(BLOCK):
+                target[j * target_pitch + i] = block[i * BLOCK + j]
+        return
     for i in range(rows):
         copy(block + i * BLOCK, source + i * source_pitch, columns)
     for j in range(columns):

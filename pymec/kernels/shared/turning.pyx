@@ -11,7 +11,7 @@ from pymec.kernels.shared.geometry cimport check_threads
 from pymec.kernels.shared.spans cimport ceil_div, innermost
 
 cdef enum:
-    COLUMNS = 64 * BLOCK  # of a task
+    TILE = 4 * BLOCK  # rows and columns of a task: its lines are written several at a time
 
 cdef struct Matrices:
     Py_ssize_t rows, columns  # of the source
@@ -21,15 +21,20 @@ cdef struct Matrices:
 cdef void transpose_task(
     const floating* source, floating* target, Py_ssize_t task, const Matrices* of
 ) noexcept nogil:
-    """BLOCK rows of one matrix, some of their columns."""
-    cdef Py_ssize_t j = innermost(&task, ceil_div(of.columns, COLUMNS)) * COLUMNS
-    cdef Py_ssize_t i = innermost(&task, ceil_div(of.rows, BLOCK)) * BLOCK, m = task
-    cdef Py_ssize_t end = min(j + COLUMNS, of.columns)
-    source += m * of.source_step + i * of.source_pitch
-    target += m * of.target_step + i
-    while j < end:
-        transpose_block(source + j, of.source_pitch, min(of.rows - i, BLOCK), min(end - j, BLOCK),
-                        target + j * of.target_pitch, of.target_pitch)
+    """A tile of one matrix, block by block."""
+    cdef Py_ssize_t first = innermost(&task, ceil_div(of.rows, TILE)) * TILE
+    cdef Py_ssize_t j = innermost(&task, ceil_div(of.columns, TILE)) * TILE, m = task, i
+    cdef Py_ssize_t rows_end = min(first + TILE, of.rows), columns_end = min(j + TILE, of.columns)
+    source += m * of.source_step
+    target += m * of.target_step
+    while j < columns_end:
+        i = first
+        while i < rows_end:
+            transpose_block(
+                source + i * of.source_pitch + j, of.source_pitch, min(rows_end - i, BLOCK),
+                min(columns_end - j, BLOCK), target + j * of.target_pitch + i, of.target_pitch,
+            )
+            i += BLOCK
         j += BLOCK
 
 
@@ -60,7 +65,7 @@ def transpose(const floating[:, :, :] source, floating[:, :, :] target, int n_th
         return
     cdef const floating* first = &source[0, 0, 0]
     cdef floating* to = &target[0, 0, 0]
-    tasks = source.shape[0] * ceil_div(of.rows, BLOCK) * ceil_div(of.columns, COLUMNS)
+    tasks = source.shape[0] * ceil_div(of.rows, TILE) * ceil_div(of.columns, TILE)
     with nogil:
         for task in prange(tasks, num_threads=n_threads, schedule="static"):
             transpose_task(first, to, task, &of)
