@@ -36,6 +36,8 @@ def available_memory() -> float:
 
 def find_room_for_threads(n_threads: int, uses_blas: bool) -> None:
     """Raise a MemoryError if the address space has no room for the threads of a call and their BLAS buffers."""
+    if n_threads == 1 and not uses_blas:
+        return
     stacks = n_threads - getattr(_had, "threads", 1)
     buffers = n_threads - getattr(_had, "buffers", 0) if uses_blas else 0
     if stacks <= 0 and buffers <= 0:

@@ -12,7 +12,7 @@ from pymec import layouts, planning
 from pymec.execution import as_array, execute
 from pymec.operations import CONV2D, INPUT_GRAD, KERNEL_GRAD, Operation
 from pymec.recipes import Recipe, parse_bytes
-from pymec.shapes import ConvShape, Padding, Pair, checked_integers, dtype_name
+from pymec.shapes import ConvShape, Padding, Pair, dtype_name
 
 
 def conv2d(
@@ -107,9 +107,7 @@ def conv2d(
     >>> pymec.conv2d(x, kernel, stride=4, workspace_limit="1MiB").shape
     (1, 55, 55, 96)
     """
-    x = as_array("x", x)
-    kernel = as_array("kernel", kernel)
-    _check_four_dimensions(x=x, kernel=kernel)
+    x, kernel = _operand("x", x), _operand("kernel", kernel)
     shape = ConvShape.from_shapes(
         x.shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout, names=("x", "kernel"),
@@ -172,9 +170,7 @@ def conv2d_input_grad(
     a stride.  Some algorithms multiply the tap of such a pair by zero, others skip it.  If the tap is
     infinity or NaN, the former give NaN at that element, and the latter don't.
     """
-    grad_out, kernel = as_array("grad_out", grad_out), as_array("kernel", kernel)
-    _check_four_dimensions(grad_out=grad_out, kernel=kernel)
-    input_shape = checked_integers("input_shape", input_shape, 4, f"four sizes, {layout}")
+    grad_out, kernel = _operand("grad_out", grad_out), _operand("kernel", kernel)
     shape = ConvShape.from_shapes(
         input_shape, kernel.shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("grad_out", grad_out.dtype), layout=layout, names=("input_shape", "kernel"),
@@ -234,8 +230,7 @@ def conv2d_kernel_grad(
     --------
     pymec.ConvPlan.forward_saved : keeps MEC's lowered matrix from the forward pass for this.
     """
-    x, grad_out = as_array("x", x), as_array("grad_out", grad_out)
-    _check_four_dimensions(x=x, grad_out=grad_out)
+    x, grad_out = _operand("x", x), _operand("grad_out", grad_out)
     shape = ConvShape.from_shapes(
         x.shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
         dtype=dtype_name("x", x.dtype), layout=layout, names=("x", "kernel_shape"),
@@ -264,7 +259,9 @@ def _recipe(
     return planning.recipe(shape, algorithm, accuracy, limit, n_threads, operation, copies=copies)
 
 
-def _check_four_dimensions(**arrays: NDArray) -> None:
-    for name, array in arrays.items():
-        if array.ndim != 4:
-            raise ValueError(f"{name} must have four dimensions, got shape {array.shape}; add the missing axis")
+def _operand(name: str, value: Any) -> NDArray:
+    """An array of four dimensions."""
+    array = value if type(value) is np.ndarray else as_array(name, value)
+    if array.ndim != 4:
+        raise ValueError(f"{name} must have four dimensions, got shape {array.shape}; add the missing axis")
+    return array

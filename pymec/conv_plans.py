@@ -53,7 +53,8 @@ class _Plan:
 
     def _for_batch_of(self, array: NDArray) -> Recipe:
         """The recipe for as many images as the array has; whether the rest of it fits is checked later."""
-        return self._recipe if array.ndim != 4 else self._for_batch(array.shape[0])
+        shape = array.shape
+        return self._for_batch(shape[0]) if len(shape) == 4 else self._recipe
 
     def _for_batch(self, i_n: int) -> Recipe:
         if i_n == self.shape.i_n:

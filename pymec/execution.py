@@ -6,9 +6,7 @@ Everything that can fail comes first, so that ``out`` is unchanged after an erro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,8 @@ from pymec.threads import single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
 
 ACTIVATIONS = (None, "relu")
+
+_NO_ROOM = (MemoryError, ValueError)  # NumPy's ValueError: the size overflows its integers
 
 _CPU_DEVICES = (1, 3, 11, 13)  # of DLPack: the CPU, and memory of CUDA, ROCm and CUDA's managed that it can read
 
@@ -61,22 +61,21 @@ def execute(
     needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
     if workspace is not None:
         workspace = _checked_workspace(workspace, recipe, needed)
-    check_apart(
-        {"out": out, "workspace": workspace},
-        {
+    if out is not None or workspace is not None:
+        read = {
             operation.operands[0].name: operands[0],
             operation.operands[1].name: operands[1] if kept is None else kept.given,
             "bias": bias,
-        },
-    )
+        }
+        check_apart({"out": out, "workspace": workspace}, read)
 
     if out is None:
         out = _new_output(recipe, views.result_in_place)
     if recipe.computes_nothing:
         return out
     if workspace is None:
-        workspace = _allocated(recipe, needed, "workspace", partial(allocate_workspace, needed))
-    scratch = workspace.view(shape.dtype)
+        workspace = _new_workspace(recipe, needed)
+    scratch = workspace.view(recipe.dtype)
     find_room_for_threads(recipe.n_threads, recipe.calls_blas)
     inner = []
     for operand, view, role in zip(operands, views.operands, operation.roles, strict=False):
@@ -88,16 +87,17 @@ def execute(
     else:
         inner_out, scratch = layouts.place(operation.result, scratch, shape)
     with single_threaded_blas() if recipe.guards_blas else nullcontext():
-        options = recipe.schedule.options
+        options = {**recipe.schedule.options}
         second, prepared = (inner[1], None) if kept is None else (kept.kernel, kept.prepared)
         if row.prepare is not None:
             if prepared is None:
-                prepared, scratch = np.split(scratch, [recipe.schedule.prepared])
+                size = recipe.schedule.prepared
+                prepared, scratch = scratch[:size], scratch[size:]
                 recipe.prepare(second, prepared)
-            options = {**options, "prepared": prepared}
+            options["prepared"] = prepared
         relu = activation == "relu"
         if operation == CONV2D and row.fuses_bias_relu:
-            options = {**options, "bias": bias, "relu": relu}
+            options.update(bias=bias, relu=relu)
         arrays = [inner[0], second, inner_out]
         if recipe.run_shape is not shape:
             arrays = list(map(recipe.as_run, operation.roles, arrays))
@@ -163,9 +163,17 @@ def checked_read(
 def checked_operand(recipe: Recipe, which: int, value: Any, planned: bool = False) -> NDArray:
     """The first or second operand as an array of the recipe's extents and dtype, or an error."""
     operand = recipe.operation.operands[which]
+    extents = recipe.extents[operand.role]
+    if (
+        type(value) is np.ndarray
+        and value.shape == extents
+        and value.dtype == recipe.dtype
+        and (value.flags.c_contiguous or recipe.shape.layout == "NCHW")
+    ):
+        return value  # nearly always; what follows finds out what is wrong
     alone = planned or which == 0  # no other array has been checked yet
     partner = "the plan was made for" if alone else f"{recipe.operation.operands[0].name} is"
-    return checked_read(operand.name, value, recipe.shape, recipe.extents[operand.role], partner)
+    return checked_read(operand.name, value, recipe.shape, extents, partner)
 
 
 def checked_bias(bias: Any, shape: ConvShape) -> NDArray:
@@ -241,14 +249,19 @@ def _new_output(recipe: Recipe, in_place: bool) -> NDArray:
     shape, result = recipe.shape, recipe.operation.result
     channels_last = in_place and not layouts.plain_in_place(result, shape)
     extents = shape.extents(result) if channels_last else recipe.extents[result]
-    nbytes = math.prod(extents) * shape.itemsize
-    array = _allocated(recipe, nbytes, "output", partial(allocate_output, extents, shape.dtype))
+    try:
+        array = allocate_output(extents, recipe.dtype)
+    except _NO_ROOM:
+        nbytes = math.prod(extents) * shape.itemsize
+        raise MemoryError(f"no room for {nbytes} bytes of output for {recipe.algorithm.name}") from None
     return layouts.outer_view(array, result, shape) if channels_last else array
 
 
-def _allocated(recipe: Recipe, nbytes: int, what: str, allocate: Callable[[], NDArray]) -> NDArray:
+def _new_workspace(recipe: Recipe, nbytes: int) -> NDArray[np.uint8]:
     try:
-        return allocate()
-    except (MemoryError, ValueError):  # NumPy's ValueError: the size overflows its integers
-        hint = "; pass workspace_limit= for an algorithm that needs less" if what == "workspace" else ""
-        raise MemoryError(f"no room for {nbytes} bytes of {what} for {recipe.algorithm.name}{hint}") from None
+        return allocate_workspace(nbytes)
+    except _NO_ROOM:
+        raise MemoryError(
+            f"no room for {nbytes} bytes of workspace for {recipe.algorithm.name}; pass workspace_limit= for an "
+            "algorithm that needs less"
+        ) from None

@@ -86,6 +86,8 @@ class Views(NamedTuple):
 
 def views_of(shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None) -> Views:
     """The views of a call's arrays: operands in the order of their roles, the result's role last."""
+    if shape.layout == "NHWC" and all(array.flags.aligned for array in operands):
+        return Views([*operands], True, 0)
     views = [in_place(array, role, shape) for array, role in zip(operands, roles, strict=False)]
     copies = sum(array.size for array, view in zip(operands, views, strict=True) if view is None)
     result = roles[2]
@@ -108,8 +110,8 @@ def enter(outer: NDArray, role: str, room: NDArray, shape: ConvShape, n_threads:
 def place(role: str, room: NDArray, shape: ConvShape) -> tuple[NDArray, NDArray]:
     """A kernel's array in ``room``, and what is left of it."""
     extents = shape.extents(role)
-    part, room = np.split(room, [math.prod(extents)])
-    return part.reshape(extents), room
+    size = math.prod(extents)
+    return room[:size].reshape(extents), room[size:]
 
 
 def leave(inner: NDArray, outer: NDArray, role: str, n_threads: int) -> None:

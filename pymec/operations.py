@@ -7,6 +7,7 @@ output from the other two, and the gradient with respect to an array has the sha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from pymec.spelling import shown
 
@@ -19,7 +20,7 @@ class Operand:
     role: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
     """The arrays that an operation reads, and as ``result`` the role of the array that it writes."""
 
@@ -27,7 +28,14 @@ class Operation:
     operands: tuple[Operand, Operand]
     result: str
 
-    @property
+    def __eq__(self, other: object) -> bool:
+        """By name: a copy is the same operation, and every call asks."""
+        return isinstance(other, Operation) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @cached_property
     def roles(self) -> tuple[str, str, str]:
         """The roles of both operands and of the result."""
         return self.operands[0].role, self.operands[1].role, self.result

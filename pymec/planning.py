@@ -87,7 +87,7 @@ def cached_recipe(
                 return made
     raise ValueError(
         f"workspace_limit of {limit} bytes is too small: copies of the arrays alone take "
-        f"{made.copies * shape.itemsize} bytes; pass aligned arrays that lie in memory as n-h-w-c and h-w-i-o"
+        f"{made.copies * shape.itemsize} bytes; pass NHWC arrays that are aligned"
     )
 
 

@@ -70,7 +70,7 @@ class Recipe:
         largest = pixels * s.k_h * s.k_w * s.i_cg * s.k_c
         return self.calls_blas and largest > blas_multiplies_alone()
 
-    @property
+    @cached_property
     def calls_blas(self) -> bool:
         """Whether a call multiplies by BLAS."""
         return self.algorithm.uses_blas and self.schedule.uses_blas
@@ -106,6 +106,11 @@ class Recipe:
     def as_run(self, role: str, array: NDArray) -> NDArray:
         """An n-h-w-c or h-w-i-o array with the extents that the algorithm is told."""
         return array.reshape(getattr(self.run_shape, f"{role}_shape"))
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """The shape's dtype, as arrays have it."""
+        return np.dtype(self.shape.dtype)
 
     @cached_property
     def extents(self) -> dict[str, tuple[int, ...]]:

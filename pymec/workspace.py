@@ -18,7 +18,7 @@ def allocate_workspace(nbytes: int) -> NDArray[np.uint8]:
     return np.empty(nbytes, np.uint8) if nbytes else NOTHING
 
 
-def allocate_output(shape: tuple[int, ...], dtype: str) -> NDArray:
+def allocate_output(shape: tuple[int, ...], dtype: np.dtype | str) -> NDArray:
     """An output array, not initialised: every element of it will be written.
 
     An output of ``LARGE_OUTPUT`` bytes or more takes ``CACHE_LINE`` bytes more, to start at a cache line.

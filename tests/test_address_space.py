@@ -11,6 +11,7 @@ SCRIPT = """
 import faulthandler, resource, sys
 import numpy as np, pymec
 name, room = sys.argv[1], int(sys.argv[2])
+conv2d = pymec.conv2d  # which is imported now, while there is room
 x, kernel = np.ones((1, 60, 60, 32), np.float32), np.ones((3, 3, 32, 32), np.float32)
 nbytes = pymec.workspace_size(x.shape, kernel.shape, algorithm=name, n_threads=2)
 out, workspace = np.full((1, 58, 58, 32), 7, np.float32), np.empty(nbytes, np.uint8)
@@ -19,11 +20,11 @@ with open("/proc/self/statm") as file:
     mapped = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (mapped + room, resource.RLIM_INFINITY))
 try:
-    pymec.conv2d(x, kernel, algorithm=name, n_threads=2, out=out, workspace=workspace)
+    conv2d(x, kernel, algorithm=name, n_threads=2, out=out, workspace=workspace)
 except MemoryError as error:
     assert "ulimit -v" in str(error) and (out == 7).all()
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    pymec.conv2d(x, kernel, algorithm=name, n_threads=2, out=out, workspace=workspace)
+    conv2d(x, kernel, algorithm=name, n_threads=2, out=out, workspace=workspace)
     print("refused")
 else:
     print("done")

@@ -88,8 +88,8 @@ def test_nchw_is_nhwc_in_other_clothes(algorithm, case):
     x, kernel = operands(case.shape())
     inside = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **case.options)
     outside = pymec.conv2d(
-        x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1), layout="NCHW", algorithm=algorithm, n_threads=2,
-        **case.options,
+        x.transpose(0, 3, 1, 2).copy(), kernel.transpose(3, 2, 0, 1).copy(), layout="NCHW", algorithm=algorithm,
+        n_threads=2, **case.options,
     )  # fmt: skip
     assert outside.flags.c_contiguous
     np.testing.assert_array_equal(outside, inside.transpose(0, 3, 1, 2))

@@ -145,10 +145,9 @@ def test_finite_differences(operation, algorithm):
 def test_nchw_is_nhwc_in_other_clothes(operation, axes, case):
     x, kernel, grad_out = arrays(case.shape())
     inside = call(operation, x, kernel, grad_out, algorithm="mec", **case.options)
-    x, grad_out = x.transpose(0, 3, 1, 2), grad_out.transpose(0, 3, 1, 2)
-    outside = call(
-        operation, x, kernel.transpose(3, 2, 0, 1), grad_out, algorithm="mec", layout="NCHW", **case.options
-    )
+    x, grad_out = x.transpose(0, 3, 1, 2).copy(), grad_out.transpose(0, 3, 1, 2).copy()
+    kernel = kernel.transpose(3, 2, 0, 1).copy()
+    outside = call(operation, x, kernel, grad_out, algorithm="mec", layout="NCHW", **case.options)
     assert outside.flags.c_contiguous
     np.testing.assert_array_equal(outside, inside.transpose(axes))
 
