@@ -56,9 +56,9 @@ def conv2d(
         Applied to each output after the bias: nothing, or ReLU.
     layout : {"NHWC", "NCHW"}
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there, unless they lie in memory
-        as NHWC (a kernel: as h-w-i-o).  If ``x`` does, so does a new output.  Operands that are not aligned to
-        their element size are copied as well.  :func:`pymec.workspace_size`, which sees no arrays, takes them
-        for aligned and C-contiguous.
+        as NHWC (a kernel: as h-w-i-o).  If ``x`` lies so and is not C-contiguous as well, a new output does, too.
+        Operands that are not aligned to their element size are copied.  :func:`pymec.workspace_size`, which sees
+        no arrays, takes them for aligned and C-contiguous.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.
     accuracy : {"exact", "fast"}
@@ -152,7 +152,7 @@ def conv2d_input_grad(
     workspace_limit, workspace, n_threads
         As in :func:`conv2d`; :func:`workspace_size` tells the bytes with ``operation="conv2d_input_grad"``.
     out : array, optional
-        Where to write the result: C-contiguous, of ``input_shape``.
+        Where to write the result: C-contiguous, of ``input_shape``; with NCHW it may also lie in memory as NHWC.
 
     Returns
     -------
@@ -213,7 +213,7 @@ def conv2d_kernel_grad(
     workspace_limit, workspace, n_threads
         As in :func:`conv2d`; :func:`workspace_size` tells the bytes with ``operation="conv2d_kernel_grad"``.
     out : array, optional
-        Where to write the result: C-contiguous, of ``kernel_shape``.
+        Where to write the result: C-contiguous, of ``kernel_shape``; with NCHW it may also lie as h-w-i-o.
 
     Returns
     -------

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec import planning, registry
+from pymec import layouts, planning, registry
 from pymec.execution import as_array, checked_operand, execute
-from pymec.kept_kernels import KeptKernel, keep
+from pymec.kept_kernels import KeptKernel, can_take_over, form_of, keep
 from pymec.kernels.mec.rows import tuned_schedule
 from pymec.operations import CONV2D, operation_named
 from pymec.recipes import Recipe, recipe_of
@@ -27,7 +27,7 @@ class _Plan:
 
     def __init__(self, recipe: Recipe, limit: int | None = None, n_threads: int | None = None) -> None:
         self._recipe = recipe
-        self._limit, self._wanted_threads = limit, n_threads
+        self._limit, self._asked_threads = limit, n_threads
         self._image_multiply_adds = replace(recipe.shape, i_n=1).multiply_adds
         self.shape = recipe.shape
         self.operation = recipe.operation.name
@@ -41,7 +41,7 @@ class _Plan:
         return recipe.workspace_nbytes
 
     def workspace_size(self, i_n: int) -> int:
-        """Bytes of scratch that a call with a batch of ``i_n`` images needs."""
+        """Bytes of scratch that a call with ``i_n`` images needs, if its arrays are aligned and C-contiguous."""
         (i_n,) = checked_integers("i_n", (i_n,), 1, "a number of images", 0, got=i_n)
         return self._scratch(self._for_batch(i_n))
 
@@ -49,7 +49,7 @@ class _Plan:
         """What a copy is made of, here or on another machine."""
         made = self._recipe
         names = made.operation.name, made.algorithm.name
-        return type(self), made.shape, *names, made.run_shape, self._limit, self._wanted_threads
+        return type(self), made.shape, *names, made.run_shape, self._limit, self._asked_threads
 
     def _for_batch_of(self, array: NDArray) -> Recipe:
         """The recipe for as many images as the array has; whether the rest of it fits is checked later."""
@@ -59,23 +59,26 @@ class _Plan:
     def _for_batch(self, i_n: int) -> Recipe:
         if i_n == self.shape.i_n:
             return self._recipe
-        n_threads = effective_n_threads(self._wanted_threads, self._image_multiply_adds * i_n)
+        n_threads = effective_n_threads(self._asked_threads, self._image_multiply_adds * i_n)
         return _recipe_for_batch(self._recipe, i_n, self._limit, n_threads)
 
 
 @lru_cache(maxsize=256)
 def _recipe_for_batch(made: Recipe, i_n: int, limit: int | None, n_threads: int) -> Recipe:
-    return planning.within_limit(made.for_batch(i_n, limit, n_threads), limit)
+    batch = made.for_batch(i_n, limit, n_threads)
+    planning.check_supported(batch.algorithm, batch.run_shape, batch.operation)
+    return planning.within_limit(batch, limit)
 
 
 class ConvPlan(_Plan):
     """A convolution, or the gradient of one with respect to its input, ready to be called; made by :func:`plan`.
 
-    It is called with a batch of any size: the algorithm and the prepared kernel stay the same.
+    It is called with a batch of any size.  The algorithm, chosen for the planned batch, and the prepared kernel
+    stay the same; a batch that needs more than ``workspace_limit`` is refused.
 
     It can be copied, pickled and sent to other processes and machines.  A copy takes the same algorithm and
-    prepares its kernel where it arrives: ``copy.copy`` shares the kernel's array, ``copy.deepcopy`` and ``pickle``
-    give it one of its own.
+    prepares its kernel where it arrives: ``copy.copy`` shares the kernel's array, unless the plan has taken it
+    over; ``copy.deepcopy`` and ``pickle`` give it one of its own.
 
     Attributes
     ----------
@@ -84,7 +87,8 @@ class ConvPlan(_Plan):
         Scratch that each call needs with the planned batch; :meth:`workspace_size` tells others.
     prepared_nbytes : int
         Bytes of the form of the kernel that :meth:`prepare` makes: packed in panels, say, or transformed by
-        Winograd.  0 if the algorithm multiplies with the kernel as it is.
+        Winograd.  0 if the algorithm multiplies with the kernel as it is; with NCHW it turns it first, which takes
+        as many bytes as the kernel (and none if that lies in memory as h-w-i-o).
     shape : ConvShape
     n_threads : int
     """
@@ -99,7 +103,7 @@ class ConvPlan(_Plan):
         return recipe.planned_nbytes
 
     def __repr__(self) -> str:
-        kept = "not yet given" if self._kept is None else "kept" if self._kept.given is not None else "taken over"
+        kept = "not yet given" if self._kept is None else "taken over" if self._has_taken_over else "kept"
         return (
             f"<ConvPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
             f"{self.n_threads} threads, kernel {kept}>"
@@ -111,8 +115,16 @@ class ConvPlan(_Plan):
         The prepared kernel is left out: it begins at a cache line, and its panels are as wide as this CPU's
         vectors.  A copy has another address and perhaps another CPU, so it prepares the kernel anew.
         """
-        taken_over = self._kept is not None and self._kept.given is None
-        return _copied, (*self._arguments(), self.kernel, taken_over)
+        return _rebuilt, (*self._arguments(), self.kernel, self._has_taken_over)
+
+    def _prepared_kernel(self) -> KeptKernel:
+        if self._kept is None:
+            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        return self._kept
+
+    @property
+    def _has_taken_over(self) -> bool:
+        return self._kept is not None and self._kept.given is None
 
     @property
     def kernel(self) -> NDArray | None:
@@ -128,8 +140,9 @@ class ConvPlan(_Plan):
         Parameters
         ----------
         kernel : array (k_h, k_w, i_c/groups, k_c), or with NCHW (k_c, i_c/groups, k_h, k_w)
-            It is not copied, unless it is not aligned to its element size, and must not change until the plan is
-            prepared again.  The form that some algorithms multiply with takes ``prepared_nbytes`` more.
+            An NHWC kernel is kept as it is, if it is aligned; an NCHW kernel is turned once, unless it lies in
+            memory as h-w-i-o.  It must not change until the plan is prepared again.  The form that the algorithm
+            multiplies with takes ``prepared_nbytes`` more.
         take_over : bool
             Whether the plan keeps that form alone.  Once the caller's array is gone, the kernel is in memory once;
             :attr:`kernel` reads it back.  An algorithm that multiplies with the caller's array itself keeps that.
@@ -155,12 +168,13 @@ class ConvPlan(_Plan):
         """Keep the kernel of another plan and return this one, as for the same layer with images of other sizes.
 
         Where both multiply with the same form of the kernel, they share it.  Where they don't, this plan prepares
-        its own.  The kernel is that of now: if the other plan is prepared again, this one isn't.
+        its own, and takes the kernel over if the other has and it can.  Preparing the other plan again does not
+        reach this one.
 
         Parameters
         ----------
         other : ConvPlan
-            A prepared plan of a kernel with the same shape and dtype.
+            A prepared plan of a kernel with the same shape, dtype and layout.
 
         Returns
         -------
@@ -171,10 +185,14 @@ class ConvPlan(_Plan):
             raise TypeError(f"other must be a pymec.ConvPlan, got {type(other).__name__}; prepare takes a kernel")
         if other._kept is None:
             raise ValueError("other has no kernel yet; call other.prepare(kernel) first")
-        if _form(self._recipe) == _form(other._recipe):
+        if self.shape.layout != other.shape.layout:
+            raise ValueError(
+                f"other has the layout {other.shape.layout}, this plan {self.shape.layout}; call prepare(kernel)"
+            )
+        if form_of(self._recipe) == form_of(other._recipe):
             self._kept = other._kept
             return self
-        return self.prepare(other.kernel)
+        return self.prepare(other.kernel, take_over=other._has_taken_over and can_take_over(self._recipe))
 
     def __call__(
         self, x: Any, bias: Any = None, *, activation: str | None = None, out: Any = None, workspace: Any = None
@@ -183,14 +201,27 @@ class ConvPlan(_Plan):
 
         A plan of the input's gradient takes ``grad_out`` in the place of ``x``, and neither bias nor activation.
         """
-        if self._kept is None:
-            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        kept = self._prepared_kernel()
         if self._recipe.operation != CONV2D:
             for name, value in (("bias", bias), ("activation", activation)):
                 if value is not None:
                     raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
         x = as_array(self._recipe.operation.operands[0].name, x)
-        return execute(self._for_batch_of(x), x, self._kept, bias, out, workspace, activation)
+        return execute(self._for_arrays(x, out), x, kept, bias, out, workspace, activation)
+
+    def _for_arrays(self, x: NDArray, out: Any) -> Recipe:
+        """The recipe for these arrays: a limit holds for the copies of those that must be copied, too."""
+        made = self._for_batch_of(x)
+        if self._limit is not None and x.shape == made.extents[made.operation.roles[0]]:
+            written = out if isinstance(out, np.ndarray) and out.ndim == 4 else None  # another is refused later
+            copies = layouts.views_of(made.shape, made.operation.roles, [x], written).copies
+            needed = made.scratch_nbytes(copies, planned=True) + self.prepared_nbytes
+            if needed > self._limit:
+                raise ValueError(
+                    f"workspace_limit of {self._limit} bytes is too small for a call that copies "
+                    f"{copies * made.shape.itemsize} bytes of its arrays; pass arrays that are aligned"
+                )
+        return made
 
     def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
         """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
@@ -218,18 +249,17 @@ class ConvPlan(_Plan):
                 f"forward_saved keeps the lowered matrix of conv2d by 'mec' or 'mec_b' with layout='NHWC'; "
                 f"this plan has {self.operation} by {self.algorithm!r} with {shape.layout!r}"
             )
-        if self._kept is None:
-            raise ValueError("the plan has no kernel yet; call plan.prepare(kernel) first")
+        kept = self._prepared_kernel()
         x = as_array("x", x)
-        made = self._for_batch_of(x)
+        made = self._for_batch_of(x).for_this_process()  # a schedule made anew there would forget Solution B
         shape = made.shape
         schedule = tuned_schedule(shape, made.n_threads, None, solution="B")
         made = replace(made, algorithm=registry.get("mec"), schedule=schedule, run_shape=shape)
         x = np.require(checked_operand(made, 0, x), requirements="A")
         lowered = allocate_workspace(made.workspace_nbytes)
-        out = execute(made, x, self._kept, bias, out, lowered)
-        kept = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
-        return out, SavedLowering(shape, kept, made.workspace_nbytes, made.n_threads)
+        out = execute(made, x, kept, bias, out, lowered)
+        matrix = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
+        return out, SavedLowering(shape, matrix, made.workspace_nbytes, made.n_threads)
 
 
 class KernelGradPlan(_Plan):
@@ -253,7 +283,7 @@ class KernelGradPlan(_Plan):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _copied, self._arguments()
+        return _rebuilt, self._arguments()
 
     def __call__(self, x: Any, grad_out: Any, *, out: Any = None, workspace: Any = None) -> NDArray:
         """The kernel's gradient, summed over the batch; see :func:`pymec.conv2d_kernel_grad`."""
@@ -261,19 +291,7 @@ class KernelGradPlan(_Plan):
         return execute(self._for_batch_of(x), x, grad_out, None, out, workspace)
 
 
-def _form(made: Recipe) -> tuple[Any, ...]:
-    """What two recipes have in common if the kernel that one prepares serves the other."""
-    row = made.algorithm
-    return (
-        made.operation.name,
-        row.name,
-        made.shape.layout,
-        made.schedule.prepared,
-        row.kernel_form(made.run_shape),
-    )
-
-
-def _copied(
+def _rebuilt(
     kind: type[_Plan],
     shape: ConvShape,
     operation: str,
@@ -288,7 +306,7 @@ def _copied(
     wanted = operation_named(operation)
     threads = effective_n_threads(n_threads, shape.multiply_adds)
     made = recipe_of(registry.get(algorithm, operation), shape, limit, threads, wanted, run_shape)
-    copied = kind(planning.within_limit(made, limit), limit, n_threads)
-    if isinstance(copied, ConvPlan) and kernel is not None:
-        copied.prepare(kernel, take_over=taken_over)
-    return copied
+    rebuilt = kind(planning.within_limit(made, limit), limit, n_threads)
+    if isinstance(rebuilt, ConvPlan) and kernel is not None:
+        rebuilt.prepare(kernel, take_over=taken_over)
+    return rebuilt

@@ -1,6 +1,6 @@
 """From a recipe and arrays to a result: checks of the arrays, then the allocations, then the kernel.
 
-Everything that can fail comes first, so that ``out`` is unchanged after an error; not so after an interrupt.
+All checks of the arguments come first, so that ``out`` is unchanged after an error; not so after an interrupt.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def execute(
     views = layouts.views_of(shape, operation.roles, operands, out)
     needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
     if workspace is not None:
-        workspace = _checked_workspace(workspace, recipe, needed)
+        told_by = "pymec.workspace_size" if kept is None else "plan.workspace_size"
+        workspace = _checked_workspace(workspace, recipe, needed, told_by)
     if out is not None or workspace is not None:
         read = {
             operation.operands[0].name: operands[0],
@@ -212,7 +213,7 @@ def _not_contiguous(argument: str, array: NDArray, remedy: str) -> ValueError:
     )
 
 
-def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[np.uint8]:
+def _checked_workspace(workspace: Any, recipe: Recipe, needed: int, told_by: str) -> NDArray[np.uint8]:
     """The part of the caller's workspace that will be used, as bytes."""
     check_written("workspace", workspace)
     itemsize = recipe.shape.itemsize
@@ -221,7 +222,7 @@ def _checked_workspace(workspace: Any, recipe: Recipe, needed: int) -> NDArray[n
     if workspace.nbytes < needed:
         raise ValueError(
             f"workspace has {workspace.nbytes} bytes, but {recipe.algorithm.name} needs {needed} for this call "
-            f"(pymec.workspace_size tells, with n_threads={recipe.n_threads})"
+            f"({told_by} tells, with n_threads={recipe.n_threads})"
         )
     if workspace.dtype.hasobject:
         raise TypeError(

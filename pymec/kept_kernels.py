@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pymec import layouts
+from pymec.address_space import find_room_for_threads
 from pymec.recipes import Recipe
 
 
@@ -18,12 +20,12 @@ class KeptKernel:
     Attributes
     ----------
     given : array, optional
-        The caller's array, in the layout of the call; None if the plan holds the kernel in ``prepared`` alone.
+        The caller's array, in the layout of the call; None if the plan has taken the kernel over.
     kernel : array (k_h, k_w, i_c/G, k_c)
-        What the algorithm is given as its kernel.  Where it multiplies with ``prepared`` it reads none of it:
-        then this is the beginning of ``prepared``, which takes no memory of its own.
+        What the algorithm is given as its kernel.  If there is a prepared form, the algorithm does not read it; it
+        is then a view of ``prepared``, and takes no memory.
     prepared : array, optional
-        What :meth:`Recipe.prepare` wrote.
+        What :meth:`Recipe.prepare` wrote; it may have no elements.
     """
 
     given: NDArray | None
@@ -46,9 +48,10 @@ class KeptKernel:
 
 def keep(recipe: Recipe, kernel: NDArray, take_over: bool) -> KeptKernel:
     """Prepare a checked kernel, and keep the caller's array beside it or, with ``take_over``, only one of them."""
+    recipe = recipe.for_this_process()
     row, shape = recipe.algorithm, recipe.shape
-    relaid = recipe.schedule.prepared > 0
-    if take_over and relaid and row.read_back is None:
+    has_form = recipe.schedule.prepared > 0
+    if take_over and not can_take_over(recipe):
         raise ValueError(
             f"take_over must be False with {row.name}: it multiplies with a transform of the kernel, from which "
             "the kernel can't be read back to the last bit"
@@ -56,13 +59,28 @@ def keep(recipe: Recipe, kernel: NDArray, take_over: bool) -> KeptKernel:
     inner = layouts.in_place(kernel, "kernel", shape)
     if inner is None:
         room = np.empty(shape.kernel_size, shape.dtype)
+        find_room_for_threads(recipe.n_threads, uses_blas=False)
         inner, _ = layouts.enter(kernel, "kernel", room, shape, recipe.n_threads)
     prepared = None
     if row.prepare is not None:
         prepared = np.empty(recipe.schedule.prepared, shape.dtype)
-        recipe.for_this_process().prepare(inner, prepared)
-    if relaid:
+        recipe.prepare(inner, prepared)
+    if has_form:
         assert prepared is not None
         inner = prepared[: shape.kernel_size].reshape(shape.kernel_shape)
-    keeps_another = not np.may_share_memory(inner, kernel)
-    return KeptKernel(None if take_over and keeps_another else kernel, inner, prepared)
+    is_own_copy = not np.may_share_memory(inner, kernel)
+    return KeptKernel(None if take_over and is_own_copy else kernel, inner, prepared)
+
+
+def can_take_over(recipe: Recipe) -> bool:
+    """Whether the kernel can be read back from what the algorithm multiplies with."""
+    return recipe.schedule.prepared == 0 or recipe.algorithm.read_back is not None
+
+
+def form_of(recipe: Recipe) -> tuple[Hashable, ...]:
+    """Equal for two recipes if the kernel that one has kept serves the other as it is."""
+    shape, row = recipe.shape, recipe.algorithm
+    kernel = shape.layout, shape.dtype, shape.kernel_shape
+    if recipe.schedule.prepared == 0:
+        return kernel  # in h-w-i-o, which all algorithms without a form of their own read
+    return *kernel, recipe.operation.name, row.name, recipe.schedule.prepared, row.kernel_form(recipe.run_shape)

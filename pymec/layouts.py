@@ -1,4 +1,4 @@
-"""NCHW in and out: the single place that may copy the caller's arrays.
+"""NCHW in and out: the single place where a call may copy the caller's arrays.
 
 Kernels see NHWC and HWIO only, aligned to the element size.  With ``layout="NCHW"`` the operands and the result
 of a call are converted in the workspace, so these copies are part of the predicted bytes.  An array that lies in
@@ -60,7 +60,7 @@ def plain_in_place(role: str, shape: ConvShape) -> bool:
 def result_in_place(result: str, shape: ConvShape, out: NDArray | None, channels_last: bool) -> bool:
     """Whether a call writes its result where the caller finds it.
 
-    A new image lies as the first operand does: NCHW, or ``channels_last`` behind axes in the order of NCHW.
+    A new image is plain NCHW, or channels last if the first operand is.
     """
     if out is not None:
         return in_place(out, result, shape) is not None

@@ -73,7 +73,7 @@ def cached_recipe(
         raise ValueError(f"accuracy must be 'exact' or 'fast', got {shown(accuracy)}")
     if algorithm != "auto":
         row = registry.get(algorithm, operation.name)
-        _check_supported(row, shape, operation)
+        check_supported(row, shape, operation)
         return within_limit(recipe_of(row, shape, limit, n_threads, operation, copies=copies), limit)
     run_shape = shape.transposed() if shape.is_column else shape
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
@@ -212,7 +212,8 @@ _AUTO_ORDERS = {
 }
 
 
-def _check_supported(row: registry.Algorithm, shape: ConvShape, operation: Operation) -> None:
+def check_supported(row: registry.Algorithm, shape: ConvShape, operation: Operation) -> None:
+    """Raise if the algorithm can't do the shape, naming those that can."""
     reason = row.unsupported(shape)
     if reason is not None:
         rows = registry.TABLES[operation.name].values()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -16,6 +17,60 @@ from pymec.shapes import ConvShape, Padding, Pair
 from pymec.spelling import shown
 
 
+@overload
+def plan(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    stride: Pair = ...,
+    padding: Padding = ...,
+    dilation: Pair = ...,
+    groups: int = ...,
+    dtype: Any = ...,
+    layout: str = ...,
+    operation: Literal["conv2d", "conv2d_input_grad"] = ...,
+    algorithm: str = ...,
+    accuracy: str = ...,
+    workspace_limit: int | str | None = ...,
+    n_threads: int | None = ...,
+    tune: bool | float = ...,
+) -> ConvPlan: ...
+@overload
+def plan(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    stride: Pair = ...,
+    padding: Padding = ...,
+    dilation: Pair = ...,
+    groups: int = ...,
+    dtype: Any = ...,
+    layout: str = ...,
+    operation: Literal["conv2d_kernel_grad"],
+    algorithm: str = ...,
+    accuracy: str = ...,
+    workspace_limit: int | str | None = ...,
+    n_threads: int | None = ...,
+    tune: bool | float = ...,
+) -> KernelGradPlan: ...
+@overload
+def plan(
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    *,
+    stride: Pair = ...,
+    padding: Padding = ...,
+    dilation: Pair = ...,
+    groups: int = ...,
+    dtype: Any = ...,
+    layout: str = ...,
+    operation: str,
+    algorithm: str = ...,
+    accuracy: str = ...,
+    workspace_limit: int | str | None = ...,
+    n_threads: int | None = ...,
+    tune: bool | float = ...,
+) -> ConvPlan | KernelGradPlan: ...
 def plan(
     x_shape: Sequence[int],
     kernel_shape: Sequence[int],
@@ -41,8 +96,11 @@ def plan(
         As in :meth:`pymec.ConvShape.from_shapes`.
     operation : {"conv2d", "conv2d_input_grad", "conv2d_kernel_grad"}
         What is computed.
-    algorithm, accuracy, workspace_limit, n_threads
+    algorithm, accuracy, n_threads
         As in :func:`pymec.conv2d`.
+    workspace_limit : int or str, optional
+        As there: what a call without the plan may take.  A plan takes no more, workspace and prepared kernel
+        together, for every batch that it is called with.
     tune : bool or float
         Time the algorithms on this machine and take the fastest, within so many seconds, or one if True; only with
         ``algorithm="auto"``.  Memory that is not there is not asked for.
@@ -50,7 +108,7 @@ def plan(
     Returns
     -------
     ConvPlan or KernelGradPlan
-        The latter for the kernel's gradient, which reads no kernel: it need not be prepared.
+        The latter for the kernel's gradient, which reads no kernel: it has no ``prepare``.
 
     Examples
     --------
@@ -65,11 +123,15 @@ def plan(
     if tune and algorithm != "auto":
         raise ValueError(f"tune chooses the algorithm, so algorithm must be 'auto', got {shown(algorithm)}")
     wanted = operation_named(operation)
-    made = planning.recipe(shape, algorithm, accuracy, limit, n_threads, wanted, planned=True)
+    # A batch of no images needs nothing, whatever the algorithm: one image decides what suits later batches.
+    some = shape if shape.i_n else replace(shape, i_n=1)
+    made = planning.recipe(some, algorithm, accuracy, limit, n_threads, wanted, planned=True)
     if tune:
         tuned = tuning.tune(made, accuracy, limit, _budget(tune))
         row = registry.get(tuned.algorithm, operation)
-        made = recipe_of(row, shape, limit, made.n_threads, wanted, made.run_shape)
+        made = recipe_of(row, some, limit, made.n_threads, wanted, made.run_shape)
+    if some is not shape:
+        made = made.for_batch(0, limit, made.n_threads)
     kind = KernelGradPlan if wanted == KERNEL_GRAD else ConvPlan
     return kind(made, limit, n_threads)
 

@@ -55,7 +55,7 @@ class Recipe:
 
     @cached_property
     def prepared_nbytes(self) -> int:
-        """Bytes of that form: the algorithm's own, or K in h-w-i-o, if it is neither h-w-i-o nor re-laid."""
+        """Bytes of that form: the algorithm's own; otherwise a copy in h-w-i-o, if the layout needs one."""
         size = self.schedule.prepared or layouts.conversion_size(self.shape, ("kernel",))
         return size * self.shape.itemsize
 
@@ -129,7 +129,7 @@ def recipe_of(
 ) -> Recipe:
     """The recipe of an algorithm that can do the shape: within ``limit`` bytes, or with the least it needs.
 
-    ``copies`` is as :func:`pymec.layouts.copied_size` tells; without it, of C-contiguous arrays.
+    ``copies`` are counted by :func:`pymec.layouts.views_of`; without it, those of C-contiguous arrays.
     """
     run_shape = run_shape or shape
     copies = layouts.conversion_size(shape) if copies is None else copies

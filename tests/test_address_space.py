@@ -34,6 +34,18 @@ assert abs(out - 288).max() < 1
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space by way of /proc")
 @pytest.mark.skipif(not _build_info.OPENMP, reason="needs OpenMP's threads")
+def test_no_room_to_turn_a_kernel_is_a_memory_error(tmp_path):
+    """A plan's kernel is turned on several threads: room for them is found before."""
+    script = SCRIPT[: SCRIPT.index("try:")].replace("sys.argv[1], int(sys.argv[2])", "'direct', 1")
+    plan = "plan = pymec.plan((1, 32, 9, 9), (64, 32, 3, 3), layout='NCHW', n_threads=16)"
+    script = script.replace("nbytes =", f"{plan}\nnbytes =")
+    script += "try:\n    plan.prepare(np.ones((64, 32, 3, 3), 'f'))\nexcept MemoryError:\n    print('refused')\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space by way of /proc")
+@pytest.mark.skipif(not _build_info.OPENMP, reason="needs OpenMP's threads")
 @pytest.mark.parametrize(
     ("algorithm", "room", "ending"),
     [

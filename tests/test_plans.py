@@ -1,7 +1,10 @@
 """Plans: any batch by the same prepared kernel, kernels taken over, read back and shared, gradients' plans."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 import tracemalloc
 import weakref
 
@@ -378,3 +381,116 @@ def test_a_tuned_plan_of_the_kernels_gradient():
     assert plan.algorithm in pymec.algorithms(KERNEL_GRAD)
     x, grad_out = np.ones((2, 9, 9, 8), np.float32), np.ones((2, 7, 7, 16), np.float32)
     np.testing.assert_array_equal(plan(x, grad_out), np.full((3, 3, 8, 16), 98, np.float32))
+
+
+# Found by a second pair of eyes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("k_c", [1, 3, 16])
+@pytest.mark.parametrize("name", ["auto", "direct_conv"])
+def test_one_channel_may_have_any_stride(layout, k_c, name):
+    """An axis of one element has no next one: NumPy calls such an array contiguous, whatever its stride."""
+    grad_out = np.random.default_rng(1).standard_normal((2, 4, 5, k_c)).astype(np.float32)
+    kernel = np.random.default_rng(2).standard_normal((2, 2, 1, k_c)).astype(np.float32)
+    expected = pymec.conv2d_input_grad(grad_out, kernel, (2, 8, 10, 1), stride=2, algorithm="direct")
+    out = np.full((2, 1, 8, 10), 7, np.float32)
+    if layout == "NHWC":
+        pymec.conv2d_input_grad(
+            grad_out, kernel, (2, 8, 10, 1), stride=2, algorithm=name, out=out.transpose(0, 2, 3, 1)
+        )
+    else:
+        outer = np.ascontiguousarray(grad_out.transpose(0, 3, 1, 2)), kernel.transpose(3, 2, 0, 1).copy()
+        pymec.conv2d_input_grad(*outer, (2, 1, 8, 10), stride=2, layout="NCHW", algorithm=name, out=out)
+    np.testing.assert_allclose(out[:, 0], expected[..., 0], rtol=1e-5, atol=1e-5)
+
+
+FORKED = """
+import os, signal, sys
+import numpy as np, pymec
+rng = np.random.default_rng(0)
+k = rng.standard_normal((64, 64, 3, 3)).astype("f")
+x = rng.standard_normal((1, 64, 28, 28)).astype("f")
+plan = pymec.plan(x.shape, k.shape, layout="NCHW", n_threads=2).prepare(k)
+saving = pymec.plan((4, 14, 6, 16), (3, 3, 16, 32), algorithm="mec", n_threads=2)
+saving.prepare(rng.standard_normal((3, 3, 16, 32)).astype("f"))
+images = rng.standard_normal((4, 14, 6, 16)).astype("f")
+def results():
+    out, saved = saving.forward_saved(images)
+    return plan.prepare(k)(x), saved.kernel_grad(out)
+expected = results()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    for found, wanted in zip(results(), expected):
+        assert abs(found - wanted).max() < 1e-3 * abs(wanted).max()
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_prepares_and_saves():
+    """Its parent's threads are not there, and a schedule for one thread keeps the plan's Solution B."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_plans_share_between_layouts_and_columns_only_what_fits():
+    kernel = kernel_of((3, 3, 3, 3))
+    nhwc = pymec.plan((1, 9, 9, 3), kernel.shape).prepare(kernel)
+    with pytest.raises(ValueError, match=r"other has the layout NHWC, this plan NCHW; call prepare\(kernel\)"):
+        pymec.plan((1, 3, 9, 9), (3, 3, 3, 3), layout="NCHW").share(nhwc)
+    column = pymec.plan((1, 60, 1, 4), (5, 1, 4, 24)).prepare(kernel_of((5, 1, 4, 24)))
+    with pytest.raises(ValueError, match=r"kernel must have shape \(1, 5, 4, 24\), got \(5, 1, 4, 24\)"):
+        pymec.plan((1, 1, 60, 4), (1, 5, 4, 24)).share(column)
+
+
+def test_a_kernel_that_is_shared_is_held_once():
+    """Forms that differ are prepared without a second copy beside them; K as it is serves every algorithm."""
+    kernel = kernel_of((3, 3, 16, 32))
+    panels = pymec.plan((1, 9, 9, 16), kernel.shape, algorithm="direct_panels").prepare(kernel, take_over=True)
+    permuted = pymec.plan((1, 9, 9, 16), kernel.shape, algorithm="mec_w").share(panels)
+    assert permuted._kept.given is None
+    np.testing.assert_array_equal(permuted.kernel, kernel)
+    outer = kernel.transpose(3, 2, 0, 1).copy()
+    options = {"layout": "NCHW"}
+    direct = pymec.plan((1, 16, 9, 9), outer.shape, algorithm="direct", **options).prepare(outer, take_over=True)
+    mec = pymec.plan((1, 16, 20, 9), outer.shape, algorithm="mec", **options).share(direct)
+    assert mec._kept is direct._kept
+    x = first_operand(mec, 2)
+    np.testing.assert_array_equal(mec(x), pymec.conv2d(x, outer, algorithm="mec", **options))
+
+
+def test_a_limit_holds_for_copies_of_arrays():
+    kernel = kernel_of((3, 3, 4, 32))
+    plan = pymec.plan((1, 9, 9, 4), kernel.shape, workspace_limit=0, algorithm="direct").prepare(kernel)
+    unaligned = np.ones(1 + 4 * 9 * 9 * 4, np.uint8)[1:].view(np.float32).reshape(1, 9, 9, 4)
+    assert not unaligned.flags.aligned
+    with pytest.raises(ValueError, match="workspace_limit of 0 bytes is too small for a call that copies 1296"):
+        plan(unaligned)
+    assert plan(np.ones((1, 9, 9, 4), np.float32)).shape == (1, 7, 7, 32)
+
+
+def test_another_batch_may_be_too_large_for_the_algorithm():
+    plan = pymec.plan((1, 3, 3, 1), (3, 3, 1, 1), padding=1, algorithm="im2col")
+    with pytest.raises(pymec.UnsupportedShape, match="im2col can't do this shape"):
+        plan.workspace_size(2**30)
+
+
+def test_a_plan_of_no_images_chooses_for_one():
+    """And within the limit: what needs nothing for no images may need much for one."""
+    options = {"workspace_limit": "2KiB", "padding": 1}
+    empty = pymec.plan((0, 28, 28, 8), (3, 3, 8, 4), **options)
+    assert empty.algorithm == pymec.plan((1, 28, 28, 8), (3, 3, 8, 4), **options).algorithm
+    assert empty.shape.i_n == 0
+    kernel = kernel_of((3, 3, 8, 4))
+    x = first_operand(empty, 3)
+    np.testing.assert_allclose(empty.prepare(kernel)(x), pymec.conv2d(x, kernel, padding=1), rtol=1e-4, atol=1e-4)
+
+
+def test_too_small_a_workspace_is_told_by_the_plan():
+    plan, kernel, _ = planned("conv2d", "mec")
+    with pytest.raises(ValueError, match=r"plan\.workspace_size tells"):
+        plan.prepare(kernel)(first_operand(plan, 2), workspace=np.empty(0, np.uint8))

@@ -197,7 +197,7 @@ def run(
     cdef OutputPart whole
     check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
     cdef TileSchedule order = schedule_of(schedule, n_threads, shape.is_padded, &g)
-    whole.out = output_strides(out.strides, sizeof(floating))
+    whole.out = output_strides(out.shape, out.strides, sizeof(floating))
     whole.kernel = KernelStrides(g.k_c, 0, 0)
     if not evenly_spaced(&whole.out, &g):
         order.in_rows = True

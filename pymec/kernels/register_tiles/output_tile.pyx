@@ -143,12 +143,17 @@ cdef void add_tap_by_tap(
 # Where O is ---------------------------------------------------------------------------------------------
 
 
-cdef OutputStrides output_strides(const Py_ssize_t* strides, Py_ssize_t itemsize) except *:
-    """The strides of an output whose pixels may lie anywhere, but whose channels are adjacent."""
+cdef OutputStrides output_strides(
+    const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
+) except *:
+    """The strides of an output whose pixels may lie anywhere, but whose channels are adjacent.
+
+    An axis of one element may have any stride: nothing is a step away.
+    """
     cdef Py_ssize_t i
     for i in range(3):
-        if strides[i] % itemsize:
+        if extents[i] > 1 and strides[i] % itemsize:
             raise ValueError(f"out must have strides of whole elements, got {strides[i]} for {itemsize} bytes")
-    if strides[3] != itemsize:
+    if extents[3] > 1 and strides[3] != itemsize:
         raise ValueError(f"out must have the channels of a pixel adjacent, got a stride of {strides[3]} bytes")
     return OutputStrides(strides[0] // itemsize, strides[1] // itemsize, strides[2] // itemsize)
