@@ -11,6 +11,7 @@ from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
 from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors, vectors_beat_blocks
+from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.machine import (
     GRAD_CHANNELS,
     GRAD_PHASES,
@@ -134,8 +135,10 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     ``mec_column_split`` comes before it if a band of a single output row is too wide for the cache, and
     otherwise after it, for limits that are too small for such a band.  Full ``mec`` comes first where bands save
     little (with many threads their slices add up), and where several images with narrow outputs are multiplied
-    side by side (Solution A), which bands can't do.  The least that ``im2col_blocked`` and ``mec_column_split``
-    need is one pixel's patch, and ``direct`` needs nothing, so there is always an answer.
+    side by side (Solution A), which bands can't do.  Of a pointwise layer the image is its own L: ``pointwise``
+    multiplies a few pixels at a time, which a BLAS that packs all it multiplies does in less time.  The least
+    that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, and ``direct`` needs nothing, so
+    there is always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
@@ -144,6 +147,8 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     tiled = registry.get(tiles[0]).schedule(shape, n_threads, None).size
     little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
     smaller = *tiles, "im2col_blocked", "direct"
+    if shape.is_pointwise and not blas_multiplies_small_products_unpacked():
+        return "pointwise", "mec", *smaller
     if shape.is_pointwise or side_by_side or little_to_save:
         return "mec", *smaller
     return smaller

@@ -126,7 +126,7 @@ def test_explain_is_a_table():
     for name in pymec.algorithms():
         assert name in text
     assert f"{by_name['mec'].workspace_nbytes:,}" in text
-    assert table.chosen == pymec.plan(X, K, padding=1, n_threads=2).algorithm
+    assert table.planned == pymec.plan(X, K, padding=1, n_threads=2).algorithm
 
 
 def test_explain_says_why_not():
@@ -256,10 +256,30 @@ def registers(request, monkeypatch):
     monkeypatch.setattr(pymec.planning, "fast_tiles", fast_tiles)
     schedule = pymec.kernels.register_tiles.schedule
     monkeypatch.setattr(schedule, "fast_tiles", fast_tiles)
-    monkeypatch.setattr(schedule, "blas_multiplies_small_products_unpacked", lambda: True)
+    for module in (schedule, pymec.planning):
+        monkeypatch.setattr(module, "blas_multiplies_small_products_unpacked", lambda: True)
     pymec.planning.cached_recipe.cache_clear()
     yield request.param
     pymec.planning.cached_recipe.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "planned"),
+    [
+        ((1, 199, 199, 16), (3, 3, 16, 12), "direct_panels"),  # short sums, too
+        ((1, 199, 199, 16), (3, 3, 16, 5), "direct_panels"),  # up to three quarters of zeros
+        ((1, 199, 199, 16), (3, 3, 16, 4), "mec_banded"),
+        ((1, 1, 20000, 16), (1, 9, 16, 4), "direct_panels"),  # a signal, however many zeros
+        ((1, 20000, 1, 16), (9, 1, 16, 4), "direct_panels"),
+        ((1, 100, 100, 64), (1, 1, 64, 12), "direct_panels"),
+        ((1, 100, 100, 64), (1, 1, 64, 2), "pointwise"),
+    ],
+)
+@pytest.mark.parametrize("registers", [True], indirect=True)
+def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registers, monkeypatch):
+    for module in (pymec.kernels.register_tiles.schedule, pymec.planning):
+        monkeypatch.setattr(module, "blas_multiplies_small_products_unpacked", lambda: False)
+    assert pymec.plan(x, kernel).algorithm == planned
 
 
 @pytest.mark.parametrize(

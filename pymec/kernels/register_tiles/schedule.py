@@ -110,15 +110,18 @@ def fast_tiles(shape: ConvShape, in_panels: bool = False) -> bool:
 
 
 def filled_panels(shape: ConvShape) -> bool:
-    """Whether panels filled up with zeros are as fast as BLAS: at least half full, and no short sums.
+    """Whether panels filled up with zeros are as fast as BLAS.
 
-    Short sums are slower only than small products without packing, which not every BLAS has, and than the one
-    whole product of a pointwise layer.
+    A BLAS that multiplies small products without packing them is faster where half of a panel would be zeros, and
+    for short sums.  Any other is faster only where three quarters would be zeros, and not along a signal: its
+    products have a pixel for every k_w of L (``profiling/anywhere.py``, families narrow and signals).
     """
-    half_full = 2 * shape.k_cg * shape.itemsize > CACHE_LINE
-    short = shape.k_h * shape.k_w * shape.i_cg < SHORT_PATCH
-    slower = short and (shape.is_pointwise or blas_multiplies_small_products_unpacked())
-    return fast_tiles(shape, in_panels=True) and half_full and not slower
+    if not fast_tiles(shape, in_panels=True):
+        return False
+    filled = shape.k_cg * shape.itemsize / CACHE_LINE
+    if blas_multiplies_small_products_unpacked():
+        return filled > 1 / 2 and shape.k_h * shape.k_w * shape.i_cg >= SHORT_PATCH
+    return filled > 1 / 4 or shape.i_h == shape.o_h == 1
 
 
 def shared_vectors(shape: ConvShape) -> bool:
