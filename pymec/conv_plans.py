@@ -25,6 +25,9 @@ from pymec.workspace import allocate_workspace
 class _Plan:
     """What plans of all operations have: a recipe, and recipes for batches of other sizes."""
 
+    _keeps_kernel = False
+    prepared_nbytes = 0
+
     def __init__(self, recipe: Recipe, limit: int | None = None, n_threads: int | None = None) -> None:
         self._recipe = recipe
         self._limit, self._asked_threads = limit, n_threads
@@ -35,10 +38,9 @@ class _Plan:
         self.n_threads = recipe.n_threads
         self.workspace_nbytes = self._scratch(recipe)
 
-    @staticmethod
-    def _scratch(recipe: Recipe) -> int:
+    def _scratch(self, recipe: Recipe) -> int:
         """Bytes of a call's workspace."""
-        return recipe.workspace_nbytes
+        return recipe.planned_nbytes if self._keeps_kernel else recipe.workspace_nbytes
 
     def workspace_size(self, i_n: int) -> int:
         """Bytes of scratch that a call with ``i_n`` images needs, if its arrays are aligned and C-contiguous."""
@@ -50,6 +52,23 @@ class _Plan:
         made = self._recipe
         names = made.operation.name, made.algorithm.name
         return type(self), made.shape, *names, made.run_shape, self._limit, self._asked_threads
+
+    def _for_arrays(self, operands: list[NDArray], out: Any) -> Recipe:
+        """The recipe for these arrays: a limit holds for the copies of those that must be copied, too."""
+        made = self._for_batch_of(operands[0])
+        roles = made.operation.roles
+        if self._limit is None or any(
+            array.shape != made.extents[role] for array, role in zip(operands, roles, strict=False)
+        ):  # the latter is refused later
+            return made
+        written = out if isinstance(out, np.ndarray) and out.ndim == 4 else None
+        copies = layouts.views_of(made.shape, roles, operands, written).copies
+        if made.scratch_nbytes(copies, self._keeps_kernel) + self.prepared_nbytes > self._limit:
+            raise ValueError(
+                f"workspace_limit of {self._limit} bytes is too small for a call that copies "
+                f"{copies * made.shape.itemsize} bytes of its arrays; pass arrays that are aligned"
+            )
+        return made
 
     def _for_batch_of(self, array: NDArray) -> Recipe:
         """The recipe for as many images as the array has; whether the rest of it fits is checked later."""
@@ -93,14 +112,12 @@ class ConvPlan(_Plan):
     n_threads : int
     """
 
+    _keeps_kernel = True
+
     def __init__(self, recipe: Recipe, limit: int | None = None, n_threads: int | None = None) -> None:
         super().__init__(recipe, limit, n_threads)
         self._kept: KeptKernel | None = None
         self.prepared_nbytes = recipe.prepared_nbytes
-
-    @staticmethod
-    def _scratch(recipe: Recipe) -> int:
-        return recipe.planned_nbytes
 
     def __repr__(self) -> str:
         kept = "not yet given" if self._kept is None else "taken over" if self._has_taken_over else "kept"
@@ -207,21 +224,7 @@ class ConvPlan(_Plan):
                 if value is not None:
                     raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
         x = as_array(self._recipe.operation.operands[0].name, x)
-        return execute(self._for_arrays(x, out), x, kept, bias, out, workspace, activation)
-
-    def _for_arrays(self, x: NDArray, out: Any) -> Recipe:
-        """The recipe for these arrays: a limit holds for the copies of those that must be copied, too."""
-        made = self._for_batch_of(x)
-        if self._limit is not None and x.shape == made.extents[made.operation.roles[0]]:
-            written = out if isinstance(out, np.ndarray) and out.ndim == 4 else None  # another is refused later
-            copies = layouts.views_of(made.shape, made.operation.roles, [x], written).copies
-            needed = made.scratch_nbytes(copies, planned=True) + self.prepared_nbytes
-            if needed > self._limit:
-                raise ValueError(
-                    f"workspace_limit of {self._limit} bytes is too small for a call that copies "
-                    f"{copies * made.shape.itemsize} bytes of its arrays; pass arrays that are aligned"
-                )
-        return made
+        return execute(self._for_arrays([x], out), x, kept, bias, out, workspace, activation)
 
     def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
         """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
@@ -287,8 +290,8 @@ class KernelGradPlan(_Plan):
 
     def __call__(self, x: Any, grad_out: Any, *, out: Any = None, workspace: Any = None) -> NDArray:
         """The kernel's gradient, summed over the batch; see :func:`pymec.conv2d_kernel_grad`."""
-        x = as_array("x", x)
-        return execute(self._for_batch_of(x), x, grad_out, None, out, workspace)
+        x, grad_out = as_array("x", x), as_array("grad_out", grad_out)
+        return execute(self._for_arrays([x, grad_out], out), x, grad_out, None, out, workspace)
 
 
 def _rebuilt(

@@ -471,6 +471,11 @@ def test_a_limit_holds_for_copies_of_arrays():
     with pytest.raises(ValueError, match="workspace_limit of 0 bytes is too small for a call that copies 1296"):
         plan(unaligned)
     assert plan(np.ones((1, 9, 9, 4), np.float32)).shape == (1, 7, 7, 32)
+    grad_plan = pymec.plan((1, 9, 9, 4), kernel.shape, workspace_limit=0, operation=KERNEL_GRAD)
+    with pytest.raises(ValueError, match="workspace_limit of 0 bytes is too small for a call that copies 1296"):
+        grad_plan(unaligned, np.ones((1, 7, 7, 32), np.float32))
+    with pytest.raises(ValueError, match="grad_out must have shape"):
+        grad_plan(unaligned, np.ones((1, 7, 7, 31), np.float32))
 
 
 def test_another_batch_may_be_too_large_for_the_algorithm():
