@@ -374,7 +374,7 @@ FAULTS = {
         ("min(needs, key", "max(needs, key", "the hint names the largest"),
     ],
     "pymec/recipes.py": [
-        ("self.schedule.size - (self.schedule.prepared if planned else 0)", "self.schedule.size", "its form twice"),
+        ("self.schedule.size - (self.schedule.prepared if planned else 0)", "self.schedule.size", "a form twice"),
         ("if self.run_shape is self.shape else replace(self.run_shape, i_n=i_n)", "", "a column of another batch"),
         ("limit // shape.itemsize - copies)", "limit // shape.itemsize)", "NCHW beyond its limit"),
         ("max(s.i_h * s.i_w, s.o_h * s.o_w)", "s.o_h * s.o_w", "BLAS's largest product, of all input pixels"),
