@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pymec import layouts
 from pymec.address_space import find_room_for_threads
+from pymec.kernels.shared import interrupts
 from pymec.recipes import Recipe
 
 
@@ -40,7 +41,8 @@ class KeptKernel:
         if recipe.schedule.prepared:
             assert recipe.algorithm.read_back is not None
             assert self.prepared is not None
-            recipe.algorithm.read_back(self.prepared, recipe.as_run("kernel", kernel), recipe.run_shape)
+            arrays = self.prepared, recipe.as_run("kernel", kernel)
+            interrupts.run(0, recipe.algorithm.read_back, *arrays, recipe.run_shape)
         else:
             np.copyto(kernel, self.kernel)
         return np.ascontiguousarray(layouts.outer_view(kernel, "kernel", recipe.shape))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pymec import layouts
 from pymec.address_space import find_room_for_threads
 from pymec.algorithm import Algorithm, Schedule
+from pymec.kernels.shared import interrupts
 from pymec.operations import CONV2D, Operation
 from pymec.shapes import ConvShape
 from pymec.spelling import shown
@@ -99,9 +100,9 @@ class Recipe:
         """Write the form of the kernel (h-w-i-o) that the algorithm multiplies with into ``prepared``."""
         assert self.algorithm.prepare is not None
         find_room_for_threads(self.n_threads, self.calls_blas)
-        self.algorithm.prepare(
-            self.as_run("kernel", kernel), prepared, self.run_shape, self.n_threads, **self.schedule.options
-        )
+        arrays = self.as_run("kernel", kernel), prepared
+        options = self.schedule.options
+        interrupts.run(0, self.algorithm.prepare, *arrays, self.run_shape, self.n_threads, **options)
 
     def as_run(self, role: str, array: NDArray) -> NDArray:
         """An n-h-w-c or h-w-i-o array with the extents that the algorithm is told."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pymec.execution import check_apart, check_out, checked_read
 from pymec.kernels.gradients import mec as mec_grad
 from pymec.kernels.gradients.rows import mec_kernel_grad_blocking
+from pymec.kernels.shared import interrupts
 from pymec.shapes import ConvShape
 from pymec.threads import effective_n_threads, single_threaded_blas
 from pymec.workspace import allocate_output
@@ -62,5 +63,8 @@ class SavedLowering:
         with single_threaded_blas():
             n_threads = effective_n_threads(self._n_threads)  # one in a forked child
             blocking = mec_kernel_grad_blocking(shape, n_threads)
-            mec_grad.kernel_grad(self._lowered, grad_out, out, shape, n_threads, blocking=blocking)
+            interrupts.run(
+                shape.multiply_adds, mec_grad.kernel_grad, self._lowered, grad_out, out, shape, n_threads,
+                blocking=blocking,
+            )  # fmt: skip
         return out

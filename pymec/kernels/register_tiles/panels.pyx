@@ -9,7 +9,7 @@ line holds is filled up with zeros in front; their sums are not written.
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry, sizes_of
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.register_tiles.tile cimport CACHE_LINE, at_cache_line, panel_tile
 
@@ -19,7 +19,7 @@ def panels_size(shape):
 
     Overlapping channels count twice; zeros count, too.
     """
-    cdef Geometry g = geometry(shape)
+    cdef Geometry g = sizes_of(shape)
     cdef Py_ssize_t width = panel_tile(g.k_cg, shape.itemsize).channels
     panels = g.groups * n_panels(width, &g) * width * shape.k_h * shape.k_w * shape.i_cg
     return panels + CACHE_LINE // shape.itemsize

@@ -13,6 +13,7 @@ cdef struct Geometry:
     Py_ssize_t groups, i_cg, k_cg
 
 cdef Geometry geometry(object shape) except *
+cdef Geometry sizes_of(object shape) except *
 cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, const Py_ssize_t* kernel,
                      const Py_ssize_t* out) except -1
 cdef int check_operands(const Geometry* g, const Py_ssize_t* x, const Py_ssize_t* kernel,

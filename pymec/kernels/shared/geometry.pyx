@@ -15,9 +15,14 @@ def several_threads_ran():
 
 
 cdef Geometry geometry(object shape) except *:
-    """Read the sizes of a :class:`pymec.ConvShape` once, with the GIL, before any loop."""
-    cdef Geometry g
+    """What every stage begins with: the sizes of a :class:`pymec.ConvShape`, read with the GIL before any loop."""
     enter_stage()
+    return sizes_of(shape)
+
+
+cdef Geometry sizes_of(object shape) except *:
+    """The same for functions that compute nothing but sizes, which no call has to wait for."""
+    cdef Geometry g
     g.i_n, g.i_h, g.i_w, g.i_c = shape.i_n, shape.i_h, shape.i_w, shape.i_c
     g.k_h, g.k_w, g.k_c = shape.k_h, shape.k_w, shape.k_c
     g.o_h, g.o_w = shape.o_h, shape.o_w

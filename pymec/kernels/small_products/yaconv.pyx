@@ -32,7 +32,7 @@ Any padding, dilation and number of groups; stride 1 alone, as the output row is
 from cython cimport floating
 from cython.parallel import prange
 
-from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry, sizes_of
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.microkernel cimport (
     CHANNELS, PIXELS, POINTERS, SUMS, TAPS, ChannelBlock, channel_block, channel_blocks, multiply_add,
@@ -73,7 +73,7 @@ cdef inline floating* row_of_sums(
 
 def spill_size(shape):
     """Elements of the slack rows."""
-    cdef Geometry g = geometry(shape)
+    cdef Geometry g = sizes_of(shape)
     return (rows_above(&g) + rows_below(&g) + -shape.i_h % ROWS) * g.o_w * g.k_c
 
 

@@ -28,7 +28,7 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry, sizes_of
 from pymec.kernels.register_tiles.panels cimport n_panels
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy
@@ -53,7 +53,7 @@ def line_size(shape):
 
 def kernel_size(shape, t_o):
     """The elements of U in panels, and a cache line."""
-    cdef Geometry g = geometry(shape)
+    cdef Geometry g = sizes_of(shape)
     cdef Py_ssize_t width = widest_tile(g.k_cg, shape.itemsize).channels
     return (t_o + 2) ** 2 * shape.i_c * n_panels(width, &g) * width + line_size(shape)
 
