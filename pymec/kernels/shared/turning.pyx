@@ -11,7 +11,7 @@ from pymec.kernels.shared.geometry cimport check_threads
 from pymec.kernels.shared.spans cimport ceil_div, innermost
 
 cdef enum:
-    TILE = 4 * BLOCK  # rows and columns of a task: its lines are written several at a time
+    TILE = 64  # rows and columns of a task: several blocks, so that lines are written several at a time
 
 cdef struct Matrices:
     Py_ssize_t rows, columns  # of the source
