@@ -96,6 +96,10 @@ def few_channels() -> Iterator[pymec.ConvShape]:
     for c in (1, 2, 3, 4, 6, 8, 12):
         for m in (1, 2, 3, 5, 8, 12, 20):
             yield shape(1, 128, 128, c, 3, m)
+    for c in (16, 64):  # few filters of many channels, as the last layers of a segmentation have
+        for m in (1, 2, 4, 5, 8, 12):
+            for k in (1, 3, (1, 9)):
+                yield shape(1, 128, 128, c, k, m)
 
 
 def many_channels() -> Iterator[pymec.ConvShape]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec import layouts, planning, registry
+from pymec import planning, registry
 from pymec.execution import as_array, checked_operand, execute
 from pymec.kept_kernels import KeptKernel, can_take_over, form_of, keep
 from pymec.kernels.mec.rows import tuned_schedule
@@ -38,6 +38,11 @@ class _Plan:
         self.n_threads = recipe.n_threads
         self.workspace_nbytes = self._scratch(recipe)
 
+    def __repr__(self) -> str:
+        kind, nbytes = type(self).__name__, self.workspace_nbytes
+        threads = f"{self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
+        return f"<{kind} {self.algorithm}, {nbytes} bytes of workspace, {threads}>"
+
     def _scratch(self, recipe: Recipe) -> int:
         """Bytes of a call's workspace."""
         return recipe.planned_nbytes if self._keeps_kernel else recipe.workspace_nbytes
@@ -53,22 +58,12 @@ class _Plan:
         names = made.operation.name, made.algorithm.name
         return type(self), made.shape, *names, made.run_shape, self._limit, self._asked_threads
 
-    def _for_arrays(self, operands: list[NDArray], out: Any) -> Recipe:
-        """The recipe for these arrays: a limit holds for the copies of those that must be copied, too."""
-        made = self._for_batch_of(operands[0])
-        roles = made.operation.roles
-        if self._limit is None or any(
-            array.shape != made.extents[role] for array, role in zip(operands, roles, strict=False)
-        ):  # the latter is refused later
-            return made
-        written = out if isinstance(out, np.ndarray) and out.ndim == 4 else None
-        copies = layouts.views_of(made.shape, roles, operands, written).copies
-        if made.scratch_nbytes(copies, self._keeps_kernel) + self.prepared_nbytes > self._limit:
-            raise ValueError(
-                f"workspace_limit of {self._limit} bytes is too small for a call that copies "
-                f"{copies * made.shape.itemsize} bytes of its arrays; pass arrays that are aligned"
-            )
-        return made
+    def _execute(
+        self, first: NDArray, second: Any, bias: Any, out: Any, workspace: Any, activation: str | None = None
+    ) -> NDArray:
+        """Run the plan on as many images as the first operand has."""
+        limit = None if self._limit is None else self._limit - self.prepared_nbytes
+        return execute(self._for_batch_of(first), first, second, bias, out, workspace, activation, limit)
 
     def _for_batch_of(self, array: NDArray) -> Recipe:
         """The recipe for as many images as the array has; whether the rest of it fits is checked later."""
@@ -121,10 +116,7 @@ class ConvPlan(_Plan):
 
     def __repr__(self) -> str:
         kept = "not yet given" if self._kept is None else "taken over" if self._has_taken_over else "kept"
-        return (
-            f"<ConvPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
-            f"{self.n_threads} threads, kernel {kept}>"
-        )
+        return f"{super().__repr__()[:-1]}, kernel {kept}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For ``copy`` and ``pickle``: the arguments, the algorithm chosen and the kernel.
@@ -224,7 +216,7 @@ class ConvPlan(_Plan):
                 if value is not None:
                     raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
         x = as_array(self._recipe.operation.operands[0].name, x)
-        return execute(self._for_arrays([x], out), x, kept, bias, out, workspace, activation)
+        return self._execute(x, kept, bias, out, workspace, activation)
 
     def forward_saved(self, x: Any, bias: Any = None, *, out: Any = None) -> tuple[NDArray, SavedLowering]:
         """Convolve, and keep MEC's lowered matrix for the kernel's gradient.
@@ -279,19 +271,12 @@ class KernelGradPlan(_Plan):
     n_threads : int
     """
 
-    def __repr__(self) -> str:
-        return (
-            f"<KernelGradPlan {self.algorithm}, {self.workspace_nbytes} bytes of workspace, "
-            f"{self.n_threads} threads>"
-        )
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, self._arguments()
 
     def __call__(self, x: Any, grad_out: Any, *, out: Any = None, workspace: Any = None) -> NDArray:
         """The kernel's gradient, summed over the batch; see :func:`pymec.conv2d_kernel_grad`."""
-        x, grad_out = as_array("x", x), as_array("grad_out", grad_out)
-        return execute(self._for_arrays([x, grad_out], out), x, grad_out, None, out, workspace)
+        return self._execute(as_array("x", x), grad_out, None, out, workspace)
 
 
 def _rebuilt(

@@ -39,11 +39,13 @@ def execute(
     out: Any,
     workspace: Any,
     activation: str | None = None,
+    limit: int | None = None,
 ) -> NDArray:
     """Check the arrays, allocate what was not given, run the kernel, return ``out``.
 
     ``first`` and ``second`` are the operands that ``recipe.operation`` names.  A plan passes as ``second`` the
-    :class:`KeptKernel` that it has checked, turned and prepared before.
+    :class:`KeptKernel` that it has checked, turned and prepared before; and as ``limit`` the bytes that its calls
+    may take, since it was chosen before anybody knew which arrays must be copied.
     """
     if not (activation is None or isinstance(activation, str)) or activation not in ACTIVATIONS:
         raise ValueError(f"activation must be None or 'relu', got {shown(activation)}")
@@ -59,6 +61,11 @@ def execute(
         check_out(out, operation.result, shape, f"{operation.operands[0].name} is")
     views = layouts.views_of(shape, operation.roles, operands, out)
     needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
+    if limit is not None and needed > limit:
+        raise ValueError(
+            f"workspace_limit is too small for a call that copies {views.copies * shape.itemsize} bytes of its "
+            f"arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are aligned"
+        )
     if workspace is not None:
         told_by = "pymec.workspace_size" if kept is None else "plan.workspace_size"
         workspace = _checked_workspace(workspace, recipe, needed, told_by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, overload
 
 import numpy as np
 
@@ -16,60 +16,45 @@ from pymec.recipes import parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
 from pymec.spelling import shown
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class _Options(TypedDict, total=False):
+    """The options of :func:`plan`, for type checkers: which plan it returns depends on ``operation`` alone."""
+
+    stride: Pair
+    padding: Padding
+    dilation: Pair
+    groups: int
+    dtype: Any
+    layout: str
+    algorithm: str
+    accuracy: str
+    workspace_limit: int | str | None
+    n_threads: int | None
+    tune: bool | float
+
+
+_Extents: TypeAlias = Sequence[int]
+_WithKernel: TypeAlias = Literal["conv2d", "conv2d_input_grad"]
+
 
 @overload
 def plan(
-    x_shape: Sequence[int],
-    kernel_shape: Sequence[int],
-    *,
-    stride: Pair = ...,
-    padding: Padding = ...,
-    dilation: Pair = ...,
-    groups: int = ...,
-    dtype: Any = ...,
-    layout: str = ...,
-    operation: Literal["conv2d", "conv2d_input_grad"] = ...,
-    algorithm: str = ...,
-    accuracy: str = ...,
-    workspace_limit: int | str | None = ...,
-    n_threads: int | None = ...,
-    tune: bool | float = ...,
+    x_shape: _Extents, kernel_shape: _Extents, *, operation: _WithKernel = ..., **options: Unpack[_Options]
 ) -> ConvPlan: ...
 @overload
 def plan(
-    x_shape: Sequence[int],
-    kernel_shape: Sequence[int],
+    x_shape: _Extents,
+    kernel_shape: _Extents,
     *,
-    stride: Pair = ...,
-    padding: Padding = ...,
-    dilation: Pair = ...,
-    groups: int = ...,
-    dtype: Any = ...,
-    layout: str = ...,
     operation: Literal["conv2d_kernel_grad"],
-    algorithm: str = ...,
-    accuracy: str = ...,
-    workspace_limit: int | str | None = ...,
-    n_threads: int | None = ...,
-    tune: bool | float = ...,
+    **options: Unpack[_Options],
 ) -> KernelGradPlan: ...
 @overload
 def plan(
-    x_shape: Sequence[int],
-    kernel_shape: Sequence[int],
-    *,
-    stride: Pair = ...,
-    padding: Padding = ...,
-    dilation: Pair = ...,
-    groups: int = ...,
-    dtype: Any = ...,
-    layout: str = ...,
-    operation: str,
-    algorithm: str = ...,
-    accuracy: str = ...,
-    workspace_limit: int | str | None = ...,
-    n_threads: int | None = ...,
-    tune: bool | float = ...,
+    x_shape: _Extents, kernel_shape: _Extents, *, operation: str, **options: Unpack[_Options]
 ) -> ConvPlan | KernelGradPlan: ...
 def plan(
     x_shape: Sequence[int],

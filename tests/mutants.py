@@ -196,10 +196,7 @@ FAULTS = {
         ("max(vector.c + width - g.i_c, 0)", "0", "reads past the end of the image"),
     ],
     "pymec/kernels/register_tiles/panels.pyx": [
-        ("copy(panels + zeros, K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width + zeros)",
-         "copy(panels + zeros, K + row * g.k_c + group * g.k_cg + first", "the last panel doesn't reach back"),
-        ("copy(K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width + zeros)",
-         "copy(K + row * g.k_c + group * g.k_cg + first", "nor does it when it is read back"),
+        ("min(first, g.k_cg - width + zeros)", "first", "the last panel doesn't reach back"),
     ],
     "pymec/kernels/register_tiles/product.pyx": [
         ("elif add:", "elif add and row > 0:", "the first rows are not added but written"),
@@ -383,6 +380,7 @@ FAULTS = {
     ],
     "pymec/execution.py": [
         (", planned=kept is not None)", ")", "a plan's calls need room for its kernel"),
+        ("if limit is not None and needed > limit:", "if False:", "copies beyond a plan's limit"),
         ("operands[1] if kept is None else kept.given", "operands[-1]", "out may lie in a plan's kernel"),
         ('            "bias": bias,\n', "", "a bias may lie in out"),
         ("if workspace.nbytes < needed:", "if workspace.nbytes <= needed:", "just enough is refused"),
@@ -401,7 +399,7 @@ FAULTS = {
     ],
     "pymec/conv_plans.py": [
         ("return recipe.planned_nbytes if self._keeps_kernel else", "return", "a kernel counted twice"),
-        ("self._keeps_kernel) + self.prepared_nbytes >", "self._keeps_kernel) >", "a limit without the kernel"),
+        ("self._limit - self.prepared_nbytes", "self._limit", "a limit without the kernel"),
         ("self._image_multiply_adds * i_n", "self._image_multiply_adds", "threads of one image"),
         ("planning.within_limit(batch, limit)", "batch", "another batch breaks the limit"),
         (", take_over=taken_over)", ")", "a copy holds its kernel twice"),

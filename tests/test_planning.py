@@ -269,10 +269,11 @@ def registers(request, monkeypatch):
         ((1, 199, 199, 16), (3, 3, 16, 12), "direct_panels"),  # short sums, too
         ((1, 199, 199, 16), (3, 3, 16, 5), "direct_panels"),  # up to three quarters of zeros
         ((1, 199, 199, 16), (3, 3, 16, 4), "mec_banded"),
-        ((1, 1, 20000, 16), (1, 9, 16, 4), "direct_panels"),  # a signal, however many zeros
+        ((1, 1, 20000, 16), (1, 9, 16, 4), "direct_panels"),  # a row of taps, however many zeros
+        ((1, 100, 100, 16), (1, 9, 16, 4), "direct_panels"),
         ((1, 20000, 1, 16), (9, 1, 16, 4), "direct_panels"),
         ((1, 100, 100, 64), (1, 1, 64, 12), "direct_panels"),
-        ((1, 100, 100, 64), (1, 1, 64, 2), "pointwise"),
+        ((1, 100, 100, 64), (1, 1, 64, 8), "pointwise"),  # one product, whatever the BLAS
     ],
 )
 @pytest.mark.parametrize("registers", [True], indirect=True)

@@ -25,31 +25,21 @@ def panels_size(shape):
     return panels + CACHE_LINE // shape.itemsize
 
 
-cdef void pack_row(
-    const floating* K, floating* panels, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t width, const Geometry* g
+cdef void move_row(
+    floating* K, floating* panels, bint back, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t width, const Geometry* g
 ) noexcept nogil:
-    """Copy one row of K, all output channels, into its line of each panel."""
+    """Copy one row of K, all output channels, into its line of each panel; or back from there."""
     cdef Py_ssize_t zeros = max(width - g.k_cg, 0), group, first
+    cdef floating* channels
     for group in range(g.groups):
         first = 0
         while first < g.k_cg:
-            zero(panels, zeros)
-            copy(panels + zeros, K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width + zeros),
-                 width - zeros)
-            panels += rows * width
-            first += width
-
-
-cdef void unpack_row(
-    const floating* panels, floating* K, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t width, const Geometry* g
-) noexcept nogil:
-    """Copy one line of each panel back into its row of K."""
-    cdef Py_ssize_t zeros = max(width - g.k_cg, 0), group, first
-    for group in range(g.groups):
-        first = 0
-        while first < g.k_cg:
-            copy(K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width + zeros), panels + zeros,
-                 width - zeros)
+            channels = K + row * g.k_c + group * g.k_cg + min(first, g.k_cg - width + zeros)
+            if back:
+                copy(channels, panels + zeros, width - zeros)
+            else:
+                zero(panels, zeros)
+                copy(panels + zeros, channels, width - zeros)
             panels += rows * width
             first += width
 
@@ -62,11 +52,11 @@ def pack(const floating[:, :, :, ::1] kernel, floating[::1] panels, shape, int n
     cdef Py_ssize_t row
     check_stage(&g, n_threads, NULL, kernel.shape, NULL)
     check_room("panels", panels.shape[0], panels_size(shape))
-    cdef const floating* K = &kernel[0, 0, 0, 0]
+    cdef floating* K = <floating*> &kernel[0, 0, 0, 0]
     cdef floating* to = at_cache_line(&panels[0])
     with nogil:
         for row in prange(rows, num_threads=n_threads, schedule="static"):
-            pack_row(K, to + row * width, row, rows, width, &g)
+            move_row(K, to + row * width, False, row, rows, width, &g)
 
 
 def unpack(const floating[::1] panels, floating[:, :, :, ::1] kernel, shape):
@@ -78,7 +68,7 @@ def unpack(const floating[::1] panels, floating[:, :, :, ::1] kernel, shape):
     check_stage(&g, 1, NULL, kernel.shape, NULL)
     check_room("panels", panels.shape[0], panels_size(shape))
     cdef floating* K = &kernel[0, 0, 0, 0]
-    cdef const floating* packed = at_cache_line(&panels[0])
+    cdef floating* packed = at_cache_line(&panels[0])
     with nogil:
         for row in range(rows):
-            unpack_row(packed + row * width, K, row, rows, width, &g)
+            move_row(K, packed + row * width, True, row, rows, width, &g)

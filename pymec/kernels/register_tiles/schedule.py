@@ -32,6 +32,8 @@ from pymec.kernels.shared.machine import (
     L2_WAYS,
     LONG_TAP_ROW,
     PADDING_PRODUCTS,
+    PANEL_SHARE,
+    PANEL_SHARE_HIGH,
     SHORT_BLOCK,
     SHORT_PATCH,
     UNEVEN_TILES,
@@ -112,16 +114,18 @@ def fast_tiles(shape: ConvShape, in_panels: bool = False) -> bool:
 def filled_panels(shape: ConvShape) -> bool:
     """Whether panels filled up with zeros are as fast as BLAS.
 
-    A BLAS that multiplies small products without packing them is faster where half of a panel would be zeros, and
-    for short sums.  Any other is faster only where three quarters would be zeros, and not along a signal: its
-    products have a pixel for every k_w of L (``profiling/anywhere.py``, families narrow and signals).
+    A panel is a cache line wide, so with few channels most products are with its zeros.  A BLAS that multiplies
+    small products without packing them is faster sooner, and for short sums; any BLAS is in pointwise layers.  One
+    that packs is slower along a row of taps however few the channels: with k_h = 1, L is as large as im2col's
+    matrix.
     """
     if not fast_tiles(shape, in_panels=True):
         return False
-    filled = shape.k_cg * shape.itemsize / CACHE_LINE
+    share = shape.k_cg * shape.itemsize / CACHE_LINE
     if blas_multiplies_small_products_unpacked():
-        return filled > 1 / 2 and shape.k_h * shape.k_w * shape.i_cg >= SHORT_PATCH
-    return filled > 1 / 4 or shape.i_h == shape.o_h == 1
+        return share > PANEL_SHARE_HIGH and shape.k_h * shape.k_w * shape.i_cg >= SHORT_PATCH
+    least = PANEL_SHARE_HIGH if shape.is_pointwise else PANEL_SHARE
+    return share > least or shape.k_h == 1 < shape.k_w
 
 
 def shared_vectors(shape: ConvShape) -> bool:

@@ -143,6 +143,14 @@ WINDOW_ELEMENTS = 2048
 """Elements of the largest copy of a tile's part of the image with the padding around it (chosen by hand on 25
 November 2026; ``profiling/mechanisms.py`` measures what it brings)."""
 
+PANEL_SHARE = 1 / 4
+"""The share of a panel that must be channels, not zeros, to be faster than a BLAS that packs all it multiplies
+(``profiling/anywhere.py``, family few)."""
+
+PANEL_SHARE_HIGH = 1 / 2
+"""The same beside a BLAS that multiplies small products without packing them (chosen by hand on 25 November 2026),
+and in pointwise layers, which are one product for any BLAS (``profiling/anywhere.py``, family few)."""
+
 SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them
 (chosen by hand on 25 November 2026)."""
