@@ -60,7 +60,7 @@ def test_every_pxd_compiles_elsewhere(tmp_path):
         DOWNSTREAM.format(all_of_them="\n".join(f"cimport {module}" for module in modules))
     )
     # An editable pymec is found by a hook of Python's imports, which Cython does not ask.
-    environment = {**os.environ, "PYTHONPATH": str(KERNELS.parent.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(KERNELS.parent.parent), "CFLAGS": "-O0"}
     for command in ["setup.py", "build_ext", "--inplace"], ["-c", USE]:
         done = subprocess.run(
             [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True

@@ -4,8 +4,10 @@
 are compared with each other; `make fuzz` tries 20,000 new ones of each.
 """
 
+import dataclasses
 import re
 from functools import partial
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 
 import pymec
-from pymec import ConvShape, memory, reference, registry
+from pymec import ConvShape, reference, registry
 from pymec.operations import OPERATIONS
 
 MOST = settings.default.max_examples
@@ -259,13 +261,21 @@ def test_a_plan_does_what_a_call_does(operation, shape, bias_and_relu, n_threads
 
 @pytest.mark.memory
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=max(1, MOST // 50))
+@settings(max_examples=max(1, MOST // 20))
 @given(shape=shapes(), n_threads=THREADS, choice=st.randoms(use_true_random=False))
 def test_predicted_is_measured(operation, shape, n_threads, choice):
+    """Here and not in a process of its own, which takes a second to begin and to find its symbols."""
     pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
+    from pymec.memory.child import measured
+
     name = choice.choice([name for name, _ in rows(shape, operation)])
-    report = memory.measure_shape(shape, name, operation=operation, n_threads=n_threads)
-    assert report.workspace == report.predicted
+    with TemporaryDirectory() as folder:
+        job = {
+            "shape": dataclasses.asdict(shape), "algorithm": name, "operation": operation, "limit": None,
+            "n_threads": n_threads, "record": f"{folder}/record.bin",
+        }  # fmt: skip
+        answer = measured(job)
+    assert answer["workspace"] == answer["predicted"]
 
 
 # Wrong arguments ------------------------------------------------------------------------------------------
