@@ -43,6 +43,16 @@ def any_batch(shape: ConvShape) -> Hashable:
     return replace(shape, i_n=1)
 
 
+def whole_images(shape: ConvShape) -> bool:
+    """For ``reads_slices``: no, all pixels must be adjacent."""
+    return False
+
+
+def slices_of_images(shape: ConvShape) -> bool:
+    """For ``reads_slices``: yes, those of every shape."""
+    return True
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """A row of the table.
@@ -61,9 +71,11 @@ class Algorithm:
         ``schedule(shape, n_threads, limit)`` gives a :class:`Schedule`.  ``limit`` is in elements, or None;
         bounded algorithms keep to it if they can and give their smallest schedule if not.
     run : callable
-        ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous.
-        With ``prepare``, also ``prepared=``; its elements are then not part of ``workspace``.  With
-        ``fuses_bias_relu`` also ``bias=`` and ``relu=``.
+        ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous, but
+        for images where ``reads_slices`` says so.  With ``prepare``, also ``prepared=``; its elements are then not
+        part of ``workspace``.  With ``fuses_bias_relu`` also ``bias=`` and ``relu=``.
+    reads_slices : callable
+        ``reads_slices(shape)`` is whether ``run`` reads and writes images whose pixels lie some distance apart.
     fuses_bias_relu : bool
         Whether ``run`` applies the bias and ReLU itself, in its last write or while a block of outputs is in a
         cache.  Otherwise they are applied in one pass over the output after ``run``.
@@ -92,6 +104,7 @@ class Algorithm:
     unsupported: Callable[[ConvShape], str | None]
     schedule: Callable[[ConvShape, int, int | None], Schedule]
     run: Callable[..., None]
+    reads_slices: Callable[[ConvShape], bool] = whole_images
     prepare: Callable[..., None] | None = None
     read_back: Callable[[NDArray, NDArray, ConvShape], None] | None = None
     kernel_form: Callable[[ConvShape], Hashable] = any_batch

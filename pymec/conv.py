@@ -40,9 +40,10 @@ def conv2d(
     Parameters
     ----------
     x : array (i_n, i_h, i_w, i_c)
-        Input, float32 or float64, C-contiguous.  With ``layout="NCHW"``: (i_n, i_c, i_h, i_w), any strides.
+        Input, float32 or float64, C-contiguous or a slice of such an array.  With ``layout="NCHW"``: (i_n, i_c,
+        i_h, i_w), any strides.
     kernel : array (k_h, k_w, i_c/groups, k_c)
-        Of the same dtype.  With ``layout="NCHW"``: (k_c, i_c/groups, k_h, k_w), any strides.
+        Of the same dtype, C-contiguous.  With ``layout="NCHW"``: (k_c, i_c/groups, k_h, k_w), any strides.
     bias : array (k_c,), optional
         Added to every output pixel.
     stride, dilation : int or pair of ints
@@ -57,8 +58,10 @@ def conv2d(
     layout : {"NHWC", "NCHW"}
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there, unless they lie in memory
         as NHWC (a kernel: as h-w-i-o).  If ``x`` lies so and is not C-contiguous as well, a new output does, too.
-        Operands that are not aligned to their element size are copied.  :func:`pymec.workspace_size`, which sees
-        no arrays, takes them for aligned and C-contiguous.
+        Slices of images, by positive steps and with all channels of a range, are read and written where they lie
+        by ``direct_blocked`` and ``direct_panels``, and copied in the workspace by other algorithms; so are
+        operands that are not aligned to their element size.  :func:`pymec.workspace_size`, which sees no arrays,
+        takes them for aligned and C-contiguous.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.
     accuracy : {"exact", "fast"}
@@ -70,8 +73,8 @@ def conv2d(
     workspace : array, optional
         Scratch to use instead of allocating: contiguous, at least :func:`pymec.workspace_size` bytes.
     out : array, optional
-        Where to write the result: C-contiguous, (i_n, o_h, o_w, k_c) or, with NCHW, (i_n, k_c, o_h, o_w), which
-        may also lie in memory as NHWC.
+        Where to write the result: C-contiguous or a slice, (i_n, o_h, o_w, k_c) or, with NCHW, (i_n, k_c, o_h,
+        o_w), which may also lie in memory as NHWC, or be a slice of such an image.
     n_threads : int, optional
         By default all the CPUs this process may use, and one for very small work.
 
@@ -152,7 +155,7 @@ def conv2d_input_grad(
     workspace_limit, workspace, n_threads
         As in :func:`conv2d`; :func:`workspace_size` tells the bytes with ``operation="conv2d_input_grad"``.
     out : array, optional
-        Where to write the result: C-contiguous, of ``input_shape``; with NCHW it may also lie in memory as NHWC.
+        Where to write the result, of ``input_shape``: laid out as :func:`conv2d` allows it.
 
     Returns
     -------
@@ -255,7 +258,7 @@ def _recipe(
     copies = None
     if limit is not None:
         written = out if isinstance(out, np.ndarray) and out.ndim == 4 else None  # another is refused later
-        copies = layouts.views_of(shape, operation.roles, operands, written).copies
+        copies = layouts.copies_of(shape, operation.roles, operands, written)
     return planning.recipe(shape, algorithm, accuracy, limit, n_threads, operation, copies=copies)
 
 

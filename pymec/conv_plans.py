@@ -244,13 +244,15 @@ class ConvPlan(_Plan):
                 f"forward_saved keeps the lowered matrix of conv2d by 'mec' or 'mec_b' with layout='NHWC'; "
                 f"this plan has {self.operation} by {self.algorithm!r} with {shape.layout!r}"
             )
+        if isinstance(out, np.ndarray) and not out.flags.c_contiguous:
+            raise ValueError(f"out must be C-contiguous for forward_saved, got strides {out.strides}")
         kept = self._prepared_kernel()
         x = as_array("x", x)
         made = self._for_batch_of(x).for_this_process()  # a schedule made anew there would forget Solution B
         shape = made.shape
         schedule = tuned_schedule(shape, made.n_threads, None, solution="B")
         made = replace(made, algorithm=registry.get("mec"), schedule=schedule, run_shape=shape)
-        x = np.require(checked_operand(made, 0, x), requirements="A")
+        x = np.require(checked_operand(made, 0, x), requirements=["C", "A"])
         lowered = allocate_workspace(made.workspace_nbytes)
         out = execute(made, x, kept, bias, out, lowered)
         matrix = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)

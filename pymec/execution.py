@@ -59,12 +59,13 @@ def execute(
         bias = checked_bias(bias, shape)
     if out is not None:
         check_out(out, operation.result, shape, f"{operation.operands[0].name} is")
-    views = layouts.views_of(shape, operation.roles, operands, out)
+    views = layouts.views_of(shape, operation.roles, operands, out, row.reads_slices(recipe.run_shape))
     needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
     if limit is not None and needed > limit:
         raise ValueError(
             f"workspace_limit is too small for a call that copies {views.copies * shape.itemsize} bytes of its "
-            f"arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are aligned"
+            f"arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are C-contiguous and "
+            "aligned"
         )
     if workspace is not None:
         told_by = "pymec.workspace_size" if kept is None else "plan.workspace_size"
@@ -115,7 +116,7 @@ def execute(
     if not row.fuses_bias_relu and (bias is not None or relu):
         finish(inner_out, bias, relu, recipe.n_threads)
     if not views.result_in_place:
-        layouts.leave(inner_out, out, operation.result, recipe.n_threads)
+        layouts.leave(inner_out, out, operation.result, shape, recipe.n_threads)
     return out
 
 
@@ -159,12 +160,12 @@ def checked(
 
 
 def checked_read(
-    argument: str, value: Any, shape: ConvShape, extents: tuple[int, ...], partner: str = "x is"
+    argument: str, value: Any, role: str, shape: ConvShape, extents: tuple[int, ...], partner: str = "x is"
 ) -> NDArray:
     """The same for an operand.  With NCHW its strides may be any, as it is copied unless kernels can read it."""
     array = checked(argument, value, shape, extents, partner)
-    if shape.layout == "NHWC" and not array.flags.c_contiguous:
-        raise _not_contiguous(argument, array, "numpy.ascontiguousarray of it")
+    if shape.layout == "NHWC" and not (array.flags.c_contiguous or layouts.is_slice(array, role, shape)):
+        raise _not_contiguous(argument, array, role, "numpy.ascontiguousarray of it")
     return array
 
 
@@ -181,7 +182,7 @@ def checked_operand(recipe: Recipe, which: int, value: Any, planned: bool = Fals
         return value  # nearly always; what follows finds out what is wrong
     alone = planned or which == 0  # no other array has been checked yet
     partner = "the plan was made for" if alone else f"{recipe.operation.operands[0].name} is"
-    return checked_read(operand.name, value, recipe.shape, extents, partner)
+    return checked_read(operand.name, value, operand.role, recipe.shape, extents, partner)
 
 
 def checked_bias(bias: Any, shape: ConvShape) -> NDArray:
@@ -190,7 +191,7 @@ def checked_bias(bias: Any, shape: ConvShape) -> NDArray:
     if not array.flags.aligned:
         raise ValueError("bias is not aligned to its element size; pass a copy")
     if not array.flags.c_contiguous:
-        raise _not_contiguous("bias", array, "numpy.ascontiguousarray of it")
+        raise _not_contiguous("bias", array, "bias", "numpy.ascontiguousarray of it")
     return array
 
 
@@ -200,8 +201,9 @@ def check_out(out: Any, role: str, shape: ConvShape, partner: str) -> None:
     checked("out", out, shape, layouts.outer_extents(role, shape), partner)
     if not out.flags.aligned:
         raise ValueError("out is not aligned to its element size; pass an array from numpy.empty")
-    if not out.flags.c_contiguous and layouts.in_place(out, role, shape) is None:
-        raise _not_contiguous("out", out, "an array from numpy.empty")
+    in_order = out.flags.c_contiguous or layouts.in_place(out, role, shape, slices=True) is not None
+    if not in_order or layouts.overlaps_itself(out):
+        raise _not_contiguous("out", out, role, "an array from numpy.empty")
 
 
 def check_written(argument: str, value: Any) -> None:
@@ -211,13 +213,6 @@ def check_written(argument: str, value: Any) -> None:
         raise TypeError(f"{argument} must be a numpy.ndarray, got {type(value).__name__}{remedy}")
     if not value.flags.writeable:
         raise ValueError(f"{argument} is read-only; pass an array that may be written")
-
-
-def _not_contiguous(argument: str, array: NDArray, remedy: str) -> ValueError:
-    return ValueError(
-        f"{argument} must be C-contiguous, got strides {array.strides} for shape {array.shape}; "
-        f"pass {remedy} (pymec makes no silent copies)"
-    )
 
 
 def _checked_workspace(workspace: Any, recipe: Recipe, needed: int, told_by: str) -> NDArray[np.uint8]:
@@ -247,9 +242,30 @@ def check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | No
     for name, array in written.items():
         if array is not None:
             for other, partner in others:
-                if np.may_share_memory(array, partner):
+                if _share_memory(array, partner):
                     raise ValueError(f"{name} overlaps {other} in memory; pass an array of its own")
             others.append((name, array))
+
+
+def _not_contiguous(argument: str, array: NDArray, role: str, remedy: str) -> ValueError:
+    or_slice = " or a slice of such an array" if role in ("input", "output") else ""
+    return ValueError(
+        f"{argument} must be C-contiguous{or_slice}, got strides {array.strides} for shape {array.shape}; "
+        f"pass {remedy} (pymec makes no silent copies)"
+    )
+
+
+def _share_memory(array: NDArray, other: NDArray) -> bool:
+    """Whether two arrays have a byte in common; yes, where that would take long to find out.
+
+    Slices of one array may lie between each other's pixels and share nothing.
+    """
+    if not np.may_share_memory(array, other):
+        return False
+    try:
+        return np.shares_memory(array, other, max_work=10_000)  # type: ignore[arg-type]  # any number will do
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _new_output(recipe: Recipe, in_place: bool) -> NDArray:

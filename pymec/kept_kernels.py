@@ -58,7 +58,7 @@ def keep(recipe: Recipe, kernel: NDArray, take_over: bool) -> KeptKernel:
             f"take_over must be False with {row.name}: it multiplies with a transform of the kernel, from which "
             "the kernel can't be read back to the last bit"
         )
-    inner = layouts.in_place(kernel, "kernel", shape)
+    inner = layouts.in_place(kernel, "kernel", shape, slices=False)
     if inner is None:
         room = np.empty(shape.kernel_size, shape.dtype)
         find_room_for_threads(recipe.n_threads, uses_blas=False)

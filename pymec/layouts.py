@@ -1,9 +1,10 @@
-"""NCHW in and out: the single place where a call may copy the caller's arrays.
+"""NCHW and slices: the single place where a call may copy the caller's arrays.
 
 Kernels see NHWC and HWIO only, aligned to the element size.  With ``layout="NCHW"`` the operands and the result
 of a call are converted in the workspace, so these copies are part of the predicted bytes.  An array that lies in
 memory as kernels want it, whatever the order of its axes, is read or written where it lies: a channels-last
-tensor, say, or an image of one channel.
+tensor, say, or an image of one channel.  So is a slice of such an image, by the algorithms that step over what
+lies between its pixels (``Algorithm.reads_slices``); for the others it is copied, as an unaligned array is.
 """
 
 from __future__ import annotations
@@ -41,11 +42,38 @@ def outer_view(array: NDArray, role: str, shape: ConvShape) -> NDArray:
     return array if shape.layout == "NHWC" else array.transpose(OUTER_AXES[role])
 
 
-def in_place(array: NDArray, role: str, shape: ConvShape) -> NDArray | None:
-    """That inner view, if a kernel can read or write it where it lies; otherwise the array must be copied."""
+def in_place(array: NDArray, role: str, shape: ConvShape, slices: bool) -> NDArray | None:
+    """That inner view, if a kernel can read or write it where it lies; otherwise the array must be copied.
+
+    ``slices`` is whether the kernel does so with slices of an image.
+    """
     view = inner_view(array, role, shape)
     flags = view.flags
-    return view if flags.c_contiguous and flags.aligned else None
+    lies_well = flags.c_contiguous or (slices and is_slice(array, role, shape))
+    return view if lies_well and flags.aligned else None
+
+
+def is_slice(array: NDArray, role: str, shape: ConvShape) -> bool:
+    """Whether an image has adjacent channels, and pixels, rows and images that lie a constant distance apart."""
+    if role == "kernel":
+        return False
+    view = inner_view(array, role, shape)
+    steps = [step for step, extent in zip(view.strides, view.shape, strict=True) if extent > 1]
+    adjacent = view.shape[3] == 1 or steps.pop() == view.itemsize
+    return adjacent and all(step > 0 and step % view.itemsize == 0 for step in steps)
+
+
+def overlaps_itself(array: NDArray) -> bool:
+    """Whether two elements may share memory, as in no slice of a whole array."""
+    if array.size == 0:
+        return False
+    end = array.itemsize
+    for step, extent in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if extent > 1:
+            if step < end:
+                return True
+            end += step * (extent - 1)
+    return False
 
 
 def plain_in_place(role: str, shape: ConvShape) -> bool:
@@ -57,13 +85,13 @@ def plain_in_place(role: str, shape: ConvShape) -> bool:
     return axes == sorted(axes)
 
 
-def result_in_place(result: str, shape: ConvShape, out: NDArray | None, channels_last: bool) -> bool:
+def result_in_place(result: str, shape: ConvShape, out: NDArray | None, channels_last: bool, slices: bool) -> bool:
     """Whether a call writes its result where the caller finds it.
 
     A new image is plain NCHW, or channels last if the first operand is.
     """
     if out is not None:
-        return in_place(out, result, shape) is not None
+        return in_place(out, result, shape, slices) is not None
     return plain_in_place(result, shape) or (channels_last and result != "kernel")
 
 
@@ -84,16 +112,47 @@ class Views(NamedTuple):
     """Elements of all copies."""
 
 
-def views_of(shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None) -> Views:
-    """The views of a call's arrays: operands in the order of their roles, the result's role last."""
-    if shape.layout == "NHWC" and all(array.flags.aligned for array in operands):
+def views_of(
+    shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None, slices: bool
+) -> Views:
+    """The views of a call's arrays: operands in the order of their roles, the result's role last.
+
+    ``slices`` is whether the algorithm reads and writes slices of images where they lie.
+    """
+    if shape.layout == "NHWC" and all(map(_lies_plainly, operands)) and (out is None or out.flags.c_contiguous):
         return Views([*operands], True, 0)
-    views = [in_place(array, role, shape) for array, role in zip(operands, roles, strict=False)]
+    views = [in_place(array, role, shape, slices) for array, role in zip(operands, roles, strict=False)]
     copies = sum(array.size for array, view in zip(operands, views, strict=True) if view is None)
     result = roles[2]
-    channels_last = views[0] is not None and not operands[0].flags.c_contiguous
-    direct = result_in_place(result, shape, out, channels_last)
+    direct = result_in_place(result, shape, out, _channels_last(operands[0], roles[0], shape), slices)
     return Views(views, direct, copies if direct else copies + math.prod(shape.extents(result)))
+
+
+def _lies_plainly(array: NDArray) -> bool:
+    return array.flags.c_contiguous and array.flags.aligned
+
+
+def _channels_last(array: NDArray, role: str, shape: ConvShape) -> bool:
+    """Whether an NCHW image, or a slice of one, lies in memory as NHWC."""
+    if shape.layout == "NHWC" or array.flags.c_contiguous or array.shape[1] == 1:
+        return False
+    return in_place(array, role, shape, slices=True) is not None
+
+
+class Copies(NamedTuple):
+    """Elements of a call's arrays that must be copied."""
+
+    by_most: int
+    """By algorithms that need whole arrays."""
+    with_slices: int
+    """By algorithms that read and write slices of images where they lie."""
+
+
+def copies_of(
+    shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None
+) -> Copies:
+    """What must be copied of these arrays, by the one or the other kind of algorithm."""
+    return Copies(*(views_of(shape, roles, operands, out, slices).copies for slices in (False, True)))
 
 
 def enter(outer: NDArray, role: str, room: NDArray, shape: ConvShape, n_threads: int) -> tuple[NDArray, NDArray]:
@@ -114,10 +173,13 @@ def place(role: str, room: NDArray, shape: ConvShape) -> tuple[NDArray, NDArray]
     return room[:size].reshape(extents), room[size:]
 
 
-def leave(inner: NDArray, outer: NDArray, role: str, n_threads: int) -> None:
-    """Copy a result into the caller's C-contiguous NCHW array."""
-    target, source = _matrices(outer, inner, role)
-    transpose(source, target, n_threads)
+def leave(inner: NDArray, outer: NDArray, role: str, shape: ConvShape, n_threads: int) -> None:
+    """Copy a result into the caller's array."""
+    if shape.layout == "NCHW" and outer.flags.c_contiguous:
+        target, source = _matrices(outer, inner, role)
+        transpose(source, target, n_threads)
+    else:
+        np.copyto(inner_view(outer, role, shape), inner)
 
 
 def _matrices(outer: NDArray, inner: NDArray, role: str) -> tuple[NDArray, NDArray]:

@@ -23,6 +23,7 @@ from pymec.kernels.shared.machine import (
     WINOGRAD_TILES,
 )
 from pymec.kernels.winograd.rows import best_tiles
+from pymec.layouts import Copies
 from pymec.operations import CONV2D, Operation
 from pymec.recipes import Recipe, recipe_of
 from pymec.shapes import ConvShape, UnsupportedShape
@@ -42,12 +43,12 @@ def recipe(
     n_threads: int | None,
     operation: Operation = CONV2D,
     planned: bool = False,
-    copies: int | None = None,
+    copies: Copies | None = None,
 ) -> Recipe:
     """Choose the algorithm, its threads and its workspace; raise if it can't be done within ``limit`` bytes.
 
-    ``planned`` is whether the kernel will be prepared once and used often; ``copies`` are the elements of arrays
-    that must be copied, or None if arrays are C-contiguous.
+    ``planned`` is whether the kernel will be prepared once and used often; ``copies`` is what of the arrays must
+    be copied, or None if arrays are C-contiguous.
     """
     # Outside the cache: the default number of threads may change between calls, and as a key True equals 1.
     threads_used = threads.effective_n_threads(n_threads, shape.multiply_adds)
@@ -67,7 +68,7 @@ def cached_recipe(
     n_threads: int,
     operation: Operation,
     planned: bool,
-    copies: int | None,
+    copies: Copies | None,
 ) -> Recipe:
     """:func:`recipe` for arguments that are checked."""
     if accuracy not in ACCURACIES:
@@ -75,7 +76,7 @@ def cached_recipe(
     if algorithm != "auto":
         row = registry.get(algorithm, operation.name)
         check_supported(row, shape, operation)
-        return within_limit(recipe_of(row, shape, limit, n_threads, operation, copies=copies), limit)
+        return within_limit(recipe_of(row, shape, limit, n_threads, operation, copies=copies), limit, copies)
     run_shape = shape.transposed() if shape.is_column else shape
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if accuracy == "fast" and operation == CONV2D:
@@ -88,18 +89,18 @@ def cached_recipe(
                 return made
     raise ValueError(
         f"workspace_limit of {limit} bytes is too small: copies of the arrays alone take "
-        f"{made.copies * shape.itemsize} bytes; pass NHWC arrays that are aligned"
+        f"{made.copies * shape.itemsize} bytes; pass NHWC arrays that are C-contiguous and aligned"
     )
 
 
-def within_limit(made: Recipe, limit: int | None) -> Recipe:
+def within_limit(made: Recipe, limit: int | None, copies: Copies | None = None) -> Recipe:
     """The recipe, unless the least that its algorithm needs is more than the limit."""
     if limit is not None and made.workspace_nbytes > limit:
-        copies = made.copies * made.shape.itemsize
-        of_these = f", {copies} of them for copies of arrays that kernels can't read or write" if copies else ""
+        copied = made.copies * made.shape.itemsize
+        of_these = f", {copied} of them for copies of arrays that it can't read or write" if copied else ""
         raise ValueError(
             f"workspace_limit of {limit} bytes is too small: {made.algorithm.name} needs at least "
-            f"{made.workspace_nbytes} bytes for this shape{of_these}; {_smallest_hint(made)}"
+            f"{made.workspace_nbytes} bytes for this shape{of_these}; {_smallest_hint(made, copies)}"
         )
     return made
 
@@ -120,7 +121,7 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     if shape.i_cg == shape.k_cg == 1:
         return "direct_grouped" if vectors_beat_blocks(shape) else "depthwise", *blas
     if registry.get("direct_grouped").unsupported(shape) is None and shared_vectors(shape):
-        return ("direct_grouped",)
+        return "direct_grouped", "direct_blocked"
     pixels = shape.i_n * shape.o_h * shape.o_w
     small = panels_size(shape) * shape.itemsize <= SMALL_PANELS and pixels >= MANY_PIXELS
     if fast_tiles(shape):
@@ -137,8 +138,8 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     little (with many threads their slices add up), and where several images with narrow outputs are multiplied
     side by side (Solution A), which bands can't do.  Of a pointwise layer the image is its own L: ``pointwise``
     multiplies a few pixels at a time, which a BLAS that packs all it multiplies does in less time.  The least
-    that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, and ``direct`` needs nothing, so
-    there is always an answer.
+    that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, ``direct`` needs nothing, and
+    ``direct_blocked`` no copy of a slice either, so there is always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
@@ -146,7 +147,7 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     side_by_side = shape.i_n > 1 and choose_solution(shape) == "A"
     tiled = registry.get(tiles[0]).schedule(shape, n_threads, None).size
     little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
-    smaller = *tiles, "im2col_blocked", "direct"
+    smaller = *tiles, "im2col_blocked", "direct", "direct_blocked"
     if shape.is_pointwise and not blas_multiplies_small_products_unpacked():
         return "pointwise", "mec", *smaller
     if shape.is_pointwise or side_by_side or little_to_save:
@@ -226,10 +227,10 @@ def check_supported(row: registry.Algorithm, shape: ConvShape, operation: Operat
         raise UnsupportedShape(f"{row.name} can't do this shape: {reason}; {', '.join(able)} can")
 
 
-def _smallest_hint(made: Recipe) -> str:
+def _smallest_hint(made: Recipe, copies: Copies | None) -> str:
     shape, operation = made.shape, made.operation
     needs = {
-        row.name: recipe_of(row, shape, 0, made.n_threads, operation, copies=made.copies).workspace_nbytes
+        row.name: recipe_of(row, shape, 0, made.n_threads, operation, copies=copies).workspace_nbytes
         for row in registry.TABLES[operation.name].values()
         if row.unsupported(shape) is None
     }

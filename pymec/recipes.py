@@ -28,7 +28,7 @@ class Recipe:
     """A shape, the algorithm chosen for it, threads and schedule: all that a call needs beside its arrays.
 
     ``run_shape`` is what the algorithm is told: the shape, or its transpose, if a column is run as a row.
-    ``copies`` are the elements of arrays that no kernel can read or write where they lie.
+    ``copies`` are the elements of arrays that the algorithm can't read or write where they lie.
     """
 
     shape: ConvShape
@@ -126,16 +126,19 @@ def recipe_of(
     n_threads: int,
     operation: Operation = CONV2D,
     run_shape: ConvShape | None = None,
-    copies: int | None = None,
+    copies: layouts.Copies | None = None,
 ) -> Recipe:
     """The recipe of an algorithm that can do the shape: within ``limit`` bytes, or with the least it needs.
 
-    ``copies`` are counted by :func:`pymec.layouts.views_of`; without it, those of C-contiguous arrays.
+    ``copies`` are counted by :func:`pymec.layouts.copies_of`; without it, those of C-contiguous arrays.
     """
     run_shape = run_shape or shape
-    copies = layouts.conversion_size(shape) if copies is None else copies
-    room = None if limit is None else max(0, limit // shape.itemsize - copies)
-    return Recipe(shape, row, n_threads, row.schedule(run_shape, n_threads, room), operation, run_shape, copies)
+    if copies is None:
+        copied = layouts.conversion_size(shape)
+    else:
+        copied = copies.with_slices if row.reads_slices(run_shape) else copies.by_most
+    room = None if limit is None else max(0, limit // shape.itemsize - copied)
+    return Recipe(shape, row, n_threads, row.schedule(run_shape, n_threads, room), operation, run_shape, copied)
 
 
 def parse_bytes(argument: str, value: int | str | None) -> int | None:

@@ -50,12 +50,13 @@ class SavedLowering:
         numpy.ndarray
         """
         shape = self.shape
-        grad_out = checked_read("grad_out", grad_out, shape, shape.output_shape, "the forward pass was in")
-        grad_out = np.require(grad_out, requirements="A")
+        partner = "the forward pass was in"
+        grad_out = checked_read("grad_out", grad_out, "output", shape, shape.output_shape, partner)
+        grad_out = np.require(grad_out, requirements=["C", "A"])
         if out is None:
             out = allocate_output(shape.kernel_shape, shape.dtype)
         else:
-            check_out(out, "kernel", shape, "the forward pass was in")
+            check_out(out, "kernel", shape, partner)
             check_apart({"out": out}, {"grad_out": grad_out, "the saved lowering": self._lowered})
         if shape.is_pointwise:
             shape = shape.rows_as_images()

@@ -37,7 +37,8 @@ settings.register_profile("mutants", settings.get_profile("tests"), max_examples
 
 TESTS = (
     "algorithms", "grads", "properties", "shapes", "sizes", "planning", "defects", "errors", "ends",
-    "mec_relatives", "tiled", "register_tiles", "direct_grouped", "copies", "threads", "guard_pages",
+    "mec_relatives", "tiled", "register_tiles", "direct_grouped", "copies", "plans", "layouts", "slices",
+    "arrays", "threads", "guard_pages",
     "winograd", "fft", "paper", "kn2row", "zero_copy", "implicit_gemm", "blas", "cpu_quota", "interrupts",
 )  # fmt: skip
 """Files of tests, in the order in which they run after those of FIRST."""
@@ -54,7 +55,7 @@ FIRST = {
     "direct": "zero_copy tiled",
     "register_tiles/group": "direct_grouped guard_pages",
     "register_tiles/depthwise": "zero_copy register_tiles",
-    "register_tiles": "register_tiles ends",
+    "register_tiles": "register_tiles slices ends",
     "small_products/kn2row": "kn2row",
     "small_products/shift": "kn2row",
     "small_products/yaconv": "tiled",
@@ -73,7 +74,7 @@ FIRST = {
     "planning": "planning errors grads",
     "recipes": "planning threads grads plans",
     "execution": "errors planning copies ends",
-    "layouts": "errors grads",
+    "layouts": "layouts slices arrays errors grads",
     "explaining": "planning",
     "conv_plans": "plans copies planning grads",
     "kept_kernels": "plans copies",
@@ -182,11 +183,15 @@ FAULTS = {
         ("copy(line + overlap, bias + overlap, width - overlap)", "copy(line + overlap, bias, width - overlap)",
          "the bias of a panel that overlaps"),
         ("panel * block.tile.channels - overlap\n", "panel * block.tile.channels\n", "the last panel is not back"),
+        ("strides[2] // itemsize if extents[2] > 1 else extents[3]", "strides[2] // itemsize",
+         "a single column's meaningless stride"),
         ("BiasRelu(NULL, block.ends.relu)", "BiasRelu(NULL, False)", "no ReLU at the ends of rows"),
     ],
     "pymec/kernels/register_tiles/pixels.pxd": [
         ("right + size * g.s_w < g.i_w:", "right + size * g.s_w <= g.i_w:", "joined tiles read a column too far"),
         ("(columns - span.end) * g.i_c)", "0)", "no zeros right of the image in a window"),
+        ("g.groups == 1 and strides.pixel == g.i_c", "g.groups == 1", "taps of a slice taken for adjacent"),
+        ("a * g.d_h * pixels.strides.row + b", "a * g.d_h * g.i_w * g.i_c + b", "rows of a slice, too"),
     ],
     "pymec/kernels/register_tiles/grouped.pyx": [
         ("at.taps = inside(top, g.d_h,", "at.taps = inside(top, g.s_h,", "kernel rows on padding, of a dilation"),
@@ -352,8 +357,11 @@ FAULTS = {
         ('channels_last and result != "kernel"', "channels_last", "a kernel's gradient lies as the images do"),
         ("if not plain_in_place(role, shape))", ")", "copies of one channel are predicted"),
         (" if view is None)", ")", "room for copies that are not made"),
+        ("step > 0 and step % view.itemsize == 0", "step > 0", "steps of half an element are rounded"),
+        ('array.shape[1] == 1:', "False:", "a slice of a grey image gives an output with channels last"),
+        ("            if step < end:\n                return True\n", "", "an output that overlaps itself"),
         ('"kernel": (3, 2, 0, 1)', '"kernel": (3, 2, 1, 0)', "the kernel's extents turned"),
-        ("flags.c_contiguous and flags.aligned else", "flags.c_contiguous else", "unaligned arrays reach kernels"),
+        ("lies_well and flags.aligned", "lies_well", "unaligned arrays reach kernels"),
     ],
     # choices ------------------------------------------------------------------------------------------------
     "pymec/planning.py": [
@@ -373,7 +381,7 @@ FAULTS = {
     "pymec/recipes.py": [
         ("self.schedule.size - (self.schedule.prepared if planned else 0)", "self.schedule.size", "a form twice"),
         ("if self.run_shape is self.shape else replace(self.run_shape, i_n=i_n)", "", "a column of another batch"),
-        ("limit // shape.itemsize - copies)", "limit // shape.itemsize)", "NCHW beyond its limit"),
+        ("limit // shape.itemsize - copied)", "limit // shape.itemsize)", "NCHW beyond its limit"),
         ("max(s.i_h * s.i_w, s.o_h * s.o_w)", "s.o_h * s.o_w", "BLAS's largest product, of all input pixels"),
         ("if self.n_threads == 1 or not forked():", "if True:", "a forked child waits for its parent's threads"),
         ("math.floor(Fraction", "math.ceil(Fraction", "half a byte counts as one"),

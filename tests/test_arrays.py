@@ -42,11 +42,12 @@ READ = {
     "a view of a larger array": one_image_of_many,
     "a subclass": lambda tmp_path: X.view(Tagged),
     "an unaligned view": lambda tmp_path: unaligned(X),
+    "every second column": lambda tmp_path: np.repeat(X, 2, axis=2)[:, :, ::2],
+    "some of the channels": lambda tmp_path: np.concatenate([X, X], axis=3)[..., 4:],
 }
 
 REFUSED = {
     "rows backwards": X[:, ::-1],
-    "columns of every second": np.repeat(X, 2, axis=2)[:, :, ::2],
     "channels first, transposed": np.ascontiguousarray(X.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1),
     "one image, broadcast": np.broadcast_to(X[:1], X.shape),
     "Fortran's order": np.asfortranarray(X),
@@ -71,7 +72,7 @@ def test_arrays_are_read_where_they_lie(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_nhwc_arrays_are_not_copied_in_silence(kind):
-    with pytest.raises(ValueError, match=r"x must be C-contiguous, got strides .* numpy.ascontiguousarray"):
+    with pytest.raises(ValueError, match=r"x must be C-contiguous or a slice .* numpy.ascontiguousarray"):
         pymec.conv2d(REFUSED[kind], KERNEL)
 
 

@@ -478,6 +478,21 @@ def test_a_limit_holds_for_copies_of_arrays():
         grad_plan(unaligned, np.ones((1, 7, 7, 31), np.float32))
 
 
+def test_a_limit_holds_for_the_kept_kernel_and_the_copies_together():
+    kernel, whole = kernel_of((3, 3, 4, 32)), np.ones((1, 9, 9, 4), np.float32)
+    prepared = pymec.plan(whole.shape, kernel.shape, algorithm="direct_panels").prepared_nbytes
+    unaligned = np.ones(1 + whole.nbytes, np.uint8)[1:].view(np.float32).reshape(whole.shape)
+    for spare in (0, -1):
+        limit = prepared + whole.nbytes + spare
+        plan = pymec.plan(whole.shape, kernel.shape, workspace_limit=limit, algorithm="direct_panels")
+        plan.prepare(kernel)
+        if spare == 0:
+            assert plan(unaligned).shape == (1, 7, 7, 32)
+        else:
+            with pytest.raises(ValueError, match=f"it needs {whole.nbytes} bytes, and the plan leaves"):
+                plan(unaligned)
+
+
 def test_another_batch_may_be_too_large_for_the_algorithm():
     plan = pymec.plan((1, 3, 3, 1), (3, 3, 1, 1), padding=1, algorithm="im2col")
     with pytest.raises(pymec.UnsupportedShape, match="im2col can't do this shape"):

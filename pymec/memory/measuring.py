@@ -79,7 +79,8 @@ def measure(
 ) -> MemoryReport:
     """Measure the memory of one :func:`pymec.conv2d` call, or of one call of a gradient.
 
-    The call is made in a fresh process, on arrays of the same shapes and dtype: bytes do not depend on values.
+    The call is made in a fresh process, on C-contiguous arrays of the same shapes and dtype: bytes do not depend
+    on values.
 
     Parameters
     ----------

@@ -79,6 +79,11 @@ def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedul
     return Schedule(shape.kernel_size, options, prepared=shape.kernel_size)
 
 
+def _phases_by_register_tiles(shape: ConvShape) -> bool:
+    """Whether ``direct_conv`` is no ``depthwise``, which needs whole images."""
+    return not shape.s_h == shape.s_w == shape.i_cg == shape.k_cg == 1
+
+
 def _blocked_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     size = n_threads * blocked.slice_size(shape) + CACHE_LINE // shape.itemsize
     copies = limit is None or size <= limit
@@ -183,6 +188,7 @@ INPUT_GRAD_ROWS = (
         prepare=_flip_by_phase,
         read_back=_flip_back_by_phase,
         run=direct_conv.run_input_grad,
+        reads_slices=_phases_by_register_tiles,
         uses_blas=False,
         ours=True,
     ),

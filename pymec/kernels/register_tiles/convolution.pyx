@@ -33,13 +33,12 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.register_tiles.output_tile cimport (
-    KernelStrides, OutputPart, OutputStrides, TileBlock, TileEnds, add_panel, add_tap_by_tap, goes_tap_by_tap,
-    output_strides,
+    KernelStrides, OutputPart, TileBlock, TileEnds, add_panel, add_tap_by_tap, goes_tap_by_tap, pixel_strides,
 )
 from pymec.kernels.register_tiles.panels cimport n_panels
 from pymec.kernels.register_tiles.pixels cimport (
-    POINTERS, RUNS, WINDOW, ZEROS, Cursor, ReductionBlock, cursor_at, join_tiles, next_block, place_pixels,
-    point_at_block, without_padding,
+    POINTERS, RUNS, WINDOW, ZEROS, Cursor, PixelStrides, ReductionBlock, cursor_at, join_tiles, next_block,
+    place_pixels, point_at_block, taps_adjacent, without_padding,
 )
 from pymec.kernels.register_tiles.tile cimport (
     Tile, at_cache_line, n_equal_tiles, panel_tile, pixels_of_tile, tile_for_sums,
@@ -90,7 +89,8 @@ cdef void convolve_block(
             left = min(left, g.o_w - at.x)
         block.tile.pixels = pixels_of_tile(left, tile)
         to = O + at.n * part.out.image + at.y * part.out.row + at.x * part.out.pixel
-        place_pixels(&block.pixels, min(block.tile.pixels, left), &at, part.group, schedule.in_rows, g)
+        place_pixels(&block.pixels, &part.image, min(block.tile.pixels, left), &at, part.group,
+                     schedule.in_rows, g)
         block.reduction = without_padding(reduction, &block.pixels)
         if goes_tap_by_tap(&block, schedule.padding_products, g):
             add_tap_by_tap(I, K, to, pixel, &block, part, g)
@@ -114,7 +114,7 @@ cdef void convolve_share(
 ) noexcept nogil:
     """Some pixels stay in cache while the share's panels pass; one block of these stays while the pixels do."""
     cdef Py_ssize_t channels = max(g.k_cg, whole.kernel.width)  # of a panel, where the group has fewer
-    cdef Tile tile = tile_for_sums(channels, sizeof(floating), g.k_h * g.k_w * g.i_cg, g.s_w * g.i_c)
+    cdef Tile tile = tile_for_sums(channels, sizeof(floating), g.k_h * g.k_w * g.i_cg, g.s_w * whole.image.pixel)
     cdef Py_ssize_t group_panels = n_panels(tile.channels, g), pixel_shares = shares / schedule.channel_shares
     cdef Span pixels = share_of(g.i_n * g.o_h * g.o_w, share % pixel_shares, pixel_shares)
     cdef Span panels = share_of(g.groups * group_panels, share / pixel_shares, schedule.channel_shares)
@@ -140,11 +140,16 @@ cdef void convolve_share(
 # What Python calls --------------------------------------------------------------------------------------
 
 
-cdef TileSchedule schedule_of(object schedule, int n_threads, bint padded, const Geometry* g) except *:
-    """A :class:`pymec.kernels.register_tiles.schedule.TileSchedule` as a struct; an error where it can't be."""
+cdef TileSchedule schedule_of(
+    object schedule, int n_threads, bint padded, const PixelStrides* image, const Geometry* g
+) except *:
+    """A :class:`pymec.kernels.register_tiles.schedule.TileSchedule` as a struct; an error where it can't be.
+
+    Of an image whose pixels are not adjacent, blocks have no more taps than there are pointers to them.
+    """
     cdef TileSchedule found
     cdef Py_ssize_t rows, taps, channels
-    cdef bint taps_adjacent = not padded and g.d_w == 1 and g.groups == 1
+    cdef bint dense = not padded and g.d_w == 1 and g.groups == 1
     found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows = schedule[:7]
     found.padding_products, found.window = schedule[7:]
     if min(schedule[:6]) < 1 or n_threads % found.channel_shares:
@@ -154,7 +159,10 @@ cdef TileSchedule schedule_of(object schedule, int n_threads, bint padded, const
         raise ValueError(
             f"a block must have all taps of several rows and all channels of several taps, got {schedule}"
         )
-    if rows * (1 if taps_adjacent else taps) > RUNS:
+    if dense and not taps_adjacent(image, g):
+        taps = min(taps, RUNS)
+        rows = min(rows, max(1, RUNS // taps))
+    elif rows * (1 if dense else taps) > RUNS:
         raise ValueError(f"a block must have at most {RUNS} runs, got {rows} rows of {taps}")
     if padded and channels > ZEROS:
         raise ValueError(f"with padding a block must have at most {ZEROS} channels, got {channels}")
@@ -164,14 +172,14 @@ cdef TileSchedule schedule_of(object schedule, int n_threads, bint padded, const
     return found
 
 
-cdef bint evenly_spaced(const OutputStrides* out, const Geometry* g) noexcept nogil:
+cdef bint evenly_spaced(const PixelStrides* out, const Geometry* g) noexcept nogil:
     """Whether each output pixel is equally far from the one before it, across rows and images, too."""
     cdef bint rows = g.o_h == 1 or out.row == g.o_w * out.pixel
     return rows and (g.i_n == 1 or out.image == g.o_h * g.o_w * out.pixel)
 
 
 def run(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
+    const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
     floating[::1] workspace, shape, int n_threads, schedule, const floating[::1] prepared=None,
     const floating[::1] bias=None, bint relu=False,
 ):
@@ -179,8 +187,9 @@ def run(
 
     Parameters
     ----------
+    x : array (i_n, i_h, i_w, i_c)
     out : array (i_n, o_h, o_w, k_c)
-        Its pixels may lie anywhere, as those of a slice do.
+        The pixels of both may lie some distance apart, as those of a slice do.
     schedule : pymec.kernels.register_tiles.schedule.TileSchedule
         How the work is shared and ordered.
     prepared : array, optional
@@ -196,8 +205,9 @@ def run(
     cdef Py_ssize_t share
     cdef OutputPart whole
     check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
-    cdef TileSchedule order = schedule_of(schedule, n_threads, shape.is_padded, &g)
-    whole.out = output_strides(out.shape, out.strides, sizeof(floating))
+    whole.image = pixel_strides("x", x.shape, x.strides, sizeof(floating))
+    whole.out = pixel_strides("out", out.shape, out.strides, sizeof(floating))
+    cdef TileSchedule order = schedule_of(schedule, n_threads, shape.is_padded, &whole.image, &g)
     whole.kernel = KernelStrides(g.k_c, 0, 0)
     if not evenly_spaced(&whole.out, &g):
         order.in_rows = True

@@ -2,7 +2,7 @@
 
 from cython cimport floating
 
-from pymec.kernels.register_tiles.pixels cimport PatchRuns, ReductionBlock, TilePixels
+from pymec.kernels.register_tiles.pixels cimport PatchRuns, PixelStrides, ReductionBlock, TilePixels
 from pymec.kernels.register_tiles.tile cimport Tile
 from pymec.kernels.shared.geometry cimport Geometry
 
@@ -13,15 +13,11 @@ cdef struct KernelStrides:  # elements of K
     Py_ssize_t width       # channels of a panel; 0 if K is read in place
 
 
-cdef struct OutputStrides:  # elements of O from one of these to the next
-    Py_ssize_t image, row, pixel
-
-
 cdef struct OutputPart:
     Py_ssize_t first, end              # output pixels, counted through all images
     Py_ssize_t group
     Py_ssize_t first_panel, end_panel  # of the group's output channels
-    OutputStrides out
+    PixelStrides image, out
     KernelStrides kernel
 
 
@@ -39,8 +35,8 @@ cdef struct TileBlock:     # one tile, and its repeats, in one block of the redu
     TileEnds ends
 
 
-cdef OutputStrides output_strides(
-    const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
+cdef PixelStrides pixel_strides(
+    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
 ) except *
 
 cdef void add_panel(

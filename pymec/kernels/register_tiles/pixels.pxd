@@ -5,6 +5,9 @@
 # block every pixel reads runs of adjacent numbers, all of one length: a run is a kernel row, or a part of one,
 # where its taps are adjacent in the image, and otherwise one tap.
 #
+# The image's pixels may lie a constant distance apart, as those of a slice do (PixelStrides): a crop of rows and
+# columns, every second column, some of the channels.  The channels of a pixel are adjacent.
+#
 # Padding.  A tile within one output row skips kernel rows on padding.  At the ends of the row it goes tap by tap,
 # each with the pixels that have it inside the image, if that skips many products with zeros (output_tile.pyx); or
 # it reads a window, a copy of its part of the image with the padding's zeros, if that is small enough.  Elsewhere
@@ -34,7 +37,12 @@ cdef struct Cursor:                    # an output pixel
     Py_ssize_t n, y, x
 
 
+cdef struct PixelStrides:              # elements of I, or of O, from one of these to the next
+    Py_ssize_t image, row, pixel
+
+
 cdef struct TilePixels:
+    PixelStrides strides               # of I
     Cursor first
     Py_ssize_t valid                   # pixels of the tile that exist; further slots repeat the last one
     Py_ssize_t repeat                  # adjacent tiles of this size, all read with one pointer and a step
@@ -70,15 +78,16 @@ cdef inline void advance(Cursor* at, Py_ssize_t pixels, const Geometry* g) noexc
 
 
 cdef inline void place_pixels(
-    TilePixels* pixels, Py_ssize_t valid, Cursor* at, Py_ssize_t group, bint in_rows, const Geometry* g
+    TilePixels* pixels, const PixelStrides* strides, Py_ssize_t valid, Cursor* at, Py_ssize_t group, bint in_rows,
+    const Geometry* g
 ) noexcept nogil:
     """Fill in the next `valid` pixels, row by row, and move the cursor past them.
 
     Whether kernel rows on padding are skipped depends on the pixels alone, not on the thread that computes them.
     """
-    cdef Py_ssize_t step = g.s_w * g.i_c
+    cdef Py_ssize_t step = g.s_w * strides.pixel
     cdef Py_ssize_t done = 0, end, top, left, right, offset, p
-    pixels.first, pixels.valid, pixels.repeat = at[0], valid, 1
+    pixels.strides, pixels.first, pixels.valid, pixels.repeat = strides[0], at[0], valid, 1
     pixels.in_one_row, pixels.in_rows = at.x + valid <= g.o_w, in_rows
     pixels.rows = Span(0, g.k_h)
     if in_rows:
@@ -92,7 +101,7 @@ cdef inline void place_pixels(
             pixels.inside = False
         if top + pixels.rows.first * g.d_h < 0 or top + (pixels.rows.end - 1) * g.d_h >= g.i_h:
             pixels.inside = False
-        offset = ((at.n * g.i_h + top) * g.i_w + left) * g.i_c + group * g.i_cg
+        offset = at.n * strides.image + top * strides.row + left * strides.pixel + group * g.i_cg
         for p in range(done, end):
             pixels.offset[p] = offset
             offset += step
@@ -118,7 +127,7 @@ cdef inline void point_at_tap(
     const floating** pixel, const Geometry* g
 ) noexcept nogil:
     """Point every pixel at channel c of its tap (a, b); all MOST_PIXELS pointers are written."""
-    cdef Py_ssize_t step = (a * g.d_h * g.i_w + b * g.d_w) * g.i_c + c
+    cdef Py_ssize_t step = a * g.d_h * pixels.strides.row + b * g.d_w * pixels.strides.pixel + c
     cdef Cursor at = pixels.first
     cdef Py_ssize_t h, w, p
     for p in range(MOST_PIXELS):  # a constant count: a few unused pointers cost less than counting
@@ -141,12 +150,17 @@ cdef inline ReductionBlock without_padding(const ReductionBlock* block, const Ti
     return ReductionBlock(a, block.b, block.c, end - a, block.taps, block.channels)
 
 
+cdef inline bint taps_adjacent(const PixelStrides* strides, const Geometry* g) noexcept nogil:
+    """Whether the taps of a kernel row that lie inside the image read adjacent numbers of I."""
+    return g.d_w == 1 and g.groups == 1 and strides.pixel == g.i_c
+
+
 cdef inline Py_ssize_t window_columns(
-    Py_ssize_t size, const ReductionBlock* block, Py_ssize_t room, const Geometry* g
+    Py_ssize_t size, const TilePixels* pixels, const ReductionBlock* block, Py_ssize_t room, const Geometry* g
 ) noexcept nogil:
     """Columns of the window of a tile within one row; 0 if it has none, because ``room`` elements are too few."""
     cdef Py_ssize_t columns = (size - 1) * g.s_w + g.k_w
-    if g.d_w > 1 or g.groups > 1 or block.taps < g.k_w or block.channels < g.i_c:
+    if not taps_adjacent(&pixels.strides, g) or block.taps < g.k_w or block.channels < g.i_c:
         return 0
     return columns if block.rows * columns * g.i_c <= room else 0
 
@@ -160,7 +174,7 @@ cdef inline void copy_window(
     cdef Span span = inside(left, 1, g.i_w, columns)
     cdef const floating* line
     for a in range(block.a, block.a + block.rows):
-        line = I + (((pixels.first.n * g.i_h + top + a * g.d_h) * g.i_w + left) * g.i_c)
+        line = I + (pixels.first.n * pixels.strides.image + (top + a * g.d_h) * pixels.strides.row + left * g.i_c)
         zero(window, span.first * g.i_c)
         copy(window + span.first * g.i_c, line + span.first * g.i_c, (span.end - span.first) * g.i_c)
         zero(window + span.end * g.i_c, (columns - span.end) * g.i_c)
@@ -175,16 +189,17 @@ cdef inline PatchRuns point_at_block(
 
     The block is one :c:func:`without_padding`; a window has ``room`` elements.
     """
-    cdef bint taps_adjacent = pixels.inside and g.d_w == 1 and g.groups == 1
-    cdef Py_ssize_t taps = block.taps if taps_adjacent else 1
+    cdef bint adjacent = pixels.inside and (block.taps == 1 or taps_adjacent(&pixels.strides, g))
+    cdef Py_ssize_t taps = block.taps if adjacent else 1
     cdef Py_ssize_t columns = 0
     cdef Py_ssize_t a, b
     cdef PatchRuns runs = PatchRuns(0, taps * block.channels, 0, 0)
-    if taps_adjacent and pixels.in_one_row and pixels.valid == size:
-        pixel[0] = I + (pixels.offset[0] + (block.a * g.d_h * g.i_w + block.b) * g.i_c + block.c)
-        return PatchRuns(block.rows, runs.length, g.s_w * g.i_c, g.d_h * g.i_w * g.i_c)
+    if adjacent and pixels.in_one_row and pixels.valid == size:
+        pixel[0] = I + (pixels.offset[0] + block.a * g.d_h * pixels.strides.row
+                        + block.b * g.d_w * pixels.strides.pixel + block.c)
+        return PatchRuns(block.rows, runs.length, g.s_w * pixels.strides.pixel, g.d_h * pixels.strides.row)
     if pixels.in_rows and not pixels.inside:
-        columns = window_columns(size, block, room, g)
+        columns = window_columns(size, pixels, block, room, g)
     if columns > 0:
         copy_window(I, pixels, columns, block, window, g)
         pixel[0] = window

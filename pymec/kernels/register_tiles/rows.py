@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from numpy.typing import NDArray
 
-from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace
+from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, slices_of_images
 from pymec.kernels.register_tiles import convolution, grouped, panels
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.shapes import ConvShape
@@ -54,6 +54,7 @@ ROWS = (
         unsupported=any_shape,
         schedule=_direct_blocked,
         run=convolution.run,
+        reads_slices=slices_of_images,
         uses_blas=False,
     ),
     Algorithm(
@@ -65,6 +66,7 @@ ROWS = (
         unsupported=any_shape,
         schedule=_direct_panels,
         run=convolution.run,
+        reads_slices=slices_of_images,
         prepare=_pack,
         read_back=panels.unpack,
         kernel_form=_kernel_alone,
