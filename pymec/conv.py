@@ -59,9 +59,9 @@ def conv2d(
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there, unless they lie in memory
         as NHWC (a kernel: as h-w-i-o).  If ``x`` lies so and is not C-contiguous as well, a new output does, too.
         Slices of images, by positive steps and with all channels of a range, are read and written where they lie
-        by ``direct_blocked`` and ``direct_panels``, and copied in the workspace by other algorithms; so are
-        operands that are not aligned to their element size.  :func:`pymec.workspace_size`, which sees no arrays,
-        takes them for aligned and C-contiguous.
+        by ``direct_blocked``, ``direct_panels`` and ``direct_dots``, and copied in the workspace by other
+        algorithms; so are operands that are not aligned to their element size.  :func:`pymec.workspace_size` sees
+        no arrays and takes them for aligned and C-contiguous.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.
     accuracy : {"exact", "fast"}

@@ -10,7 +10,13 @@ from pymec.kernels.fourier.estimate import beats_definition
 from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.register_tiles.panels import panels_size
-from pymec.kernels.register_tiles.schedule import fast_tiles, filled_panels, shared_vectors, vectors_beat_blocks
+from pymec.kernels.register_tiles.schedule import (
+    fast_tiles,
+    few_filters,
+    filled_panels,
+    shared_vectors,
+    vectors_beat_blocks,
+)
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.machine import (
     GRAD_CHANNELS,
@@ -112,7 +118,8 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     They need a CPU with enough vector registers, and enough output channels per group to fill a vector (16 or
     32 in float32).  A plan packs K into panels for them, and so does a single call with a small K and many
     pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``), and so do
-    groups of one channel, unless ``depthwise`` has whole blocks of them, or too few for a vector.
+    groups of one channel, unless ``depthwise`` has whole blocks of them, or too few for a vector.  With few
+    filters of many channels a vector holds input channels (``direct_dots``).
     Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
 
     A column of pixels is given as a row, which it is in memory: rows are what all algorithms are fast along.
@@ -122,6 +129,8 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
         return "direct_grouped" if vectors_beat_blocks(shape) else "depthwise", *blas
     if registry.get("direct_grouped").unsupported(shape) is None and shared_vectors(shape):
         return "direct_grouped", "direct_blocked"
+    if few_filters(shape):
+        return "direct_dots", *blas
     pixels = shape.i_n * shape.o_h * shape.o_w
     small = panels_size(shape) * shape.itemsize <= SMALL_PANELS and pixels >= MANY_PIXELS
     if fast_tiles(shape):

@@ -37,7 +37,7 @@ settings.register_profile("mutants", settings.get_profile("tests"), max_examples
 
 TESTS = (
     "algorithms", "grads", "properties", "shapes", "sizes", "planning", "defects", "errors", "ends",
-    "mec_relatives", "tiled", "register_tiles", "direct_grouped", "copies", "plans", "layouts", "slices",
+    "mec_relatives", "tiled", "register_tiles", "direct_grouped", "direct_dots", "copies", "plans", "layouts", "slices",
     "arrays", "threads", "guard_pages",
     "winograd", "fft", "paper", "kn2row", "zero_copy", "implicit_gemm", "blas", "cpu_quota", "interrupts",
 )  # fmt: skip
@@ -55,6 +55,7 @@ FIRST = {
     "direct": "zero_copy tiled",
     "register_tiles/group": "direct_grouped guard_pages",
     "register_tiles/depthwise": "zero_copy register_tiles",
+    "register_tiles/dot": "direct_dots",
     "register_tiles": "register_tiles slices ends",
     "small_products/kn2row": "kn2row",
     "small_products/shift": "kn2row",
@@ -186,6 +187,17 @@ FAULTS = {
         ("strides[2] // itemsize if extents[2] > 1 else extents[3]", "strides[2] // itemsize",
          "a single column's meaningless stride"),
         ("BiasRelu(NULL, block.ends.relu)", "BiasRelu(NULL, False)", "no ReLU at the ends of rows"),
+    ],
+    "pymec/kernels/register_tiles/dots.pyx": [
+        ("done = min(done, count - pixels)", "pass", "the last tile writes past the end of the row"),
+        ("K += (rows.first * g.k_w + taps.first)", "K += (rows.first * g.k_w)", "taps at the left side"),
+        ("(0 if block == 0 else x, g.o_w if", "(x, g.o_w if", "no columns left of the first block"),
+        ("adjacent = layer.whole_lines and", "adjacent =", "slices round differently"),
+        ("bias[filters.first + j]", "bias[j]", "the first filters' bias for all"),
+    ],
+    "pymec/kernels/register_tiles/dot_tiles.pyx.in": [
+        ("masked_{{register}}(numbers * k{{j}}, mask)", "numbers * k{{j}}", "numbers multiplied twice"),
+        ("(INTS - back * {{size // 4}})", "(INTS - rest * {{size // 4}})", "the wrong lanes are masked"),
     ],
     "pymec/kernels/register_tiles/pixels.pxd": [
         ("right + size * g.s_w < g.i_w:", "right + size * g.s_w <= g.i_w:", "joined tiles read a column too far"),

@@ -101,7 +101,7 @@ def test_nchw_is_nhwc_in_other_clothes(algorithm, case):
 def test_bias_and_relu(algorithm, layout, dtype):
     """Some algorithms start their sums with the bias, others add it last: the roundings differ."""
     rng = np.random.default_rng(3)
-    x = rng.standard_normal((2, 6, 5, 3)).astype(dtype)
+    x = rng.standard_normal((2, 6, 5, 18)).astype(dtype)
     extents, groups = suited(algorithm, x.shape, 36)
     kernel, bias = rng.standard_normal(extents).astype(dtype), rng.standard_normal(extents[3]).astype(dtype)
     options = {"algorithm": algorithm, "groups": groups, "layout": layout}
@@ -125,9 +125,9 @@ def test_bias_and_relu(algorithm, layout, dtype):
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_results_repeat_bit_by_bit(algorithm):
     """For a given number of threads the same sums are taken in the same order."""
-    extents, groups = suited(algorithm, (3, 13, 17, 5), 11)
+    extents, groups = suited(algorithm, (3, 13, 17, 17), 11)
     options = {"padding": (1, 3), "groups": groups}
-    x, kernel = operands(ConvShape.from_shapes((3, 13, 17, 5), extents, **options))
+    x, kernel = operands(ConvShape.from_shapes((3, 13, 17, 17), extents, **options))
     first = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **options)
     for _ in range(20):
         again = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **options)
@@ -147,7 +147,7 @@ def test_not_a_number_and_infinity_go_where_they_belong(algorithm):
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_not_a_number_is_never_lost(algorithm):
     """Fast algorithms spread a NaN over a tile or an image, but every output that reads it is NaN."""
-    x = np.ones((1, 8, 8, 2), np.float32)
+    x = np.ones((1, 8, 8, 16), np.float32)
     x[0, 2, 3, 0] = np.nan
     extents, groups = suited(algorithm, x.shape, 1)
     out = pymec.conv2d(x, np.ones(extents, np.float32), algorithm=algorithm, groups=groups)

@@ -76,6 +76,7 @@ def test_a_stage_refuses_a_bias_of_another_length(algorithm, length):
             ConvShape.from_shapes((1, 6, 6, 8), (3, 3, 8, 8)),
             ConvShape.from_shapes((1, 6, 6, 8), (1, 1, 8, 8)),
             ConvShape.from_shapes((1, 6, 6, 8), (3, 3, 1, 8), groups=8),
+            ConvShape.from_shapes((1, 6, 6, 16), (3, 3, 16, 8)),
         )
         if row.unsupported(shape) is None
     )
@@ -95,7 +96,7 @@ def test_a_stage_refuses_a_bias_of_another_length(algorithm, length):
 def test_relu_keeps_nan(name):
     shape = ConvShape.from_shapes((2, 9, 8, 4), (1, 1, 1, 4), groups=4)  # which all can do
     if registry.get(name).unsupported(shape):
-        shape = ConvShape.from_shapes((2, 9, 8, 4), (3, 3, 4, 20))
+        shape = ConvShape.from_shapes((2, 9, 8, 16), (3, 3, 16, 20))
     x, kernel = operands(shape)
     x[:, :, 3] = np.nan
     bias = np.full(shape.k_c, -0.5, np.float32)

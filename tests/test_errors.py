@@ -9,6 +9,7 @@ from pymec import execution
 from pymec.kernels.shared.blocking import whole_product
 
 X = np.ones((2, 6, 7, 4), np.float32)
+WIDE = np.ones((2, 6, 7, 16), np.float32)  # channels enough for every algorithm
 K = np.ones((3, 3, 4, 8), np.float32)
 
 
@@ -216,18 +217,18 @@ def test_overlaps_are_refused():
 def test_workspace_and_out_are_reused(algorithm):
     """The same scratch and output, full of NaN, for another input; any dtype and shape of scratch will do."""
     rng = np.random.default_rng(0)
-    extents, groups = suited(algorithm, X.shape, 8)
+    extents, groups = suited(algorithm, WIDE.shape, 8)
     options = {"algorithm": algorithm, "groups": groups, "n_threads": 2}
     kernel = np.ones(extents, np.float32)
-    nbytes = pymec.workspace_size(X.shape, extents, **options)
+    nbytes = pymec.workspace_size(WIDE.shape, extents, **options)
     for workspace in (
         np.full(nbytes // 4 + 9, np.nan, np.float32),
         np.full((nbytes // 80 + 1, 10), np.nan),
         np.full(nbytes + 3, 255, np.uint8),
     ):
-        out = np.full(pymec.conv2d(X, kernel, **options).shape, np.nan, np.float32)
+        out = np.full(pymec.conv2d(WIDE, kernel, **options).shape, np.nan, np.float32)
         for _ in range(3):
-            x = rng.standard_normal(X.shape, np.float32)
+            x = rng.standard_normal(WIDE.shape, np.float32)
             returned = pymec.conv2d(x, kernel, workspace=workspace, out=out, **options)
             assert returned is out
             np.testing.assert_array_equal(out, pymec.conv2d(x, kernel, **options))
@@ -235,17 +236,17 @@ def test_workspace_and_out_are_reused(algorithm):
 
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_readonly_inputs_are_welcome(algorithm):
-    extents, groups = suited(algorithm, X.shape, 8)
-    x, kernel = readonly(X.copy()), readonly(np.ones(extents, np.float32))
+    extents, groups = suited(algorithm, WIDE.shape, 8)
+    x, kernel = readonly(WIDE.copy()), readonly(np.ones(extents, np.float32))
     out = pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
     np.testing.assert_allclose(out, np.prod(extents[:3]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_no_image_gives_no_output(algorithm):
-    extents, groups = suited(algorithm, X.shape, 8)
-    out = pymec.conv2d(X[:0], np.ones(extents, np.float32), algorithm=algorithm, groups=groups)
-    assert out.shape == (0, 7 - extents[0], 8 - extents[1], 8)
+    extents, groups = suited(algorithm, WIDE.shape, 8)
+    out = pymec.conv2d(WIDE[:0], np.ones(extents, np.float32), algorithm=algorithm, groups=groups)
+    assert out.shape == (0, 7 - extents[0], 8 - extents[1], extents[3])
 
 
 def test_array_likes_share_their_memory():

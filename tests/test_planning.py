@@ -143,8 +143,8 @@ def test_explain_says_why_not():
 @pytest.mark.parametrize("algorithm", ["auto", *pymec.algorithms()])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_a_plan_is_conv2d_checked_once(algorithm, layout):
-    extents, groups = suited("mec" if algorithm == "auto" else algorithm, (3, 13, 17, 5), 11)
-    shape = ConvShape.from_shapes((3, 13, 17, 5), extents, padding=(1, 3), groups=groups)
+    extents, groups = suited("mec" if algorithm == "auto" else algorithm, (3, 13, 17, 17), 11)
+    shape = ConvShape.from_shapes((3, 13, 17, 17), extents, padding=(1, 3), groups=groups)
     x, kernel = operands(shape)
     if layout == "NCHW":
         x, kernel = x.transpose(0, 3, 1, 2).copy(), kernel.transpose(3, 2, 0, 1).copy()
@@ -267,11 +267,13 @@ def registers(request, monkeypatch):
     ("x", "kernel", "planned"),
     [
         ((1, 199, 199, 16), (3, 3, 16, 12), "direct_panels"),  # short sums, too
-        ((1, 199, 199, 16), (3, 3, 16, 5), "direct_panels"),  # up to three quarters of zeros
-        ((1, 199, 199, 16), (3, 3, 16, 4), "mec_banded"),
-        ((1, 1, 20000, 16), (1, 9, 16, 4), "direct_panels"),  # a row of taps, however many zeros
-        ((1, 100, 100, 16), (1, 9, 16, 4), "direct_panels"),
-        ((1, 20000, 1, 16), (9, 1, 16, 4), "direct_panels"),
+        ((1, 199, 199, 15), (3, 3, 15, 5), "direct_panels"),  # up to three quarters of zeros
+        ((1, 199, 199, 15), (3, 3, 15, 4), "mec_banded"),
+        ((1, 199, 199, 16), (3, 3, 16, 4), "direct_dots"),  # of 16 input channels or more
+        ((1, 1, 20000, 15), (1, 9, 15, 4), "direct_panels"),  # a row of taps, however many zeros
+        ((1, 100, 100, 15), (1, 9, 15, 4), "direct_panels"),
+        ((1, 20000, 1, 15), (9, 1, 15, 4), "direct_panels"),
+        ((1, 20000, 1, 16), (9, 1, 16, 4), "direct_dots"),
         ((1, 100, 100, 64), (1, 1, 64, 12), "direct_panels"),
         ((1, 100, 100, 64), (1, 1, 64, 8), "pointwise"),  # one product, whatever the BLAS
     ],
@@ -296,14 +298,21 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
         ((1, 199, 199, 18), (3, 3, 18, 12), "direct_panels", "mec_banded"),  # panels padded with zeros
         ((1, 199, 199, 16), (3, 3, 16, 12), None, "mec_banded"),  # sums too short for padded panels
         ((1, 199, 199, 18), (3, 3, 18, 8), None, "mec_banded"),  # too many zeros in padded panels
-        ((1, 2**22, 8, 512), (3, 3, 512, 8), None, "mec_banded"),  # mec's leading dimension is past BLAS's integer
-        ((1, 8, 8, 2**29), (3, 3, 2**29, 8), None, "direct"),  # every reduction is past it
+        ((1, 199, 199, 18), (3, 3, 18, 4), "direct_dots", "mec_banded"),  # few filters of many channels
+        ((1, 199, 199, 64), (3, 3, 64, 8), "direct_dots", "mec_banded"),  # and up to 8 of long sums
+        (
+            (1, 2**22, 8, 512),
+            (3, 3, 512, 8),
+            "direct_dots",
+            "mec_banded",
+        ),  # mec's leading dimension is past BLAS's
+        ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct_dots", "direct"),  # every reduction is past it
     ],
 )
 def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     tiles = registers and by_tiles is not None
     assert pymec.explain(x, kernel).chosen == (by_tiles if tiles else by_blas)
-    planned = "direct_panels" if tiles else by_blas
+    planned = by_blas if not tiles else by_tiles if by_tiles == "direct_dots" else "direct_panels"
     assert pymec.plan(x, kernel).algorithm == pymec.explain(x, kernel).planned == planned
     said = f"; a plan, which keeps the kernel: {planned}"
     assert (said in str(pymec.explain(x, kernel))) == (planned != pymec.explain(x, kernel).chosen)

@@ -1,4 +1,4 @@
-"""The engine under ``direct_blocked``, ``direct_panels`` and ``direct_grouped``, the fast ones.  Open it last.
+"""The engine under ``direct_blocked``, ``direct_panels``, ``direct_grouped`` and ``direct_dots``.  Open it last.
 
 The definition of a convolution is easy to read in :mod:`pymec.kernels.direct.direct`.  What is here computes the
 same sums more than ten times as fast (``profiling/atlas.py``), in three steps from the inside out:
@@ -30,6 +30,8 @@ Open ``convolution.pyx`` first: it has the loops in the order in which they run.
 ``grouped``          ``direct_grouped``: vectors of channels of several small groups
 ``group_vectors``    which input channels such a vector needs
 ``group_tiles``      outputs of several small groups in registers (a template)
+``dots``             ``direct_dots``: few filters, vectors of input channels
+``dot_tiles``        dot products of a few pixels' patches with a few filters (a template)
 ``outer_tiles``      outer products of channels, added up over pixels: the kernel's gradient (a template)
 ``group_grad_rows``  and of their kernel's gradient (a template)
 ``depthwise_rows``   a row of a depthwise convolution with 3×3 taps (a template)

@@ -29,6 +29,13 @@ cdef extern from *:
     #define PYMEC_CLAMP(v) (v)
     #endif
 
+    /* The elements that a mask of ones keeps; the others become zeros, even infinities. */
+    #if defined(__GNUC__)
+    #define PYMEC_MASKED(v, mask) ((__typeof__(v)) ((__typeof__(mask)) (v) & (mask)))
+    #else
+    #define PYMEC_MASKED(v, mask) (v)
+    #endif
+
     #ifdef PYMEC_ASKS
     #define PYMEC_WIDE __attribute__((target("arch=x86-64-v4"))) void
     #define PYMEC_NARROW __attribute__((target("arch=x86-64-v3"))) void
@@ -89,6 +96,10 @@ cdef extern from *:
     wide_doubles clamp_wide_doubles "PYMEC_CLAMP"(wide_doubles) noexcept nogil
     narrow_floats clamp_narrow_floats "PYMEC_CLAMP"(narrow_floats) noexcept nogil
     narrow_doubles clamp_narrow_doubles "PYMEC_CLAMP"(narrow_doubles) noexcept nogil
+    wide_floats masked_wide_floats "PYMEC_MASKED"(wide_floats, wide_places) noexcept nogil
+    wide_doubles masked_wide_doubles "PYMEC_MASKED"(wide_doubles, wide_places) noexcept nogil
+    narrow_floats masked_narrow_floats "PYMEC_MASKED"(narrow_floats, narrow_places) noexcept nogil
+    narrow_doubles masked_narrow_doubles "PYMEC_MASKED"(narrow_doubles, narrow_places) noexcept nogil
     wide_places wide_places_after "PYMEC_AFTER"(wide_places, int) noexcept nogil
     narrow_places narrow_places_after "PYMEC_AFTER"(narrow_places, int) noexcept nogil
     wide_floats wide_floats_at "PYMEC_AT_WIDE"(wide_floats, wide_places) noexcept nogil

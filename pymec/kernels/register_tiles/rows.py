@@ -7,9 +7,14 @@ from collections.abc import Hashable
 from numpy.typing import NDArray
 
 from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, slices_of_images
-from pymec.kernels.register_tiles import convolution, grouped, panels
+from pymec.kernels.register_tiles import convolution, dots, grouped, panels
 from pymec.kernels.register_tiles.schedule import tile_schedule
+from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES
+from pymec.kernels.shared.turning import transpose
 from pymec.shapes import ConvShape
+
+TILES_OF_DOTS = 24
+"""Output columns that are whole tiles of ``direct_dots``, whatever the CPU and the number of filters."""
 
 _DIRECT = (
     "Georganas et al., Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures, SC 2018, and "
@@ -33,6 +38,29 @@ def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, 
 def _kernel_alone(shape: ConvShape) -> Hashable:
     """Panels depend on nothing but the kernel: layers of other images share them."""
     return shape.kernel_shape, shape.groups, shape.dtype
+
+
+def _few_input_channels(shape: ConvShape) -> str | None:
+    least = CACHE_LINE // shape.itemsize
+    if shape.i_cg >= least:
+        return None
+    return f"its groups have {shape.i_cg} input channels, and a register takes {least}"
+
+
+def _transposed(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    column = shape.k_h * shape.s_w * shape.i_c * shape.itemsize  # bytes that one more column of outputs reads
+    columns = max(1, HALF_L1_BYTES // (column * TILES_OF_DOTS)) * TILES_OF_DOTS
+    return Schedule(shape.kernel_size, {"columns": columns}, prepared=shape.kernel_size)
+
+
+def _transpose(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, columns: int) -> None:
+    lines = shape.kernel_size // shape.k_c
+    transpose(kernel.reshape(1, lines, shape.k_c), prepared.reshape(1, shape.k_c, lines), n_threads)
+
+
+def _transpose_back(prepared: NDArray, kernel: NDArray, shape: ConvShape) -> None:
+    lines = shape.kernel_size // shape.k_c
+    transpose(prepared.reshape(1, shape.k_c, lines), kernel.reshape(1, lines, shape.k_c))
 
 
 def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
@@ -82,6 +110,22 @@ ROWS = (
         unsupported=small_groups,
         schedule=no_workspace,
         run=grouped.run,
+        uses_blas=False,
+        ours=True,
+    ),
+    Algorithm(
+        name="direct_dots",
+        idea="few filters: dot products of patches and filters, registers along the input channels",
+        source="ours",
+        formula="k_h·k_w·i_c/G·k_c, the transposed kernel, kept by a plan",
+        order="k²",
+        unsupported=_few_input_channels,
+        schedule=_transposed,
+        run=dots.run,
+        reads_slices=slices_of_images,
+        prepare=_transpose,
+        read_back=_transpose_back,
+        kernel_form=_kernel_alone,
         uses_blas=False,
         ours=True,
     ),

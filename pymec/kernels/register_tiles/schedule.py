@@ -26,10 +26,13 @@ from pymec.kernels.shared.blocking import (
 )
 from pymec.kernels.shared.machine import (
     CACHE_LINE,
+    DOT_SHARE,
+    DOT_SHARE_LONG,
     HALF_L2_BYTES,
     KERNEL_ROWS_BYTES,
     L2_SETS,
     L2_WAYS,
+    LONG_DOT,
     LONG_TAP_ROW,
     PADDING_PRODUCTS,
     PANEL_SHARE,
@@ -126,6 +129,17 @@ def filled_panels(shape: ConvShape) -> bool:
         return share > PANEL_SHARE_HIGH and shape.k_h * shape.k_w * shape.i_cg >= SHORT_PATCH
     least = PANEL_SHARE_HIGH if shape.is_pointwise else PANEL_SHARE
     return share > least or shape.k_h == 1 < shape.k_w
+
+
+def few_filters(shape: ConvShape) -> bool:
+    """Whether dot products along the input channels (``direct_dots``) are fastest.
+
+    Output channels fill a small part of a panel then, and input channels a register.
+    """
+    if shape.i_cg * shape.itemsize < CACHE_LINE or not fast_tiles(shape, in_panels=True):
+        return False
+    long = shape.k_h * shape.k_w * shape.i_cg >= LONG_DOT
+    return shape.k_cg * shape.itemsize <= CACHE_LINE * (DOT_SHARE_LONG if long else DOT_SHARE)
 
 
 def shared_vectors(shape: ConvShape) -> bool:

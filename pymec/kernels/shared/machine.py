@@ -11,6 +11,9 @@ from __future__ import annotations
 CACHE_LINE = 64
 """One line of every cache (``CACHE_LINE`` of ``register_tiles/tile.pxd`` in compiled code)."""
 
+HALF_L1_BYTES = 16 * 1024
+"""Half of a 32 KiB level-1 cache."""
+
 HALF_L2_BYTES = 512 * 1024
 """Half of a common 1 MiB level-2 cache: what is kept there while other arrays pass through the other half."""
 
@@ -150,6 +153,17 @@ PANEL_SHARE = 1 / 4
 PANEL_SHARE_HIGH = 1 / 2
 """The same beside a BLAS that multiplies small products without packing them (chosen by hand on 25 November 2026),
 and in pointwise layers, which are one product for any BLAS (``profiling/anywhere.py``, family few)."""
+
+DOT_SHARE = 1 / 4
+"""The share of a cache line that output channels fill, up to which dot products along the input channels are
+faster than panels full of zeros and than any BLAS: 1.0 to 4.8 times on an AMD EPYC (Zen 3), 12 layers, 29 November
+2026."""
+
+DOT_SHARE_LONG = 1 / 2
+"""The same for long sums, of LONG_DOT products or more, which repay that lanes are added at the end."""
+
+LONG_DOT = 256
+"""Products of such a sum."""
 
 SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them
