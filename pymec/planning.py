@@ -21,6 +21,7 @@ from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unp
 from pymec.kernels.shared.machine import (
     GRAD_CHANNELS,
     GRAD_PHASES,
+    LONG_DOT,
     MANY_PIXELS,
     SLICE_BYTES,
     SMALL_PANELS,
@@ -189,14 +190,21 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     one channel per group, by ``depthwise``; small groups share vectors (``direct_grouped``).  A single call with
     few pixels takes ``im2col``, which multiplies with K as it is: flipping K would take longer.  With too few
     channels for tiles, or a large stride, whose phases have few pixels each, one product per tap (``pixel_gemm``)
-    or, with stride 1 or few channels, MEC through L comes first.  If a limit leaves no room for these, it is an
-    algorithm without workspace.
+    or, with stride 1 or few channels, MEC through L comes first.  Few input channels of many output channels are
+    dot products (``direct_dots``), but not before MEC where a stride leaves them short.  If a limit leaves no room
+    for these, it is an algorithm without workspace.
     """
     one_channel = shape.i_cg == shape.k_cg == 1
     few_phases = shape.s_h * shape.s_w <= GRAD_PHASES
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= GRAD_CHANNELS
     rest = ("pixel_gemm", "direct") if taps else ("mec", "pixel_gemm", "direct")
+    phase = replace(
+        shape, i_c=shape.k_c, k_c=shape.i_c, k_h=-(-shape.k_h // shape.s_h), k_w=-(-shape.k_w // shape.s_w)
+    )
+    if few_filters(phase):
+        long = phase.k_h * phase.k_w * phase.i_cg > LONG_DOT
+        return ("direct_dots", *rest) if dense or long else (rest[0], "direct_dots", *rest[1:])
     able = registry.get("direct_grouped", "conv2d_input_grad").unsupported(shape) is None
     if able and shape.groups > 1 and whole_vectors(shape, swapped=True):
         return ("direct_conv", "direct_grouped", *rest) if dense and one_channel else ("direct_grouped", *rest)

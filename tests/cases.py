@@ -88,6 +88,10 @@ CASES = [
     case("and a stride, and dilation", (1, 9, 130, 3), (3, 4, 1, 3), groups=3, padding=2, stride=(2, 3),
          dilation=2),
     case("pointwise in groups: channels of a group are apart", (2, 5, 5, 6), (1, 1, 3, 4), groups=2),
+    # few filters of many channels
+    case("few filters of many channels", (2, 9, 10, 20), (3, 4, 20, 3), padding=(1, 2)),
+    case("and in groups, with a stride and dilation", (2, 9, 14, 48), (3, 3, 24, 8), groups=2, stride=(1, 2),
+         dilation=(2, 1), padding=3),
     # sizes
     case("primes", (3, 13, 17, 5), (3, 7, 5, 11), stride=(2, 1), padding=(1, 3)),
     case("channels past a block of 32 and one more", (1, 6, 6, 7), (3, 3, 7, 65)),

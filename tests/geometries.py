@@ -37,9 +37,12 @@ def shapes(draw, *, i_n=IMAGES, strides=STRIDES, dilations=DILATIONS, sides=SIDE
         stride=(s_h, s_w), padding=((p_t, p_b), (p_l, p_r)), dilation=(d_h, d_w), groups=n_groups,
         dtype=draw(st.sampled_from(dtypes)),
     )  # fmt: skip
-    # The batch goes first, then channels: what is left is still a convolution like the one that was drawn.
+    # The batch goes first, then channels, of the output first or of both: what is left is still a convolution like
+    # the one that was drawn.
     if shape.multiply_adds > MOST_MULTIPLY_ADDS:
         shape = replaced(shape, i_n=min(shape.i_n, 1))
+    if shape.multiply_adds > MOST_MULTIPLY_ADDS and draw(st.booleans()):
+        shape = replaced(shape, k_c=n_groups * min(channels_out, 3))
     if shape.multiply_adds > MOST_MULTIPLY_ADDS:
         shape = replaced(shape, i_c=n_groups * min(channels_in, 4), k_c=n_groups * min(channels_out, 5))
     return shape

@@ -123,7 +123,8 @@ def test_the_adjoint_identity(case):
 def test_finite_differences(operation, algorithm):
     """A step in one element, in float64: a convolution is linear, so the two differ by rounding only."""
     options = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}
-    shape = pymec.ConvShape.from_shapes((2, 6, 7, 4), (3, 2, 2, 4), dtype="float64", **options)
+    k_c = 16 if algorithm == "direct_dots" else 4
+    shape = pymec.ConvShape.from_shapes((2, 6, 7, 4), (3, 2, 2, k_c), dtype="float64", **options)
     x, kernel, grad_out = (array.copy() for array in arrays(shape, 2))
     gradient = call(operation, x, kernel, grad_out, algorithm=algorithm, **options)
     moved = x if operation == INPUT else kernel
@@ -207,7 +208,9 @@ def test_errors_name_the_argument(function, arguments, error, message):
 
 
 def test_an_unknown_algorithm_is_answered_with_those_of_the_operation():
-    with pytest.raises(ValueError, match="mec, direct_conv, pixel_gemm, direct_grouped; got 'mec_banded'"):
+    with pytest.raises(
+        ValueError, match="mec, direct_conv, direct_dots, pixel_gemm, direct_grouped; got 'mec_banded'"
+    ):
         pymec.conv2d_input_grad(G, K, X.shape, algorithm="mec_banded")
     with pytest.raises(ValueError, match="operation must be one of conv2d, conv2d_input_grad"):
         pymec.workspace_size(X.shape, K.shape, algorithm="mec", operation="backward")
@@ -340,7 +343,8 @@ def test_a_plan_of_the_inputs_gradient(algorithm, layout):
         "algorithm": algorithm,
         "n_threads": 2,
     }
-    shape = pymec.ConvShape.from_shapes((2, 9, 8, 4), (3, 3, 2, 4), stride=(2, 1), padding=1, groups=2)
+    k_c = 32 if algorithm == "direct_dots" else 4
+    shape = pymec.ConvShape.from_shapes((2, 9, 8, 4), (3, 3, 2, k_c), stride=(2, 1), padding=1, groups=2)
     x, kernel, grad_out = arrays(shape)
     if layout == "NCHW":
         x, grad_out = x.transpose(0, 3, 1, 2), grad_out.transpose(0, 3, 1, 2)
@@ -403,6 +407,22 @@ def test_predicted_bytes_are_measured_bytes(operation, algorithm):
 def test_errors_speak_of_the_arguments_there_are(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.ones((1, 6, 6, 8), "f"), np.ones((3, 3, 4, 8), "f"))
+
+
+def test_channels_decide_how_auto_computes_the_inputs_gradient():
+    def chosen(x, kernel, **options):
+        return pymec.explain(x, kernel, operation=INPUT, **options).chosen
+
+    if not fast_tiles(pymec.ConvShape.from_shapes((1, 9, 9, 64), (3, 3, 64, 64))):
+        pytest.skip("this CPU has no wide registers")
+    assert chosen((1, 56, 56, 3), (3, 3, 3, 64)) == "direct_dots"
+    assert chosen((1, 224, 224, 3), (7, 7, 3, 64), stride=2, padding=3) == "direct_dots"
+    assert chosen((1, 64, 64, 1), (4, 4, 1, 64), stride=2, padding=1) == "mec", "four taps in a phase: short sums"
+    nearly = pymec.workspace_size((1, 64, 64, 1), (4, 4, 1, 64), stride=2, padding=1, operation=INPUT) - 1
+    limited = {"stride": 2, "padding": 1, "workspace_limit": nearly}
+    assert chosen((1, 64, 64, 1), (4, 4, 1, 64), **limited) == "direct_dots"
+    assert chosen((1, 64, 64, 1), (4, 4, 1, 64), **{**limited, "workspace_limit": 0}) == "pixel_gemm"
+    assert chosen((1, 56, 56, 64), (3, 3, 64, 64)) == "direct_conv"
 
 
 def test_channels_decide_how_auto_computes_the_kernels_gradient():

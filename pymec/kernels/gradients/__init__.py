@@ -10,6 +10,7 @@ Read ``direct.pyx`` first, the two definitions as loops; then ``im2col.pyx``, wh
 ``blocks``          how that is cut into tiles and blocks, and the copies for them
 ``pixel_gemm``      both without workspace: a product per tap and row, on the pixels where they lie (ours)
 ``direct_conv``     the input's as forward convolutions, one for each phase of the stride (ours, Python)
+``direct_dots``     the input's with few channels: the same phases by dot products (ours, Python)
 ``grouped``         ``direct_grouped``: both for groups of a few channels that share a register (ours)
 ``flipped_kernel``  K flipped by 180 degrees, its channels swapped: what the last two convolve dO with
 ``taps``            which output has a given tap on a given image row

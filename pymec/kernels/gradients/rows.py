@@ -7,14 +7,24 @@ from functools import partial
 import numpy as np
 
 from pymec import reference
-from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace
-from pymec.kernels.gradients import blocked, direct, direct_conv, flipped_kernel, grouped, im2col, mec, pixel_gemm
+from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace, slices_of_images
+from pymec.kernels.gradients import (
+    blocked,
+    direct,
+    direct_conv,
+    direct_dots,
+    flipped_kernel,
+    grouped,
+    im2col,
+    mec,
+    pixel_gemm,
+)
 from pymec.kernels.im2col.rows import PAPER as IM2COL_PAPER
 from pymec.kernels.im2col.rows import im2col_limit
 from pymec.kernels.mec.rows import PAPER as MEC_PAPER
 from pymec.kernels.mec.rows import mec_limit
 from pymec.kernels.register_tiles.grouped import whole_vectors
-from pymec.kernels.register_tiles.rows import small_groups
+from pymec.kernels.register_tiles.rows import dot_columns, no_line_of_channels, small_groups
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GradBlocking, grad_blocking, input_grad_blocking
@@ -33,6 +43,10 @@ def _too_many_phases(shape: ConvShape) -> str | None:
     if count <= direct_conv.MOST_PHASES:
         return None
     return f"its strides have {count} phases with taps; it takes up to {direct_conv.MOST_PHASES}"
+
+
+def _no_dots(shape: ConvShape) -> str | None:
+    return no_line_of_channels(shape, inputs="output") or _too_many_phases(shape)
 
 
 def _swapped_groups(shape: ConvShape) -> str | None:
@@ -77,6 +91,11 @@ def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedul
     }
     options = {"schedules": tuple(scheduled[phase.shape] for phase in phases)}
     return Schedule(shape.kernel_size, options, prepared=shape.kernel_size)
+
+
+def _dots(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    columns = tuple(dot_columns(phase.shape) for phase in direct_conv.phases(shape))
+    return Schedule(shape.kernel_size, {"columns": columns}, prepared=shape.kernel_size)
 
 
 def _phases_by_register_tiles(shape: ConvShape) -> bool:
@@ -189,6 +208,21 @@ INPUT_GRAD_ROWS = (
         read_back=_flip_back_by_phase,
         run=direct_conv.run_input_grad,
         reads_slices=_phases_by_register_tiles,
+        uses_blas=False,
+        ours=True,
+    ),
+    _InputGrad(
+        name="direct_dots",
+        idea="few input channels: each phase of the stride by dot products along the output channels",
+        source="ours",
+        formula="|K|",
+        order="k²",
+        unsupported=_no_dots,
+        schedule=_dots,
+        prepare=direct_dots.flip_kernel,
+        read_back=direct_dots.flip_back,
+        run=direct_dots.run_input_grad,
+        reads_slices=slices_of_images,
         uses_blas=False,
         ours=True,
     ),

@@ -40,17 +40,25 @@ def _kernel_alone(shape: ConvShape) -> Hashable:
     return shape.kernel_shape, shape.groups, shape.dtype
 
 
-def _few_input_channels(shape: ConvShape) -> str | None:
+def no_line_of_channels(shape: ConvShape, inputs: str = "input") -> str | None:
+    """Why channels fill no register, if they don't; a gradient's inputs are the output channels."""
+    channels = {"input": shape.i_cg, "output": shape.k_cg}[inputs]
     least = CACHE_LINE // shape.itemsize
-    if shape.i_cg >= least:
-        return None
-    return f"its groups have {shape.i_cg} input channels, and a register takes {least}"
+    return (
+        None
+        if channels >= least
+        else f"its groups have {channels} {inputs} channels, and a register takes {least}"
+    )
+
+
+def dot_columns(shape: ConvShape) -> int:
+    """Columns of outputs whose rows of I stay in a level-1 cache, rounded to whole tiles of dot products."""
+    column = shape.k_h * shape.s_w * shape.i_c * shape.itemsize  # bytes that one more of them reads
+    return max(1, HALF_L1_BYTES // (column * TILES_OF_DOTS)) * TILES_OF_DOTS
 
 
 def _transposed(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    column = shape.k_h * shape.s_w * shape.i_c * shape.itemsize  # bytes that one more column of outputs reads
-    columns = max(1, HALF_L1_BYTES // (column * TILES_OF_DOTS)) * TILES_OF_DOTS
-    return Schedule(shape.kernel_size, {"columns": columns}, prepared=shape.kernel_size)
+    return Schedule(shape.kernel_size, {"columns": dot_columns(shape)}, prepared=shape.kernel_size)
 
 
 def _transpose(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, columns: int) -> None:
@@ -119,7 +127,7 @@ ROWS = (
         source="ours",
         formula="k_h·k_w·i_c/G·k_c, the transposed kernel, kept by a plan",
         order="k²",
-        unsupported=_few_input_channels,
+        unsupported=no_line_of_channels,
         schedule=_transposed,
         run=dots.run,
         reads_slices=slices_of_images,
