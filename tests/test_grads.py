@@ -417,9 +417,10 @@ def test_channels_decide_how_auto_computes_the_inputs_gradient():
         pytest.skip("this CPU has no wide registers")
     assert chosen((1, 56, 56, 3), (3, 3, 3, 64)) == "direct_dots"
     assert chosen((1, 224, 224, 3), (7, 7, 3, 64), stride=2, padding=3) == "direct_dots"
-    assert chosen((1, 64, 64, 1), (4, 4, 1, 64), stride=2, padding=1) == "mec", "four taps in a phase: short sums"
-    nearly = pymec.workspace_size((1, 64, 64, 1), (4, 4, 1, 64), stride=2, padding=1, operation=INPUT) - 1
-    limited = {"stride": 2, "padding": 1, "workspace_limit": nearly}
+    stride = {"stride": 2, "padding": 1}
+    assert chosen((1, 64, 64, 1), (4, 4, 1, 64), **stride) == "mec", "four taps in a phase: short sums"
+    nearly = pymec.workspace_size((1, 64, 64, 1), (4, 4, 1, 64), algorithm="mec", operation=INPUT, **stride) - 1
+    limited = {**stride, "workspace_limit": nearly}
     assert chosen((1, 64, 64, 1), (4, 4, 1, 64), **limited) == "direct_dots"
     assert chosen((1, 64, 64, 1), (4, 4, 1, 64), **{**limited, "workspace_limit": 0}) == "pixel_gemm"
     assert chosen((1, 56, 56, 64), (3, 3, 64, 64)) == "direct_conv"
