@@ -107,7 +107,9 @@ def test_what_auto_leaves_to_dot_products():
     )
     assert chosen((1, 56, 56, 64), (3, 3, 64, 8)) == "direct_dots"
     assert chosen((1, 56, 56, 64), (3, 3, 64, 16)) != "direct_dots"
-    assert chosen((1, 56, 56, 64), (1, 1, 64, 8)) != "direct_dots", "sums too short for half a line of channels"
+    assert chosen((1, 56, 56, 64), (1, 1, 64, 2)) == "direct_dots"
+    assert chosen((1, 56, 56, 64), (1, 1, 64, 3)) != "direct_dots", "sums too short for that many"
+    assert chosen((1, 56, 56, 16), (1, 1, 16, 1)) != "direct_dots", "and for a single one"
     assert chosen((1, 56, 56, 8), (3, 3, 8, 1)) != "direct_dots", "too few channels for a register"
 
 

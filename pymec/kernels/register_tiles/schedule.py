@@ -26,13 +26,12 @@ from pymec.kernels.shared.blocking import (
 )
 from pymec.kernels.shared.machine import (
     CACHE_LINE,
+    DOT_PRODUCTS,
     DOT_SHARE,
-    DOT_SHARE_LONG,
     HALF_L2_BYTES,
     KERNEL_ROWS_BYTES,
     L2_SETS,
     L2_WAYS,
-    LONG_DOT,
     LONG_TAP_ROW,
     PADDING_PRODUCTS,
     PANEL_SHARE,
@@ -134,12 +133,13 @@ def filled_panels(shape: ConvShape) -> bool:
 def few_filters(shape: ConvShape) -> bool:
     """Whether dot products along the input channels (``direct_dots``) are fastest.
 
-    Output channels fill a small part of a panel then, and input channels a register.
+    Output channels fill a small part of a panel then, and input channels a register.  The lanes of each sum are
+    added up at the end, which pays the less the shorter the sums are.
     """
     if shape.i_cg * shape.itemsize < CACHE_LINE or not fast_tiles(shape, in_panels=True):
         return False
-    long = shape.k_h * shape.k_w * shape.i_cg >= LONG_DOT
-    return shape.k_cg * shape.itemsize <= CACHE_LINE * (DOT_SHARE_LONG if long else DOT_SHARE)
+    share = shape.k_cg * shape.itemsize / CACHE_LINE
+    return share <= min(DOT_SHARE, shape.k_h * shape.k_w * shape.i_cg / DOT_PRODUCTS)
 
 
 def shared_vectors(shape: ConvShape) -> bool:

@@ -154,16 +154,17 @@ PANEL_SHARE_HIGH = 1 / 2
 """The same beside a BLAS that multiplies small products without packing them (chosen by hand on 25 November 2026),
 and in pointwise layers, which are one product for any BLAS (``profiling/anywhere.py``, family few)."""
 
-DOT_SHARE = 1 / 4
+DOT_SHARE = 1 / 2
 """The share of a cache line that output channels fill, up to which dot products along the input channels are
-faster than panels full of zeros and than any BLAS: 1.0 to 4.8 times on an AMD EPYC (Zen 3), 12 layers, 29 November
-2026."""
+faster than panels full of zeros and than any BLAS, if sums are long: measured on an AMD EPYC (Zen 3) on 29
+November 2026 with 12 layers of 1 to 12 filters, as are the two numbers below."""
 
-DOT_SHARE_LONG = 1 / 2
-"""The same for long sums, of LONG_DOT products or more, which repay that lanes are added at the end."""
+DOT_PRODUCTS = 400
+"""Products of a sum per cache line of output channels, below which adding up the lanes takes too long."""
 
 LONG_DOT = 256
-"""Products of such a sum."""
+"""Products of a sum up to which the input's gradient with a stride, whose phases lie apart from each other, is left
+to MEC."""
 
 SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them
