@@ -146,10 +146,10 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     ``mec_column_split`` comes before it if a band of a single output row is too wide for the cache, and
     otherwise after it, for limits that are too small for such a band.  Full ``mec`` comes first where bands save
     little (with many threads their slices add up), and where several images with narrow outputs are multiplied
-    side by side (Solution A), which bands can't do.  Of a pointwise layer the image is its own L: ``pointwise``
-    multiplies a few pixels at a time, which a BLAS that packs all it multiplies does in less time.  The least
-    that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, ``direct`` needs nothing, and
-    ``direct_blocked`` no copy of a slice either, so there is always an answer.
+    side by side (Solution A), which bands can't do.  Of a pointwise layer the image is its own L: ``im2col`` is
+    one product of it then, for which a BLAS that packs all it multiplies takes less time than for many small ones.
+    The least that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, ``direct`` needs nothing,
+    and ``direct_blocked`` no copy of a slice either, so there is always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
@@ -159,7 +159,7 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
     smaller = *tiles, "im2col_blocked", "direct", "direct_blocked"
     if shape.is_pointwise and not blas_multiplies_small_products_unpacked():
-        return "pointwise", "mec", *smaller
+        return "im2col", "mec", *smaller
     if shape.is_pointwise or side_by_side or little_to_save:
         return "mec", *smaller
     return smaller

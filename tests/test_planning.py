@@ -275,7 +275,7 @@ def registers(request, monkeypatch):
         ((1, 20000, 1, 15), (9, 1, 15, 4), "direct_panels"),
         ((1, 20000, 1, 16), (9, 1, 16, 4), "direct_dots"),
         ((1, 100, 100, 64), (1, 1, 64, 12), "direct_panels"),
-        ((1, 100, 100, 64), (1, 1, 64, 8), "pointwise"),  # one product, whatever the BLAS
+        ((1, 100, 100, 64), (1, 1, 64, 8), "im2col"),  # one product, whatever the BLAS
     ],
 )
 @pytest.mark.parametrize("registers", [True], indirect=True)

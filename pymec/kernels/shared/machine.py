@@ -163,8 +163,8 @@ DOT_PRODUCTS = 400
 """Products of a sum per cache line of output channels, below which adding up the lanes takes too long."""
 
 LONG_DOT = 256
-"""Products of a sum up to which the input's gradient with a stride, whose phases lie apart from each other, is left
-to MEC."""
+"""Products of a sum up to which the input's gradient with a stride, whose phases lie apart from each other, is
+left to MEC."""
 
 SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them
