@@ -40,8 +40,8 @@ def conv2d(
     Parameters
     ----------
     x : array (i_n, i_h, i_w, i_c)
-        Input, float32 or float64, C-contiguous or a slice of such an array.  With ``layout="NCHW"``: (i_n, i_c,
-        i_h, i_w), any strides.
+        Input, float32 or float64, C-contiguous or a slice of such an array.  With ``layout="NCHW"``:
+        (i_n, i_c, i_h, i_w), any strides.
     kernel : array (k_h, k_w, i_c/groups, k_c)
         Of the same dtype, C-contiguous.  With ``layout="NCHW"``: (k_c, i_c/groups, k_h, k_w), any strides.
     bias : array (k_c,), optional
@@ -58,10 +58,10 @@ def conv2d(
     layout : {"NHWC", "NCHW"}
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there, unless they lie in memory
         as NHWC (a kernel: as h-w-i-o).  If ``x`` lies so and is not C-contiguous as well, a new output does, too.
-        Slices of images, by positive steps and with all channels of a range, are read and written where they lie
-        by ``direct_blocked``, ``direct_panels`` and ``direct_dots``, and copied in the workspace by other
-        algorithms; so are operands that are not aligned to their element size.  :func:`pymec.workspace_size` sees
-        no arrays and takes them for aligned and C-contiguous.
+        Slices of images, with positive steps and a contiguous range of channels, are read and written where they
+        lie by ``direct_blocked``, ``direct_panels``, ``direct_dots`` and the gradients' ``direct_conv``.  They are
+        copied in the workspace by other algorithms; so are operands that are not aligned to their element size.
+        :func:`pymec.workspace_size` sees no arrays and takes them for aligned and C-contiguous.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.
     accuracy : {"exact", "fast"}
@@ -73,8 +73,8 @@ def conv2d(
     workspace : array, optional
         Scratch to use instead of allocating: contiguous, at least :func:`pymec.workspace_size` bytes.
     out : array, optional
-        Where to write the result: C-contiguous or a slice, (i_n, o_h, o_w, k_c) or, with NCHW, (i_n, k_c, o_h,
-        o_w), which may also lie in memory as NHWC, or be a slice of such an image.
+        Where to write the result: (i_n, o_h, o_w, k_c), C-contiguous or a slice of such an array.  With NCHW:
+        (i_n, k_c, o_h, o_w), C-contiguous, or an image that lies in memory as NHWC, or a slice of one.
     n_threads : int, optional
         By default all the CPUs this process may use, and one for very small work.
 

@@ -245,18 +245,24 @@ class ConvPlan(_Plan):
                 f"this plan has {self.operation} by {self.algorithm!r} with {shape.layout!r}"
             )
         if isinstance(out, np.ndarray) and not out.flags.c_contiguous:
-            raise ValueError(f"out must be C-contiguous for forward_saved, got strides {out.strides}")
+            raise ValueError(
+                f"out must be C-contiguous for forward_saved, got strides {out.strides}; pass an array from "
+                "numpy.empty"
+            )
         kept = self._prepared_kernel()
         x = as_array("x", x)
         made = self._for_batch_of(x).for_this_process()  # a schedule made anew there would forget Solution B
         shape = made.shape
         schedule = tuned_schedule(shape, made.n_threads, None, solution="B")
         made = replace(made, algorithm=registry.get("mec"), schedule=schedule, run_shape=shape)
-        x = np.require(checked_operand(made, 0, x), requirements=["C", "A"])
+        given = checked_operand(made, 0, x)
+        x = np.require(given, requirements=["C", "A"])
         lowered = allocate_workspace(made.workspace_nbytes)
         out = execute(made, x, kept, bias, out, lowered)
-        matrix = x.reshape(-1) if shape.is_pointwise else lowered.view(shape.dtype)
-        return out, SavedLowering(shape, matrix, made.workspace_nbytes, made.n_threads)
+        if not shape.is_pointwise:
+            return out, SavedLowering(shape, lowered.view(shape.dtype), made.workspace_nbytes, made.n_threads)
+        kept_nbytes = 0 if np.may_share_memory(x, given) else x.nbytes
+        return out, SavedLowering(shape, x.reshape(-1), kept_nbytes, made.n_threads)
 
 
 class KernelGradPlan(_Plan):

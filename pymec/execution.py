@@ -18,7 +18,7 @@ from pymec.kept_kernels import KeptKernel
 from pymec.kernels.shared import interrupts
 from pymec.kernels.shared.bias_relu import finish
 from pymec.operations import CONV2D
-from pymec.recipes import Recipe
+from pymec.recipes import Recipe, said_of_copies
 from pymec.shapes import ConvShape, dtype_name
 from pymec.spelling import shown
 from pymec.threads import single_threaded_blas
@@ -65,11 +65,11 @@ def execute(
         raise ValueError(
             f"workspace_limit is too small for a call that copies {views.copies * shape.itemsize} bytes of its "
             f"arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are C-contiguous and "
-            "aligned"
+            "aligned, or name an algorithm that reads slices, such as direct_blocked"
         )
     if workspace is not None:
         told_by = "pymec.workspace_size" if kept is None else "plan.workspace_size"
-        workspace = _checked_workspace(workspace, recipe, needed, told_by)
+        workspace = _checked_workspace(workspace, recipe, needed, views.copies * shape.itemsize, told_by)
     if out is not None or workspace is not None:
         read = {
             operation.operands[0].name: operands[0],
@@ -215,7 +215,9 @@ def check_written(argument: str, value: Any) -> None:
         raise ValueError(f"{argument} is read-only; pass an array that may be written")
 
 
-def _checked_workspace(workspace: Any, recipe: Recipe, needed: int, told_by: str) -> NDArray[np.uint8]:
+def _checked_workspace(
+    workspace: Any, recipe: Recipe, needed: int, copied: int, told_by: str
+) -> NDArray[np.uint8]:
     """The part of the caller's workspace that will be used, as bytes."""
     check_written("workspace", workspace)
     itemsize = recipe.shape.itemsize
@@ -223,8 +225,9 @@ def _checked_workspace(workspace: Any, recipe: Recipe, needed: int, told_by: str
         raise ValueError("workspace must be C-contiguous; pass for instance numpy.empty(nbytes, numpy.uint8)")
     if workspace.nbytes < needed:
         raise ValueError(
-            f"workspace has {workspace.nbytes} bytes, but {recipe.algorithm.name} needs {needed} for this call "
-            f"({told_by} tells, with n_threads={recipe.n_threads})"
+            f"workspace has {workspace.nbytes} bytes, but {recipe.algorithm.name} needs {needed} for this call"
+            f"{said_of_copies(copied)} ({told_by} tells what C-contiguous arrays need, with "
+            f"n_threads={recipe.n_threads})"
         )
     if workspace.dtype.hasobject:
         raise TypeError(
@@ -248,7 +251,8 @@ def check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | No
 
 
 def _not_contiguous(argument: str, array: NDArray, role: str, remedy: str) -> ValueError:
-    or_slice = " or a slice of such an array" if role in ("input", "output") else ""
+    is_image = role in ("input", "output")
+    or_slice = ", or have adjacent channels and positive steps between pixels" if is_image else ""
     return ValueError(
         f"{argument} must be C-contiguous{or_slice}, got strides {array.strides} for shape {array.shape}; "
         f"pass {remedy} (pymec makes no silent copies)"

@@ -54,7 +54,7 @@ def in_place(array: NDArray, role: str, shape: ConvShape, slices: bool) -> NDArr
 
 
 def is_slice(array: NDArray, role: str, shape: ConvShape) -> bool:
-    """Whether an image has adjacent channels, and pixels, rows and images that lie a constant distance apart."""
+    """Whether an image has adjacent channels, and positive steps of whole elements between its pixels."""
     if role == "kernel":
         return False
     view = inner_view(array, role, shape)
@@ -64,7 +64,7 @@ def is_slice(array: NDArray, role: str, shape: ConvShape) -> bool:
 
 
 def overlaps_itself(array: NDArray) -> bool:
-    """Whether two elements may share memory, as in no slice of a whole array."""
+    """Whether two elements may share memory: never true of a slice of a whole array."""
     if array.size == 0:
         return False
     end = array.itemsize
@@ -133,10 +133,11 @@ def _lies_plainly(array: NDArray) -> bool:
 
 
 def _channels_last(array: NDArray, role: str, shape: ConvShape) -> bool:
-    """Whether an NCHW image, or a slice of one, lies in memory as NHWC."""
-    if shape.layout == "NHWC" or array.flags.c_contiguous or array.shape[1] == 1:
+    """Whether an NCHW image, or a slice of one, lies in memory as NHWC; one channel or one pixel can't tell."""
+    if shape.layout == "NHWC" or array.flags.c_contiguous:
         return False
-    return in_place(array, role, shape, slices=True) is not None
+    _, channels, height, width = array.shape
+    return channels > 1 and height * width > 1 and is_slice(array, role, shape)
 
 
 class Copies(NamedTuple):
@@ -151,7 +152,7 @@ class Copies(NamedTuple):
 def copies_of(
     shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None
 ) -> Copies:
-    """What must be copied of these arrays, by the one or the other kind of algorithm."""
+    """What must be copied of these arrays, by algorithms that need whole arrays and by those that read slices."""
     return Copies(*(views_of(shape, roles, operands, out, slices).copies for slices in (False, True)))
 
 

@@ -32,7 +32,7 @@ from pymec.kernels.shared.machine import (
 from pymec.kernels.winograd.rows import best_tiles
 from pymec.layouts import Copies
 from pymec.operations import CONV2D, Operation
-from pymec.recipes import Recipe, recipe_of
+from pymec.recipes import Recipe, recipe_of, said_of_copies
 from pymec.shapes import ConvShape, UnsupportedShape
 from pymec.spelling import shown
 
@@ -88,23 +88,26 @@ def cached_recipe(
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if accuracy == "fast" and operation == CONV2D:
         order = *_fast_order(run_shape, n_threads, planned), *order
+    tried = []
     for name in order:
         row = registry.get(name, operation.name)
         if row.unsupported(run_shape) is None:
             made = recipe_of(row, shape, limit, n_threads, operation, run_shape, copies)
             if limit is None or made.workspace_nbytes <= limit:
                 return made
+            tried.append(made)
+    least = min(tried, key=lambda made: made.workspace_nbytes)
     raise ValueError(
-        f"workspace_limit of {limit} bytes is too small: copies of the arrays alone take "
-        f"{made.copies * shape.itemsize} bytes; pass NHWC arrays that are C-contiguous and aligned"
+        f"workspace_limit of {limit} bytes is too small: {least.algorithm.name} needs at least "
+        f"{least.workspace_nbytes} bytes{said_of_copies(least.copies * shape.itemsize)}; pass NHWC arrays that "
+        "are C-contiguous and aligned"
     )
 
 
 def within_limit(made: Recipe, limit: int | None, copies: Copies | None = None) -> Recipe:
     """The recipe, unless the least that its algorithm needs is more than the limit."""
     if limit is not None and made.workspace_nbytes > limit:
-        copied = made.copies * made.shape.itemsize
-        of_these = f", {copied} of them for copies of arrays that it can't read or write" if copied else ""
+        of_these = said_of_copies(made.copies * made.shape.itemsize)
         raise ValueError(
             f"workspace_limit of {limit} bytes is too small: {made.algorithm.name} needs at least "
             f"{made.workspace_nbytes} bytes for this shape{of_these}; {_smallest_hint(made, copies)}"
@@ -198,7 +201,8 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     few_phases = shape.s_h * shape.s_w <= GRAD_PHASES
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= GRAD_CHANNELS
-    rest = ("pixel_gemm", "direct") if taps else ("mec", "pixel_gemm", "direct")
+    without = "pixel_gemm", "direct", "direct_conv"  # the last one takes |K|, but no copies of slices
+    rest = without if taps else ("mec", *without)
     phase = replace(
         shape, i_c=shape.k_c, k_c=shape.i_c, k_h=-(-shape.k_h // shape.s_h), k_w=-(-shape.k_w // shape.s_w)
     )

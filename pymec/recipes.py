@@ -141,6 +141,11 @@ def recipe_of(
     return Recipe(shape, row, n_threads, row.schedule(run_shape, n_threads, room), operation, run_shape, copied)
 
 
+def said_of_copies(nbytes: int) -> str:
+    """What an error adds to the bytes that a call needs, if it must copy arrays."""
+    return f", {nbytes} of them for copies of arrays that it can't read or write" if nbytes else ""
+
+
 def parse_bytes(argument: str, value: int | str | None) -> int | None:
     """Bytes as an int, from an int or a text such as ``"64MiB"``; None stays None."""
     if value is None:

@@ -19,13 +19,14 @@ from pymec.workspace import allocate_output
 class SavedLowering:
     """MEC's lowered matrix, kept by :meth:`pymec.ConvPlan.forward_saved`.
 
-    For a 1×1 kernel it is the caller's ``x`` itself, which must not change until the gradient is computed.
+    For a 1×1 kernel it is the caller's ``x`` itself, which must not change until the gradient is computed, or a
+    copy of it, if ``x`` is a slice.
 
     Attributes
     ----------
     shape : ConvShape
     nbytes : int
-        Bytes kept beside the caller's input: |L|, and none for a 1×1 kernel, whose L is the input.
+        Bytes kept beside the caller's input: |L|, and none for a 1×1 kernel, whose L is the input itself.
     """
 
     def __init__(self, shape: ConvShape, lowered: NDArray, nbytes: int, n_threads: int) -> None:
@@ -43,6 +44,7 @@ class SavedLowering:
         Parameters
         ----------
         grad_out : array (i_n, o_h, o_w, k_c)
+            A slice is copied.
         out : array (k_h, k_w, i_c/G, k_c), optional
 
         Returns

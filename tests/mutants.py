@@ -184,8 +184,6 @@ FAULTS = {
         ("copy(line + overlap, bias + overlap, width - overlap)", "copy(line + overlap, bias, width - overlap)",
          "the bias of a panel that overlaps"),
         ("panel * block.tile.channels - overlap\n", "panel * block.tile.channels\n", "the last panel is not back"),
-        ("strides[2] // itemsize if extents[2] > 1 else extents[3]", "strides[2] // itemsize",
-         "a single column's meaningless stride"),
         ("BiasRelu(NULL, block.ends.relu)", "BiasRelu(NULL, False)", "no ReLU at the ends of rows"),
     ],
     "pymec/kernels/gradients/direct_dots.py": [
@@ -200,12 +198,14 @@ FAULTS = {
         ("bias[filters.first + j]", "bias[j]", "the first filters' bias for all"),
     ],
     "pymec/kernels/register_tiles/dot_tiles.pyx.in": [
-        ("masked_{{register}}(numbers * k{{j}}, mask)", "numbers * k{{j}}", "numbers multiplied twice"),
+        ("masked_{{register}}(patch * k{{j}}, mask)", "patch * k{{j}}", "numbers multiplied twice"),
         ("(INTS - back * {{size // 4}})", "(INTS - rest * {{size // 4}})", "the wrong lanes are masked"),
     ],
     "pymec/kernels/register_tiles/pixels.pxd": [
         ("right + size * g.s_w < g.i_w:", "right + size * g.s_w <= g.i_w:", "joined tiles read a column too far"),
         ("(columns - span.end) * g.i_c)", "0)", "no zeros right of the image in a window"),
+        ("strides[2] // itemsize if extents[2] > 1 else extents[3]", "strides[2] // itemsize",
+         "a single column's meaningless stride"),
         ("g.groups == 1 and strides.pixel == g.i_c", "g.groups == 1", "taps of a slice taken for adjacent"),
         ("a * g.d_h * pixels.strides.row + b", "a * g.d_h * g.i_w * g.i_c + b", "rows of a slice, too"),
     ],
@@ -374,7 +374,7 @@ FAULTS = {
         ("if not plain_in_place(role, shape))", ")", "copies of one channel are predicted"),
         (" if view is None)", ")", "room for copies that are not made"),
         ("step > 0 and step % view.itemsize == 0", "step > 0", "steps of half an element are rounded"),
-        ('array.shape[1] == 1:', "False:", "a slice of a grey image gives an output with channels last"),
+        ("channels > 1 and height", "height", "a slice of a grey image gives an output with channels last"),
         ("            if step < end:\n                return True\n", "", "an output that overlaps itself"),
         ('"kernel": (3, 2, 0, 1)', '"kernel": (3, 2, 1, 0)', "the kernel's extents turned"),
         ("lies_well and flags.aligned", "lies_well", "unaligned arrays reach kernels"),

@@ -73,7 +73,7 @@ BAD = [
     ({"x": X.astype(complex)}, TypeError, "x must be float32 or float64"),
     ({"x": X.astype(">f4")}, TypeError, "byte order, got >f4; use astype('float32')"),
     ({"kernel": K.astype(np.float64)}, TypeError, "kernel is float64, but x is float32"),
-    ({"x": X[:, ::-1]}, ValueError, "x must be C-contiguous or a slice"),
+    ({"x": X[:, ::-1]}, ValueError, "x must be C-contiguous, or have adjacent channels"),
     ({"x": np.asfortranarray(X)}, ValueError, "x must be C-contiguous"),
     ({"kernel": K[:, ::-1]}, ValueError, "kernel must be C-contiguous"),
     (

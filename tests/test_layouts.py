@@ -184,7 +184,10 @@ def test_bytes_of_a_grey_image_and_of_several_filters():
 def test_an_out_that_lies_anyhow_is_refused():
     x, kernel = np.ones((1, 2, 6, 6), np.float32), np.ones((4, 2, 3, 3), np.float32)
     out = spread(np.full((1, 4, 4, 4), 7, np.float32))
-    with pytest.raises(ValueError, match="out must be C-contiguous or a slice of such an array, got strides"):
+    with pytest.raises(
+        ValueError,
+        match="out must be C-contiguous, or have adjacent channels and positive steps between pixels, got strides",
+    ):
         pymec.conv2d(x, kernel, layout="NCHW", out=out)
     assert (out == 7).all()
     overlapping = np.full(300, 7, np.float32)

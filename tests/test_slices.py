@@ -155,6 +155,35 @@ def test_an_axis_of_one_element_may_have_any_stride(axis):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_saved_pass_counts_its_copy_of_a_slice():
+    x, kernel = np.ones((1, 8, 9, 24), np.float32), np.ones((1, 1, 16, 5), np.float32)
+    plan = pymec.plan((1, 8, 9, 16), kernel.shape, algorithm="mec").prepare(kernel)
+    assert plan.forward_saved(x[..., :16].copy())[1].nbytes == 0
+    assert plan.forward_saved(x[..., :16])[1].nbytes == 8 * 9 * 16 * 4
+
+
+def test_auto_finds_a_gradient_that_copies_no_slice():
+    grad_out, kernel = np.ones((1, 40, 50, 4), np.float32)[:, :, :40], np.ones((3, 3, 4, 4), np.float32)
+    shape = (1, 42, 42, 4)
+    found = pymec.conv2d_input_grad(grad_out, kernel, shape, workspace_limit=kernel.nbytes)
+    np.testing.assert_array_equal(found, pymec.conv2d_input_grad(grad_out.copy(), kernel, shape))
+    with pytest.raises(ValueError, match="direct_conv needs at least 576 bytes; pass NHWC arrays"):
+        pymec.conv2d_input_grad(grad_out, kernel, shape, workspace_limit=kernel.nbytes - 1)
+
+
+def test_errors_say_what_copies_take():
+    x, kernel = np.ones((2, 8, 12, 16), np.float32)[:, :, :9], np.ones((3, 3, 16, 3), np.float32)
+    nbytes = pymec.workspace_size(x.shape, kernel.shape, algorithm="mec", n_threads=1)
+    with pytest.raises(ValueError, match=f"needs {nbytes + 9216} for this call, 9216 of them for copies"):
+        pymec.conv2d(x, kernel, algorithm="mec", n_threads=1, workspace=np.empty(nbytes, np.uint8))
+
+
+def test_one_pixel_of_nchw_lies_in_no_order():
+    x, kernel = np.ones((2, 32, 1, 1), np.float32)[:, :16], np.ones((3, 16, 3, 3), np.float32)
+    out = pymec.conv2d(x, kernel, layout="NCHW", padding=3)
+    assert out.strides == pymec.conv2d(x.copy(), kernel, layout="NCHW", padding=3).strides
+
+
 def test_orders_that_no_kernel_knows_are_refused():
     shape = CASES["3x3"]
     x, kernel, result = values_of("conv2d", shape)
@@ -162,7 +191,10 @@ def test_orders_that_no_kernel_knows_are_refused():
     by_channel = wide[:, :, ::2, ::2]
     for wrong in (x[:, ::-1], x[:, :, ::-1], by_channel, np.asfortranarray(x), np.broadcast_to(x[:1], x.shape)):
         out = np.full_like(result, 7)
-        with pytest.raises(ValueError, match=r"x must be C-contiguous or a slice of such an array, got strides"):
+        with pytest.raises(
+            ValueError,
+            match=r"x must be C-contiguous, or have adjacent channels and positive steps",
+        ):
             pymec.conv2d(wrong, kernel, out=out)
         assert (out == 7).all()
     with pytest.raises(ValueError, match=r"kernel must be C-contiguous, got strides"):
@@ -170,7 +202,10 @@ def test_orders_that_no_kernel_knows_are_refused():
     row = np.full(result.size, 7, result.dtype)
     overlapping = np.lib.stride_tricks.as_strided(row, result.shape, (*result.strides[:2], 8, 4))
     for out in (result[:, ::-1], np.asfortranarray(result), overlapping):
-        with pytest.raises(ValueError, match=r"out must be C-contiguous or a slice of such an array, got strides"):
+        with pytest.raises(
+            ValueError,
+            match=r"out must be C-contiguous, or have adjacent channels and positive steps",
+        ):
             pymec.conv2d(x, kernel, out=out)
     assert (row == 7).all()
 
@@ -180,7 +215,7 @@ def test_steps_of_half_an_element_are_refused():
     room = np.zeros(4 * 5 * 6, np.uint8)
     x = np.lib.stride_tricks.as_strided(room.view(np.float32), (1, 4, 5, 1), (120, 30, 6, 4))
     assert not layouts.is_slice(x, "input", ConvShape.from_shapes((1, 4, 5, 1), (2, 2, 1, 1)))
-    with pytest.raises(ValueError, match="x must be C-contiguous or a slice"):
+    with pytest.raises(ValueError, match="x must be C-contiguous, or have adjacent channels"):
         pymec.conv2d(x, np.ones((2, 2, 1, 1), np.float32))
 
 

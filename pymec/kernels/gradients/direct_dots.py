@@ -1,8 +1,9 @@
 """The input's gradient as dot products along the output channels, where there are few input channels (ours).
 
-The gradient of a first layer has as many channels as its image: three, or one.  So has the image that a transposed
-convolution draws in the end.  For each phase of the stride (:mod:`pymec.kernels.gradients.direct_conv`) dI is a
-convolution of dO with as many filters, and few filters are what ``direct_dots`` is for.
+The gradient of a first layer has as many channels as its image: three, or one.  So has the output of a decoder's
+last transposed convolution, which is such a gradient.  For each phase of the stride
+(:mod:`pymec.kernels.gradients.direct_conv`) dI is a convolution of dO with as many filters, and few filters are
+what ``direct_dots`` is for.
 
 ==========  ==============================  =====================================================
 array       shape                           role
@@ -51,7 +52,7 @@ def _places_of_taps(prepared: Array, shape: ConvShape) -> Iterator[tuple[int, in
 def flip_kernel(
     kernel: Array, prepared: Array, shape: ConvShape, n_threads: int = 1, columns: Sequence[int] = ()
 ) -> None:
-    """Write the flipped kernel, phase after phase; K is small, so one thread does it."""
+    """Write the flipped kernel, phase after phase, on one thread."""
     for a, b, place in _places_of_taps(prepared, shape):
         place[...] = kernel[a, b].reshape(shape.i_cg, shape.groups, shape.k_cg).transpose(1, 0, 2)
 
@@ -79,7 +80,7 @@ def run_input_grad(
     """
     if leaves_pixels_out(shape):
         grad_x[...] = 0
-    for (rows, across, forward, first), block in zip(phases(shape), columns, strict=True):
+    for (rows, across, forward, first), together in zip(phases(shape), columns, strict=True):
         filters = prepared[first : first + forward.kernel_size]
-        taps = filters.reshape(forward.kernel_shape)  # has the extents of the kernel, whose numbers are not read
-        dots.run(grad_out, taps, grad_x[:, rows, across], workspace, forward, n_threads, block, filters)
+        taps = filters.reshape(forward.kernel_shape)  # for its extents: direct_dots reads the filters alone
+        dots.run(grad_out, taps, grad_x[:, rows, across], workspace, forward, n_threads, together, filters)

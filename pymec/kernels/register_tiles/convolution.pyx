@@ -33,12 +33,12 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.register_tiles.output_tile cimport (
-    KernelStrides, OutputPart, TileBlock, TileEnds, add_panel, add_tap_by_tap, goes_tap_by_tap, pixel_strides,
+    KernelStrides, OutputPart, TileBlock, TileEnds, add_panel, add_tap_by_tap, goes_tap_by_tap,
 )
 from pymec.kernels.register_tiles.panels cimport n_panels
 from pymec.kernels.register_tiles.pixels cimport (
     POINTERS, RUNS, WINDOW, ZEROS, Cursor, PixelStrides, ReductionBlock, cursor_at, join_tiles, next_block,
-    place_pixels, point_at_block, taps_adjacent, without_padding,
+    pixel_strides, place_pixels, point_at_block, taps_adjacent, without_padding,
 )
 from pymec.kernels.register_tiles.tile cimport (
     Tile, at_cache_line, n_equal_tiles, panel_tile, pixels_of_tile, tile_for_sums,

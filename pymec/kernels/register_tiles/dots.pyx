@@ -28,8 +28,8 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.register_tiles.dot_tiles cimport MOST_DOTS, MOST_FILTERS, DotRuns, add_dots, pixels_of_dots
-from pymec.kernels.register_tiles.output_tile cimport pixel_strides
-from pymec.kernels.register_tiles.pixels cimport PixelStrides, taps_adjacent
+from pymec.kernels.register_tiles.pixels cimport PixelStrides, pixel_strides, taps_adjacent
+from pymec.kernels.register_tiles.tile cimport CACHE_LINE
 from pymec.kernels.shared.bias_relu cimport bias_relu_of
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
@@ -39,14 +39,15 @@ cdef enum:
     ROWS = 16        # output rows of a task, whose tiles at the sides go down them
 
 
-cdef struct Filters:                     # of a task's group that meet its pixels together
-    Py_ssize_t group, first, count       # the first one, counted through all groups
+cdef struct Filters:                     # those that meet a task's pixels together
+    Py_ssize_t group
+    Py_ssize_t first, count              # the first one is counted through all groups
 
 
 cdef struct DotLayer:                    # what all tasks share
     PixelStrides image, out
     Span rows, columns                   # outputs that have all rows, or all columns, of taps inside the image
-    bint whole_lines                     # whether the channels of a pixel fill cache lines
+    bint whole_lines                     # whether the channels of a pixel fill whole cache lines
     const void* bias                     # or NULL
     bint relu
     Py_ssize_t task_rows, task_columns
@@ -75,7 +76,7 @@ cdef void dots_of_line(
     cdef const floating* bias = <const floating*> layer.bias
     cdef floating total
     cdef Py_ssize_t pixels = pixels_of_dots(filters.count, count), done = 0, p, j
-    while done < count:
+    while done < count and not interrupted():
         done = min(done, count - pixels)
         add_dots(filters.count, pixels, I + done * step, step, K, runs, sums)
         for p in range(pixels):
@@ -125,7 +126,7 @@ cdef void convolve_part(
             dots_of_pixels(I, K, O, whole.first, x, whole.end - whole.first, True, filters, layer, g)
         for y in range(rows.first, rows.end):
             if not whole.first <= y < whole.end:
-                dots_of_pixels(I, K, O, y, x, 1, True, filters, layer, g)
+                dots_of_pixels(I, K, O, y, x, 1, False, filters, layer, g)
 
 
 cdef Py_ssize_t column_blocks(const DotLayer* layer) noexcept nogil:
@@ -145,8 +146,6 @@ cdef void convolve_task(
     cdef Span columns = Span(0 if block == 0 else x, g.o_w if block == blocks - 1 else x + layer.task_columns)
     cdef Filters filters
     for turn in range(turns):
-        if interrupted():
-            return
         some = share_of(g.k_cg, turn, turns)
         filters = Filters(group, group * g.k_cg + some.first, some.end - some.first)
         convolve_part(I + task * layer.image.image, K + filters.first * g.k_h * g.k_w * g.i_cg,
@@ -186,13 +185,13 @@ def run(
     cdef Py_ssize_t tasks, task
     check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
     check_room("prepared", prepared.shape[0], shape.kernel_size)
-    if g.i_cg * <Py_ssize_t> sizeof(floating) < 64:
+    if g.i_cg * <Py_ssize_t> sizeof(floating) < CACHE_LINE:
         raise ValueError(f"direct_dots takes groups of at least 64 bytes of input channels, got {g.i_cg} channels")
     if columns < 1:
         raise ValueError(f"columns must be positive, got {columns}")
     layer.image = pixel_strides("x", x.shape, x.strides, sizeof(floating))
     layer.out = pixel_strides("out", out.shape, out.strides, sizeof(floating))
-    layer.whole_lines = g.i_c * <Py_ssize_t> sizeof(floating) % 64 == 0
+    layer.whole_lines = g.i_c * <Py_ssize_t> sizeof(floating) % CACHE_LINE == 0
     layer.bias, layer.relu = bias_relu_of(bias, relu, &g).bias, relu
     layer.rows = all_inside(g.p_t, g.s_h, (g.k_h - 1) * g.d_h, g.i_h, g.o_h)
     layer.columns = all_inside(g.p_l, g.s_w, (g.k_w - 1) * g.d_w, g.i_w, g.o_w)

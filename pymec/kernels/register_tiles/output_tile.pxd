@@ -35,10 +35,6 @@ cdef struct TileBlock:     # one tile, and its repeats, in one block of the redu
     TileEnds ends
 
 
-cdef PixelStrides pixel_strides(
-    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
-) except *
-
 cdef void add_panel(
     const floating* K, floating* O, const floating** pixel, Py_ssize_t panel, const TileBlock* block,
     const OutputPart* part, const Geometry* g

@@ -2,7 +2,7 @@
 
 from cython cimport floating
 
-from pymec.kernels.register_tiles.pixels cimport PixelStrides, pixels_with_tap, point_at_block, taps_on_padding
+from pymec.kernels.register_tiles.pixels cimport pixels_with_tap, point_at_block, taps_on_padding
 from pymec.kernels.register_tiles.tile cimport MOST_CHANNELS, MOST_SUMS, Tile, multiply_row, multiply_tile
 from pymec.kernels.shared.bias_relu cimport BiasRelu, finish_pixels
 from pymec.kernels.shared.geometry cimport Geometry
@@ -138,28 +138,3 @@ cdef void add_tap_by_tap(
                 add_panel(K, O + (tap.pixels.first.x - block.pixels.first.x) * part.out.pixel, pixel, panel, &tap,
                           part, g)
     finish_pixels(O, block.tile.pixels, part.out.pixel, m0, m1, &relu)
-
-
-# Where pixels are ---------------------------------------------------------------------------------------
-
-
-cdef PixelStrides pixel_strides(
-    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
-) except *:
-    """The strides of an image whose pixels lie some distance apart, but whose channels are adjacent.
-
-    An axis of one element may have any stride, because nothing is a step away: it gets that of a whole array.
-    """
-    cdef PixelStrides found
-    cdef Py_ssize_t i
-    for i in range(3):
-        if extents[i] > 1 and (strides[i] <= 0 or strides[i] % itemsize):
-            raise ValueError(
-                f"{name} must have positive strides of whole elements, got {strides[i]} for {itemsize} bytes"
-            )
-    if extents[3] > 1 and strides[3] != itemsize:
-        raise ValueError(f"{name} must have the channels of a pixel adjacent, got a stride of {strides[3]} bytes")
-    found.pixel = strides[2] // itemsize if extents[2] > 1 else extents[3]
-    found.row = strides[1] // itemsize if extents[1] > 1 else extents[2] * found.pixel
-    found.image = strides[0] // itemsize if extents[0] > 1 else extents[1] * found.row
-    return found

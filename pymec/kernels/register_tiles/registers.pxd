@@ -1,4 +1,4 @@
-# Vector registers as C types: what the tiles of tile_kinds.pyx.in keep their sums in.
+# Vector registers as C types: what the tiles of the templates (*.pyx.in) keep their sums in.
 #
 # A register is an array of numbers that gcc and clang add and multiply element by element (their vector
 # extension): no CPU's instructions are named but, for clang, the shuffle.  Each function says for which CPUs it is

@@ -44,11 +44,7 @@ def no_line_of_channels(shape: ConvShape, inputs: str = "input") -> str | None:
     """Why channels fill no register, if they don't; a gradient's inputs are the output channels."""
     channels = {"input": shape.i_cg, "output": shape.k_cg}[inputs]
     least = CACHE_LINE // shape.itemsize
-    return (
-        None
-        if channels >= least
-        else f"its groups have {channels} {inputs} channels, and a register takes {least}"
-    )
+    return None if channels >= least else f"its groups have {channels} {inputs} channels; it takes {least} or more"
 
 
 def dot_columns(shape: ConvShape) -> int:
@@ -57,7 +53,7 @@ def dot_columns(shape: ConvShape) -> int:
     return max(1, HALF_L1_BYTES // (column * TILES_OF_DOTS)) * TILES_OF_DOTS
 
 
-def _transposed(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+def _dots(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(shape.kernel_size, {"columns": dot_columns(shape)}, prepared=shape.kernel_size)
 
 
@@ -128,7 +124,7 @@ ROWS = (
         formula="k_h·k_w·i_c/G·k_c, the transposed kernel, kept by a plan",
         order="k²",
         unsupported=no_line_of_channels,
-        schedule=_transposed,
+        schedule=_dots,
         run=dots.run,
         reads_slices=slices_of_images,
         prepare=_transpose,
