@@ -74,7 +74,7 @@ FIRST = {
     "shapes": "shapes sizes errors algorithms",
     "planning": "planning errors grads",
     "recipes": "planning threads grads plans",
-    "execution": "errors planning copies ends",
+    "execution": "errors planning plans copies ends",
     "layouts": "layouts slices arrays errors grads",
     "explaining": "planning",
     "conv_plans": "plans copies planning grads",
