@@ -65,6 +65,7 @@ FIRST = {
     "winograd": "winograd ends",
     "fourier": "fft",
     "gradients/blocked": "grads",
+    "gradients/direct_dots": "grads direct_dots plans",
     "gradients/blocks": "grads",
     "register_tiles/outer_tiles": "grads",
     "gradients": "grads direct_grouped",

@@ -129,3 +129,13 @@ def test_what_is_refused():
         dots.run(x, kernel, out, nothing, shape, 1, 0, prepared)
     with pytest.raises(ValueError, match="prepared has 143 elements, but this stage writes 144"):
         dots.run(x, kernel, out, nothing, shape, 1, 24, prepared[:-1])
+
+
+@pytest.mark.parametrize("algorithm", ["direct_conv", "direct_dots"])
+def test_taps_that_meet_no_pixel_are_read_back(algorithm):
+    """With a single row and stride 2 the middle row of taps meets it, and the others no row at all."""
+    shape = ConvShape.from_shapes((1, 1, 9, 2), (3, 3, 2, 16), stride=2, padding=1)
+    kernel = operands(shape)[1]
+    options = {**shape.arguments, "algorithm": algorithm, "operation": "conv2d_input_grad"}
+    plan = pymec.plan(shape.input_shape, shape.kernel_shape, **options).prepare(kernel, take_over=True)
+    np.testing.assert_array_equal(plan.kernel, kernel)
