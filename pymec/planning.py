@@ -201,8 +201,8 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     few_phases = shape.s_h * shape.s_w <= GRAD_PHASES
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= GRAD_CHANNELS
-    without = "pixel_gemm", "direct", "direct_conv"  # the last one takes |K|, but no copies of slices
-    rest = without if taps else ("mec", *without)
+    smaller = "pixel_gemm", "direct", "direct_conv"  # the last one takes |K|, but no copies of slices
+    rest = smaller if taps else ("mec", *smaller)
     phase = replace(
         shape, i_c=shape.k_c, k_c=shape.i_c, k_h=-(-shape.k_h // shape.s_h), k_w=-(-shape.k_w // shape.s_w)
     )

@@ -7,7 +7,6 @@ from cases import answer, is_right, operands
 import pymec
 from pymec import ConvShape, registry
 from pymec.kernels.register_tiles import dots
-from pymec.kernels.register_tiles.schedule import fast_tiles
 
 ROW = registry.get("direct_dots")
 
@@ -28,18 +27,16 @@ def convolved(shape, n_threads=1, columns=None, **ends):
 def test_tiles_end_anywhere(k_c, dtype):
     """Rows of 1 to 26 outputs: whole tiles, a last one that reaches back, and smaller ones."""
     for o_w in (*range(1, 15), 23, 24, 25, 26):
-        assert is_right(
-            convolved(shape := ConvShape.from_shapes((1, 3, o_w + 1, 16), (2, 2, 16, k_c), dtype=dtype)), shape
-        )
+        shape = ConvShape.from_shapes((1, 3, o_w + 1, 16), (2, 2, 16, k_c), dtype=dtype)
+        assert is_right(convolved(shape), shape)
 
 
 @pytest.mark.parametrize("i_c", [16, 17, 20, 23, 24, 31, 32, 33, 48])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_channels_end_anywhere_in_a_register(i_c, dtype):
     for k_c in (1, 2, 3, 4):
-        assert is_right(
-            convolved(shape := ConvShape.from_shapes((2, 5, 11, i_c), (3, 3, i_c, k_c), dtype=dtype)), shape
-        )
+        shape = ConvShape.from_shapes((2, 5, 11, i_c), (3, 3, i_c, k_c), dtype=dtype)
+        assert is_right(convolved(shape), shape)
 
 
 @pytest.mark.parametrize(
@@ -95,24 +92,6 @@ def test_padding_is_not_multiplied():
     assert not np.isnan(out).any()
 
 
-def test_what_auto_leaves_to_dot_products():
-    def chosen(x, kernel, **options):
-        return pymec.explain(x, kernel, **options).chosen
-
-    if not fast_tiles(ConvShape.from_shapes((1, 9, 9, 64), (3, 3, 64, 1)), in_panels=True):
-        pytest.skip("this CPU has no wide registers")
-    assert chosen((1, 56, 56, 64), (3, 3, 64, 1)) == "direct_dots"
-    assert chosen((1, 56, 56, 64), (3, 3, 64, 3), workspace_limit=0) != "direct_dots", (
-        "it keeps a transposed kernel"
-    )
-    assert chosen((1, 56, 56, 64), (3, 3, 64, 8)) == "direct_dots"
-    assert chosen((1, 56, 56, 64), (3, 3, 64, 16)) != "direct_dots"
-    assert chosen((1, 56, 56, 64), (1, 1, 64, 2)) == "direct_dots"
-    assert chosen((1, 56, 56, 64), (1, 1, 64, 3)) != "direct_dots", "sums too short for that many"
-    assert chosen((1, 56, 56, 16), (1, 1, 16, 1)) != "direct_dots", "and for a single one"
-    assert chosen((1, 56, 56, 8), (3, 3, 8, 1)) != "direct_dots", "too few channels for a register"
-
-
 def test_what_is_refused():
     shape = ConvShape.from_shapes((1, 5, 6, 15), (3, 3, 15, 1))
     with pytest.raises(pymec.UnsupportedShape, match="its groups have 15 input channels; it takes 16 or more"):
@@ -127,7 +106,7 @@ def test_what_is_refused():
     out, prepared = np.empty(shape.output_shape, np.float32), np.empty(shape.kernel_size, np.float32)
     with pytest.raises(ValueError, match="columns must be positive, got 0"):
         dots.run(x, kernel, out, nothing, shape, 1, 0, prepared)
-    with pytest.raises(ValueError, match="prepared has 143 elements, but this stage writes 144"):
+    with pytest.raises(ValueError, match="prepared has 143 elements, but this stage needs 144"):
         dots.run(x, kernel, out, nothing, shape, 1, 24, prepared[:-1])
 
 

@@ -409,23 +409,6 @@ def test_errors_speak_of_the_arguments_there_are(call, message):
         call(np.ones((1, 6, 6, 8), "f"), np.ones((3, 3, 4, 8), "f"))
 
 
-def test_channels_decide_how_auto_computes_the_inputs_gradient():
-    def chosen(x, kernel, **options):
-        return pymec.explain(x, kernel, operation=INPUT, **options).chosen
-
-    if not fast_tiles(pymec.ConvShape.from_shapes((1, 9, 9, 64), (3, 3, 64, 64))):
-        pytest.skip("this CPU has no wide registers")
-    assert chosen((1, 56, 56, 3), (3, 3, 3, 64)) == "direct_dots"
-    assert chosen((1, 224, 224, 3), (7, 7, 3, 64), stride=2, padding=3) == "direct_dots"
-    stride = {"stride": 2, "padding": 1}
-    assert chosen((1, 64, 64, 1), (4, 4, 1, 64), **stride) == "mec", "four taps in a phase: short sums"
-    nearly = pymec.workspace_size((1, 64, 64, 1), (4, 4, 1, 64), algorithm="mec", operation=INPUT, **stride) - 1
-    limited = {**stride, "workspace_limit": nearly}
-    assert chosen((1, 64, 64, 1), (4, 4, 1, 64), **limited) == "direct_dots"
-    assert chosen((1, 64, 64, 1), (4, 4, 1, 64), **{**limited, "workspace_limit": 0}) == "pixel_gemm"
-    assert chosen((1, 56, 56, 64), (3, 3, 64, 64)) == "direct_conv"
-
-
 def test_channels_decide_how_auto_computes_the_kernels_gradient():
     """Register tiles need a vector of output channels; by BLAS, a product per tap needs many input channels."""
     tiles = fast_tiles(ConvShape.from_shapes((1, 9, 9, 1), (3, 3, 1, 64)))

@@ -20,7 +20,7 @@ def convolved(shape, n_threads, **options):
     size = depth * (columns + options["slices"] * min(options["rows"], pixels))
     workspace = np.full(size + 1, np.nan, shape.dtype)
     out = np.full(shape.output_shape, np.nan, shape.dtype)
-    with pytest.raises(ValueError, match=f"{size - 1} elements, but this stage writes {size}"):
+    with pytest.raises(ValueError, match=f"{size - 1} elements, but this stage needs {size}"):
         implicit_gemm.run(x, kernel, out, workspace[: size - 1], shape, n_threads, **options)
     implicit_gemm.run(x, kernel, out, workspace, shape, n_threads, **options)
     assert np.isnan(workspace[-1])

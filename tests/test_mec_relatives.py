@@ -180,7 +180,7 @@ def test_tiles_that_end_anywhere(tile, groups):
     assert close(out, x, kernel, shape)
     assert np.isnan(workspace[-1])
     with pytest.raises(
-        ValueError, match=f"workspace has {3 * size - 1} elements, but this stage writes {3 * size}"
+        ValueError, match=f"workspace has {3 * size - 1} elements, but this stage needs {3 * size}"
     ):
         mec_split.run(x, kernel, out, workspace[:-2], shape, 3, blocking=whole_product(shape), **options)
 

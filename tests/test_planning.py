@@ -300,25 +300,70 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
         ((1, 199, 199, 18), (3, 3, 18, 8), None, "mec_banded"),  # too many zeros in padded panels
         ((1, 199, 199, 18), (3, 3, 18, 4), "direct_dots", "mec_banded"),  # few filters of many channels
         ((1, 199, 199, 64), (3, 3, 64, 8), "direct_dots", "mec_banded"),  # and up to 8 of long sums
-        (
-            (1, 2**22, 8, 512),
-            (3, 3, 512, 8),
-            "direct_dots",
-            "mec_banded",
-        ),  # mec's leading dimension is past BLAS's
+        ((1, 2**22, 8, 512), (3, 3, 512, 8), "direct_dots", "mec_banded"),  # mec's lda is past BLAS's integer
         ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct_dots", "direct"),  # every reduction is past it
     ],
 )
 def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     tiles = registers and by_tiles is not None
     assert pymec.explain(x, kernel).chosen == (by_tiles if tiles else by_blas)
-    planned = by_blas if not tiles else by_tiles if by_tiles == "direct_dots" else "direct_panels"
+    by_plan = "direct_panels" if by_tiles == "direct_blocked" else by_tiles  # which packs K for them
+    planned = by_plan if tiles else by_blas
     assert pymec.plan(x, kernel).algorithm == pymec.explain(x, kernel).planned == planned
     said = f"; a plan, which keeps the kernel: {planned}"
     assert (said in str(pymec.explain(x, kernel))) == (planned != pymec.explain(x, kernel).chosen)
     nothing = "mec" if kernel[:2] == (1, 1) else "direct"
     in_place = tiles and kernel[3] >= 16  # panels padded with zeros need room
     assert pymec.plan(x, kernel, workspace_limit=0).algorithm == ("direct_blocked" if in_place else nothing)
+
+
+@pytest.mark.parametrize(
+    ("k", "channels", "by_tiles", "by_blas"),
+    [
+        (3, (64, 1), "direct_dots", "mec_banded"),
+        (3, (64, 8), "direct_dots", "mec_banded"),  # half of a line of output channels
+        (3, (64, 16), "direct_panels", "mec_banded"),  # a whole one
+        (1, (64, 2), "direct_dots", "mec"),
+        (1, (64, 3), "mec", "mec"),  # sums too short for that many
+        (1, (16, 1), "mec", "mec"),  # and for a single one
+        (3, (8, 1), "mec", "mec"),  # too few input channels for a register
+    ],
+)
+def test_long_sums_of_few_filters_are_dot_products(k, channels, by_tiles, by_blas, registers):
+    x, kernel = (1, 56, 56, channels[0]), (k, k, *channels)
+    assert (
+        pymec.explain(x, kernel).chosen == pymec.plan(x, kernel).algorithm == (by_tiles if registers else by_blas)
+    )
+    limited = pymec.explain(x, kernel, workspace_limit=0).chosen
+    assert limited == ("mec" if k == 1 else "direct_blocked" if registers and channels[1] == 16 else "direct"), (
+        "a transposed kernel takes room"
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "options", "by_tiles", "by_blas"),
+    [
+        ((1, 56, 56, 3), (3, 3, 3, 64), {}, "direct_dots", "mec"),
+        ((1, 224, 224, 3), (7, 7, 3, 64), {"stride": 2, "padding": 3}, "direct_dots", "mec"),
+        (
+            (1, 64, 64, 1),
+            (4, 4, 1, 64),
+            {"stride": 2, "padding": 1},
+            "mec",
+            "mec",
+        ),  # four taps a phase: short sums
+        ((1, 56, 56, 64), (3, 3, 64, 64), {}, "direct_conv", "mec"),
+    ],
+)
+def test_channels_decide_how_auto_computes_the_inputs_gradient(x, kernel, options, by_tiles, by_blas, registers):
+    def chosen(**limit):
+        return pymec.explain(x, kernel, operation="conv2d_input_grad", **options, **limit).chosen
+
+    assert chosen() == (by_tiles if registers else by_blas)
+    assert chosen(workspace_limit=0) == "pixel_gemm"
+    if by_tiles == "mec":
+        whole = pymec.workspace_size(x, kernel, algorithm="mec", operation="conv2d_input_grad", **options)
+        assert chosen(workspace_limit=whole - 1) == ("direct_dots" if registers else "pixel_gemm")
 
 
 def test_bands_that_are_smaller_but_read_more():

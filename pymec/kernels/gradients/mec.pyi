@@ -10,7 +10,6 @@ def run_kernel_grad(
     x: Array, grad_out: Array, grad_kernel: Array, workspace: Array, shape: ConvShape, n_threads: int = 1, *,
     blocking: GradBlocking,
 ) -> None: ...
-def transpose_kernel(kernel: Array, transposed: Array, shape: ConvShape, n_threads: int = 1) -> None: ...
 def lowered_grad(
     grad_out: Array, transposed: Array, L: Array, shape: ConvShape, n_threads: int = 1, *,
     blocking: InputGradBlocking,

@@ -107,13 +107,6 @@ def run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads=1, *, 
 # The input's gradient ----------------------------------------------------------------------------------
 
 
-def transpose_kernel(kernel, transposed, shape, int n_threads=1):
-    """Kᵀ, group by group.  BLAS's small products are twice as fast with it."""
-    grouped = kernel.reshape(shape.k_h, shape.k_w, shape.i_cg, shape.groups, shape.k_cg)
-    target = transposed[:shape.kernel_size].reshape(shape.groups, shape.k_cg, shape.k_h, shape.k_w, shape.i_cg)
-    target[...] = grouped.transpose(3, 4, 0, 1, 2)
-
-
 cdef void lowered_grad_row(
     const floating* dO, const floating* Kt, floating* dL, Py_ssize_t task, Py_ssize_t colour, Py_ssize_t colours,
     Py_ssize_t columns, Py_ssize_t pixels, const Band* band, const Geometry* g
@@ -148,7 +141,8 @@ def lowered_grad(const floating[:, :, :, ::1] grad_out, const floating[::1] tran
                  int n_threads=1, *, blocking):
     """dP_y += dO_y·Kᵀ for every output row y, the rows of one colour at a time; ``L`` becomes dL.
 
-    ``transposed`` is written by :func:`transpose_kernel`; ``blocking`` is an
+    ``transposed`` is Kᵀ, group by group, with which BLAS's small products are twice as fast; it is written by
+    :func:`pymec.kernels.shared.turning.transpose_kernel`.  ``blocking`` is an
     :class:`~pymec.kernels.shared.blocking.InputGradBlocking` of a patch's elements.
     """
     cdef Geometry g = geometry(shape)

@@ -29,6 +29,7 @@ from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GradBlocking, grad_blocking, input_grad_blocking
 from pymec.kernels.shared.machine import CACHE_LINE
+from pymec.kernels.shared.turning import transpose_back, transpose_kernel
 from pymec.shapes import ConvShape
 
 # What can't be done -------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ def _grouped_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> 
 
 
 def _transpose(kernel: Array, prepared: Array, shape: ConvShape, n_threads: int, blocking: object) -> None:
-    mec.transpose_kernel(kernel, prepared, shape, n_threads)
+    transpose_kernel(kernel, prepared, shape, n_threads)
 
 
 def _flip_by_phase(kernel: Array, prepared: Array, shape: ConvShape, n_threads: int, schedules: object) -> None:
@@ -131,12 +132,6 @@ def _flip_for_vectors(kernel: Array, prepared: Array, shape: ConvShape, n_thread
 
 
 # And the kernel again from that -------------------------------------------------------------------------
-
-
-def _transpose_back(prepared: Array, kernel: Array, shape: ConvShape) -> None:
-    s = shape
-    transposed = prepared.reshape(s.groups, s.k_cg, s.k_h, s.k_w, s.i_cg)
-    np.copyto(kernel, transposed.transpose(2, 3, 4, 0, 1).reshape(s.kernel_shape))
 
 
 def _swap_back(flipped: Array, kernel: Array, shape: ConvShape) -> None:
@@ -192,7 +187,7 @@ INPUT_GRAD_ROWS = (
         unsupported=mec_limit,
         schedule=_mec_input_grad,
         prepare=_transpose,
-        read_back=_transpose_back,
+        read_back=transpose_back,
         run=mec.run_input_grad,
         ours=True,
     ),
@@ -201,7 +196,7 @@ INPUT_GRAD_ROWS = (
         idea="a convolution of dO by register tiles for each phase of the stride: nothing is lowered or spread",
         source="ours",
         formula="|K|",
-        order="none",
+        order="k²",
         unsupported=_too_many_phases,
         schedule=_direct_conv,
         prepare=_flip_by_phase,
@@ -242,7 +237,7 @@ INPUT_GRAD_ROWS = (
         idea="small groups: vectors of the channels of several groups, only taps that a stride leaves",
         source="ours",
         formula="|K|, or 0 if its groups fill no vector",
-        order="none",
+        order="k²",
         unsupported=_swapped_groups,
         schedule=_grouped_input_grad,
         prepare=_flip_for_vectors,

@@ -10,7 +10,7 @@ from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, slices
 from pymec.kernels.register_tiles import convolution, dots, grouped, panels
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES
-from pymec.kernels.shared.turning import transpose
+from pymec.kernels.shared.turning import transpose_back, transpose_kernel
 from pymec.shapes import ConvShape
 
 TILES_OF_DOTS = 24
@@ -58,13 +58,7 @@ def _dots(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 
 
 def _transpose(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, columns: int) -> None:
-    lines = shape.kernel_size // shape.k_c
-    transpose(kernel.reshape(1, lines, shape.k_c), prepared.reshape(1, shape.k_c, lines), n_threads)
-
-
-def _transpose_back(prepared: NDArray, kernel: NDArray, shape: ConvShape) -> None:
-    lines = shape.kernel_size // shape.k_c
-    transpose(prepared.reshape(1, shape.k_c, lines), kernel.reshape(1, lines, shape.k_c))
+    transpose_kernel(kernel, prepared, shape, n_threads)
 
 
 def small_groups(shape: ConvShape, outputs: str = "output", inputs: str = "input") -> str | None:
@@ -128,7 +122,7 @@ ROWS = (
         run=dots.run,
         reads_slices=slices_of_images,
         prepare=_transpose,
-        read_back=_transpose_back,
+        read_back=transpose_back,
         kernel_form=_kernel_alone,
         uses_blas=False,
         ours=True,

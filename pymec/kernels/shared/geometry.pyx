@@ -62,9 +62,9 @@ cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, cons
 
 
 cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1:
-    """Refuse a scratch array that is too small to be written."""
+    """Refuse a scratch array, or a prepared kernel, that is too small."""
     if given < needed:
-        raise ValueError(f"{name} has {given} elements, but this stage writes {needed}")
+        raise ValueError(f"{name} has {given} elements, but this stage needs {needed}")
     return 0
 
 

@@ -69,3 +69,16 @@ def transpose(const floating[:, :, :] source, floating[:, :, :] target, int n_th
     with nogil:
         for task in prange(tasks, num_threads=n_threads, schedule="static"):
             transpose_task(first, to, task, &of)
+
+
+def transpose_kernel(kernel, transposed, shape, int n_threads=1):
+    """K with its filters one after the other: (k_c, k_h, k_w, i_c/G) from (k_h, k_w, i_c/G, k_c)."""
+    lines = shape.kernel_size // shape.k_c
+    target = transposed[:shape.kernel_size].reshape(1, shape.k_c, lines)
+    transpose(kernel.reshape(1, lines, shape.k_c), target, n_threads)
+
+
+def transpose_back(transposed, kernel, shape):
+    """K again from that."""
+    lines = shape.kernel_size // shape.k_c
+    transpose(transposed.reshape(1, shape.k_c, lines), kernel.reshape(1, lines, shape.k_c))
