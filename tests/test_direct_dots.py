@@ -94,7 +94,7 @@ def test_padding_is_not_multiplied():
 
 def test_what_is_refused():
     shape = ConvShape.from_shapes((1, 5, 6, 15), (3, 3, 15, 1))
-    with pytest.raises(pymec.UnsupportedShape, match="its groups have 15 input channels; it takes 16 or more"):
+    with pytest.raises(pymec.UnsupportedShape, match="its groups have 15 input channels, and it takes 16 or more"):
         pymec.conv2d(*operands(shape), algorithm="direct_dots")
     x, kernel = operands(shape)
     out, prepared = np.empty(shape.output_shape, np.float32), np.empty(shape.kernel_size, np.float32)
