@@ -5,7 +5,7 @@ OLDEST_PYTHON ?= $(PYTHON)
 NEWEST_PYTHON ?= $(PYTHON)
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := pytest -n auto
+PYTEST := pytest -n auto --dist worksteal
 SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pymec/kernels/*/*.$(kind)))
 
 .DEFAULT_GOAL := help

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import gc
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -166,6 +169,23 @@ def is_right(out, shape: ConvShape):
     """Whether ``out`` is the convolution of the shape's operands, within rounding: NaN left in it is not."""
     *_, exact, bound = answer(shape)
     return (np.abs(out - exact) <= bound).all()
+
+
+def measured(shape: ConvShape, algorithm: str, operation: str = "conv2d", n_threads: int = 1):
+    """The MemoryReport of a call in this process; a new one takes two seconds to begin and to find its symbols."""
+    pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
+    from pymec.memory import MemoryReport, child
+
+    with TemporaryDirectory() as folder:
+        job = {
+            "shape": asdict(shape), "algorithm": algorithm, "operation": operation, "limit": None,
+            "n_threads": n_threads, "record": f"{folder}/record.bin",
+        }  # fmt: skip
+        gc.freeze()  # a measurement collects garbage: not among all that 19,000 tests have loaded
+        try:
+            return MemoryReport(**child.measured(job))
+        finally:
+            gc.unfreeze()
 
 
 def read_only(*arrays):

@@ -6,12 +6,20 @@ change is judged by what it changed; ``--hypothesis-profile=fuzz`` tries new one
 
 import os
 
+import numpy  # noqa: F401  its BLAS is looked for below
 import pytest
 from hypothesis import HealthCheck, settings
+from threadpoolctl import ThreadpoolController
 
 # pytest's workers, and the threads of every call, share few CPUs: threads that wait must sleep, not spin.  OpenMP
 # reads this when pymec is imported, in the processes that tests start, too.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# NumPy's wheels bring a BLAS of their own, which multiplies for the oracle.  Its threads spin: two of them, beside
+# other workers, take up to ten times longer than one.  SciPy's BLAS, which pymec calls, keeps its threads.
+for library in ThreadpoolController().lib_controllers:
+    if "numpy.libs" in library.filepath:
+        library.set_num_threads(1)
 
 SMOKE = 20
 

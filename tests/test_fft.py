@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, operands
+from cases import CASES, measured, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -220,26 +220,20 @@ def test_the_lean_form_is_lean():
 
 @pytest.mark.memory
 def test_mec_has_no_bytes_of_scipys_transforms():
-    pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
-    from pymec import memory
-
-    assert memory.measure_shape(ConvShape.from_shapes((1, 100, 100, 16), (5, 5, 16, 16)), "mec").fft == 0
+    assert measured(ConvShape.from_shapes((1, 100, 100, 16), (5, 5, 16, 16)), "mec").fft == 0
 
 
 @pytest.mark.memory
 @pytest.mark.parametrize("algorithm", ROWS)
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_what_scipy_takes_is_counted_apart_and_stays_small(algorithm, n_threads):
-    pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
-    from pymec import memory
-
     shape = ConvShape.from_shapes((1, 100, 100, 16), (5, 5, 16, 16))
-    report = memory.measure_shape(shape, algorithm, n_threads=n_threads)
+    report = measured(shape, algorithm, n_threads=n_threads)
     assert report.exact
     assert 0 < report.fft < 3 * fft.FFT_BYTES
     assert report.other < 64 * 1024
     dilated = ConvShape.from_shapes((1, 100, 100, 4), (5, 5, 4, 4), dilation=20)
-    report = memory.measure_shape(dilated, algorithm, n_threads=n_threads)
+    report = measured(dilated, algorithm, n_threads=n_threads)
     assert report.exact
     assert report.other < 64 * 1024
     assert report.peak == report.workspace + report.output + report.blas + report.other + report.fft

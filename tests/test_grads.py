@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from cases import CASES, PAPER, read_only
+from cases import CASES, PAPER, measured, read_only
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -389,7 +389,7 @@ def test_forward_saved_says_what_it_needs():
 @pytest.mark.parametrize(("operation", "algorithm"), ROWS)
 def test_predicted_bytes_are_measured_bytes(operation, algorithm):
     shape = pymec.layers.get("resnext50.conv3_3x3" if algorithm == "direct_grouped" else "cv9").shape()
-    report = pymec.memory.measure_shape(shape, algorithm, operation=operation, n_threads=2)
+    report = measured(shape, algorithm, operation, n_threads=2)
     assert report.predicted == report.workspace
     assert report.output == 4 * (shape.input_size if operation == INPUT else shape.kernel_size)
     assert report.other < 65536

@@ -4,13 +4,12 @@
 are compared with each other; `make fuzz` tries 20,000 new ones of each.
 """
 
-import dataclasses
 import re
 from functools import partial
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from cases import measured
 from geometries import replaced, shapes, whole_numbers
 from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
@@ -261,21 +260,11 @@ def test_a_plan_does_what_a_call_does(operation, shape, bias_and_relu, n_threads
 
 @pytest.mark.memory
 @pytest.mark.parametrize("operation", OPERATIONS)
-@settings(max_examples=max(1, MOST // 20))
+@RELATION
 @given(shape=shapes(), n_threads=THREADS, choice=st.randoms(use_true_random=False))
 def test_predicted_is_measured(operation, shape, n_threads, choice):
-    """Here and not in a process of its own, which takes a second to begin and to find its symbols."""
-    pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
-    from pymec.memory.child import measured
-
     name = choice.choice([name for name, _ in rows(shape, operation)])
-    with TemporaryDirectory() as folder:
-        job = {
-            "shape": dataclasses.asdict(shape), "algorithm": name, "operation": operation, "limit": None,
-            "n_threads": n_threads, "record": f"{folder}/record.bin",
-        }  # fmt: skip
-        answer = measured(job)
-    assert answer["workspace"] == answer["predicted"]
+    assert measured(shape, name, operation, n_threads).exact
 
 
 # Wrong arguments ------------------------------------------------------------------------------------------
