@@ -26,6 +26,9 @@ _ALLOCATORS = {"allocate_workspace": "workspace", "allocate_output": "output"}
 NUMPY_CACHE_BYTES = 1024
 """NumPy caches freed blocks up to this size, and memray does not see them used again."""
 
+SMALL_BYTES = 4096
+"""What is smaller is counted without its native stack: to read the symbols of a process takes it a second."""
+
 
 def serve(job: dict[str, Any]) -> None:
     """Run one job and print its answer as a line of JSON."""
@@ -90,12 +93,12 @@ def split_by_asker(records: Iterable[Any]) -> dict[str, int]:
 
 
 def _asked_by(record: Any) -> str:
-    symbols = [symbol for symbol, _, _ in record.native_stack_trace()]
     for function, _, _ in record.stack_trace(1):
         part = _ALLOCATORS.get(function)
         # An array is its data and a small object; NumPy allocates the data in PyDataMem_*.
-        if part and any("PyDataMem" in symbol for symbol in symbols):
+        if part and (record.size >= SMALL_BYTES or any("PyDataMem" in symbol for symbol in _symbols(record))):
             return part
+    symbols = _symbols(record) if record.size >= SMALL_BYTES else []
     # gemm_rowmajor allocates nothing itself.  OpenBLAS's own threads don't pass through it, but have its names.
     if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
         return "blas"
@@ -106,6 +109,10 @@ def _asked_by(record: Any) -> str:
     if any(transforms & set(pairwise(parts)) for parts in modules) or any("pocketfft" in s for s in symbols):
         return "fft"
     return "other"
+
+
+def _symbols(record: Any) -> list[str]:
+    return [symbol for symbol, _, _ in record.native_stack_trace()]
 
 
 def _resident_growth(call: Any) -> int:
