@@ -87,7 +87,7 @@ valgrind: $(VENV)/installed-test ## one call of every algorithm under valgrind's
 soak: $(VENV)/installed-test ## 200,000 mixed calls: right, and in flat memory
 	$(BIN)/python tests/soak.py
 
-huge: $(VENV)/installed-test ## arrays of more than 2³¹ elements: needs 20 GiB, and about an hour
+huge: $(VENV)/installed-test ## arrays of more than 2³¹ elements, three operations: needs 20 GiB, and about two hours
 	$(BIN)/python tests/huge.py
 
 mutants: $(VENV)/installed-test ## faults put into the code by hand, which the tests must find

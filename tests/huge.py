@@ -1,12 +1,13 @@
-"""Arrays of more than 2³¹ elements: the input, the output, or a lowered matrix.  Needs 20 GiB, and takes an hour.
+"""Arrays of more than 2³¹ elements: the input, the output, or a lowered matrix.  Needs 20 GiB, and takes two hours.
 
     python tests/huge.py
     python tests/huge.py --algorithms mec,im2col --all
+    python tests/huge.py --operations conv2d_input_grad,conv2d_kernel_grad
 
 Each algorithm runs whole on one case whose arrays fit, or with ``--all`` on every such case, which takes hours.
-One after the other they begin the search at the next case, so that all cases are tried.  Some thousand outputs,
-the last ones among them, are compared with the definition.  The numbers are small integers, so that exact
-algorithms must give the very sums.
+One after the other they begin the search at the next case, so that all cases are tried.  Some thousand results,
+the last ones among them, are compared with the definition, and of a kernel's gradient all.  The numbers are small
+integers, so that exact algorithms must give the very sums.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import numpy as np
 
 import pymec
 from pymec import ConvShape, registry
+from pymec.operations import OPERATIONS
 
 GIB = 2**30
 CASES = {
@@ -41,83 +43,154 @@ def whole_numbers(extents, seed):
     return array
 
 
-def pixels(shape, rng):
-    """Outputs to compare: the corners, the last ones in memory, and others anywhere."""
-    s = shape
-    chosen = [(0, 0), (0, s.o_w - 1), (s.o_h - 1, 0)]
-    chosen += [(s.o_h - 1, s.o_w - 1 - column) for column in range(min(s.o_w, 200))]
-    chosen += [(int(rng.integers(s.o_h)), int(rng.integers(s.o_w))) for _ in range(2000)]
-    return chosen
+def pixels(height, width):
+    """Pixels to compare: the corners, the last ones in memory, and others anywhere."""
+    rng = np.random.default_rng(2)
+    chosen = [(0, 0), (0, width - 1), (height - 1, 0)]
+    chosen += [(height - 1, width - 1 - column) for column in range(min(width, 200))]
+    return chosen + [(int(rng.integers(height)), int(rng.integers(width))) for _ in range(2000)]
 
 
-def by_definition(x, kernel, shape, y, column):
-    s = shape
-    patch = x[0, y * s.s_h : y * s.s_h + s.k_h, column * s.s_w : column * s.s_w + s.k_w].astype(np.float64)
-    patch = patch.reshape(s.k_h, s.k_w, s.groups, s.i_cg)
+# What the definition gives: the places that are compared, and the exact values there.  No case is padded.
+
+
+def outputs(x, kernel, s):
     taps = kernel.reshape(s.k_h, s.k_w, s.i_cg, s.groups, s.k_cg)
-    return np.einsum("abgc,abcgm->gm", patch, taps).ravel()
+    exact, chosen = [], pixels(s.o_h, s.o_w)
+    for y, column in chosen:
+        patch = x[0, y * s.s_h : y * s.s_h + s.k_h, column * s.s_w : column * s.s_w + s.k_w].astype(np.float64)
+        patch = patch.reshape(s.k_h, s.k_w, s.groups, s.i_cg)
+        exact.append(np.einsum("abgc,abcgm->gm", patch, taps).ravel())
+    return (0, *np.array(chosen).T), np.array(exact)
 
 
-def runs_past(name, case, most_bytes):
-    """Whether the algorithm can do the case in so many bytes, with an array of more than 2³¹ elements."""
+def input_grads(grad_out, kernel, s):
+    taps = kernel.reshape(s.k_h, s.k_w, s.i_cg, s.groups, s.k_cg)
+    exact, chosen = np.zeros((len(pixels(s.i_h, s.i_w)), s.groups, s.i_cg)), pixels(s.i_h, s.i_w)
+    for grad, (y, column) in zip(exact, chosen, strict=True):
+        for a in range(s.k_h):
+            for b in range(s.k_w):
+                (h, no_row), (w, no_column) = divmod(y - a, s.s_h), divmod(column - b, s.s_w)
+                if not (no_row or no_column) and 0 <= h < s.o_h and 0 <= w < s.o_w:
+                    above = grad_out[0, h, w].reshape(s.groups, s.k_cg).astype(np.float64)
+                    grad += np.einsum("gm,cgm->gc", above, taps[a, b])
+    return (0, *np.array(chosen).T), exact.reshape(len(chosen), s.i_c)
+
+
+def kernel_grads(x, grad_out, s):
+    exact = np.zeros((s.k_h, s.k_w, s.i_cg, s.groups, s.k_cg))
+    for h in range(s.o_h):
+        above = grad_out[0, h].reshape(s.o_w, s.groups, s.k_cg).astype(np.float64)
+        for a in range(s.k_h):
+            row = x[0, h * s.s_h + a].reshape(s.i_w, s.groups, s.i_cg).astype(np.float64)
+            for b in range(s.k_w):
+                met = row[b : b + (s.o_w - 1) * s.s_w + 1 : s.s_w]
+                for g in range(s.groups):
+                    exact[a, b, :, g] += met[:, g].T @ above[:, g]
+    return (), exact.reshape(s.kernel_shape)
+
+
+DEFINITIONS = {"conv2d": outputs, "conv2d_input_grad": input_grads, "conv2d_kernel_grad": kernel_grads}
+
+
+def shape_of(case):
     x_shape, kernel_shape, arguments = CASES[case]
-    shape = ConvShape.from_shapes(x_shape, kernel_shape, **arguments)
-    if registry.get(name).unsupported(shape) is not None:
+    return ConvShape.from_shapes(x_shape, kernel_shape, **arguments)
+
+
+def operands(operation, shape):
+    """The two operands of an operation."""
+    extents = {
+        "conv2d": (shape.input_shape, shape.kernel_shape),
+        "conv2d_input_grad": (shape.output_shape, shape.kernel_shape),
+        "conv2d_kernel_grad": (shape.input_shape, shape.output_shape),
+    }[operation]
+    return [whole_numbers(each, seed) for seed, each in enumerate(extents)]
+
+
+def call(operation, first, second, shape, name):
+    told = {"conv2d": (), "conv2d_input_grad": (shape.input_shape,), "conv2d_kernel_grad": (shape.kernel_shape,)}
+    return getattr(pymec, operation)(first, second, *told[operation], algorithm=name, **shape.arguments)
+
+
+def workspace(operation, name, shape):
+    """In elements."""
+    arguments = {"algorithm": name, "operation": operation, **shape.arguments}
+    return pymec.workspace_size(shape.input_shape, shape.kernel_shape, **arguments) // 4
+
+
+def runs_past(operation, name, case, most_bytes):
+    """Whether the algorithm can do the case in so many bytes, with an array of more than 2³¹ elements."""
+    shape = shape_of(case)
+    if registry.get(name, operation).unsupported(shape) is not None:
         return False
-    nbytes = pymec.workspace_size(x_shape, kernel_shape, algorithm=name, **arguments)
-    largest = max(shape.input_size, shape.output_size, nbytes // 4)
-    arrays = (shape.input_size + shape.output_size) * shape.itemsize
-    return largest > 2**31 and arrays + nbytes <= most_bytes
+    extra = workspace(operation, name, shape)
+    largest = max(shape.input_size, shape.output_size, extra)
+    return largest > 2**31 and 4 * (shape.input_size + shape.output_size + extra) <= most_bytes
 
 
-def cases_of(algorithms, every, most_bytes):
+def cases_of(operation, algorithms, every, most_bytes):
     """The cases that each algorithm runs."""
     found = {}
     for i, name in enumerate(algorithms):
         first = i % len(CASES)
-        able = [case for case in (*CASES, *CASES)[first : first + len(CASES)] if runs_past(name, case, most_bytes)]
+        turned = (*CASES, *CASES)[first : first + len(CASES)]
+        able = [case for case in turned if runs_past(operation, name, case, most_bytes)]
         found[name] = able if every else able[:1]
     return found
 
 
+def comma_list(text):
+    return text.split(",")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithms", type=lambda text: text.split(","), default=list(registry.ALGORITHMS))
+    parser.add_argument("--operations", type=comma_list, default=list(OPERATIONS))
+    parser.add_argument("--algorithms", type=comma_list, default=None, help="default: all of them")
     parser.add_argument("--gib", type=float, default=20, help="memory that a case may take")
     parser.add_argument("--all", action="store_true", help="every algorithm on every case")
     options = parser.parse_args()
-    chosen_cases = cases_of(options.algorithms, options.all, options.gib * GIB)
+    wrong = sum(run_all(operation, options) for operation in options.operations)
+    return wrong > 0
+
+
+def run_all(operation, options):
+    """Run an operation's algorithms, say what came of it, and return how many results were wrong."""
+    algorithms = [name for name in registry.TABLES[operation] if name in (options.algorithms or [name])]
+    chosen_cases = cases_of(operation, algorithms, options.all, options.gib * GIB)
     wrong, done = [], {}
-    for case, (x_shape, kernel_shape, arguments) in CASES.items():
+    for case in CASES:
         names = [name for name, cases in chosen_cases.items() if case in cases]
         if not names:
             continue
-        shape = ConvShape.from_shapes(x_shape, kernel_shape, **arguments)
-        x, kernel = whole_numbers(x_shape, 0), whole_numbers(kernel_shape, 1)
-        chosen = pixels(shape, np.random.default_rng(2))
-        exact = np.array([by_definition(x, kernel, shape, *pixel) for pixel in chosen])
-        rows, columns = np.array(chosen).T
+        shape = shape_of(case)
+        first, second = operands(operation, shape)
+        places, exact = DEFINITIONS[operation](first, second, shape)
         for name in names:
-            row = registry.get(name)
-            nbytes = pymec.workspace_size(x_shape, kernel_shape, algorithm=name, **arguments)
             start = time.perf_counter()
-            out = pymec.conv2d(x, kernel, algorithm=name, **arguments)
-            error = np.abs(out[0, rows, columns] - exact).max()
-            good = error == 0 if row.accuracy == "exact" else error < 0.05
+            out = call(operation, first, second, shape, name)
+            error = np.abs(out[places] - exact).max()
+            good = error == 0 if registry.get(name, operation).accuracy == "exact" else error < 0.05
             done.setdefault(name, []).append(case)
             if not good:
                 wrong.append((case, name, error))
             print(
-                f"{'right' if good else 'WRONG'}  {case:24}{name:22}x {shape.input_size:,}  out "
-                f"{shape.output_size:,}  workspace {nbytes // 4:,}  {time.perf_counter() - start:.1f} s",
+                f"{'right' if good else 'WRONG'}  {operation:19}{case:24}{name:22}x {shape.input_size:,}  "
+                f"out {shape.output_size:,}  workspace {workspace(operation, name, shape):,}  "
+                f"{time.perf_counter() - start:.1f} s",
                 flush=True,
             )
             del out
             gc.collect()
-        del x
-    print(f"\n{sum(map(len, done.values()))} runs of {len(done)} algorithms, wrong: {wrong or 'none'}")
-    print("not run (their arrays don't fit):", ", ".join(sorted(set(options.algorithms) - set(done))) or "none")
-    return bool(wrong)
+        del first, second
+    print(
+        f"\n{operation}: {sum(map(len, done.values()))} runs of {len(done)} algorithms, wrong: {wrong or 'none'}"
+    )
+    print(
+        "not run (their arrays don't fit):", ", ".join(sorted(set(algorithms) - set(done))) or "none", flush=True
+    )
+    return len(wrong)
 
 
 if __name__ == "__main__":
