@@ -184,12 +184,9 @@ def run_all(operation, options):
             del out
             gc.collect()
         del first, second
-    print(
-        f"\n{operation}: {sum(map(len, done.values()))} runs of {len(done)} algorithms, wrong: {wrong or 'none'}"
-    )
-    print(
-        "not run (their arrays don't fit):", ", ".join(sorted(set(algorithms) - set(done))) or "none", flush=True
-    )
+    left_out = ", ".join(sorted(set(algorithms) - set(done)))
+    print(f"\n{operation}: {sum(map(len, done.values()))} runs of {len(done)} algorithms")
+    print(f"wrong: {wrong or 'none'}; not run, as their arrays don't fit: {left_out or 'none'}\n", flush=True)
     return len(wrong)
 
 
