@@ -1,4 +1,4 @@
-"""Arrays of more than 2³¹ elements: the input, the output, or a lowered matrix.  Needs 20 GiB, and takes two hours.
+"""Arrays of more than 2³¹ elements: the input, the output, or a lowered matrix.  Needs 20 GiB and two hours.
 
     python tests/huge.py
     python tests/huge.py --algorithms mec,im2col --all
