@@ -9,7 +9,7 @@ PYTEST := pytest -n auto --dist worksteal
 SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pymec/kernels/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke fuzz test-debug test-serial asan ubsan tsan valgrind soak huge mutants
+.PHONY: help demo test smoke fuzz guided test-debug test-serial asan ubsan tsan valgrind soak huge mutants
 .PHONY: memtest docs annotate speed lint sdist clean
 
 help: ## list the targets
@@ -37,6 +37,11 @@ smoke: $(VENV)/installed-test ## a minute's choice of the tests
 
 fuzz: $(VENV)/installed-test ## 20,000 random cases of every property that a convolution has: about an hour
 	$(BIN)/$(PYTEST) --hypothesis-profile=fuzz tests/test_properties.py
+
+guided: $(VENV)/installed-test ## wrong arguments, chosen by what they reach (atheris): ten minutes
+	$(BIN)/pip install --quiet atheris
+	for property in arguments sizes; do \
+		$(BIN)/python tests/guided.py $$property -max_total_time=300 -max_len=512 -len_control=0 || exit 1; done
 
 docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

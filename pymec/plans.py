@@ -105,14 +105,15 @@ def plan(
         dtype=dtype, layout=layout,
     )  # fmt: skip
     limit = parse_bytes("workspace_limit", workspace_limit)
-    if tune and algorithm != "auto":
+    seconds = _budget(tune)
+    if seconds and algorithm != "auto":
         raise ValueError(f"tune chooses the algorithm, so algorithm must be 'auto', got {shown(algorithm)}")
     wanted = operation_named(operation)
     # A batch of no images needs nothing, whatever the algorithm: one image decides what suits later batches.
     some = shape if shape.i_n else replace(shape, i_n=1)
     made = planning.recipe(some, algorithm, accuracy, limit, n_threads, wanted, planned=True)
-    if tune:
-        tuned = tuning.tune(made, accuracy, limit, _budget(tune))
+    if seconds:
+        tuned = tuning.tune(made, accuracy, limit, seconds)
         row = registry.get(tuned.algorithm, operation)
         made = recipe_of(row, some, limit, made.n_threads, wanted, made.run_shape)
     if some is not shape:
@@ -122,9 +123,9 @@ def plan(
 
 
 def _budget(tune: Any) -> float:
-    """The seconds that ``tune`` grants."""
+    """The seconds that ``tune`` grants: none if it is False."""
     if isinstance(tune, (bool, np.bool_)):
-        return tuning.SECONDS
+        return tuning.SECONDS if tune else 0
     if isinstance(tune, (int, float, np.integer, np.floating)) and 0 < tune < math.inf:
         return float(tune)
     raise ValueError(f"tune must be a bool, or a positive number of seconds, got {shown(tune)}")

@@ -414,7 +414,7 @@ def _checked_shape(
         raise ValueError(
             f"{names[1]} has {kernel['I']} input channels per group, so with groups={groups} {names[0]} would "
             f"need {kernel['I'] * groups} channels; {names[0]} has {x['C']} "
-            f"({names[0]} is read as {layout}, {names[1]} as {kernel_layout})"
+            f"({names[0]} is read as {layout}, {names[1]} as {kernel_layout}; see layout)"
         )
     s_h, s_w = _pair("stride", stride, low=1)
     d_h, d_w = _pair("dilation", dilation, low=1)

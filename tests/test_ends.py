@@ -48,6 +48,23 @@ def test_every_case_begins_with_the_bias_and_ends_with_relu(algorithm, case):
 
 
 @pytest.mark.parametrize(
+    ("kernel", "groups", "algorithm"),
+    [
+        (kernel, groups, algorithm)
+        for kernel, groups in (((3, 3, 16, 40), 1), ((1, 1, 16, 40), 1), ((3, 3, 1, 48), 16))
+        for algorithm in able((2, 9, 10, 16), kernel, groups=groups)
+    ],
+    ids=str,
+)
+def test_every_channel_has_a_bias_of_its_own(kernel, groups, algorithm):
+    """Without an image to convolve; there are more channels than a register or a panel has."""
+    bias = np.arange(1, kernel[-1] + 1, dtype=np.float32)
+    zeros, some = np.zeros((2, 9, 10, 16), np.float32), np.ones(kernel, np.float32)
+    out = pymec.conv2d(zeros, some, bias, groups=groups, algorithm=algorithm)
+    np.testing.assert_array_equal(out, np.broadcast_to(bias, out.shape))
+
+
+@pytest.mark.parametrize(
     ("algorithm", "options"),
     [
         (algorithm, options)
