@@ -152,6 +152,24 @@ def test_a_column_for_any_batch(layout):
         np.testing.assert_allclose(plan(x), pymec.conv2d(x, kernel, layout=layout), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("operation", ["conv2d_input_grad", KERNEL_GRAD])
+def test_a_column_is_turned_for_any_batch(operation):
+    """The gradients of a column are computed as those of a row, by MEC with a larger L."""
+    one, three = (pymec.plan((i_n, 300, 1, 4), (9, 1, 4, 4), operation=operation, n_threads=1) for i_n in (1, 3))
+    assert one.workspace_size(3) == three.workspace_nbytes
+    assert one.workspace_size(3) > 2 * 300 * 9 * 4 * 4
+
+
+def test_out_may_not_lie_in_the_kernel_that_a_plan_keeps():
+    kernel = kernel_of((3, 3, 16, 16))
+    for algorithm in ("im2col", "direct_panels"):
+        plan = pymec.plan((1, 4, 4, 16), kernel.shape, algorithm=algorithm).prepare(kernel)
+        before = kernel.copy()
+        with pytest.raises(ValueError, match="out .*kernel"):
+            plan(np.ones((1, 4, 4, 16), np.float32), out=kernel.reshape(-1)[:64].reshape(1, 2, 2, 16))
+        np.testing.assert_array_equal(kernel, before)
+
+
 # A kernel held once -------------------------------------------------------------------------------------
 
 
