@@ -66,7 +66,8 @@ def outputs(x, kernel, s):
 
 def input_grads(grad_out, kernel, s):
     taps = kernel.reshape(s.k_h, s.k_w, s.i_cg, s.groups, s.k_cg)
-    exact, chosen = np.zeros((len(pixels(s.i_h, s.i_w)), s.groups, s.i_cg)), pixels(s.i_h, s.i_w)
+    chosen = pixels(s.i_h, s.i_w)
+    exact = np.zeros((len(chosen), s.groups, s.i_cg))
     for grad, (y, column) in zip(exact, chosen, strict=True):
         for a in range(s.k_h):
             for b in range(s.k_w):
@@ -113,8 +114,7 @@ def call(operation, first, second, shape, name):
     return getattr(pymec, operation)(first, second, *told[operation], algorithm=name, **shape.arguments)
 
 
-def workspace(operation, name, shape):
-    """In elements."""
+def workspace_elements(operation, name, shape):
     arguments = {"algorithm": name, "operation": operation, **shape.arguments}
     return pymec.workspace_size(shape.input_shape, shape.kernel_shape, **arguments) // 4
 
@@ -124,7 +124,7 @@ def runs_past(operation, name, case, most_bytes):
     shape = shape_of(case)
     if registry.get(name, operation).unsupported(shape) is not None:
         return False
-    extra = workspace(operation, name, shape)
+    extra = workspace_elements(operation, name, shape)
     largest = max(shape.input_size, shape.output_size, extra)
     return largest > 2**31 and 4 * (shape.input_size + shape.output_size + extra) <= most_bytes
 
@@ -177,7 +177,7 @@ def run_all(operation, options):
                 wrong.append((case, name, error))
             print(
                 f"{'right' if good else 'WRONG'}  {operation:19}{case:24}{name:22}x {shape.input_size:,}  "
-                f"out {shape.output_size:,}  workspace {workspace(operation, name, shape):,}  "
+                f"out {shape.output_size:,}  workspace {workspace_elements(operation, name, shape):,}  "
                 f"{time.perf_counter() - start:.1f} s",
                 flush=True,
             )

@@ -31,7 +31,8 @@ class MemoryReport:
         Workspace by the algorithm's formula.
     workspace, output, blas, other, fft : int
         What was alive at the peak, by who asked for it; their sum is :attr:`peak`.  An output of 4 MiB or more
-        takes 64 bytes more than its size, so that it can start at a cache line.
+        takes 64 bytes more than its size, so that it can start at a cache line.  Blocks of BLAS under 4 KiB are
+        counted as ``other``.
     resident : int
         Growth of the resident set (pages touched) in a call without memray; on systems without ``/proc``, growth
         beyond the peak so far, that of the warm-up included.

@@ -44,11 +44,9 @@ def no_line_of_channels(shape: ConvShape, inputs: str = "input") -> str | None:
     """Why channels fill no register, if they don't; a gradient's inputs are the output channels."""
     channels = {"input": shape.i_cg, "output": shape.k_cg}[inputs]
     least = CACHE_LINE // shape.itemsize
-    return (
-        None
-        if channels >= least
-        else f"its groups have {channels} {inputs} channels, and it takes {least} or more"
-    )
+    if channels >= least:
+        return None
+    return f"its groups have {channels} {inputs} channels, and it takes {least} or more"
 
 
 def dot_columns(shape: ConvShape) -> int:
