@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import able, measured
+from cases import able, measured, room_for_objects
 
 import pymec
 from pymec import ConvShape, memory, registry
@@ -46,6 +46,24 @@ GRID = [
     for j, algorithm in enumerate(pymec.algorithms())
     if worth_a_test(i, name, j, algorithm)
 ]
+
+
+def test_python_has_room_for_objects(tmp_path):
+    """Measured in the test process, a call must not be charged with the growth of Python's heap."""
+    memray = pytest.importorskip("memray")
+
+    def largest_block(record):
+        with memray.Tracker(record):
+            objects = [bytes(400) for _ in range(3000)]  # more than a megabyte
+        assert len(objects) == 3000
+        with memray.FileReader(record) as reader:
+            return max(r.size for r in reader.get_high_watermark_allocation_records(merge_threads=True))
+
+    filled = [bytes(400) for _ in range(40_000)]  # whatever the tests before have freed
+    assert largest_block(tmp_path / "without.bin") >= 2**20
+    room = room_for_objects()
+    assert largest_block(tmp_path / "with.bin") < 2**20
+    del filled, room
 
 
 @pytest.mark.parametrize("cell", GRID, ids=lambda cell: "-".join(map(str, cell)))
