@@ -86,18 +86,31 @@ def measured(job: dict[str, Any]) -> dict[str, Any]:
 
 def split_by_asker(records: Iterable[Any]) -> dict[str, int]:
     """Sort what was alive at the peak by who asked for it."""
+    records = list(records)
     split = dict.fromkeys(("workspace", "output", "blas", "other", "fft"), 0)
+    # Each allocator makes one array, which is its data and a small object.  Small data is looked for where there
+    # is no large.
+    large = {_array_of(record) for record in records if record.size >= SMALL_BYTES}
     for record in records:
-        split[_asked_by(record)] += record.size
+        part = _array_of(record)
+        if part is None or record.size < SMALL_BYTES and (part in large or not _is_data(record)):
+            part = _asked_by(record)
+        split[part] += record.size
     return split
 
 
+def _array_of(record: Any) -> str | None:
+    """Which of pymec's arrays, if any, the block belongs to."""
+    return next((_ALLOCATORS.get(function) for function, _, _ in record.stack_trace(1)), None)
+
+
+def _is_data(record: Any) -> bool:
+    """Whether the block was allocated as NumPy allocates an array's data."""
+    return any("PyDataMem" in symbol for symbol in _symbols(record))
+
+
 def _asked_by(record: Any) -> str:
-    for function, _, _ in record.stack_trace(1):
-        part = _ALLOCATORS.get(function)
-        # An array is its data and a small object; NumPy allocates the data in PyDataMem_*.
-        if part and (record.size >= SMALL_BYTES or any("PyDataMem" in symbol for symbol in _symbols(record))):
-            return part
+    """Who asked for a block of none of pymec's arrays."""
     symbols = _symbols(record) if record.size >= SMALL_BYTES else []
     # gemm_rowmajor allocates nothing itself.  OpenBLAS's own threads don't pass through it, but have its names.
     if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
