@@ -93,7 +93,7 @@ def split_by_asker(records: Iterable[Any]) -> dict[str, int]:
     large = {_array_of(record) for record in records if record.size >= SMALL_BYTES}
     for record in records:
         part = _array_of(record)
-        if part is None or record.size < SMALL_BYTES and (part in large or not _is_data(record)):
+        if part is None or (record.size < SMALL_BYTES and (part in large or not _is_data(record))):
             part = _asked_by(record)
         split[part] += record.size
     return split
