@@ -33,12 +33,15 @@ def test_type_checkers_are_told_the_same():
     assert found == set(pymec.__all__)
 
 
+def printed(program, folder):
+    """What a new Python process prints."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
+
+
 def test_other_modules_can_be_asked_for(tmp_path):
     program = "import pymec; print(pymec.reference.conv2d.__name__, pymec.show_versions.__name__)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    assert done.stdout == "conv2d show_versions\n"
+    assert printed(program, tmp_path) == "conv2d show_versions\n"
 
 
 def test_a_name_that_is_not_there():
@@ -51,7 +54,16 @@ def test_the_import_alone_loads_no_library(tmp_path):
     program = (
         "import sys, pymec; print([name for name in ('numpy', 'scipy', 'threadpoolctl') if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    assert done.stdout == "[]\n"
+    assert printed(program, tmp_path) == "[]\n"
+
+
+def test_who_transforms_nothing_does_not_load_the_transforms(tmp_path):
+    program = """
+import sys, numpy as np, pymec
+x, kernel = np.ones((1, 9, 9, 3)), np.ones((3, 3, 3, 4))
+pymec.conv2d(x, kernel)
+print("scipy.fft" in sys.modules)
+pymec.conv2d(x, kernel, algorithm="fft")
+print("scipy.fft" in sys.modules)
+"""
+    assert printed(program, tmp_path) == "False\nTrue\n"

@@ -43,7 +43,7 @@ from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
-import scipy.fft
+import scipy  # scipy.fft is loaded where it is first used: that takes a fifth of a second
 from numpy.typing import NDArray
 
 from pymec.kernels.fourier import products

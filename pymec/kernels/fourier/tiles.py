@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import scipy.fft
+import scipy  # scipy.fft is loaded where it is first used: that takes a fifth of a second
 
 from pymec.shapes import ConvShape
 
