@@ -62,11 +62,14 @@ def execute(
     views = layouts.views_of(shape, operation.roles, operands, out, row.reads_slices(recipe.run_shape))
     needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
     if limit is not None and needed > limit:
-        raise ValueError(
-            f"workspace_limit is too small for a call that copies {views.copies * shape.itemsize} bytes of its "
-            f"arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are C-contiguous and "
-            "aligned, or name an algorithm that reads slices, such as direct_blocked"
-        )
+        recipe = recipe.beside(views.copies, limit)
+        needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
+        if needed > limit:
+            raise ValueError(
+                f"workspace_limit is too small for a call that copies {views.copies * shape.itemsize} bytes of "
+                f"its arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are C-contiguous "
+                "and aligned, or name an algorithm that reads slices, such as direct_blocked"
+            )
     if workspace is not None:
         told_by = "pymec.workspace_size" if kept is None else "plan.workspace_size"
         workspace = _checked_workspace(workspace, recipe, needed, views.copies * shape.itemsize, told_by)

@@ -96,6 +96,11 @@ class Recipe:
         run_shape = shape if self.run_shape is self.shape else replace(self.run_shape, i_n=i_n)
         return recipe_of(self.algorithm, shape, limit, n_threads, self.operation, run_shape)
 
+    def beside(self, copies: int, limit: int) -> Recipe:
+        """The same for a planned call that copies so many elements: within ``limit`` bytes with them, or least."""
+        room = max(0, limit // self.shape.itemsize - copies) + self.schedule.prepared
+        return replace(self, schedule=self.algorithm.schedule(self.run_shape, self.n_threads, room), copies=copies)
+
     def prepare(self, kernel: NDArray, prepared: NDArray) -> None:
         """Write the form of the kernel (h-w-i-o) that the algorithm multiplies with into ``prepared``."""
         assert self.algorithm.prepare is not None

@@ -6,6 +6,7 @@ import pytest
 import pymec
 from pymec import ConvShape, layouts, registry
 from pymec.operations import OPERATIONS
+from pymec.recipes import recipe_of
 
 CASES = {
     "3x3": ConvShape.from_shapes((2, 7, 11, 6), (3, 3, 6, 20)),
@@ -107,6 +108,35 @@ def test_auto_takes_slices_within_any_limit(shape, planned):
         pymec.conv2d(x, kernel, bias, activation="relu", out=out, **arguments)
     exact = np.maximum(pymec.reference.conv2d(x, kernel, shape) + bias, 0)
     np.testing.assert_allclose(out, exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("operation", ["conv2d", "conv2d_kernel_grad"])
+@pytest.mark.parametrize("shape", CASES.values(), ids=CASES.keys())
+def test_a_plan_copies_slices_within_its_limit(operation, shape):
+    """The limit holds the least that an algorithm needs and the copy: blocks are as small as they can be."""
+    first, second, _ = values_of(operation, shape)
+    sliced, _ = within(first, *WAYS["a crop"])
+    extents = shape.input_shape, shape.kernel_shape
+    for row in able(operation, shape):
+        least = recipe_of(row, shape, 0, 2, OPERATIONS[operation])
+        copied = 0 if sliced.flags.c_contiguous or row.reads_slices(shape) else first.nbytes
+        scratch = least.scratch_nbytes(0, planned=operation == "conv2d")
+        arguments = {**shape.arguments, "algorithm": row.name, "dtype": shape.dtype, "n_threads": 2}
+        for missing in (0, shape.itemsize):
+            limit = (least.prepared_nbytes if operation == "conv2d" else 0) + scratch + copied - missing
+            if limit < 0 or (missing and not copied):
+                continue
+            plan = pymec.plan(*extents, operation=operation, workspace_limit=limit, **arguments)
+            if operation == "conv2d":
+                plan.prepare(second)
+            operands = [second] if operation == "conv2d_kernel_grad" else []
+            if missing:
+                with pytest.raises(ValueError, match=f"needs {scratch + copied} bytes, and the plan leaves"):
+                    plan(sliced, *operands)
+            else:
+                found = plan(sliced, *operands, workspace=np.empty(scratch + copied, np.uint8))
+                expected = called(operation, first, second, shape, algorithm=row.name)
+                np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3, err_msg=row.name)
 
 
 def test_a_layer_writes_beside_what_it_reads():
