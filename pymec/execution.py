@@ -67,8 +67,8 @@ def execute(
         if needed > limit:
             raise ValueError(
                 f"workspace_limit is too small for a call that copies {views.copies * shape.itemsize} bytes of "
-                f"its arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are C-contiguous "
-                "and aligned, or name an algorithm that reads slices, such as direct_blocked"
+                f"its arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are "
+                "C-contiguous and aligned, or name an algorithm that reads slices, such as direct_blocked"
             )
     if workspace is not None:
         told_by = "pymec.workspace_size" if kept is None else "plan.workspace_size"
