@@ -81,7 +81,7 @@ FIRST = {
     "shared": "ends errors tiled kn2row",
     "shapes": "shapes sizes errors algorithms",
     "planning": "planning errors grads",
-    "recipes": "planning threads grads plans",
+    "recipes": "planning slices threads grads plans",
     "execution": "errors planning plans copies ends",
     "layouts": "layouts slices arrays errors grads",
     "explaining": "planning",

@@ -314,13 +314,19 @@ FAULTS = {
     "pymec/recipes.py": [
         ("self.schedule.size - (self.schedule.prepared if planned else 0)", "self.schedule.size", "a form twice"),
         ("if self.run_shape is self.shape else replace(self.run_shape, i_n=i_n)", "", "a column of another batch"),
+        ("- copies) + self.schedule.prepared", "- copies)", "the copies in the place of the plan's kernel"),
         ("limit // shape.itemsize - copied)", "limit // shape.itemsize)", "NCHW beyond its limit"),
         ("max(s.i_h * s.i_w, s.o_h * s.o_w)", "s.o_h * s.o_w", "BLAS's largest product, of all input pixels"),
         ("if self.n_threads == 1 or not forked():", "if True:", "a forked child waits for its parent's threads"),
         ("math.floor(Fraction", "math.ceil(Fraction", "half a byte counts as one"),
     ],
     "pymec/execution.py": [
-        (", planned=kept is not None)", ")", "a plan's calls need room for its kernel"),
+        (
+            "recipe.run_shape))\n    needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)",
+            "recipe.run_shape))\n    needed = recipe.scratch_nbytes(views.copies)",
+            "a plan's calls need room for its kernel",
+        ),
+        ("        recipe = recipe.beside(views.copies, limit)\n", "", "a plan's blocks stay, whatever is copied"),
         ("if limit is not None and needed > limit:", "if False:", "copies beyond a plan's limit"),
         ("operands[1] if kept is None else kept.given", "operands[-1]", "out may lie in a plan's kernel"),
         ('            "bias": bias,\n', "", "a bias may lie in out"),

@@ -5,6 +5,7 @@ import pytest
 
 import pymec
 from pymec import ConvShape, layouts, registry
+from pymec.layouts import Copies
 from pymec.operations import OPERATIONS
 from pymec.recipes import recipe_of
 
@@ -137,6 +138,18 @@ def test_a_plan_copies_slices_within_its_limit(operation, shape):
                 found = plan(sliced, *operands, workspace=np.empty(scratch + copied, np.uint8))
                 expected = called(operation, first, second, shape, algorithm=row.name)
                 np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3, err_msg=row.name)
+
+
+def test_copies_leave_a_planned_call_what_they_leave_an_unplanned_one():
+    """Beside the kernel that the plan keeps, and not in its place."""
+    shape = ConvShape.from_shapes((2, 30, 40, 8), (3, 3, 8, 36))
+    for row in able("conv2d", shape):
+        whole = recipe_of(row, shape, None, 2)
+        for limit in (0, 10_000, 100_000, whole.workspace_nbytes):
+            planned = whole.beside(shape.input_size, limit)
+            within_limit = limit + whole.schedule.prepared * shape.itemsize
+            unplanned = recipe_of(row, shape, within_limit, 2, copies=Copies(*[shape.input_size] * 2))
+            assert planned.schedule == unplanned.schedule, row.name
 
 
 def test_a_layer_writes_beside_what_it_reads():
