@@ -220,6 +220,8 @@ def test_what_the_input_gradient_refuses():
         direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape)
     with pytest.raises(TypeError, match="prepared"):
         direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, prepared=None)
+    if not direct_grouped.whole_vectors(shape, swapped=True):
+        return  # a CPU, or a build, without vectors: K is read as it is
     with pytest.raises(ValueError, match="prepared has 0 elements, but this stage needs 1152"):
         direct_grouped_grad.run_input_grad(dO, kernel, x.copy(), nothing, shape, prepared=nothing)
 
