@@ -35,7 +35,7 @@ test: $(VENV)/installed-test ## install and run the tests
 smoke: $(VENV)/installed-test ## a minute's choice of the tests
 	$(BIN)/$(PYTEST) -m smoke
 
-fuzz: $(VENV)/installed-test ## 20,000 random cases of every property that a convolution has: about an hour
+fuzz: $(VENV)/installed-test ## 20,000 random cases of every property that a convolution has: some hours
 	$(BIN)/$(PYTEST) --hypothesis-profile=fuzz tests/test_properties.py
 
 guided: $(VENV)/installed-test ## wrong arguments, chosen by what they reach (atheris): ten minutes
