@@ -167,7 +167,7 @@ def test_a_handler_that_calls_while_a_call_is_cut_short_does_not_wait(ring):
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_stage_in_another_thread_is_never_cut_short():
+def test_a_stage_in_another_thread_is_never_cut_short(tmp_path):
     """From its first call on nothing is: in a process of its own, which stays like that."""
     program = """
 import signal, threading, time
@@ -207,7 +207,8 @@ thread.start()
 thread.join()
 assert not any(map(cut_short, moments))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -260,7 +261,8 @@ for _ in range(10):
 """
 
 
-def test_what_other_threads_plan_and_prepare_is_no_stage_by_itself():
+def test_what_other_threads_plan_and_prepare_is_no_stage_by_itself(tmp_path):
     """Sizes, prepared kernels and gradients from a kept L: after all of these, long calls are still cut short."""
-    done = subprocess.run([sys.executable, "-c", BESIDE_A_THREAD], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", BESIDE_A_THREAD]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.stdout == "cut short\n", done.stderr

@@ -253,7 +253,7 @@ def children_of(pid):
 def test_a_killed_caller_leaves_no_process_and_no_folder(tmp_path, seconds):
     """Killed before it has sent the job, while the process imports pymec, and while that computes."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", SLOW_CALL], env=environment) as caller:
+    with subprocess.Popen([sys.executable, "-c", SLOW_CALL], env=environment, cwd=tmp_path) as caller:
         wait_for(lambda: children_of(caller.pid), pause=0)
         (child,) = children_of(caller.pid)
         time.sleep(seconds)
