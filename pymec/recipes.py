@@ -97,7 +97,10 @@ class Recipe:
         return recipe_of(self.algorithm, shape, limit, n_threads, self.operation, run_shape)
 
     def beside(self, copies: int, limit: int) -> Recipe:
-        """The same for a planned call that copies so many elements: within ``limit`` bytes with them, or least."""
+        """This recipe for a planned call that must copy so many elements of its arrays.
+
+        Workspace and copies together take no more than ``limit`` bytes, if the algorithm can do with so little.
+        """
         room = max(0, limit // self.shape.itemsize - copies) + self.schedule.prepared
         return replace(self, schedule=self.algorithm.schedule(self.run_shape, self.n_threads, room), copies=copies)
 

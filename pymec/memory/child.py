@@ -88,8 +88,8 @@ def split_by_asker(records: Iterable[Any]) -> dict[str, int]:
     """Sort what was alive at the peak by who asked for it."""
     records = list(records)
     split = dict.fromkeys(("workspace", "output", "blas", "other", "fft"), 0)
-    # Each allocator makes one array, which is its data and a small object.  Small data is looked for where there
-    # is no large.
+    # Each allocator makes one array: its data and a small object.  Where the data is large, what is small needs no
+    # symbols to tell that it is the object.
     large = {_array_of(record) for record in records if record.size >= SMALL_BYTES}
     for record in records:
         part = _array_of(record)
