@@ -49,7 +49,7 @@ docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings a
 test-debug: ## build with every Cython check on, for NEWEST_PYTHON: every kernel against its oracle
 	test -x .venv-debug/bin/python || $(NEWEST_PYTHON) -m venv .venv-debug
 	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
-	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" -k "oracle and float32" tests/test_algorithms.py tests/test_grads.py
+	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" -k oracle tests/test_algorithms.py tests/test_grads.py
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" tests/test_paper.py tests/test_defects.py
 	.venv-debug/bin/$(PYTEST) -m smoke
 

@@ -107,7 +107,8 @@ def kernel_grad(x: NDArray, grad_out: NDArray, shape: ConvShape) -> NDArray[np.f
     grad = np.asarray(grad_out, np.float64)
     out = np.zeros(s.kernel_shape)
     for h, w, c, a, b, m in _products(s):
-        out[a, b, :, m] = np.tensordot(padded[:, h, w, c], grad[..., m], ((0, 1, 2), (0, 1, 2)))
+        pixels = padded[:, h, w, c].reshape(-1, s.i_cg)  # a row for each output pixel
+        out[a, b, :, m] = pixels.T @ grad[..., m].reshape(-1, s.k_cg)
     return out
 
 

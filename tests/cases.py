@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ import pytest
 
 import pymec
 from pymec import ConvShape, reference, registry
+from pymec.kernels.shared.blocking import GemmBlocking
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,18 @@ def pairs(algorithms, cases=CASES, able=True):
     ]
 
 
+def named(value):
+    """A test's name for a case, an algorithm or a dtype."""
+    return getattr(value, "motive", value)
+
+
+def blocks_for(shape: ConvShape, blockings, blocks):
+    """Each blocking with each block, except where the products become so many that they take seconds."""
+    for blocking in itertools.starmap(GemmBlocking, blockings):
+        if shape.multiply_adds < 300_000 * blocking.reduction * blocking.columns * blocking.channels:
+            yield from itertools.product([blocking], blocks)
+
+
 def suited(algorithm, x, k_c):
     """A kernel shape and a number of groups that the algorithm can do on input ``x``: 3×3 if possible."""
     i_c = x[3]
@@ -181,13 +195,21 @@ def measured(shape: ConvShape, algorithm: str, operation: str = "conv2d", n_thre
             "shape": asdict(shape), "algorithm": algorithm, "operation": operation, "limit": None,
             "n_threads": n_threads, "record": f"{folder}/record.bin",
         }  # fmt: skip
-        gc.freeze()  # a measurement collects garbage: not among all that 19,000 tests have loaded
+        set_apart()
         room = room_for_objects()
         try:
             return MemoryReport(**child.measured(job))
         finally:
             del room
-            gc.unfreeze()
+
+
+def set_apart():
+    """What exists now stays out of later garbage collections, and a measurement begins with one.
+
+    Nothing is lost: what pytest has made of the tests lives to the end.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def room_for_objects():

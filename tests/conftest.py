@@ -1,7 +1,7 @@
 """Tests share tests/cases.py and tests/geometries.py.
 
-``-m smoke`` runs every twentieth test, in about a minute.  Hypothesis tries the same cases at every run, so that a
-change is judged by what it changed; ``--hypothesis-profile=fuzz`` tries new ones, and many more of them.
+``-m smoke`` runs every thirteenth test, in about a minute.  Hypothesis tries the same cases at every run, so that
+a change is judged by what it changed; ``--hypothesis-profile=fuzz`` tries new ones, and many more of them.
 """
 
 import os
@@ -21,7 +21,7 @@ for library in ThreadpoolController().lib_controllers:
     if "numpy.libs" in library.filepath:
         library.set_num_threads(1)
 
-SMOKE = 20
+SMOKE = 13
 
 # An example calls some forty algorithms: how long it takes says nothing about it.
 UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -29,6 +29,13 @@ settings.register_profile("tests", max_examples=500, derandomize=True, print_blo
 settings.register_profile("fuzz", max_examples=20_000, print_blob=True, **UNTIMED)
 settings.register_profile("sanitized", max_examples=30, derandomize=True, **UNTIMED)
 settings.load_profile("tests")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    from cases import set_apart  # not before OpenMP's environment is set: it imports pymec
+
+    set_apart()
 
 
 @pytest.hookimpl(tryfirst=True)

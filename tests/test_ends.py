@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import CASES, able, answer, bound_of, bound_with, is_right, operands, pairs
+from cases import CASES, able, answer, bound_of, bound_with, is_right, named, operands, pairs
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -25,9 +25,7 @@ def limits(algorithm, case):
     return [None, 400]
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "case"), pairs(pymec.algorithms()), ids=lambda value: getattr(value, "motive", value)
-)
+@pytest.mark.parametrize(("algorithm", "case"), pairs(pymec.algorithms()), ids=named)
 def test_every_case_begins_with_the_bias_and_ends_with_relu(algorithm, case):
     turn = CASES.index(case)
     dtype, n_threads = ("float32", "float64")[turn % 2], 1 + turn % 3

@@ -80,11 +80,11 @@ def check(case, operation, algorithm, dtype, n_threads):
     np.testing.assert_array_equal(again, out)  # to the bit, for the same number of threads
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("operation", "algorithm", "case"), each(CASES))
-def test_against_the_oracle(operation, algorithm, case, dtype):
-    for n_threads in (1, 2, 3):
-        check(case, operation, algorithm, dtype, n_threads)
+def test_against_the_oracle(operation, algorithm, case):
+    for dtype in ("float32", "float64"):
+        for n_threads in (1, 2, 3):
+            check(case, operation, algorithm, dtype, n_threads)
 
 
 @pytest.mark.parametrize(("operation", "algorithm", "case"), each(CASES, able=False))

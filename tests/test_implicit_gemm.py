@@ -67,12 +67,12 @@ def test_blocks_that_end_anywhere(rows, depth, columns):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 7, 64])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.motive)
-def test_every_limit_down_to_two_elements_is_kept(n_threads, case):
-    row, shape = registry.get("implicit_gemm"), case.shape()
-    for limit in (2, 3, 5, 10, 50, 300, 2000, 30_000):
-        assert row.schedule(shape, n_threads, limit).size <= limit
-    assert row.schedule(shape, n_threads, 0).size == 2
+def test_every_limit_down_to_two_elements_is_kept(n_threads):
+    row = registry.get("implicit_gemm")
+    for shape in (case.shape() for case in CASES):
+        for limit in (2, 3, 5, 10, 50, 300, 2000, 30_000):
+            assert row.schedule(shape, n_threads, limit).size <= limit
+        assert row.schedule(shape, n_threads, 0).size == 2
 
 
 def test_its_buffers_do_not_grow_with_the_image():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import math
 import os
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,7 +36,7 @@ needs_fast_build = pytest.mark.skipif(
 )
 
 
-def run(script, *arguments):
+def run_apart(script, *arguments):
     """Run a script as a user does; the result has its exit status, stdout and stderr."""
     paths = [str(Path(pymec.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     return subprocess.run(
@@ -42,6 +46,21 @@ def run(script, *arguments):
         text=True,
         timeout=120,
     )
+
+
+def run(script, *arguments):
+    """The same in this process: it need not import NumPy, SciPy and matplotlib again."""
+    stdout, stderr, status = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(stdout), redirect_stderr(stderr):
+        patched.setattr(sys, "argv", [str(PROFILING / script), *map(str, arguments)])
+        patched.syspath_prepend(str(PROFILING))
+        try:
+            runpy.run_path(str(PROFILING / script), run_name="__main__")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=stderr)
+    return SimpleNamespace(returncode=status, stdout=stdout.getvalue(), stderr=stderr.getvalue())
 
 
 def table_rows(text):
@@ -76,7 +95,7 @@ def test_memory_sweep_resumes(tmp_path):
     assert records["mec"]["workspace"] == 5 * 7 * 3 * 512 * 4
 
     path.write_text(measured + '{"pymec": "0.1')  # what an interruption leaves
-    again = run("memory_sweep.py", *selection)
+    again = run_apart("memory_sweep.py", *selection)
     assert again.returncode == 0, again.stderr
     assert "2 cells, 2 of them" in again.stderr
     assert "memory 1/" not in again.stderr
@@ -128,7 +147,7 @@ def test_memory_sweep_tells_a_byte(tmp_path):
 
 
 def test_memory_sweep_refuses_what_it_does_not_know():
-    done = run("memory_sweep.py", "--layers", "cv13")
+    done = run_apart("memory_sweep.py", "--layers", "cv13")
     assert done.returncode == 2
     assert "'cv13' is none of cv1" in done.stderr
 
@@ -627,7 +646,7 @@ def test_bands_take_a_fraction_of_L(load, capsys):
 def test_versions_times_two_builds_in_turns(tmp_path):
     """This build against itself: a ratio for what both can do, none for what neither can."""
     path = tmp_path / "versions.json"
-    done = run(
+    done = run_apart(
         "versions.py", "--old", sys.executable, "--layers", "cv12", "--threads", "1", "--seconds", "0.02",
         "--algorithms", "auto plan,mec,pointwise", "--turns", "2", "--json", path,
     )  # fmt: skip
@@ -641,6 +660,6 @@ def test_versions_times_two_builds_in_turns(tmp_path):
 
 
 def test_versions_stops_at_a_build_that_does_not_answer():
-    done = run("versions.py", "--old", "false", "--layers", "cv12", "--threads", "1")
+    done = run_apart("versions.py", "--old", "false", "--layers", "cv12", "--threads", "1")
     assert done.returncode != 0
     assert "a build has stopped with code 1" in done.stderr

@@ -1,5 +1,7 @@
 """Tiles of sums in registers: where they end, how their work is scheduled, and what must not change a bit."""
 
+import itertools
+
 import numpy as np
 import pytest
 from cases import is_right, operands
@@ -249,12 +251,11 @@ def test_few_pixels_are_taken_in_vain(itemsize):
                 assert taken <= pixels + 3
 
 
-@pytest.mark.parametrize("name", pymec.layers.names())
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 12])
-def test_schedules_keep_to_their_limits(name, n_threads):
+def test_schedules_keep_to_their_limits(n_threads):
     """Blocks fit one call, panels stay in a cache, and the number of shares divides the threads."""
-    shape = pymec.layers.get(name).shape(2)
-    for in_panels in (False, True):
+    shapes = [pymec.layers.get(name).shape(2) for name in pymec.layers.names()]
+    for shape, in_panels in itertools.product(shapes, (False, True)):
         schedule = tile_schedule(shape, n_threads, in_panels)
         assert n_threads % schedule.channel_shares == 0
         lines = schedule.rows * schedule.taps * schedule.channels * schedule.panels
@@ -265,7 +266,7 @@ def test_schedules_keep_to_their_limits(name, n_threads):
         few = ConvShape.from_shapes((1, 7, 7, 64), (3, 3, 64, k_c), padding=1)
         channels = gemm_blocking("register_tiles", few, 7, n_threads).channels
         assert k_c % channels == 0 or k_c % channels >= 16  # no remainder too narrow for a tile
-    for schedule in ("register_tiles", "small_blas", "blas"):
+    for shape, schedule in itertools.product(shapes, ("register_tiles", "small_blas", "blas")):
         assert gemm_blocking(schedule, shape, shape.o_w, n_threads).registers == (schedule == "register_tiles")
 
 

@@ -91,13 +91,12 @@ def test_padding_costs_mec_no_memory():
     assert padded.mec_size == plain.mec_size
 
 
-@pytest.mark.parametrize("i", range(1, 12))
-@pytest.mark.parametrize("k", range(1, 6))
 @pytest.mark.parametrize("s", range(1, 5))
-def test_same_padding_gives_the_ceiling_and_its_odd_zero_last(i, k, s):
-    shape = ConvShape.from_shapes((1, i, i, 1), (k, k, 1, 1), stride=s, padding="same")
-    assert shape.o_h == shape.o_w == -(-i // s)
-    assert shape.p_b - shape.p_t in (0, 1)
+def test_same_padding_gives_the_ceiling_and_its_odd_zero_last(s):
+    for i, k in itertools.product(range(1, 12), range(1, 6)):
+        shape = ConvShape.from_shapes((1, i, i, 1), (k, k, 1, 1), stride=s, padding="same")
+        assert shape.o_h == shape.o_w == -(-i // s)
+        assert shape.p_b - shape.p_t in (0, 1)
 
 
 def test_sizes_beyond_32_bits():

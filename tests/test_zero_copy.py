@@ -2,31 +2,28 @@
 
 import numpy as np
 import pytest
-from cases import CASES, is_right, operands
+from cases import CASES, blocks_for, is_right, named, operands
 
 import pymec
 from pymec import ConvShape, reference, registry
 from pymec.kernels.direct import depthwise
-from pymec.kernels.shared.blocking import GemmBlocking
 from pymec.kernels.small_products import zero_copy
 
 NAMES = ("pixel_gemm", "filter_row_gemm", "pointwise")
 ABLE = [(name, case) for name in NAMES for case in CASES if registry.get(name).unsupported(case.shape()) is None]
 
 
-@pytest.mark.parametrize("blocking", [(1, 1, 1, 1), (2, 3, 2, 2), (5, 2, 3, 4)], ids=str)
-@pytest.mark.parametrize(("name", "case"), ABLE, ids=str)
-def test_blocks_may_end_anywhere(name, case, blocking):
+@pytest.mark.parametrize(("name", "case"), ABLE, ids=named)
+def test_blocks_may_end_anywhere(name, case):
     shape = case.shape()
     x, kernel = operands(shape)
-    for block in (1, 3):
+    for blocking, block in blocks_for(shape, [(1, 1, 1, 1), (2, 3, 2, 2), (5, 2, 3, 4)], (1, 3)):
         out = np.full(shape.output_shape, np.nan, np.float32)
-        blocks = {"blocking": GemmBlocking(*blocking), "block": block}
-        registry.get(name).run(x, kernel, out, np.empty(0, np.float32), shape, 2, **blocks)
-        assert is_right(out, shape)
+        registry.get(name).run(x, kernel, out, np.empty(0, np.float32), shape, 2, blocking=blocking, block=block)
+        assert is_right(out, shape), (blocking, block)
 
 
-@pytest.mark.parametrize(("name", "case"), ABLE, ids=str)
+@pytest.mark.parametrize(("name", "case"), ABLE, ids=named)
 def test_no_case_takes_a_byte(name, case):
     for n_threads in (1, 64):
         assert registry.get(name).schedule(case.shape(), n_threads, None).size == 0

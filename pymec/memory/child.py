@@ -1,4 +1,4 @@
-"""What the fresh process does: a warm-up, the resident set's growth, then the call under memray."""
+"""What a fresh process does: a warm-up, the resident set's growth, then the call under memray."""
 
 from __future__ import annotations
 
@@ -28,6 +28,20 @@ NUMPY_CACHE_BYTES = 1024
 
 SMALL_BYTES = 4096
 """What is smaller is counted without its native stack: to read the symbols of a process takes it a second."""
+
+
+def read_symbols(record: str) -> None:
+    """Have memray read the symbols of Python and NumPy, before processes are forked that would each read them.
+
+    That takes it half a second.  What goes wrong here, as on a full disk, goes wrong again where it is reported.
+    """
+    with contextlib.suppress(Exception):
+        with memray.Tracker(record, native_traces=True):
+            array = np.ones(SMALL_BYTES)
+        del array
+        with memray.FileReader(record) as reader:
+            for block in reader.get_high_watermark_allocation_records(merge_threads=True):
+                _symbols(block)
 
 
 def serve(job: dict[str, Any]) -> None:

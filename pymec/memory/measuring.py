@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pymec import planning
@@ -125,7 +124,8 @@ def measure_shape(
     record: str | Path | None = None,
 ) -> MemoryReport:
     """As :func:`measure`, for a shape instead of arrays."""
-    return _measured(Processes(), shape, algorithm, operation, workspace_limit, n_threads, record)
+    with Processes() as processes:
+        return _measured(processes, shape, algorithm, operation, workspace_limit, n_threads, record)
 
 
 @contextmanager
@@ -179,21 +179,14 @@ def _measured(
     # The caller's mistakes raise here, not in the other process.
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation))
     kept = None if record is None else _new_file("record", record)
-    with TemporaryDirectory(prefix="pymec-") as folder:
-        path = Path(folder) / "record.bin" if kept is None else kept
-        job = {
-            "shape": asdict(shape),
-            "algorithm": recipe.algorithm.name,
-            "operation": operation,
-            "limit": limit,
-            "n_threads": recipe.n_threads,
-            "record": str(path),
-        }
-        try:
-            return MemoryReport(**processes.run(job, folder))
-        except BaseException:
-            path.unlink(missing_ok=True)  # part of a record, which would refuse the next try
-            raise
+    job = {
+        "shape": asdict(shape),
+        "algorithm": recipe.algorithm.name,
+        "operation": operation,
+        "limit": limit,
+        "n_threads": recipe.n_threads,
+    }
+    return MemoryReport(**processes.run(job, kept))
 
 
 def _new_file(argument: str, value: str | Path) -> Path:
