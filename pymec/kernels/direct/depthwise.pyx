@@ -19,6 +19,7 @@ out         (i_n, o_h, o_w, k_c)       output O
 
 Workspace, in elements:  0
 
+The pixels of x and out may lie a constant distance apart, as those of a slice do, if they fill a block.
 Any stride, padding and dilation, and any multiplier k_c/G.  Not if a group has more than one input channel.
 """
 
@@ -29,7 +30,7 @@ from pymec.kernels.direct.flat_rows cimport convolve_rows, rows_pay
 from pymec.kernels.register_tiles.depthwise_four cimport DepthwiseStrides, depthwise_four
 from pymec.kernels.register_tiles.depthwise_rows cimport RowColumns, depthwise_row
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.geometry cimport Geometry, PixelStrides, check_stage, find_pixels, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, share_of_blocks
@@ -37,6 +38,8 @@ from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share
 cdef enum:
     BLOCK = 32         # output channels summed at a time, at most
     BLOCK_BYTES = 128  # and their bytes: half of the registers of a CPU that has 16 of 128 bits
+
+BLOCK_NBYTES = BLOCK_BYTES
 
 cdef double zeros[16]  # BLOCK_BYTES of them: in place of a bias, and of image rows on padding
 
@@ -69,12 +72,12 @@ cdef inline void sum_block(
         total[i] = bias[i]
     for a in range(row.a.first, row.a.end):
         for b in range(columns.first, columns.end):
-            pixel = I + row.corner + (a * g.d_h * g.i_w + x * g.s_w + b * g.d_w) * g.i_c
+            pixel = I + row.corner + a * g.d_h * g.image.row + (x * g.s_w + b * g.d_w) * g.image.pixel
             weights = K + (a * g.k_w + b) * g.k_c
             for i in range(block_of(K)):
                 total[i] += pixel[i] * weights[i]
     for i in range(block_of(K)):
-        O[row.output + x * g.k_c + i] = 0 if relu and total[i] < 0 else total[i]
+        O[row.output + x * g.out.pixel + i] = 0 if relu and total[i] < 0 else total[i]
 
 
 cdef inline void sum_some(
@@ -93,12 +96,12 @@ cdef inline void sum_some(
         channel[i] = (m0 + i) / g.k_cg
     for a in range(row.a.first, row.a.end):
         for b in range(columns.first, columns.end):
-            pixel = I + row.corner + (a * g.d_h * g.i_w + x * g.s_w + b * g.d_w) * g.i_c
+            pixel = I + row.corner + a * g.d_h * g.image.row + (x * g.s_w + b * g.d_w) * g.image.pixel
             weights = K + (a * g.k_w + b) * g.k_c + m0
             for i in range(width):
                 total[i] += pixel[channel[i]] * weights[i]
     for i in range(width):
-        O[row.output + x * g.k_c + m0 + i] = 0 if relu and total[i] < 0 else total[i]
+        O[row.output + x * g.out.pixel + m0 + i] = 0 if relu and total[i] < 0 else total[i]
 
 
 # Several pixels of a block, where the CPU has registers for them ----------------------------------------
@@ -111,11 +114,11 @@ cdef bint sum_four(
     """Pixels x to x + 3, whose columns of taps all lie on the image; False if the CPU can't."""
     cdef Py_ssize_t size = sizeof(floating)
     cdef DepthwiseStrides s = DepthwiseStrides(
-        g.s_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size, g.d_w * g.i_c * size, g.k_w * g.k_c * size,
-        g.k_c * size, g.k_c * size)
-    return depthwise_four(I + row.corner + (row.a.first * g.d_h * g.i_w + x * g.s_w) * g.i_c, &s,
-                          row.a.end - row.a.first, g.k_w, K + row.a.first * g.k_w * g.k_c,
-                          O + row.output + x * g.k_c, bias, relu)
+        g.s_w * g.image.pixel * size, g.d_h * g.image.row * size, g.d_w * g.image.pixel * size,
+        g.k_w * g.k_c * size, g.k_c * size, g.out.pixel * size)
+    I += row.corner + row.a.first * g.d_h * g.image.row + x * g.s_w * g.image.pixel
+    return depthwise_four(I, &s, row.a.end - row.a.first, g.k_w, K + row.a.first * g.k_w * g.k_c,
+                          O + row.output + x * g.out.pixel, bias, relu)
 
 
 cdef bint sum_row(
@@ -128,11 +131,11 @@ cdef bint sum_row(
     columns.first, columns.i_w = -g.p_l, g.i_w
     for a in range(3):
         if row.a.first <= a < row.a.end:
-            columns.row[a] = <const char*> (I + row.corner + (a * g.d_h * g.i_w + g.p_l) * g.i_c)
-            columns.step[a] = g.i_c * size
+            columns.row[a] = <const char*> (I + row.corner + a * g.d_h * g.image.row + g.p_l * g.image.pixel)
+            columns.step[a] = g.image.pixel * size
         else:
             columns.row[a], columns.step[a] = <const char*> zeros, 0
-    return depthwise_row(&columns, g.s_w, K, g.k_c * size, O + row.output, g.k_c * size, g.o_w, bias, relu)
+    return depthwise_row(&columns, g.s_w, K, g.k_c * size, O + row.output, g.out.pixel * size, g.o_w, bias, relu)
 
 
 # Rows ---------------------------------------------------------------------------------------------------
@@ -153,8 +156,8 @@ cdef compiled_per_cpu convolve_row(
     cdef Row row
     if bias_relu.bias != NULL:
         bias = <const floating*> bias_relu.bias + m0
-    row.corner = ((n * g.i_h + y * g.s_h - g.p_t) * g.i_w - g.p_l) * g.i_c
-    row.output = (n * g.o_h + y) * g.o_w * g.k_c
+    row.corner = n * g.image.image + (y * g.s_h - g.p_t) * g.image.row - g.p_l * g.image.pixel
+    row.output = n * g.out.image + y * g.out.row
     row.a = inside(y * g.s_h - g.p_t, g.d_h, g.i_h, g.k_h)
     if g.k_cg > 1 or g.k_c < block:
         for x in range(g.o_w):
@@ -192,25 +195,33 @@ cdef void convolve_share(
 
 
 def run(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
+    const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
     floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve channel by channel, blocks of channels of output rows shared among ``n_threads`` threads.
 
-    ``workspace`` is not used.  Sums begin with the ``bias``; ReLU is applied as they are stored.
+    ``workspace`` is not used.  Sums begin with the ``bias``; ReLU is applied as they are stored.  The pixels of
+    ``x`` and ``out`` may lie some distance apart, as those of a slice do, if they fill a block of channels.
     """
     cdef Geometry g = geometry(shape)
+    cdef PixelStrides image, to
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t share
+    cdef const floating* K = &kernel[0, 0, 0, 0]
     check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
-    if g.i_w == g.k_w == g.o_w == 1:  # a column lies in memory as a row does
+    find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
+    if g.i_w == g.k_w == g.o_w == 1:  # a column is a row whose pixels are as far apart as rows
+        image, to = g.image, g.out
         g = geometry(shape.transposed())
+        g.image = PixelStrides(image.image, image.image, image.row)
+        g.out = PixelStrides(to.image, to.image, to.row)
     if g.i_cg != 1:
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
+    if g.k_c < block_of(K) and (g.image.pixel != g.i_c or g.out.pixel != g.k_c):
+        raise ValueError(f"pixels of {g.k_c} channels must be adjacent, of x and of out")
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
-    cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):

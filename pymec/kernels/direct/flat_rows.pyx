@@ -226,12 +226,12 @@ cdef void convolve_row(
     cdef RowTile tile
     inner.first = inside(-g.p_l, g.s_w, g.i_w, g.o_w).first
     inner.end = inside((g.k_w - 1) * g.d_w - g.p_l, g.s_w, g.i_w, g.o_w).end
-    O += (n * g.o_h + y) * g.o_w * g.k_c
+    O += n * g.out.image + y * g.out.row
     while x < g.o_w:
         tile = tile_at(x, lanes(I), inner, g)
         begin_sums(sums, O + tile.x * g.k_c, &tile, taps, bias_relu, g)
         for a in range(max(rows.first, taps.a.first), min(rows.end, taps.a.end)):
-            image_row = I + (n * g.i_h + top + a * g.d_h) * g.i_w * g.i_c
+            image_row = I + n * g.image.image + (top + a * g.d_h) * g.image.row
             numbers = image_row + (tile.x * g.s_w - g.p_l) * g.i_c
             if tile.gathered:
                 gather(image_row, window, tile.x, pixels, g)

@@ -13,6 +13,11 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
     return None
 
 
+def whole_blocks(shape: ConvShape) -> bool:
+    """Whether pixels have as many channels as are summed together: with fewer, a vector has those of several."""
+    return shape.k_c * shape.itemsize >= depthwise.BLOCK_NBYTES
+
+
 def _smm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     plane = shape.i_h * shape.o_w
     slices = thread_slices(smm.n_tasks(shape), n_threads, plane, limit)
@@ -54,6 +59,7 @@ ROWS = (
         unsupported=_depthwise_limit,
         schedule=no_workspace,
         run=depthwise.run,
+        reads_slices=whole_blocks,
         uses_blas=False,
     ),
     Algorithm(

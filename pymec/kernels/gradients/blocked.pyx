@@ -36,7 +36,7 @@ from pymec.kernels.gradients.blocks cimport (
 )
 from pymec.kernels.register_tiles.outer_tiles cimport Pixels, Steps, add_outer
 from pymec.kernels.register_tiles.tile cimport CACHE_LINE, MOST_PIXELS, MOST_SUMS, at_cache_line
-from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, find_pixels, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport zero
 from pymec.kernels.shared.spans cimport Span, both, ceil_div, inside, share_of
@@ -97,10 +97,10 @@ cdef void add_kernel_row(
     cdef Pixels over
     over.images, over.rows = block.images.end - block.images.first, rows.end - rows.first
     over.columns = block.columns.end - block.columns.first
-    over.input.image, over.input.row = g.i_h * g.i_w * g.i_c, g.s_h * g.i_w * g.i_c
+    over.input.image, over.input.row = g.image.image, g.s_h * g.image.row
     if inputs < step:
         zero(copied, over.images * over.rows * over.columns * step)
-    I += (block.images.first * g.i_h + rows.first * g.s_h - g.p_t + a * g.d_h) * g.i_w * g.i_c
+    I += block.images.first * g.image.image + (rows.first * g.s_h - g.p_t + a * g.d_h) * g.image.row
     copy_taps(&over, I, copied, part, step, block.columns.first, g)
     over.input.column, over.input.row = step, over.columns * step
     over.input.image = over.rows * over.input.row
@@ -126,7 +126,7 @@ cdef void add_taps(
     cdef Pixels over
     cdef Steps image            # of what is read: the image, or a copy of the window
     over.images = block.images.end - block.images.first
-    image.image, image.row, image.column = g.i_h * g.i_w * g.i_c, g.i_w * g.i_c, g.i_c
+    image.image, image.row, image.column = g.image.image, g.image.row, g.image.pixel
     if copied != NULL and pixels <= WINDOW and (inputs < tiles.least or passes >= COPIED_PASSES):
         filled = max(inputs, tiles.least)
         if inputs < filled:
@@ -173,7 +173,8 @@ cdef void add_to_group(
         dO = slice + WINDOW * MOST_PIXELS
     else:
         lines = lines_in_place(span, tiles, g)
-        dO += ((block.images.first * g.o_h + block.rows.first) * g.o_w + block.columns.first) * g.k_c + first
+        dO += block.images.first * g.out.image + block.rows.first * g.out.row
+        dO += block.columns.first * g.out.pixel + first
     while tile < share.end:
         i = tile / tiles.units
         part = share_of(tiles.unit, i, tiles.in_unit)
@@ -249,7 +250,7 @@ def slice_size(shape):
 
 
 def run_kernel_grad(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] grad_out, floating[:, :, :, ::1] grad_kernel,
+    const floating[:, :, :, :] x, const floating[:, :, :, :] grad_out, floating[:, :, :, ::1] grad_kernel,
     floating[::1] workspace, shape, int n_threads=1, *, bint copies,
 ):
     """The kernel's gradient, its tiles shared among threads.
@@ -257,14 +258,15 @@ def run_kernel_grad(
     ``copies`` is whether there is workspace: n_threads slices of :func:`slice_size` elements, and a cache line.
     """
     cdef Geometry g = geometry(shape)
-    cdef Tiles tiles = tiles_of(&g, sizeof(floating))
-    cdef Py_ssize_t tasks = g.groups * tiles.units * tiles.in_unit, line_shares = 1, share
-    cdef Py_ssize_t size = slice_size(shape)
+    cdef Py_ssize_t line_shares = 1, size = slice_size(shape), share
     cdef floating* slices = NULL
     if copies:
         check_room("workspace", workspace.shape[0], n_threads * size + CACHE_LINE / sizeof(floating))
         slices = at_cache_line(&workspace[0])
     check_stage(&g, n_threads, x.shape, grad_kernel.shape, grad_out.shape)
+    find_pixels(&g, x.shape, x.strides, grad_out.shape, grad_out.strides, sizeof(floating))
+    cdef Tiles tiles = tiles_of(&g, sizeof(floating))
+    cdef Py_ssize_t tasks = g.groups * tiles.units * tiles.in_unit
     if tasks % n_threads and tasks < 8 * n_threads:  # uneven shares: the lines are shared, too
         line_shares = min(tiles.lines, n_threads)
     cdef floating* dK = &grad_kernel[0, 0, 0, 0]

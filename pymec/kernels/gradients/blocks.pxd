@@ -33,7 +33,7 @@ cdef inline Tiles tiles_of(const Geometry* g, Py_ssize_t itemsize) noexcept nogi
     """How dK is cut into tiles."""
     cdef Tile tile = outer_tile(g.k_cg, itemsize)
     cdef Tiles tiles
-    cdef bint taps_are_adjacent = g.groups == 1 and g.d_w == 1 and g.i_cg < tile.most
+    cdef bint taps_are_adjacent = g.groups == 1 and g.d_w == 1 and g.image.pixel == g.i_cg < tile.most
     tiles.unit = g.k_w * g.i_cg if taps_are_adjacent else g.i_cg
     tiles.units = g.k_h if taps_are_adjacent else g.k_h * g.k_w
     tiles.in_unit = ceil_div(tiles.unit, tile.most)
@@ -55,7 +55,7 @@ cdef inline Lines lines_in_place(Span span, const Tiles* tiles, const Geometry* 
     """Lines of dO where they are."""
     cdef Lines lines
     lines.span, lines.step, lines.copied = span, tiles.line, False
-    lines.steps.image, lines.steps.row, lines.steps.column = g.o_h * g.o_w * g.k_c, g.o_w * g.k_c, g.k_c
+    lines.steps.image, lines.steps.row, lines.steps.column = g.out.image, g.out.row, g.out.pixel
     return lines
 
 
@@ -71,10 +71,10 @@ cdef inline Lines copy_lines(
         width = line_width(line, tiles, sizeof(floating), g)
         for n in range(block.images.first, block.images.end):
             for y in range(block.rows.first, block.rows.end):
-                output = dO + ((n * g.o_h + y) * g.o_w + block.columns.first) * g.k_c
+                output = dO + n * g.out.image + y * g.out.row + block.columns.first * g.out.pixel
                 output += min(line * tiles.line, g.k_cg - width)
                 for x in range(columns):
-                    copy(copied + x * tiles.line, output + x * g.k_c, width)
+                    copy(copied + x * tiles.line, output + x * g.out.pixel, width)
                 copied += columns * tiles.line
     lines.span, lines.copied = span, True
     lines.steps.column, lines.steps.row = tiles.line, columns * tiles.line
@@ -106,9 +106,9 @@ cdef inline void copy_window(
     for n in range(block.images.first, block.images.end):
         for h in range(window.top, window.top + window.rows):
             if 0 <= h < g.i_h:
-                image_row = I + (n * g.i_h + h) * g.i_w * g.i_c
+                image_row = I + n * g.image.image + h * g.image.row
                 for w in range(first, end):
-                    copy(copied + (w - window.left) * step, image_row + w * g.i_c, inputs)
+                    copy(copied + (w - window.left) * step, image_row + w * g.image.pixel, inputs)
             copied += window.columns * step
 
 

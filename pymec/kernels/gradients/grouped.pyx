@@ -37,7 +37,7 @@ from pymec.kernels.register_tiles.group_vectors cimport (
     PLACES, WINDOW, ChannelVector, check_groups, gather, gathers, vector_at, n_vectors, place_groups,
 )
 from pymec.kernels.register_tiles.group_tiles cimport GroupTile, add_groups, vector_bytes, most_outputs
-from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, find_pixels, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, share_of_blocks
@@ -120,18 +120,18 @@ cdef void fit_tile(
     GroupTile* tile, const PhasePixels* at, Py_ssize_t size, bint gathered, const Geometry* g
 ) noexcept nogil:
     """Strides for these pixels; where dO is gathered its lines are adjacent."""
-    cdef Py_ssize_t pixel = vector_bytes() if gathered else g.k_c * size
+    cdef Py_ssize_t pixel = vector_bytes() if gathered else g.out.pixel * size
     tile.taps = 3 if g.k_w % 3 == 0 and g.s_w == g.d_w == 1 else 1
     tile.blocks = at.columns.count / tile.taps
     tile.block_columns = tile.taps * at.columns.advance
     tile.stride = 1
     tile.column = pixel
-    tile.row = (columns_under(at) if gathered else at.rows.advance * g.o_w) * pixel
+    tile.row = columns_under(at) * pixel if gathered else at.rows.advance * g.out.row * size
     tile.block = tile.block_columns * pixel
     tile.channel = g.i_c * size
     tile.tap = at.columns.step * g.k_cg * tile.channel
     tile.kernel_row = at.rows.step * g.k_w * g.k_cg * tile.channel
-    tile.pixel = g.s_w * g.i_c * size
+    tile.pixel = g.s_w * g.image.pixel * size
     tile.i_w, tile.i_cg = g.o_w, g.k_cg
 
 
@@ -164,23 +164,23 @@ cdef void input_grad_share(
                 return
             at = pixels_at(task / lines, g)
             columns = columns_under(&at)
-            gathered = gathers(at.rows.count * columns, g.k_cg, g.k_c * sizeof(floating))
+            gathered = gathers(at.rows.count * columns, g.k_cg, g.out.pixel * sizeof(floating))
             fit_tile(&tile, &at, sizeof(floating), gathered, g)
         line = vector_at(task % lines, width, &swapped)
-        under = dO + ((at.n * g.o_h + at.rows.output) * g.o_w + at.columns.output) * g.k_c + line.c
+        under = dO + at.n * g.out.image + at.rows.output * g.out.row + at.columns.output * g.out.pixel + line.c
         if gathered:
             gather(under, window, width, at.columns.output, columns, columns, at.rows.count,
-                   at.rows.advance * g.o_w * g.k_c, g.o_w, g.k_c)
+                   at.rows.advance * g.out.row, g.o_w, g.out.pixel)
             under = window
         add_groups(
             &tile, under, at.columns.output, line.shift,
             flipped + (at.rows.first * g.k_w + at.columns.first) * g.k_cg * g.i_c + line.m, at.rows.count, NULL,
-            dI + ((at.n * g.i_h + at.h) * g.i_w + at.w) * g.i_c + line.m, at.count, False,
+            dI + at.n * g.image.image + at.h * g.image.row + at.w * g.image.pixel + line.m, at.count, False,
         )
 
 
 def run_input_grad(
-    const floating[:, :, :, ::1] grad_out, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] grad_x,
+    const floating[:, :, :, :] grad_out, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] grad_x,
     floating[::1] workspace, shape, int n_threads=1, *, const floating[::1] prepared not None,
 ):
     """The input's gradient; ``prepared`` is the flipped kernel, if the groups fill a vector.
@@ -194,6 +194,7 @@ def run_input_grad(
     if not whole_vectors(shape, swapped=True):
         direct_grad.run_input_grad(grad_out, kernel, grad_x, workspace, shape, n_threads)
         return
+    find_pixels(&g, grad_x.shape, grad_x.strides, grad_out.shape, grad_out.strides, sizeof(floating))
     check_room("prepared", prepared.shape[0], shape.kernel_size)
     if g.i_n == 0:
         return
@@ -215,6 +216,7 @@ cdef void add_outputs(
     """All rows of outputs, one by one, for a line of channels of the kernel rows `taps`, from column b on."""
     cdef Py_ssize_t lines = row.taps * g.i_cg * vector_bytes() / sizeof(floating), left = b * g.d_w - g.p_l
     cdef Py_ssize_t n, y, a, top, rows
+    cdef const floating* numbers
     cdef Span met
     for n in range(g.i_n):
         for y in range(g.o_h):
@@ -225,9 +227,10 @@ cdef void add_outputs(
             a = max(met.first, taps.first)
             while a < met.end:
                 rows = 3 if met.end - a >= 3 else 1
+                numbers = I + n * g.image.image + (top + a * g.d_h) * g.image.row + left * g.image.pixel + line.c
                 add_grad_row(
-                    row, I + ((n * g.i_h + top + a * g.d_h) * g.i_w + left) * g.i_c + line.c, left, line.shift,
-                    dO + (n * g.o_h + y) * g.o_w * g.k_c + line.m, sums + (a - taps.first) * lines, rows, g.i_cg,
+                    row, numbers, left, line.shift, dO + n * g.out.image + y * g.out.row + line.m,
+                    sums + (a - taps.first) * lines, rows, g.i_cg,
                 )
                 a += rows
 
@@ -242,8 +245,8 @@ cdef void kernel_grad_line(
     cdef Py_ssize_t most_taps = min(SUMS / g.i_cg, g.k_w), most_rows = SUMS / (most_taps * g.i_cg), a, b, j
     cdef Span taps
     cdef GradRow row
-    row.image, row.tap, row.row = g.s_w * g.i_c * size, g.d_w * g.i_c * size, g.d_h * g.i_w * g.i_c * size
-    row.output = g.k_c * size
+    row.image, row.tap = g.s_w * g.image.pixel * size, g.d_w * g.image.pixel * size
+    row.row, row.output = g.d_h * g.image.row * size, g.out.pixel * size
     row.d_w, row.s_w, row.i_w, row.o_w = g.d_w, g.s_w, g.i_w, g.o_w
     row.channel = vector_bytes()
     place_groups(row.place, size, g)
@@ -267,7 +270,7 @@ cdef void kernel_grad_line(
 
 
 def run_kernel_grad(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] grad_out, floating[:, :, :, ::1] grad_kernel,
+    const floating[:, :, :, :] x, const floating[:, :, :, :] grad_out, floating[:, :, :, ::1] grad_kernel,
     floating[::1] workspace, shape, int n_threads=1,
 ):
     """The kernel's gradient: threads share its lines, or its rows if these are few; ``workspace`` is not used."""
@@ -278,6 +281,7 @@ def run_kernel_grad(
     if not whole_vectors(shape):
         direct_grad.run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads)
         return
+    find_pixels(&g, x.shape, x.strides, grad_out.shape, grad_out.strides, sizeof(floating))
     if g.i_n == 0:
         memset(&grad_kernel[0, 0, 0, 0], 0, g.k_h * g.k_w * g.i_cg * g.k_c * grad_kernel.itemsize)
         return

@@ -8,6 +8,7 @@ import numpy as np
 
 from pymec import reference
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace, slices_of_images
+from pymec.kernels.direct.rows import whole_blocks
 from pymec.kernels.gradients import (
     blocked,
     direct,
@@ -99,9 +100,10 @@ def _dots(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return Schedule(shape.kernel_size, {"columns": columns}, prepared=shape.kernel_size)
 
 
-def _phases_by_register_tiles(shape: ConvShape) -> bool:
-    """Whether ``direct_conv`` is no ``depthwise``, which needs whole images."""
-    return not shape.s_h == shape.s_w == shape.i_cg == shape.k_cg == 1
+def _phases_of_slices(shape: ConvShape) -> bool:
+    """Whether ``direct_conv`` is by register tiles, or by a ``depthwise`` that reads slices."""
+    is_depthwise = shape.s_h == shape.s_w == shape.i_cg == shape.k_cg == 1
+    return not is_depthwise or whole_blocks(shape)
 
 
 def _blocked_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -202,7 +204,7 @@ INPUT_GRAD_ROWS = (
         prepare=_flip_by_phase,
         read_back=_flip_back_by_phase,
         run=direct_conv.run_input_grad,
-        reads_slices=_phases_by_register_tiles,
+        reads_slices=_phases_of_slices,
         uses_blas=False,
         ours=True,
     ),
@@ -243,6 +245,7 @@ INPUT_GRAD_ROWS = (
         prepare=_flip_for_vectors,
         read_back=_flip_back,
         run=grouped.run_input_grad,
+        reads_slices=partial(whole_vectors, swapped=True),
         uses_blas=False,
         ours=True,
     ),
@@ -290,6 +293,7 @@ KERNEL_GRAD_ROWS = (
         unsupported=any_shape,
         schedule=_blocked_kernel_grad,
         run=blocked.run_kernel_grad,
+        reads_slices=slices_of_images,
         uses_blas=False,
         ours=True,
     ),
@@ -313,6 +317,7 @@ KERNEL_GRAD_ROWS = (
         unsupported=small_groups,
         schedule=no_workspace,
         run=grouped.run_kernel_grad,
+        reads_slices=whole_vectors,
         uses_blas=False,
         ours=True,
     ),

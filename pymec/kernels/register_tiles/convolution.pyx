@@ -37,14 +37,16 @@ from pymec.kernels.register_tiles.output_tile cimport (
 )
 from pymec.kernels.register_tiles.panels cimport n_panels
 from pymec.kernels.register_tiles.pixels cimport (
-    POINTERS, RUNS, WINDOW, ZEROS, Cursor, PixelStrides, ReductionBlock, cursor_at, join_tiles, next_block,
-    pixel_strides, place_pixels, point_at_block, taps_adjacent, without_padding,
+    POINTERS, RUNS, WINDOW, ZEROS, Cursor, ReductionBlock, cursor_at, join_tiles, next_block,
+    place_pixels, point_at_block, taps_adjacent, without_padding,
 )
 from pymec.kernels.register_tiles.tile cimport (
     Tile, at_cache_line, n_equal_tiles, panel_tile, pixels_of_tile, tile_for_sums,
 )
 from pymec.kernels.shared.bias_relu cimport bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.geometry cimport (
+    Geometry, PixelStrides, check_room, check_stage, find_pixels, geometry,
+)
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.spans cimport Span, share_of
 
@@ -205,8 +207,8 @@ def run(
     cdef Py_ssize_t share
     cdef OutputPart whole
     check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
-    whole.image = pixel_strides("x", x.shape, x.strides, sizeof(floating))
-    whole.out = pixel_strides("out", out.shape, out.strides, sizeof(floating))
+    find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
+    whole.image, whole.out = g.image, g.out
     cdef TileSchedule order = schedule_of(schedule, n_threads, shape.is_padded, &whole.image, &g)
     whole.kernel = KernelStrides(g.k_c, 0, 0)
     if not evenly_spaced(&whole.out, &g):

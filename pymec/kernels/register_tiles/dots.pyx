@@ -28,10 +28,12 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.register_tiles.dot_tiles cimport MOST_DOTS, MOST_FILTERS, DotRuns, add_dots, pixels_of_dots
-from pymec.kernels.register_tiles.pixels cimport PixelStrides, pixel_strides, taps_adjacent
+from pymec.kernels.register_tiles.pixels cimport taps_adjacent
 from pymec.kernels.register_tiles.tile cimport CACHE_LINE
 from pymec.kernels.shared.bias_relu cimport bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
+from pymec.kernels.shared.geometry cimport (
+    Geometry, PixelStrides, check_room, check_stage, find_pixels, geometry,
+)
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.spans cimport Span, both, ceil_div, innermost, inside, share_of
 
@@ -189,8 +191,8 @@ def run(
         raise ValueError(f"direct_dots takes groups of at least 64 bytes of input channels, got {g.i_cg} channels")
     if columns < 1:
         raise ValueError(f"columns must be positive, got {columns}")
-    layer.image = pixel_strides("x", x.shape, x.strides, sizeof(floating))
-    layer.out = pixel_strides("out", out.shape, out.strides, sizeof(floating))
+    find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
+    layer.image, layer.out = g.image, g.out
     layer.whole_lines = g.i_c * <Py_ssize_t> sizeof(floating) % CACHE_LINE == 0
     layer.bias, layer.relu = bias_relu_of(bias, relu, &g).bias, relu
     layer.rows = all_inside(g.p_t, g.s_h, (g.k_h - 1) * g.d_h, g.i_h, g.o_h)

@@ -31,7 +31,7 @@ from pymec.kernels.register_tiles.group_vectors cimport (
     PLACES, WINDOW, ChannelVector, check_groups, gather, gathers, n_vectors, place_groups, vector_at,
 )
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_stage, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_stage, find_pixels, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, share_of_blocks
@@ -74,26 +74,26 @@ cdef RowOutputs outputs_of(Py_ssize_t tile, const Geometry* g) noexcept nogil:
     at.count = columns.end - columns.first
     at.left = columns.first * g.s_w - g.p_l
     at.taps = inside(top, g.d_h, g.i_h, g.k_h)
-    at.image = ((n * g.i_h + top + at.taps.first * g.d_h) * g.i_w + at.left) * g.i_c
-    at.first = ((n * g.o_h + y) * g.o_w + columns.first) * g.k_c
+    at.image = n * g.image.image + (top + at.taps.first * g.d_h) * g.image.row + at.left * g.image.pixel
+    at.first = n * g.out.image + y * g.out.row + columns.first * g.out.pixel
     return at
 
 
 cdef GroupTile tile_of(Py_ssize_t size, bint gathered, const Geometry* g) noexcept nogil:
     """What all tiles have in common; vectors gathered from I are adjacent, in rows as long as a tile needs."""
     cdef GroupTile tile
-    cdef Py_ssize_t pixel = vector_bytes() if gathered else g.i_c * size
+    cdef Py_ssize_t pixel = vector_bytes() if gathered else g.image.pixel * size
     tile.taps = 3 if g.k_w % 3 == 0 and g.d_w == 1 and g.s_w <= 2 else 1
     tile.blocks = g.k_w / tile.taps
     tile.block_columns = tile.taps * g.d_w
     tile.stride = g.s_w
     tile.column = (1 if tile.taps == 3 else g.s_w) * pixel
-    tile.row = (columns_of(most_outputs(), g) if gathered else g.d_h * g.i_w) * pixel
+    tile.row = columns_of(most_outputs(), g) * pixel if gathered else g.d_h * g.image.row * size
     tile.block = tile.block_columns * pixel
     tile.channel = g.k_c * size
     tile.tap = g.i_cg * tile.channel
     tile.kernel_row = g.k_w * tile.tap
-    tile.pixel = g.k_c * size
+    tile.pixel = g.out.pixel * size
     tile.i_w, tile.i_cg = g.i_w, g.i_cg
     place_groups(tile.place, size, g)
     return tile
@@ -107,7 +107,7 @@ cdef void convolve_share(
     cdef Py_ssize_t width = vector_bytes() / sizeof(floating), vectors = n_vectors(width, g), task
     cdef Span mine = share_of_blocks(g.i_n * g.o_h * tiles_of_row(g), g.k_c, width, share, shares)
     cdef Py_ssize_t pitch = columns_of(most_outputs(), g)
-    cdef bint gathered = gathers(g.k_h * pitch, g.i_cg, g.i_c * sizeof(floating))
+    cdef bint gathered = gathers(g.k_h * pitch, g.i_cg, g.image.pixel * sizeof(floating))
     cdef GroupTile tile = tile_of(sizeof(floating), gathered, g)
     cdef const floating* bias = <const floating*> bias_relu.bias
     cdef const floating* numbers
@@ -123,7 +123,7 @@ cdef void convolve_share(
         numbers = I + at.image + vector.c
         if gathered:
             gather(numbers, window, width, at.left, columns_of(at.count, g), pitch, at.taps.end - at.taps.first,
-                   g.d_h * g.i_w * g.i_c, g.i_w, g.i_c)
+                   g.d_h * g.image.row, g.i_w, g.image.pixel)
             numbers = window
         add_groups(&tile, numbers, at.left, vector.shift, K + at.taps.first * g.k_w * g.i_cg * g.k_c + vector.m,
                    at.taps.end - at.taps.first, bias + vector.m if bias != NULL else bias,
@@ -142,8 +142,8 @@ cdef compiled_per_cpu convolve_pixel(
     cdef const floating* bias = <const floating*> bias_relu.bias
     cdef const floating* weights
     cdef const floating* numbers
-    cdef floating* to = O + pixel * g.k_c
     cdef Py_ssize_t x = innermost(&pixel, g.o_w), y = innermost(&pixel, g.o_h), n = pixel
+    cdef floating* to = O + n * g.out.image + y * g.out.row + x * g.out.pixel
     cdef Py_ssize_t top = y * g.s_h - g.p_t, left = x * g.s_w - g.p_l
     cdef Span down = inside(top, g.d_h, g.i_h, g.k_h), across = inside(left, g.d_w, g.i_w, g.k_w)
     cdef Py_ssize_t group, a, b, c, m
@@ -154,7 +154,8 @@ cdef compiled_per_cpu convolve_pixel(
             total[m] = 0 if bias == NULL else bias[group * g.k_cg + m]
         for a in range(down.first, down.end):
             for b in range(across.first, across.end):
-                numbers = I + ((n * g.i_h + top + a * g.d_h) * g.i_w + left + b * g.d_w) * g.i_c + group * g.i_cg
+                numbers = I + n * g.image.image + (top + a * g.d_h) * g.image.row
+                numbers += (left + b * g.d_w) * g.image.pixel + group * g.i_cg
                 weights = K + (a * g.k_w + b) * g.i_cg * g.k_c + group * g.k_cg
                 for c in range(g.i_cg):
                     for m in range(g.k_cg):
@@ -167,13 +168,16 @@ cdef compiled_per_cpu convolve_pixel(
 
 
 def run(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
+    const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
     floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve vector by vector, even shares of them on ``n_threads`` threads; ``workspace`` is not used.
 
     Parameters
     ----------
+    x : array (i_n, i_h, i_w, i_c)
+    out : array (i_n, o_h, o_w, k_c)
+        The pixels of both may lie some distance apart, as those of a slice do.
     bias : array (k_c,), optional
         Added to every output.
     relu : bool
@@ -183,6 +187,7 @@ def run(
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t share, pixel
     check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
+    find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
     check_groups(g.k_cg, "output", g.i_cg, "input")
     if g.i_n == 0:
         return

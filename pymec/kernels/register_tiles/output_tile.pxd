@@ -2,9 +2,9 @@
 
 from cython cimport floating
 
-from pymec.kernels.register_tiles.pixels cimport PatchRuns, PixelStrides, ReductionBlock, TilePixels
+from pymec.kernels.register_tiles.pixels cimport PatchRuns, ReductionBlock, TilePixels
 from pymec.kernels.register_tiles.tile cimport Tile
-from pymec.kernels.shared.geometry cimport Geometry
+from pymec.kernels.shared.geometry cimport Geometry, PixelStrides
 
 
 cdef struct KernelStrides:  # elements of K

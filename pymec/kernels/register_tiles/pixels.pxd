@@ -16,7 +16,7 @@
 from cython cimport floating
 
 from pymec.kernels.register_tiles.tile cimport MOST_PIXELS
-from pymec.kernels.shared.geometry cimport Geometry
+from pymec.kernels.shared.geometry cimport Geometry, PixelStrides
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.shared.spans cimport Span, inside
 
@@ -35,10 +35,6 @@ cdef extern from *:
 
 cdef struct Cursor:                    # an output pixel
     Py_ssize_t n, y, x
-
-
-cdef struct PixelStrides:              # elements of I, or of O, from one of these to the next
-    Py_ssize_t image, row, pixel
 
 
 cdef struct TilePixels:
@@ -61,28 +57,6 @@ cdef struct ReductionBlock:
 cdef struct PatchRuns:                 # what every pixel of a tile reads of a block
     Py_ssize_t count, length
     Py_ssize_t step, run_step          # elements from pixel to pixel and from run to run; 0: a pointer for each
-
-
-cdef inline PixelStrides pixel_strides(
-    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
-) except *:
-    """The strides of an image whose pixels lie some distance apart, but whose channels are adjacent.
-
-    An axis of one element may have any stride, because nothing is a step away: it gets that of a whole array.
-    """
-    cdef PixelStrides found
-    cdef Py_ssize_t i
-    for i in range(3):
-        if extents[i] > 1 and (strides[i] <= 0 or strides[i] % itemsize):
-            raise ValueError(
-                f"{name} must have positive strides of whole elements, got {strides[i]} for {itemsize} bytes"
-            )
-    if extents[3] > 1 and strides[3] != itemsize:
-        raise ValueError(f"{name} must have the channels of a pixel adjacent, got a stride of {strides[3]} bytes")
-    found.pixel = strides[2] // itemsize if extents[2] > 1 else extents[3]
-    found.row = strides[1] // itemsize if extents[1] > 1 else extents[2] * found.pixel
-    found.image = strides[0] // itemsize if extents[0] > 1 else extents[1] * found.row
-    return found
 
 
 cdef inline Cursor cursor_at(Py_ssize_t pixel, const Geometry* g) noexcept nogil:

@@ -110,6 +110,7 @@ ROWS = (
         unsupported=small_groups,
         schedule=no_workspace,
         run=grouped.run,
+        reads_slices=slices_of_images,
         uses_blas=False,
         ours=True,
     ),

@@ -31,7 +31,39 @@ cdef Geometry sizes_of(object shape) except *:
     g.p_t, g.p_l = shape.p_t, shape.p_l
     g.H = shape.i_h + shape.p_t + shape.p_b
     g.groups, g.i_cg, g.k_cg = shape.groups, shape.i_cg, shape.k_cg
+    g.image = PixelStrides(g.i_h * g.i_w * g.i_c, g.i_w * g.i_c, g.i_c)
+    g.out = PixelStrides(g.o_h * g.o_w * g.k_c, g.o_w * g.k_c, g.k_c)
     return g
+
+
+cdef int find_pixels(Geometry* g, const Py_ssize_t* x, const Py_ssize_t* x_strides, const Py_ssize_t* out,
+                     const Py_ssize_t* out_strides, Py_ssize_t itemsize) except -1:
+    """Note where the pixels of I and of O lie: a constant distance apart, as those of slices do."""
+    g.image = pixel_strides("x", x, x_strides, itemsize)
+    g.out = pixel_strides("out", out, out_strides, itemsize)
+    return 0
+
+
+cdef PixelStrides pixel_strides(
+    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
+) except *:
+    """The strides of an image whose channels are adjacent.
+
+    An axis of one element may have any stride, because nothing is a step away: it gets that of a whole array.
+    """
+    cdef PixelStrides found
+    cdef Py_ssize_t i
+    for i in range(3):
+        if extents[i] > 1 and (strides[i] <= 0 or strides[i] % itemsize):
+            raise ValueError(
+                f"{name} must have positive strides of whole elements, got {strides[i]} for {itemsize} bytes"
+            )
+    if extents[3] > 1 and strides[3] != itemsize:
+        raise ValueError(f"{name} must have the channels of a pixel adjacent, got a stride of {strides[3]} bytes")
+    found.pixel = strides[2] // itemsize if extents[2] > 1 else extents[3]
+    found.row = strides[1] // itemsize if extents[1] > 1 else extents[2] * found.pixel
+    found.image = strides[0] // itemsize if extents[0] > 1 else extents[1] * found.row
+    return found
 
 
 cdef int check_extents(str name, const Py_ssize_t* given, tuple wanted) except -1:
