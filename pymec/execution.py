@@ -204,8 +204,9 @@ def check_out(out: Any, role: str, shape: ConvShape, partner: str) -> None:
     checked("out", out, shape, layouts.outer_extents(role, shape), partner)
     if not out.flags.aligned:
         raise ValueError("out is not aligned to its element size; pass an array from numpy.empty")
-    in_order = out.flags.c_contiguous or layouts.in_place(out, role, shape, slices=True) is not None
-    if not in_order or layouts.overlaps_itself(out):
+    if out.flags.c_contiguous:
+        return
+    if layouts.in_place(out, role, shape, slices=True) is None or layouts.overlaps_itself(out):
         raise _not_contiguous("out", out, role, "an array from numpy.empty")
 
 
