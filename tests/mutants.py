@@ -84,6 +84,7 @@ FIRST = {
     "recipes": "planning slices threads grads plans",
     "execution": "errors planning plans copies ends",
     "layouts": "layouts slices arrays errors grads",
+    "memory": "memory",
     "explaining": "planning",
     "conv_plans": "plans copies planning grads",
     "kept_kernels": "plans copies",
@@ -196,9 +197,10 @@ def killer(copy: Path, tests: str, built: Path) -> str | None:
 
 def first_failure(folder: Path, tests: str, *options: str) -> str | None:
     """Run tests in a copy; return the first that fails, or what was to be run if it hangs or can't be read."""
+    marked = "not slow" if tests.startswith("tests/test_memory.py") else "not memory and not slow"
     command = [
         sys.executable, "-m", "pytest", "-q", "-x", "-n", "1", "-p", "no:cacheprovider",
-        "--hypothesis-profile=mutants", "-m", "not memory and not slow", *options, tests,
+        "--hypothesis-profile=mutants", "-m", marked, *options, tests,
     ]  # fmt: skip
     with subprocess.Popen(
         command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, text=True, start_new_session=True,

@@ -85,6 +85,9 @@ FAULTS = {
         ("b * g.d_w < g.i_w:", "b * g.d_w <= g.i_w:", "a column past the image is no padding"),
     ],
     "pymec/kernels/direct/depthwise.pyx": [
+        ("PixelStrides(image.image, image.image, image.row)", "PixelStrides(image.image, image.image, image.pixel)",
+         "a column's pixels are as far apart as a row's"),
+        ("O[row.output + x * g.out.pixel + i]", "O[row.output + x * g.k_c + i]", "O written as if it were no slice"),
         ("(m0 + i) / g.k_cg", "i / g.k_cg", "later blocks read the first block's inputs"),
         ("x + 4 <= end", "x + 3 <= end", "four outputs of which the last has a tap on padding"),
         ("* block, g.k_c - width)", "* block, g.k_c)", "the last block doesn't reach back"),
@@ -127,6 +130,7 @@ FAULTS = {
         ("a * g.d_h * pixels.strides.row + b", "a * g.d_h * g.i_w * g.i_c + b", "rows of a slice, too"),
     ],
     "pymec/kernels/register_tiles/grouped.pyx": [
+        ("    tile.pixel = g.out.pixel * size", "    tile.pixel = g.k_c * size", "O written as if it were no slice"),
         ("at.taps = inside(top, g.d_h,", "at.taps = inside(top, g.s_h,", "kernel rows on padding, of a dilation"),
         ("bias + vector.m if bias", "bias if bias", "the first channels' bias for all"),
     ],
@@ -223,10 +227,14 @@ FAULTS = {
     "pymec/kernels/gradients/blocks.pxd": [
         ("if end - before < inputs:", "if before == end:", "taps on padding keep the last pixel's numbers"),
         ("(column * g.s_w - g.p_l)", "(column - g.p_l)", "a stride reads adjacent pixels"),
+        ("g.image.pixel == g.i_cg < tile.most", "g.i_cg < tile.most", "taps of a slice taken for adjacent"),
     ],
     "pymec/kernels/gradients/grouped.pyx": [
         ("    taps.output += kept.first * taps.advance\n", "", "rows of dO where the first taps lie outside"),
         ("rows = 3 if met.end - a >= 3", "rows = 3 if met.end - a >= 2", "a kernel row past the last one"),
+        ("g.d_h * g.image.row * size, g.out.pixel * size", "g.d_h * g.image.row * size, g.k_c * size",
+         "dO read as if it were no slice"),
+        ("tile.pixel = g.s_w * g.image.pixel", "tile.pixel = g.s_w * g.i_c", "dI written as if it were no slice"),
     ],
     "pymec/kernels/gradients/im2col.pyx": [
         ("dL + (group * all_pixels + pixels.first)", "dL + (pixels.first)", "groups over each other in dL"),
@@ -256,6 +264,8 @@ FAULTS = {
     ],
     "pymec/kernels/shared/geometry.pyx": [
         ("not 1 <= n_threads <= 64", "not 1 <= n_threads <= 65", "more threads than BLAS has buffers"),
+        ("if extents[1] > 1 else extents[2] * found.pixel", "if extents[0] > 1 else extents[2] * found.pixel",
+         "rows of a single image as if it were no slice"),
     ],
     "pymec/kernels/shared/microkernel.pxd": [
         ("bias_relu.bias + block.start, block.width", "bias_relu.bias, block.width", "the first channels' bias"),
@@ -409,7 +419,22 @@ FAULTS = {
     "pymec/kernels/small_products/rows.py": [
         ("0 if shape.is_pointwise else n_planes", "n_planes", "a plane for a 1×1 kernel, too"),
     ],
+    "pymec/memory/processes.py": [
+        ("if usable and not self._ended:", "if not self._ended:",
+         "what an interrupted measurement answers is taken for the next one's answer"),
+        ("os.killpg(self._popen.pid, signal.SIGKILL)", "self._popen.kill()",
+         "a measurement that is called off goes on"),
+        ("if not done or record is None:", "if record is None:", "part of a record stays"),
+        ('{**plain_environment(), "PYTHONMALLOC": "malloc"}', "plain_environment()",
+         "Python's heap grows during a measurement"),
+    ],
+    "pymec/memory/start.py": [
+        ("            os.kill(pid, signal.SIGKILL)\n", "", "a fork lives longer than the caller"),
+        ("        shutil.rmtree(folder, ignore_errors=True)", "        pass", "a killed caller leaves a folder"),
+    ],
     "pymec/kernels/direct/rows.py": [
+        ("shape.k_c * shape.itemsize >= depthwise.BLOCK_NBYTES", "True",
+         "slices of few channels, which depthwise can't read"),
         ("thread_slices(smm.n_tasks(shape), n_threads", "thread_slices(n_threads, n_threads", "too many planes"),
     ],
 }  # fmt: skip

@@ -2,11 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -233,9 +234,12 @@ def test_the_process_does_not_see_what_surrounds_the_caller(monkeypatch, tmp_pat
     assert memory.measure_shape(pymec.layers.get("cv12").shape(), "mec", n_threads=2).exact
 
 
+MINUTES = ConvShape.from_shapes((1, 128, 128, 256), (31, 31, 256, 64))  # for ``direct``, on one thread
+
 SLOW_CALL = """
 import pymec
-pymec.memory.measure_shape(pymec.layers.get("cv4").shape(), "fft_lean", n_threads=1)
+shape = pymec.ConvShape.from_shapes((1, 128, 128, 256), (31, 31, 256, 64))
+pymec.memory.measure_shape(shape, "direct", n_threads=1)
 """
 
 
@@ -286,11 +290,30 @@ def test_a_killed_caller_leaves_no_process_and_no_folder(tmp_path, seconds):
     wait_for(lambda: all(ended(process) for process in processes))
 
 
+def test_an_interrupted_measurement_answers_no_other_question():
+    """Its process may still be about to answer: it is ended."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    few = pymec.layers.get("cv12").shape()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with processes.Processes() as pool:
+            job = {"algorithm": "mec", "operation": "conv2d", "limit": None, "n_threads": 1}
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            with pytest.raises(KeyboardInterrupt):
+                pool.run({**job, "shape": asdict(MINUTES)})
+            answer = pool.run({**job, "shape": asdict(few)})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert answer["predicted"] == answer["workspace"] == few.mec_size * few.itemsize
+
+
 def test_leaving_early_ends_what_still_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    shape = pymec.layers.get("cv4").shape()
     with memory.side_by_side(1) as submit:
-        futures = [submit(shape, "fft_lean", n_threads=1) for _ in range(3)]
+        futures = [submit(MINUTES, "direct", n_threads=1) for _ in range(3)]
         wait_for(lambda: list(tmp_path.glob("pymec-*/symbols.bin")))
     assert "ended by SIGKILL" in str(futures[0].exception())
     assert futures[1].cancelled()
