@@ -85,9 +85,10 @@ FAULTS = {
         ("b * g.d_w < g.i_w:", "b * g.d_w <= g.i_w:", "a column past the image is no padding"),
     ],
     "pymec/kernels/direct/depthwise.pyx": [
-        ("PixelStrides(image.image, image.image, image.row)", "PixelStrides(image.image, image.image, image.pixel)",
+        ("image.image, image.image, image.row)", "image.image, image.image, image.pixel)",
          "a column's pixels are as far apart as a row's"),
-        ("O[row.output + x * g.out.pixel + i]", "O[row.output + x * g.k_c + i]", "O written as if it were no slice"),
+        ("O[row.output + x * g.out.pixel + i]", "O[row.output + x * g.k_c + i]",
+         "O written as if it were no slice"),
         ("(m0 + i) / g.k_cg", "i / g.k_cg", "later blocks read the first block's inputs"),
         ("x + 4 <= end", "x + 3 <= end", "four outputs of which the last has a tap on padding"),
         ("* block, g.k_c - width)", "* block, g.k_c)", "the last block doesn't reach back"),
@@ -130,7 +131,8 @@ FAULTS = {
         ("a * g.d_h * pixels.strides.row + b", "a * g.d_h * g.i_w * g.i_c + b", "rows of a slice, too"),
     ],
     "pymec/kernels/register_tiles/grouped.pyx": [
-        ("    tile.pixel = g.out.pixel * size", "    tile.pixel = g.k_c * size", "O written as if it were no slice"),
+        ("    tile.pixel = g.out.pixel * size", "    tile.pixel = g.k_c * size",
+         "O written as if it were no slice"),
         ("at.taps = inside(top, g.d_h,", "at.taps = inside(top, g.s_h,", "kernel rows on padding, of a dilation"),
         ("bias + vector.m if bias", "bias if bias", "the first channels' bias for all"),
     ],
