@@ -59,9 +59,9 @@ def conv2d(
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there, unless they lie in memory
         as NHWC (a kernel: as h-w-i-o).  If ``x`` lies so and is not C-contiguous as well, a new output does, too.
         Slices of images, with positive steps and a contiguous range of channels, are read and written where they
-        lie by ``direct_blocked``, ``direct_panels``, ``direct_dots``, ``direct_grouped``, by ``depthwise`` if
-        pixels have 128 bytes of channels or more, and in the gradients by ``direct_conv``, too.  They are copied
-        in the workspace by other algorithms; so are operands that are not aligned to their element size.
+        lie by ``direct_blocked``, ``direct_panels``, ``direct_dots``, ``direct_grouped``, ``depthwise``, and in
+        the gradients by ``direct_conv``, too.  They are copied in the workspace by other algorithms; so are
+        operands that are not aligned to their element size.
         :func:`pymec.workspace_size` sees no arrays and takes them for aligned and C-contiguous.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.

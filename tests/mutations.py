@@ -403,7 +403,9 @@ FAULTS = {
         ("taps.begins = taps.b.end == 0", "taps.begins = taps.a.first == 0",
          "later turns begin with the bias again"),
         ("if taps.ends and bias_relu.relu", "if bias_relu.relu", "ReLU of sums that are not complete"),
-        ("copy(sums + tile.skip, O + tile.skip,", "copy(sums, O,", "later turns begin with the wrong lanes"),
+        ("copy_pixels(sums + tile.skip, g.k_c, O +", "copy_pixels(sums, g.k_c, O +",
+         "later turns begin with the wrong lanes"),
+        ("or g.image.pixel > g.i_c", "", "pixels of a slice taken for adjacent"),
         ("* pixels + b * g.d_w / g.s_w", "* pixels + b * g.d_w", "with a stride a tap's window begins elsewhere"),
     ],
     "pymec/kernels/shared/interrupts.pyx": [
@@ -435,8 +437,6 @@ FAULTS = {
         ("        shutil.rmtree(folder, ignore_errors=True)", "        pass", "a killed caller leaves a folder"),
     ],
     "pymec/kernels/direct/rows.py": [
-        ("shape.k_c * shape.itemsize >= depthwise.BLOCK_NBYTES", "True",
-         "slices of few channels, which depthwise can't read"),
         ("thread_slices(smm.n_tasks(shape), n_threads", "thread_slices(n_threads, n_threads", "too many planes"),
     ],
 }  # fmt: skip

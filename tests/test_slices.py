@@ -31,6 +31,16 @@ CASES = {
     "a row": ConvShape.from_shapes((3, 1, 40, 4), (1, 5, 4, 18)),
     "a column": ConvShape.from_shapes((3, 40, 1, 4), (5, 1, 4, 18)),
     "one pixel": ConvShape.from_shapes((1, 1, 1, 7), (1, 1, 7, 19), dtype="float64"),
+    "grey, wider than a tile": ConvShape.from_shapes((2, 6, 230, 1), (3, 5, 1, 1), padding=1),
+    "a grey column": ConvShape.from_shapes((2, 230, 1, 1), (5, 1, 1, 1), padding=(2, 0)),
+    "three channels by themselves": ConvShape.from_shapes(
+        (1, 6, 120, 3),
+        (3, 3, 1, 3),
+        groups=3,
+        stride=(1, 2),
+        padding="same",
+    ),
+    "many taps of few channels": ConvShape.from_shapes((1, 3, 90, 2), (2, 40, 1, 2), groups=2, padding=(0, 30)),
     "grey": ConvShape.from_shapes((1, 9, 12, 1), (3, 3, 1, 1)),
 }
 

@@ -1,8 +1,6 @@
 from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
-BLOCK_NBYTES: int
-
 def run(
     x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1,
     bias: Array | None = None, relu: bool = False,

@@ -19,7 +19,6 @@ out         (i_n, o_h, o_w, k_c)       output O
 
 Workspace, in elements:  0
 
-The pixels of x and out may lie a constant distance apart, as those of a slice do, if they fill a block.
 Any stride, padding and dilation, and any multiplier k_c/G.  Not if a group has more than one input channel.
 """
 
@@ -38,8 +37,6 @@ from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share
 cdef enum:
     BLOCK = 32         # output channels summed at a time, at most
     BLOCK_BYTES = 128  # and their bytes: half of the registers of a CPU that has 16 of 128 bits
-
-BLOCK_NBYTES = BLOCK_BYTES
 
 cdef double zeros[16]  # BLOCK_BYTES of them: in place of a bias, and of image rows on padding
 
@@ -201,7 +198,7 @@ def run(
     """Convolve channel by channel, blocks of channels of output rows shared among ``n_threads`` threads.
 
     ``workspace`` is not used.  Sums begin with the ``bias``; ReLU is applied as they are stored.  The pixels of
-    ``x`` and ``out`` may lie some distance apart, as those of a slice do, if they fill a block of channels.
+    ``x`` and ``out`` may lie some distance apart, as those of a slice do.
     """
     cdef Geometry g = geometry(shape)
     cdef PixelStrides image, to
@@ -217,8 +214,6 @@ def run(
         g.out = PixelStrides(to.image, to.image, to.row)
     if g.i_cg != 1:
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
-    if g.k_c < block_of(K) and (g.image.pixel != g.i_c or g.out.pixel != g.k_c):
-        raise ValueError(f"pixels of {g.k_c} channels must be adjacent, of x and of out")
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]

@@ -7,8 +7,8 @@ tap reads a row of I as long, b·d_w·G numbers further on.
 
 So 96 neighbouring sums of j (48 in double precision) stay in registers while the taps go by.  K[a,b] is repeated
 along them beforehand, a few taps at a time; of a single channel it is one number.  Where a tap reads beyond the
-row, and with a stride, the numbers that the sums need are gathered in windows first: zeros beyond the row, and
-columns s_w apart brought together.
+row, and with a stride or pixels that lie apart as a slice's do, the numbers that the sums need are gathered in
+windows first: zeros beyond the row, and columns s_w apart brought together.
 """
 
 from pymec.kernels.shared.interrupts cimport interrupted
@@ -66,22 +66,32 @@ cdef bint rows_pay(Py_ssize_t itemsize, const Geometry* g) noexcept nogil:
     return g.o_w * g.k_c >= LEAST_SUMS and g.s_w * window_pixels(6 * LINE_BYTES / itemsize, g) * g.i_c <= WINDOW
 
 
+cdef inline void copy_pixels(
+    floating* to, Py_ssize_t to_step, const floating* of, Py_ssize_t of_step, Py_ssize_t pixels,
+    Py_ssize_t channels,
+) noexcept nogil:
+    """Copy pixels some distance apart; adjacent ones at once."""
+    cdef Py_ssize_t i
+    if to_step == of_step == channels:
+        copy(to, of, pixels * channels)
+        return
+    for i in range(pixels):
+        copy(to + i * to_step, of + i * of_step, channels)
+
+
 cdef void gather(
     const floating* image_row, floating* window, Py_ssize_t x, Py_ssize_t pixels, const Geometry* g
 ) noexcept nogil:
     """s_w windows of columns s_w apart, from the first column that output x reads; zeros beyond the row."""
-    cdef Py_ssize_t phase, first, i
+    cdef Py_ssize_t phase, first
     cdef Span within
     for phase in range(min(g.s_w, (g.k_w - 1) * g.d_w + 1)):
         first = x * g.s_w - g.p_l + phase
         within = inside(first, g.s_w, g.i_w, pixels)
         zero(window, within.first * g.i_c)
-        if g.s_w == 1:
-            copy(window + within.first * g.i_c, image_row + (first + within.first) * g.i_c,
-                 (within.end - within.first) * g.i_c)
-        else:
-            for i in range(within.first, within.end):
-                copy(window + i * g.i_c, image_row + (first + i * g.s_w) * g.i_c, g.i_c)
+        copy_pixels(window + within.first * g.i_c, g.i_c,
+                    image_row + (first + within.first * g.s_w) * g.image.pixel, g.s_w * g.image.pixel,
+                    within.end - within.first, g.i_c)
         zero(window + within.end * g.i_c, (pixels - within.end) * g.i_c)
         window += pixels * g.i_c
 
@@ -153,7 +163,8 @@ cdef inline void begin_sums(
     """Zeros or the bias; in later turns what O holds."""
     if not taps.begins:
         zero(sums, lanes(O))
-        copy(sums + tile.skip, O + tile.skip, tile.end - tile.skip)
+        copy_pixels(sums + tile.skip, g.k_c, O + tile.skip / g.k_c * g.out.pixel, g.out.pixel,
+                    (tile.end - tile.skip) / g.k_c, g.k_c)
     elif bias_relu.bias != NULL:
         repeat(<const floating*> bias_relu.bias, sums, g.k_c)
     else:
@@ -161,14 +172,16 @@ cdef inline void begin_sums(
 
 
 cdef inline void store(
-    floating* sums, floating* O, const RowTile* tile, const Taps* taps, const BiasRelu* bias_relu
+    floating* sums, floating* O, const RowTile* tile, const Taps* taps, const BiasRelu* bias_relu,
+    const Geometry* g
 ) noexcept nogil:
     """The tile's own lanes; with the last turn, after ReLU."""
     cdef Py_ssize_t i
     if taps.ends and bias_relu.relu:
         for i in range(tile.skip, tile.end):
             sums[i] = 0 if sums[i] < 0 else sums[i]
-    copy(O + tile.skip, sums + tile.skip, tile.end - tile.skip)
+    copy_pixels(O + tile.skip / g.k_c * g.out.pixel, g.out.pixel, sums + tile.skip, g.k_c,
+                (tile.end - tile.skip) / g.k_c, g.k_c)
 
 
 # Rows ---------------------------------------------------------------------------------------------------
@@ -182,7 +195,8 @@ cdef RowTile tile_at(Py_ssize_t x, Py_ssize_t n_lanes, Span inner, const Geometr
     cdef RowTile tile
     cdef Py_ssize_t needed = pixels_of(n_lanes, g), whole = n_lanes / g.i_c, stop
     tile.x = min(x, inner.end - needed)
-    tile.gathered = g.s_w > 1 or tile.x < inner.first or x >= tile.x + whole  # or it had no new pixel
+    tile.gathered = g.s_w > 1 or g.image.pixel > g.i_c  # what a tap reads is not adjacent
+    tile.gathered |= tile.x < inner.first or x >= tile.x + whole  # or the tile has no new pixel
     if tile.gathered:
         tile.x = x
     stop = min(tile.x + whole, g.o_w)
@@ -229,7 +243,7 @@ cdef void convolve_row(
     O += n * g.out.image + y * g.out.row
     while x < g.o_w:
         tile = tile_at(x, lanes(I), inner, g)
-        begin_sums(sums, O + tile.x * g.k_c, &tile, taps, bias_relu, g)
+        begin_sums(sums, O + tile.x * g.out.pixel, &tile, taps, bias_relu, g)
         for a in range(max(rows.first, taps.a.first), min(rows.end, taps.a.end)):
             image_row = I + n * g.image.image + (top + a * g.d_h) * g.image.row
             numbers = image_row + (tile.x * g.s_w - g.p_l) * g.i_c
@@ -238,7 +252,7 @@ cdef void convolve_row(
                 numbers = window
             of_row = weights + (a - taps.a.first) * (g.k_w if g.i_c == 1 else n_taps * lanes(I))
             add_row(numbers, of_row, sums, taps.b, pixels, g)
-        store(sums, O + tile.x * g.k_c, &tile, taps, bias_relu)
+        store(sums, O + tile.x * g.out.pixel, &tile, taps, bias_relu, g)
         x = tile.x + tile.end / g.i_c
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, thread_slices
+from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, slices_of_images, thread_slices
 from pymec.kernels.direct import blocked, depthwise, direct, smm
 from pymec.shapes import ConvShape
 
@@ -11,11 +11,6 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
     if shape.i_cg > 1:
         return f"each of its groups has {shape.i_cg} input channels and depthwise takes one"
     return None
-
-
-def whole_blocks(shape: ConvShape) -> bool:
-    """Whether pixels have as many channels as are summed together: with fewer, a vector has those of several."""
-    return shape.k_c * shape.itemsize >= depthwise.BLOCK_NBYTES
 
 
 def _smm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -59,7 +54,7 @@ ROWS = (
         unsupported=_depthwise_limit,
         schedule=no_workspace,
         run=depthwise.run,
-        reads_slices=whole_blocks,
+        reads_slices=slices_of_images,
         uses_blas=False,
     ),
     Algorithm(

@@ -8,7 +8,6 @@ import numpy as np
 
 from pymec import reference
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace, slices_of_images
-from pymec.kernels.direct.rows import whole_blocks
 from pymec.kernels.gradients import (
     blocked,
     direct,
@@ -98,12 +97,6 @@ def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedul
 def _dots(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     columns = tuple(dot_columns(phase.shape) for phase in direct_conv.phases(shape))
     return Schedule(shape.kernel_size, {"columns": columns}, prepared=shape.kernel_size)
-
-
-def _phases_of_slices(shape: ConvShape) -> bool:
-    """Whether ``direct_conv`` is by register tiles, or by a ``depthwise`` that reads slices."""
-    is_depthwise = shape.s_h == shape.s_w == shape.i_cg == shape.k_cg == 1
-    return not is_depthwise or whole_blocks(shape)
 
 
 def _blocked_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -204,7 +197,7 @@ INPUT_GRAD_ROWS = (
         prepare=_flip_by_phase,
         read_back=_flip_back_by_phase,
         run=direct_conv.run_input_grad,
-        reads_slices=_phases_of_slices,
+        reads_slices=slices_of_images,
         uses_blas=False,
         ours=True,
     ),
