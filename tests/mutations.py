@@ -229,7 +229,7 @@ FAULTS = {
     "pymec/kernels/gradients/blocks.pxd": [
         ("if end - before < inputs:", "if before == end:", "taps on padding keep the last pixel's numbers"),
         ("(column * g.s_w - g.p_l)", "(column - g.p_l)", "a stride reads adjacent pixels"),
-        ("g.image.pixel == g.i_cg < tile.most", "g.i_cg < tile.most", "taps of a slice taken for adjacent"),
+        ("if g.image.pixel > g.i_c:", "if False:", "taps of a slice taken for adjacent"),
     ],
     "pymec/kernels/gradients/grouped.pyx": [
         ("    taps.output += kept.first * taps.advance\n", "", "rows of dO where the first taps lie outside"),

@@ -33,7 +33,7 @@ cdef inline Tiles tiles_of(const Geometry* g, Py_ssize_t itemsize) noexcept nogi
     """How dK is cut into tiles."""
     cdef Tile tile = outer_tile(g.k_cg, itemsize)
     cdef Tiles tiles
-    cdef bint taps_are_adjacent = g.groups == 1 and g.d_w == 1 and g.image.pixel == g.i_cg < tile.most
+    cdef bint taps_are_adjacent = g.groups == 1 and g.d_w == 1 and g.i_cg < tile.most
     tiles.unit = g.k_w * g.i_cg if taps_are_adjacent else g.i_cg
     tiles.units = g.k_h if taps_are_adjacent else g.k_h * g.k_w
     tiles.in_unit = ceil_div(tiles.unit, tile.most)
@@ -117,17 +117,21 @@ cdef inline void copy_taps(
     const Geometry* g
 ) noexcept nogil:
     """`part` of the kernel row, adjacent taps, at every output from column x on; zeros on padding."""
-    cdef Py_ssize_t inputs = part.end - part.first, image, row, column, first, before, end
+    cdef Py_ssize_t inputs = part.end - part.first, image, row, column, first, before, end, i
     cdef const floating* image_row
     for image in range(over.images):
         for row in range(over.rows):
             image_row = I + image * over.input.image + row * over.input.row
             for column in range(x, x + over.columns):
+                # Numbers of a row whose pixels are adjacent: of `inputs` from `first` on, some lie on the image.
                 first = (column * g.s_w - g.p_l) * g.i_c + part.first
                 before = clip(-first, 0, inputs)
                 end = clip(g.i_w * g.i_c - first, before, inputs)
                 if end - before < inputs:
                     zero(copied, inputs)
-                if before < end:
+                if g.image.pixel > g.i_c:
+                    for i in range(before, end):
+                        copied[i] = image_row[(first + i) // g.i_c * g.image.pixel + (first + i) % g.i_c]
+                elif before < end:
                     copy(copied + before, image_row + first + before, end - before)
                 copied += step
