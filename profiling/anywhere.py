@@ -17,7 +17,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ from _timing import Canary, random_arrays, refuse_what_means_nothing, take_turns
 from numpy.typing import NDArray
 
 import pymec
-from pymec import registry
+from pymec import layouts, registry
+from pymec.operations import OPERATIONS
 
 CONTENDER = 2.0
 """An algorithm takes part if its first calls were no slower than this many times the fastest one's."""
@@ -152,6 +153,15 @@ def sizes() -> Iterator[pymec.ConvShape]:
     yield shape(1, 16, 4096, 16, 3, 16)
 
 
+def planes() -> Iterator[pymec.ConvShape]:
+    for c, pixels, k, s in ((3, 224, 7, 2), (64, 56, 3, 1), (64, 56, 1, 1), (128, 28, 3, 1), (256, 14, 3, 1),
+                            (512, 14, 3, 1), (512, 7, 3, 1), (512, 7, 1, 1), (32, 112, 3, 2)):  # fmt: skip
+        yield replace(shape(1, pixels, pixels, c, k, max(64, c), stride=s), layout="NCHW")
+    yield replace(shape(1, 1000, 15, 64, 1, 64), layout="NCHW")
+    yield replace(shape(1, 112, 112, 96, 3, 96, groups=96), layout="NCHW")
+    yield replace(shape(8, 28, 28, 128, 3, 128), layout="NCHW")
+
+
 def batches() -> Iterator[pymec.ConvShape]:
     for n in (8, 64, 256):
         for h, c, k, m in ((28, 1, 5, 6), (12, 6, 5, 16), (32, 3, 3, 32), (8, 64, 3, 64), (7, 256, 1, 256)):
@@ -169,6 +179,7 @@ FAMILIES = {
     "pointwise": Family("1×1", pointwise),
     "sizes": Family("tiny images, large ones, narrow ones", sizes),
     "batches": Family("many small images", batches),
+    "planes": Family("the layout of most networks, NCHW, beside the same arrays in NHWC", planes),
 }
 
 
@@ -178,7 +189,8 @@ def described(s: pymec.ConvShape) -> str:
     for name, values in (("stride", (s.s_h, s.s_w)), ("dilation", (s.d_h, s.d_w))):
         if values != (1, 1):
             text += f", {name} {values[0]}×{values[1]}"
-    return text + (f", {s.groups} groups" if s.groups > 1 else "")
+    text += f", {s.groups} groups" if s.groups > 1 else ""
+    return text + (", NCHW" if s.layout == "NCHW" else "")
 
 
 # One shape ----------------------------------------------------------------------------------------------
@@ -191,18 +203,16 @@ class Problem:
         self.operation, self.shape = operation, s
         x, kernel = random_arrays(s)
         grad_out = np.random.default_rng(1).standard_normal(s.output_shape, np.float32)
-        self.operands, self.result = {
-            "conv2d": ((x, kernel), s.output_shape),
-            "conv2d_input_grad": ((grad_out, kernel), s.input_shape),
-            "conv2d_kernel_grad": ((x, grad_out), s.kernel_shape),
-        }[operation]
+        arrays = {"input": x, "kernel": kernel, "output": grad_out}
+        self.roles = OPERATIONS[operation].roles
+        self.operands = arrays[self.roles[0]], arrays[self.roles[1]]  # in n-h-w-c and h-w-i-o
         self.function = getattr(pymec, operation)
         # In double precision by another algorithm than those that win; and the same of absolute values.
         name = "im2col_blocked" if operation == "conv2d" else "pixel_gemm"
         exact, absolute = (
             self.function(
                 *(change(array).astype(np.float64) for array in self.operands),
-                *self.shape_of_result,
+                *self.shape_of_result("NHWC"),
                 algorithm=name,
                 **s.arguments,
             )
@@ -213,42 +223,60 @@ class Problem:
             math.prod(s.kernel_shape[:3]) if operation != "conv2d_kernel_grad" else s.i_n * s.o_h * s.o_w
         )
 
-    @property
-    def shape_of_result(self) -> tuple[Any, ...]:
-        """What a gradient is told besides its operands."""
-        return () if self.operation == "conv2d" else (self.result,)
+    def extents(self, role: str, layout: str) -> tuple[int, ...]:
+        """The shape of an array in a layout."""
+        return layouts.outer_extents(role, replace(self.shape, layout=layout))
 
-    def call(self, algorithm: str, n_threads: int, **options: Any) -> Call:
+    def shape_of_result(self, layout: str) -> tuple[Any, ...]:
+        """What a gradient is told besides its operands."""
+        return () if self.operation == "conv2d" else (self.extents(self.roles[2], layout),)
+
+    def given(self, layout: str) -> list[NDArray]:
+        """The operands in a layout, C-contiguous."""
+        in_layout = replace(self.shape, layout=layout)
+        return [
+            np.ascontiguousarray(layouts.outer_view(array, role, in_layout))
+            for array, role in zip(self.operands, self.roles, strict=False)
+        ]
+
+    def call(self, algorithm: str, n_threads: int, layout: str | None = None, **options: Any) -> Call:
         """A plain call, which allocates its workspace, with ``out`` given."""
-        out = np.full(self.result, np.nan, np.float32)
+        layout = layout or self.shape.layout
+        out = np.full(self.extents(self.roles[2], layout), np.nan, np.float32)
         return partial(
             self.function,
-            *self.operands,
-            *self.shape_of_result,
+            *self.given(layout),
+            *self.shape_of_result(layout),
             out=out,
             algorithm=algorithm,
             n_threads=n_threads,
+            layout=layout,
             **self.shape.arguments,
             **options,
         )
 
-    def plan(self, algorithm: str, n_threads: int, **options: Any) -> Call:
+    def plan(self, algorithm: str, n_threads: int, layout: str | None = None, **options: Any) -> Call:
         """A call of a plan whose kernel is prepared and whose workspace is given."""
+        layout = layout or self.shape.layout
         made = pymec.plan(
-            self.shape.input_shape,
-            self.shape.kernel_shape,
+            self.extents("input", layout),
+            self.extents("kernel", layout),
             algorithm=algorithm,
             n_threads=n_threads,
             operation=self.operation,
+            layout=layout,
             **self.shape.arguments,
             **options,
         )
-        made.prepare(self.operands[1])
-        workspace = np.empty(made.workspace_nbytes, np.uint8)
-        return partial(made, self.operands[0], out=np.full(self.result, np.nan, np.float32), workspace=workspace)
+        operands = self.given(layout)
+        if isinstance(made, pymec.ConvPlan):
+            made.prepare(operands.pop())
+        out = np.full(self.extents(self.roles[2], layout), np.nan, np.float32)
+        return partial(made, *operands, out=out, workspace=np.empty(made.workspace_nbytes, np.uint8))
 
-    def check(self, answer: NDArray, what: str) -> None:
+    def check(self, answer: NDArray, what: str, layout: str) -> None:
         """Exit at an answer that rounding does not explain."""
+        answer = layouts.inner_view(answer, self.roles[2], replace(self.shape, layout=layout))
         off = float(np.max(np.abs(answer - self.expected), initial=0))
         if not off <= self.scale * max(1e-5, 2e-7 * math.sqrt(self.products)):
             sys.exit(f"wrong answer: {what} is off by {off:.3g} of {self.scale:.3g}; nothing was timed after that")
@@ -325,7 +353,7 @@ def scipy_oaconvolve(s: pymec.ConvShape, x: NDArray, kernel: NDArray, n_threads:
 # Measuring ----------------------------------------------------------------------------------------------
 
 
-def screened(makers: dict[Any, Callable[[], Call]], problem: Problem) -> dict[Any, Call]:
+def screened(makers: dict[Any, Callable[[], Call]], problem: Problem, layout: str) -> dict[Any, Call]:
     """The calls no slower than CONTENDER times the fastest, by three first calls of each; answers checked."""
     kept: dict[Any, tuple[float, Call]] = {}
     fastest = math.inf
@@ -338,7 +366,7 @@ def screened(makers: dict[Any, Callable[[], Call]], problem: Problem) -> dict[An
             best = min(best, time.perf_counter() - start)
             if best > HOPELESS * fastest:
                 break
-        problem.check(answer, f"{label} on {described(problem.shape)}")
+        problem.check(answer, f"{label} on {described(problem.shape)}", layout)
         fastest = min(fastest, best)
         kept[label] = best, call
         kept = {name: entry for name, entry in kept.items() if entry[0] <= CONTENDER * fastest}
@@ -349,21 +377,20 @@ def measure(problem: Problem, n_threads: int, seconds: float, canary: Canary) ->
     """The best time of every way that took part, by what it is compared with."""
     s, operation = problem.shape, problem.operation
     able = [name for name, row in registry.TABLES[operation].items() if row.unsupported(s) is None]
-    plannable = operation != "conv2d_kernel_grad"
-    ways = {"call": {name: partial(problem.call, name, n_threads) for name in able}}
-    if plannable:
-        ways["plan"] = {name: partial(problem.plan, name, n_threads) for name in able}
     calls: dict[Any, Call] = {}
-    for way, made in ways.items():
-        calls |= {(way, name): call for name, call in screened(made, problem).items()}
+    for way in ("call", "plan"):
+        makers = {name: partial(getattr(problem, way), name, n_threads) for name in able}
+        calls |= {(way, name): call for name, call in screened(makers, problem, s.layout).items()}
         calls[way, "auto"] = getattr(problem, way)("auto", n_threads)
         if operation == "conv2d":
             calls[way, "fast"] = getattr(problem, way)("auto", n_threads, accuracy="fast")
     if operation == "conv2d":
         others = {name: (lambda call=call: call) for name, call in peers(problem, n_threads).items()}
-        calls |= {("peer", name): call for name, call in screened(others, problem).items()}
-    for label, call in calls.items():
-        problem.check(call(), f"{label} on {described(s)}")
+        calls |= {("peer", name): call for name, call in screened(others, problem, "NHWC").items()}
+    if s.layout != "NHWC":
+        calls |= {("NHWC", way): getattr(problem, way)("auto", n_threads, "NHWC") for way in ("call", "plan")}
+    for (way, name), call in calls.items():
+        problem.check(call(), f"{way} {name} on {described(s)}", s.layout if way in ("call", "plan") else "NHWC")
     times = take_turns(calls, n_threads, seconds, canary)
     return {label: min(found) for label, found in times.items() if found}
 
@@ -382,6 +409,8 @@ def ratios_of(best: dict[Any, float], operation: str) -> dict[str, tuple[float, 
             if (way, choice) in best and rivals:
                 name = min(rivals, key=lambda key: rivals[key])
                 found[f"{choice} {way}"] = (best[way, choice] / min(rivals[name], best[way, choice]), name)
+        if ("NHWC", way) in best and (way, "auto") in best:
+            found[f"{way} beside NHWC"] = (best[way, "auto"] / best["NHWC", way], "NHWC")
     for choice, names in (("auto", ("torch", "ndimage", "scipy direct")), ("fast", ("scipy oaconvolve",))):
         rivals = {name: best["peer", name] for name in names if ("peer", name) in best}
         if rivals and ("call", choice) in best:

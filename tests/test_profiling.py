@@ -370,9 +370,19 @@ def test_anywhere_has_some_300_shapes_and_no_wrong_answer(load):
     assert len(set(shapes)) == len(shapes) >= 300
     problem = anywhere.Problem("conv2d", shapes[0])
     answer = problem.call("auto", 1)()
-    problem.check(answer, "auto")
+    problem.check(answer, "auto", "NHWC")
     with pytest.raises(SystemExit, match="wrong answer: auto is off"):
-        problem.check(answer + 0.01, "auto")
+        problem.check(answer + 0.01, "auto", "NHWC")
+
+
+@pytest.mark.parametrize("operation", registry.TABLES)
+def test_anywhere_checks_answers_in_planes(load, operation):
+    problem = load("anywhere").Problem(
+        operation, replace(pymec.ConvShape.from_shapes((2, 6, 7, 4), (3, 2, 4, 5)), layout="NCHW")
+    )
+    for way in ("call", "plan"):
+        for layout in ("NCHW", "NHWC"):
+            problem.check(getattr(problem, way)("auto", 1, layout)(), "auto", layout)
 
 
 # large.py -----------------------------------------------------------------------------------------------
