@@ -234,11 +234,11 @@ def test_the_process_does_not_see_what_surrounds_the_caller(monkeypatch, tmp_pat
     assert memory.measure_shape(pymec.layers.get("cv12").shape(), "mec", n_threads=2).exact
 
 
-MINUTES = ConvShape.from_shapes((1, 128, 128, 256), (31, 31, 256, 64))  # for ``direct``, on one thread
+AN_HOUR = ConvShape.from_shapes((1, 1024, 1024, 16), (63, 63, 16, 64))  # for ``direct``, on one thread
 
 SLOW_CALL = """
 import pymec
-shape = pymec.ConvShape.from_shapes((1, 128, 128, 256), (31, 31, 256, 64))
+shape = pymec.ConvShape.from_shapes((1, 1024, 1024, 16), (63, 63, 16, 64))
 pymec.memory.measure_shape(shape, "direct", n_threads=1)
 """
 
@@ -290,6 +290,16 @@ def test_a_killed_caller_leaves_no_process_and_no_folder(tmp_path, seconds):
     wait_for(lambda: all(ended(process) for process in processes))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_python_s_own_allocator_is_left_out():
+    """It would ask for a megabyte during some call, for all calls to come."""
+    with processes.Processes() as pool:
+        process = pool._take()
+        environment = Path(f"/proc/{process._popen.pid}/environ").read_bytes().split(b"\0")
+        pool._give_back(process, usable=True)
+    assert b"PYTHONMALLOC=malloc" in environment
+
+
 def test_an_interrupted_measurement_answers_no_other_question():
     """Its process may still be about to answer: it is ended."""
 
@@ -303,7 +313,7 @@ def test_an_interrupted_measurement_answers_no_other_question():
             job = {"algorithm": "mec", "operation": "conv2d", "limit": None, "n_threads": 1}
             signal.setitimer(signal.ITIMER_REAL, 0.5)
             with pytest.raises(KeyboardInterrupt):
-                pool.run({**job, "shape": asdict(MINUTES)})
+                pool.run({**job, "shape": asdict(AN_HOUR)})
             answer = pool.run({**job, "shape": asdict(few)})
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -313,7 +323,7 @@ def test_an_interrupted_measurement_answers_no_other_question():
 def test_leaving_early_ends_what_still_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with memory.side_by_side(1) as submit:
-        futures = [submit(MINUTES, "direct", n_threads=1) for _ in range(3)]
+        futures = [submit(AN_HOUR, "direct", n_threads=1) for _ in range(3)]
         wait_for(lambda: list(tmp_path.glob("pymec-*/symbols.bin")))
     assert "ended by SIGKILL" in str(futures[0].exception())
     assert futures[1].cancelled()
