@@ -295,9 +295,10 @@ def test_python_s_own_allocator_is_left_out():
     """It would ask for a megabyte during some call, for all calls to come."""
     with processes.Processes() as pool:
         process = pool._take()
-        environment = Path(f"/proc/{process._popen.pid}/environ").read_bytes().split(b"\0")
+        environment = Path(f"/proc/{process._popen.pid}/environ")
+        wait_for(environment.read_bytes)  # it is empty while the program is being started
+        assert b"PYTHONMALLOC=malloc" in environment.read_bytes().split(b"\0")
         pool._give_back(process, usable=True)
-    assert b"PYTHONMALLOC=malloc" in environment
 
 
 def test_an_interrupted_measurement_answers_no_other_question():
