@@ -35,8 +35,8 @@ settings.load_profile("tests")
 def pytest_collection_finish():
     from cases import set_apart  # not before OpenMP's environment is set: it imports pymec
 
-    # When Hypothesis first runs, it makes a random generator and looks for what refers to it, though not among what
-    # is set apart.
+    # When Hypothesis first runs, it makes a random generator and looks for what refers to it; what is set apart it
+    # would not see.
     given(strategies.none())(lambda nothing: None)()
     set_apart()
 
