@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import itertools
+import signal
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from tempfile import TemporaryDirectory
@@ -210,6 +212,22 @@ def set_apart():
     """
     gc.collect()
     gc.freeze()
+
+
+@contextmanager
+def signal_raises(number, handler):
+    """``handler`` answers signal ``number``, and what it raises reaches the test.
+
+    No garbage is collected meanwhile: Hypothesis is called at every collection, and Python drops what a handler
+    raises there.
+    """
+    before = signal.signal(number, handler)
+    gc.disable()
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+        gc.enable()
 
 
 def room_for_objects():

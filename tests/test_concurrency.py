@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import numpy as np
 import pytest
-from cases import able, operands
+from cases import able, operands, signal_raises
 
 import pymec
 from pymec import ConvShape, threads
@@ -57,9 +57,8 @@ def test_eight_threads_share_inputs_and_plans_and_get_the_same_bits(n_threads):
 @pytest.fixture
 def interrupts():
     """KeyboardInterrupt on SIGINT, which a process that was started in the background may ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+    with signal_raises(signal.SIGINT, signal.default_int_handler):
+        yield
 
 
 def test_interrupts_change_no_bits_and_leave_no_limit(interrupts):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import operands
+from cases import operands, signal_raises
 
 import pymec
 from pymec import ConvShape, registry
@@ -41,10 +41,9 @@ def ring(monkeypatch):
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
-    before = signal.getsignal(signal.SIGALRM)
-    yield start
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    with signal_raises(signal.SIGALRM, raise_bell):
+        yield start
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def shape_for(name, operation="conv2d"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import able, measured, room_for_objects
+from cases import able, measured, room_for_objects, signal_raises
 
 import pymec
 from pymec import ConvShape, memory, registry
@@ -308,16 +308,12 @@ def test_an_interrupted_measurement_answers_no_other_question():
         raise KeyboardInterrupt
 
     few = pymec.layers.get("cv12").shape()
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with processes.Processes() as pool:
-            job = {"algorithm": "mec", "operation": "conv2d", "limit": None, "n_threads": 1}
-            signal.setitimer(signal.ITIMER_REAL, 0.5)
-            with pytest.raises(KeyboardInterrupt):
-                pool.run({**job, "shape": asdict(AN_HOUR)})
-            answer = pool.run({**job, "shape": asdict(few)})
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with signal_raises(signal.SIGALRM, interrupt), processes.Processes() as pool:
+        job = {"algorithm": "mec", "operation": "conv2d", "limit": None, "n_threads": 1}
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            pool.run({**job, "shape": asdict(AN_HOUR)})
+        answer = pool.run({**job, "shape": asdict(few)})
     assert answer["predicted"] == answer["workspace"] == few.mec_size * few.itemsize
 
 

@@ -6,6 +6,7 @@ import signal
 from contextlib import contextmanager
 
 import pytest
+from cases import signal_raises
 
 import pymec
 from pymec import ConvShape
@@ -91,13 +92,12 @@ def no_hang(seconds=10):
     def stop(number, frame):
         raise TimeoutError(f"no answer in {seconds} s: at {frame.f_code.co_filename}:{frame.f_lineno}")
 
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+    with signal_raises(signal.SIGALRM, stop):
+        signal.alarm(seconds)
+        try:
+            yield
+        finally:
+            signal.alarm(0)
 
 
 BILLION = 10**9
