@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pymec import reference
 from pymec.kernels.shared.blas import BLAS_INT_MAX
+from pymec.layouts import Reading
 from pymec.shapes import ConvShape
 
 
@@ -72,10 +73,13 @@ class Algorithm:
         bounded algorithms keep to it if they can and give their smallest schedule if not.
     run : callable
         ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous, but
-        for images where ``reads_slices`` says so.  With ``prepare``, also ``prepared=``; its elements are then not
-        part of ``workspace``.  With ``fuses_bias_relu`` also ``bias=`` and ``relu=``.
+        for images where ``reads_slices`` says so; or n-c-h-w and o-i-h-w with ``reads_planes``.  With ``prepare``,
+        also ``prepared=``; its elements are then not part of ``workspace``.  With ``fuses_bias_relu`` also
+        ``bias=`` and ``relu=``.
     reads_slices : callable
         ``reads_slices(shape)`` is whether ``run`` reads and writes images whose pixels lie some distance apart.
+    reads_planes : bool
+        Whether ``run`` reads and writes n-c-h-w.  Such an algorithm applies bias and ReLU itself.
     fuses_bias_relu : bool
         Whether ``run`` applies the bias and ReLU itself, in its last write or while a block of outputs is in a
         cache.  Otherwise they are applied in one pass over the output after ``run``.
@@ -105,6 +109,7 @@ class Algorithm:
     schedule: Callable[[ConvShape, int, int | None], Schedule]
     run: Callable[..., None]
     reads_slices: Callable[[ConvShape], bool] = whole_images
+    reads_planes: bool = False
     prepare: Callable[..., None] | None = None
     read_back: Callable[[NDArray, NDArray, ConvShape], None] | None = None
     kernel_form: Callable[[ConvShape], Hashable] = any_batch
@@ -114,6 +119,12 @@ class Algorithm:
     accuracy: str = "exact"
     bound: str = "(k_h·k_w·i_c/G + 1)·u·Σ|I·K|"
     error_bound: Callable[[NDArray, NDArray, ConvShape], NDArray] = reference.error_bound
+
+    def reading(self, shape: ConvShape) -> Reading:
+        """How ``run`` reads and writes its arrays."""
+        if self.reads_planes:
+            return Reading.PLANES
+        return Reading.SLICES if self.reads_slices(shape) else Reading.PIXELS
 
 
 def blas_limit(**extents: int) -> str | None:

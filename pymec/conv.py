@@ -58,6 +58,7 @@ def conv2d(
     layout : {"NHWC", "NCHW"}
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there, unless they lie in memory
         as NHWC (a kernel: as h-w-i-o).  If ``x`` lies so and is not C-contiguous as well, a new output does, too.
+        ``depthwise_planes`` and ``pointwise_planes`` read NCHW, and it is NHWC that is converted for them.
         Slices of images, with positive steps and a contiguous range of channels, are read and written where they
         lie by ``direct_blocked``, ``direct_panels``, ``direct_dots``, ``direct_grouped``, ``depthwise``, and in
         the gradients by ``direct_conv``, too.  They are copied in the workspace by other algorithms; so are
@@ -254,10 +255,10 @@ def _recipe(
     workspace_limit: int | str | None,
     n_threads: int | None,
 ) -> Recipe:
-    """The recipe for these arrays: a limit is kept together with the copies of those that must be copied."""
+    """The recipe for these arrays: what must be copied decides between layouts, and is kept within a limit."""
     limit = parse_bytes("workspace_limit", workspace_limit)
     copies = None
-    if limit is not None:
+    if limit is not None or shape.layout == "NCHW":
         written = out if isinstance(out, np.ndarray) and out.ndim == 4 else None  # another is refused later
         copies = layouts.copies_of(shape, operation.roles, operands, written)
     return planning.recipe(shape, algorithm, accuracy, limit, n_threads, operation, copies=copies)

@@ -101,8 +101,8 @@ class ConvPlan(_Plan):
         Scratch that each call needs with the planned batch; :meth:`workspace_size` tells others.
     prepared_nbytes : int
         Bytes of the form of the kernel that :meth:`prepare` makes: packed in panels, say, or transformed by
-        Winograd.  0 if the algorithm multiplies with the kernel as it is; with NCHW it turns it first, which takes
-        as many bytes as the kernel (and none if that lies in memory as h-w-i-o).
+        Winograd.  0 if the algorithm multiplies with the kernel as it is; with NCHW most turn it first, which
+        takes as many bytes as the kernel (and none if that lies in memory as h-w-i-o).
     shape : ConvShape
     n_threads : int
     """
@@ -149,9 +149,9 @@ class ConvPlan(_Plan):
         Parameters
         ----------
         kernel : array (k_h, k_w, i_c/groups, k_c), or with NCHW (k_c, i_c/groups, k_h, k_w)
-            An NHWC kernel is kept as it is, if it is aligned; an NCHW kernel is turned once, unless it lies in
-            memory as h-w-i-o.  It must not change until the plan is prepared again.  The form that the algorithm
-            multiplies with takes ``prepared_nbytes`` more.
+            A kernel in the order that the algorithm reads is kept as it is, if it is aligned; another is turned
+            once.  Most read h-w-i-o, and an NCHW kernel may lie in memory so.  It must not change until the plan
+            is prepared again.  The form that the algorithm multiplies with takes ``prepared_nbytes`` more.
         take_over : bool
             Whether the plan keeps that form alone.  Once the caller's array is gone, the kernel is in memory once;
             :attr:`kernel` reads it back.  An algorithm that multiplies with the caller's array itself keeps that.

@@ -59,7 +59,7 @@ def execute(
         bias = checked_bias(bias, shape)
     if out is not None:
         check_out(out, operation.result, shape, f"{operation.operands[0].name} is")
-    views = layouts.views_of(shape, operation.roles, operands, out, row.reads_slices(recipe.run_shape))
+    views = layouts.views_of(shape, operation.roles, operands, out, recipe.reading)
     needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
     if limit is not None and needed > limit:
         recipe = recipe.beside(views.copies, limit)
@@ -92,12 +92,12 @@ def execute(
     inner = []
     for operand, view, role in zip(operands, views.operands, operation.roles, strict=False):
         if view is None:
-            view, scratch = layouts.enter(operand, role, scratch, shape, recipe.n_threads)
+            view, scratch = layouts.enter(operand, role, scratch, shape, recipe.reading, recipe.n_threads)
         inner.append(view)
     if views.result_in_place:
-        inner_out = layouts.inner_view(out, operation.result, shape)
+        inner_out = layouts.inner_view(out, operation.result, shape, recipe.reading)
     else:
-        inner_out, scratch = layouts.place(operation.result, scratch, shape)
+        inner_out, scratch = layouts.place(operation.result, scratch, shape, recipe.reading)
     with single_threaded_blas() if recipe.guards_blas else nullcontext():
         options = {**recipe.schedule.options}
         second, prepared = (inner[1], None) if kept is None else (kept.kernel, kept.prepared)
@@ -119,7 +119,7 @@ def execute(
     if not row.fuses_bias_relu and (bias is not None or relu):
         finish(inner_out, bias, relu, recipe.n_threads)
     if not views.result_in_place:
-        layouts.leave(inner_out, out, operation.result, shape, recipe.n_threads)
+        layouts.leave(inner_out, out, operation.result, shape, recipe.reading, recipe.n_threads)
     return out
 
 
@@ -206,7 +206,7 @@ def check_out(out: Any, role: str, shape: ConvShape, partner: str) -> None:
         raise ValueError("out is not aligned to its element size; pass an array from numpy.empty")
     if out.flags.c_contiguous:
         return
-    if layouts.in_place(out, role, shape, slices=True) is None or layouts.overlaps_itself(out):
+    if layouts.in_place(out, role, shape, layouts.Reading.SLICES) is None or layouts.overlaps_itself(out):
         raise _not_contiguous("out", out, role, "an array from numpy.empty")
 
 
@@ -279,7 +279,7 @@ def _share_memory(array: NDArray, other: NDArray) -> bool:
 def _new_output(recipe: Recipe, in_place: bool) -> NDArray:
     """An array for the result, in the layout of the call; channels last, if it is written in place then."""
     shape, result = recipe.shape, recipe.operation.result
-    channels_last = in_place and not layouts.plain_in_place(result, shape)
+    channels_last = in_place and not layouts.plain_in_place(result, shape, recipe.reading)
     extents = shape.extents(result) if channels_last else recipe.extents[result]
     try:
         array = allocate_output(extents, recipe.dtype)

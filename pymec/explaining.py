@@ -45,7 +45,7 @@ def workspace_size(
     Returns
     -------
     int
-        Bytes, the conversions of ``layout="NCHW"`` included.
+        Bytes, conversions from one layout to the other included.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def explain(
     wanted = operation_named(operation)
     chosen = planning.recipe(shape, "auto", accuracy, limit, n_threads, wanted)
     planned = planning.recipe(shape, "auto", accuracy, limit, n_threads, wanted, planned=True)
-    whole = (shape.im2col_size + layouts.conversion_size(shape)) * shape.itemsize
+    whole = (shape.im2col_size + layouts.conversion_size(shape, layouts.Reading.PIXELS)) * shape.itemsize
     rows = []
     for row in registry.TABLES[operation].values():
         reason, nbytes = row.unsupported(shape), None

@@ -22,7 +22,7 @@ class KeptKernel:
     ----------
     given : array, optional
         The caller's array, in the layout of the call; None if the plan has taken the kernel over.
-    kernel : array (k_h, k_w, i_c/G, k_c)
+    kernel : array (k_h, k_w, i_c/G, k_c), or (k_c, i_c/G, k_h, k_w) for an algorithm that reads planes
         What the algorithm is given as its kernel.  If there is a prepared form, the algorithm does not read it; it
         is then a view of ``prepared``, and takes no memory.
     prepared : array, optional
@@ -37,7 +37,7 @@ class KeptKernel:
         """The kernel in the layout of the call: the caller's array, or a new one with the same bits."""
         if self.given is not None:
             return self.given
-        kernel = np.empty(recipe.shape.kernel_shape, recipe.shape.dtype)
+        kernel = np.empty_like(self.kernel)
         if recipe.schedule.prepared:
             assert recipe.algorithm.read_back is not None
             assert self.prepared is not None
@@ -45,7 +45,7 @@ class KeptKernel:
             interrupts.run(0, recipe.algorithm.read_back, *arrays, recipe.run_shape)
         else:
             np.copyto(kernel, self.kernel)
-        return np.ascontiguousarray(layouts.outer_view(kernel, "kernel", recipe.shape))
+        return np.ascontiguousarray(layouts.outer_view(kernel, "kernel", recipe.shape, recipe.reading))
 
 
 def keep(recipe: Recipe, kernel: NDArray, take_over: bool) -> KeptKernel:
@@ -58,18 +58,18 @@ def keep(recipe: Recipe, kernel: NDArray, take_over: bool) -> KeptKernel:
             f"take_over must be False with {row.name}: it multiplies with a transform of the kernel, from which "
             "the kernel can't be read back to the last bit"
         )
-    inner = layouts.in_place(kernel, "kernel", shape, slices=False)
+    inner = layouts.in_place(kernel, "kernel", shape, recipe.reading)
     if inner is None:
         room = np.empty(shape.kernel_size, shape.dtype)
         find_room_for_threads(recipe.n_threads, uses_blas=False)
-        inner, _ = layouts.enter(kernel, "kernel", room, shape, recipe.n_threads)
+        inner, _ = layouts.enter(kernel, "kernel", room, shape, recipe.reading, recipe.n_threads)
     prepared = None
     if row.prepare is not None:
         prepared = np.empty(recipe.schedule.prepared, shape.dtype)
         recipe.prepare(inner, prepared)
     if has_form:
         assert prepared is not None
-        inner = prepared[: shape.kernel_size].reshape(shape.kernel_shape)
+        inner = prepared[: shape.kernel_size].reshape(layouts.inner_extents("kernel", shape, recipe.reading))
     is_own_copy = not np.may_share_memory(inner, kernel)
     return KeptKernel(None if take_over and is_own_copy else kernel, inner, prepared)
 
@@ -84,5 +84,5 @@ def form_of(recipe: Recipe) -> tuple[Hashable, ...]:
     shape, row = recipe.shape, recipe.algorithm
     kernel = shape.layout, shape.dtype, shape.kernel_shape
     if recipe.schedule.prepared == 0:
-        return kernel  # in h-w-i-o, which all algorithms without a form of their own read
+        return *kernel, recipe.reading.layout  # in the order that all algorithms of that layout read
     return *kernel, recipe.operation.name, row.name, recipe.schedule.prepared, row.kernel_form(recipe.run_shape)

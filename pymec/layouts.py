@@ -1,16 +1,18 @@
 """NCHW and slices: the single place where a call may copy the caller's arrays.
 
-Kernels see NHWC and HWIO only, aligned to the element size.  With ``layout="NCHW"`` the operands and the result
-of a call are converted in the workspace, so these copies are part of the predicted bytes.  An array that lies in
-memory as kernels want it, whatever the order of its axes, is read or written where it lies: a channels-last
-tensor, say, or an image of one channel.  So is a slice of such an image, by the algorithms that step over what
-lies between its pixels (``Algorithm.reads_slices``); for the others it is copied, as an unaligned array is.
+Most algorithms see NHWC and HWIO only, some NCHW and OIHW (``Algorithm.reads_planes``), aligned to the element
+size.  If the call has the other layout, its operands and its result are converted in the workspace, so these
+copies are part of the predicted bytes.  An array that lies in memory as the algorithm wants it, whatever the order
+of its axes, is read or written where it lies: a channels-last tensor, say, or an image of one channel.  So is a
+slice of an NHWC image, by the algorithms that step over what lies between its pixels (``Algorithm.reads_slices``);
+for the others it is copied, as an unaligned array is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +22,26 @@ from pymec.kernels.shared.turning import transpose
 from pymec.shapes import ConvShape
 
 INNER_AXES = {"input": (0, 2, 3, 1), "kernel": (2, 3, 1, 0), "output": (0, 2, 3, 1)}
-"""From the caller's axes to a kernel's: n-c-h-w to n-h-w-c, o-i-h-w to h-w-i-o."""
+"""From NCHW to NHWC: n-c-h-w to n-h-w-c, o-i-h-w to h-w-i-o."""
 
 OUTER_AXES = {"input": (0, 3, 1, 2), "kernel": (3, 2, 0, 1), "output": (0, 3, 1, 2)}
-"""From a kernel's axes to the caller's."""
+"""And back."""
+
+
+class Reading(IntEnum):
+    """How an algorithm reads and writes its arrays; an index of :class:`Copies`."""
+
+    PIXELS = 0
+    """Images in n-h-w-c, all pixels adjacent, and the kernel in h-w-i-o."""
+    SLICES = 1
+    """The same, with constant distances between pixels, rows and images."""
+    PLANES = 2
+    """Images in n-c-h-w, all planes adjacent, and the kernel in o-i-h-w."""
+
+    @property
+    def layout(self) -> str:
+        """The layout of a call that has its arrays in this order."""
+        return "NCHW" if self is Reading.PLANES else "NHWC"
 
 
 def outer_extents(role: str, shape: ConvShape) -> tuple[int, ...]:
@@ -32,24 +50,32 @@ def outer_extents(role: str, shape: ConvShape) -> tuple[int, ...]:
     return inner if shape.layout == "NHWC" else tuple(inner[axis] for axis in OUTER_AXES[role])
 
 
-def inner_view(array: NDArray, role: str, shape: ConvShape) -> NDArray:
-    """A view of the caller's array with its axes as a kernel sees them."""
-    return array if shape.layout == "NHWC" else array.transpose(INNER_AXES[role])
+def inner_extents(role: str, shape: ConvShape, reading: Reading) -> tuple[int, ...]:
+    """The extents of an array as the algorithm sees it."""
+    extents = shape.extents(role)
+    return extents if reading.layout == "NHWC" else tuple(extents[axis] for axis in OUTER_AXES[role])
 
 
-def outer_view(array: NDArray, role: str, shape: ConvShape) -> NDArray:
-    """A view of a kernel's array with its axes as the caller sees them."""
-    return array if shape.layout == "NHWC" else array.transpose(OUTER_AXES[role])
+def inner_view(array: NDArray, role: str, shape: ConvShape, reading: Reading = Reading.PIXELS) -> NDArray:
+    """A view of the caller's array with its axes as the algorithm sees them."""
+    return array if shape.layout == reading.layout else array.transpose(_axes(role, shape.layout))
 
 
-def in_place(array: NDArray, role: str, shape: ConvShape, slices: bool) -> NDArray | None:
-    """That inner view, if a kernel can read or write it where it lies; otherwise the array must be copied.
+def outer_view(array: NDArray, role: str, shape: ConvShape, reading: Reading = Reading.PIXELS) -> NDArray:
+    """A view of an algorithm's array with its axes as the caller sees them."""
+    return array if shape.layout == reading.layout else array.transpose(_axes(role, reading.layout))
 
-    ``slices`` is whether the kernel does so with slices of an image.
-    """
-    view = inner_view(array, role, shape)
+
+def _axes(role: str, layout: str) -> tuple[int, ...]:
+    """From this layout to the other one."""
+    return INNER_AXES[role] if layout == "NCHW" else OUTER_AXES[role]
+
+
+def in_place(array: NDArray, role: str, shape: ConvShape, reading: Reading) -> NDArray | None:
+    """That inner view, if the algorithm can read or write it where it lies; else the array must be copied."""
+    view = inner_view(array, role, shape, reading)
     flags = view.flags
-    lies_well = flags.c_contiguous or (slices and is_slice(array, role, shape))
+    lies_well = flags.c_contiguous or (reading is Reading.SLICES and is_slice(array, role, shape))
     return view if lies_well and flags.aligned else None
 
 
@@ -76,55 +102,57 @@ def overlaps_itself(array: NDArray) -> bool:
     return False
 
 
-def plain_in_place(role: str, shape: ConvShape) -> bool:
-    """Whether C-contiguous arrays of that role lie as kernels want them."""
-    if shape.layout == "NHWC":
+def plain_in_place(role: str, shape: ConvShape, reading: Reading) -> bool:
+    """Whether C-contiguous arrays of that role lie as the algorithm wants them."""
+    if shape.layout == reading.layout:
         return True
     extents = outer_extents(role, shape)
-    axes = [axis for axis in INNER_AXES[role] if extents[axis] > 1]
+    axes = [axis for axis in _axes(role, shape.layout) if extents[axis] > 1]
     return axes == sorted(axes)
 
 
-def result_in_place(result: str, shape: ConvShape, out: NDArray | None, channels_last: bool, slices: bool) -> bool:
+def result_in_place(
+    result: str, shape: ConvShape, out: NDArray | None, channels_last: bool, reading: Reading
+) -> bool:
     """Whether a call writes its result where the caller finds it.
 
-    A new image is plain NCHW, or channels last if the first operand is.
+    A new image lies plainly in the layout of the call; or channels last, if the first operand does and the
+    algorithm writes it so.
     """
     if out is not None:
-        return in_place(out, result, shape, slices) is not None
-    return plain_in_place(result, shape) or (channels_last and result != "kernel")
+        return in_place(out, result, shape, reading) is not None
+    as_operand = channels_last and result != "kernel" and reading.layout == "NHWC"
+    return as_operand or plain_in_place(result, shape, reading)
 
 
-def conversion_size(shape: ConvShape, roles: Iterable[str] = tuple(INNER_AXES)) -> int:
-    """Elements of the copies of C-contiguous arrays of these roles: for NCHW most are copied, none for NHWC."""
-    if shape.layout == "NHWC":
+def conversion_size(shape: ConvShape, reading: Reading, roles: Iterable[str] = tuple(INNER_AXES)) -> int:
+    """Elements of the copies of C-contiguous arrays of these roles, if the algorithm reads the other layout."""
+    if shape.layout == reading.layout:
         return 0
-    return sum(math.prod(shape.extents(role)) for role in roles if not plain_in_place(role, shape))
+    return sum(math.prod(shape.extents(role)) for role in roles if not plain_in_place(role, shape, reading))
 
 
 class Views(NamedTuple):
-    """What of a call's arrays lies as kernels want it, and what must be copied."""
+    """What of a call's arrays lies as the algorithm wants it, and what must be copied."""
 
     operands: list[NDArray | None]
-    """A kernel's view of each operand, or None if it must be copied."""
+    """The algorithm's view of each operand, or None if it must be copied."""
     result_in_place: bool
     copies: int
     """Elements of all copies."""
 
 
 def views_of(
-    shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None, slices: bool
+    shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None, reading: Reading
 ) -> Views:
-    """The views of a call's arrays: operands in the order of their roles, the result's role last.
-
-    ``slices`` is whether the algorithm reads and writes slices of images where they lie.
-    """
-    if shape.layout == "NHWC" and all(map(_lies_plainly, operands)) and (out is None or out.flags.c_contiguous):
+    """The views of a call's arrays: operands in the order of their roles, the result's role last."""
+    result_plain = out is None or out.flags.c_contiguous
+    if shape.layout == reading.layout and result_plain and all(map(_lies_plainly, operands)):
         return Views([*operands], True, 0)
-    views = [in_place(array, role, shape, slices) for array, role in zip(operands, roles, strict=False)]
+    views = [in_place(array, role, shape, reading) for array, role in zip(operands, roles, strict=False)]
     copies = sum(array.size for array, view in zip(operands, views, strict=True) if view is None)
     result = roles[2]
-    direct = result_in_place(result, shape, out, _channels_last(operands[0], roles[0], shape), slices)
+    direct = result_in_place(result, shape, out, _channels_last(operands[0], roles[0], shape), reading)
     return Views(views, direct, copies if direct else copies + math.prod(shape.extents(result)))
 
 
@@ -141,55 +169,66 @@ def _channels_last(array: NDArray, role: str, shape: ConvShape) -> bool:
 
 
 class Copies(NamedTuple):
-    """Elements of a call's arrays that must be copied."""
+    """Elements of a call's arrays that must be copied, by what an algorithm reads."""
 
-    by_most: int
-    """By algorithms that need whole arrays."""
-    with_slices: int
-    """By algorithms that read and write slices of images where they lie."""
+    by_pixels: int
+    by_slices: int
+    by_planes: int
 
 
 def copies_of(
     shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None
 ) -> Copies:
-    """What must be copied of these arrays, by algorithms that need whole arrays and by those that read slices."""
-    return Copies(*(views_of(shape, roles, operands, out, slices).copies for slices in (False, True)))
+    """What must be copied of these arrays."""
+    return Copies(*(views_of(shape, roles, operands, out, reading).copies for reading in Reading))
 
 
-def enter(outer: NDArray, role: str, room: NDArray, shape: ConvShape, n_threads: int) -> tuple[NDArray, NDArray]:
-    """A copy of an operand as a kernel reads it, in ``room``, and what is left of the room."""
-    inner, room = place(role, room, shape)
-    if shape.layout == "NCHW" and outer.flags.c_contiguous and outer.flags.aligned:
-        source, target = _matrices(outer, inner, role)
-        transpose(source, target, n_threads)
+def plain_copies(shape: ConvShape) -> Copies:
+    """What must be copied if all arrays are C-contiguous."""
+    return Copies(*(conversion_size(shape, reading) for reading in Reading))
+
+
+def enter(
+    outer: NDArray, role: str, room: NDArray, shape: ConvShape, reading: Reading, n_threads: int
+) -> tuple[NDArray, NDArray]:
+    """A copy of an operand as the algorithm reads it, in ``room``, and what is left of the room."""
+    inner, room = place(role, room, shape, reading)
+    if shape.layout != reading.layout and outer.flags.c_contiguous and outer.flags.aligned:
+        transpose(*_matrices(outer, inner, role, shape.layout), n_threads)
     else:
-        np.copyto(inner, inner_view(outer, role, shape))
+        np.copyto(inner, inner_view(outer, role, shape, reading))
     return inner, room
 
 
-def place(role: str, room: NDArray, shape: ConvShape) -> tuple[NDArray, NDArray]:
-    """A kernel's array in ``room``, and what is left of it."""
-    extents = shape.extents(role)
+def place(role: str, room: NDArray, shape: ConvShape, reading: Reading) -> tuple[NDArray, NDArray]:
+    """An array of the algorithm in ``room``, and what is left of it."""
+    extents = inner_extents(role, shape, reading)
     size = math.prod(extents)
     return room[:size].reshape(extents), room[size:]
 
 
-def leave(inner: NDArray, outer: NDArray, role: str, shape: ConvShape, n_threads: int) -> None:
+def leave(inner: NDArray, outer: NDArray, role: str, shape: ConvShape, reading: Reading, n_threads: int) -> None:
     """Copy a result into the caller's array."""
-    if shape.layout == "NCHW" and outer.flags.c_contiguous:
-        target, source = _matrices(outer, inner, role)
-        transpose(source, target, n_threads)
+    if shape.layout != reading.layout and outer.flags.c_contiguous:
+        transpose(*_matrices(inner, outer, role, reading.layout), n_threads)
     else:
-        np.copyto(inner_view(outer, role, shape), inner)
+        np.copyto(inner_view(outer, role, shape, reading), inner)
 
 
-def _matrices(outer: NDArray, inner: NDArray, role: str) -> tuple[NDArray, NDArray]:
-    """Views of both arrays, C-contiguous, in which each matrix of one is the transpose of the other's."""
+def _matrices(source: NDArray, target: NDArray, role: str, layout: str) -> tuple[NDArray, NDArray]:
+    """Views of both arrays, C-contiguous, in which each matrix of one is the transpose of the other's.
+
+    ``layout`` is the source's; the target has the other one.
+    """
+    nchw, nhwc = (source, target) if layout == "NCHW" else (target, source)
     if role != "kernel":
-        i_n, channels, height, width = outer.shape
-        return outer.reshape(i_n, channels, height * width), inner.reshape(i_n, height * width, channels)
-    k_c, i_cg, k_h, k_w = outer.shape
-    if k_h * k_w == 1:
-        return outer.reshape(1, k_c, i_cg), inner.reshape(1, i_cg, k_c)
-    by_channel = outer.reshape(k_c, i_cg, k_h * k_w).transpose(1, 0, 2)
-    return by_channel, inner.reshape(k_h * k_w, i_cg, k_c).transpose(1, 0, 2)
+        i_n, channels, height, width = nchw.shape
+        nchw, nhwc = nchw.reshape(i_n, channels, height * width), nhwc.reshape(i_n, height * width, channels)
+    else:
+        k_c, i_cg, k_h, k_w = nchw.shape
+        if k_h * k_w == 1:
+            nchw, nhwc = nchw.reshape(1, k_c, i_cg), nhwc.reshape(1, i_cg, k_c)
+        else:
+            nchw = nchw.reshape(k_c, i_cg, k_h * k_w).transpose(1, 0, 2)
+            nhwc = nhwc.reshape(k_h * k_w, i_cg, k_c).transpose(1, 0, 2)
+    return (nchw, nhwc) if layout == "NCHW" else (nhwc, nchw)

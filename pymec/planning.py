@@ -30,7 +30,7 @@ from pymec.kernels.shared.machine import (
     WINOGRAD_TILES,
 )
 from pymec.kernels.winograd.rows import best_tiles
-from pymec.layouts import Copies
+from pymec.layouts import Copies, plain_copies
 from pymec.operations import CONV2D, Operation
 from pymec.recipes import Recipe, recipe_of, said_of_copies
 from pymec.shapes import ConvShape, UnsupportedShape
@@ -86,8 +86,10 @@ def cached_recipe(
         return within_limit(recipe_of(row, shape, limit, n_threads, operation, copies=copies), limit, copies)
     run_shape = shape.transposed() if shape.is_column else shape
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
-    if accuracy == "fast" and operation == CONV2D:
-        order = *_fast_order(run_shape, n_threads, planned), *order
+    if operation == CONV2D:
+        order = *_planes_order(shape, copies), *order
+        if accuracy == "fast":
+            order = *_fast_order(run_shape, n_threads, planned), *order
     tried = []
     for name in order:
         row = registry.get(name, operation.name)
@@ -140,6 +142,16 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     if fast_tiles(shape):
         return ("direct_panels", "direct_blocked") if planned or small else ("direct_blocked",)
     return ("direct_panels", *blas) if (planned or small) and filled_panels(shape) else blas
+
+
+def _planes_order(shape: ConvShape, copies: Copies | None) -> tuple[str, ...]:
+    """The algorithms that come before all others if images are plain NCHW.
+
+    They read planes, of which the others need copies; turning an image takes longer than such a layer.  A
+    channels-last tensor would have to be copied for them.
+    """
+    copies = copies or plain_copies(shape)
+    return ("pointwise_planes", "depthwise_planes") if copies.by_planes < copies.by_slices else ()
 
 
 def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:

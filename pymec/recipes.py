@@ -52,12 +52,13 @@ class Recipe:
     @cached_property
     def planned_nbytes(self) -> int:
         """Bytes of one call of a plan, which keeps the kernel in the form that the algorithm reads."""
-        return self.scratch_nbytes(layouts.conversion_size(self.shape, ("input", "output")), planned=True)
+        copied = layouts.conversion_size(self.shape, self.reading, ("input", "output"))
+        return self.scratch_nbytes(copied, planned=True)
 
     @cached_property
     def prepared_nbytes(self) -> int:
-        """Bytes of that form: the algorithm's own; otherwise a copy in h-w-i-o, if the layout needs one."""
-        size = self.schedule.prepared or layouts.conversion_size(self.shape, ("kernel",))
+        """Bytes of that form: the algorithm's own; otherwise a copy in the order it reads, if it needs one."""
+        size = self.schedule.prepared or layouts.conversion_size(self.shape, self.reading, ("kernel",))
         return size * self.shape.itemsize
 
     @cached_property
@@ -70,6 +71,11 @@ class Recipe:
         pixels = s.i_n * max(s.i_h * s.i_w, s.o_h * s.o_w)
         largest = pixels * s.k_h * s.k_w * s.i_cg * s.k_c
         return self.calls_blas and largest > blas_multiplies_alone()
+
+    @cached_property
+    def reading(self) -> layouts.Reading:
+        """How the algorithm reads and writes its arrays."""
+        return self.algorithm.reading(self.run_shape)
 
     @cached_property
     def calls_blas(self) -> bool:
@@ -113,8 +119,8 @@ class Recipe:
         interrupts.run(0, self.algorithm.prepare, *arrays, self.run_shape, self.n_threads, **options)
 
     def as_run(self, role: str, array: NDArray) -> NDArray:
-        """An n-h-w-c or h-w-i-o array with the extents that the algorithm is told."""
-        return array.reshape(getattr(self.run_shape, f"{role}_shape"))
+        """An array in the order that the algorithm reads, with the extents that it is told."""
+        return array.reshape(layouts.inner_extents(role, self.run_shape, self.reading))
 
     @cached_property
     def dtype(self) -> np.dtype:
@@ -141,10 +147,8 @@ def recipe_of(
     ``copies`` are counted by :func:`pymec.layouts.copies_of`; without it, those of C-contiguous arrays.
     """
     run_shape = run_shape or shape
-    if copies is None:
-        copied = layouts.conversion_size(shape)
-    else:
-        copied = copies.with_slices if row.reads_slices(run_shape) else copies.by_most
+    reading = row.reading(run_shape)
+    copied = layouts.conversion_size(shape, reading) if copies is None else copies[reading]
     room = None if limit is None else max(0, limit // shape.itemsize - copied)
     return Recipe(shape, row, n_threads, row.schedule(run_shape, n_threads, room), operation, run_shape, copied)
 

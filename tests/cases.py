@@ -151,19 +151,25 @@ def blocks_for(shape: ConvShape, blockings, blocks):
 
 def suited(algorithm, x, k_c):
     """A kernel shape and a number of groups that the algorithm can do on input ``x``: 3×3 if possible."""
+    shape = suited_layer(algorithm, x, k_c, padding=0)
+    return shape.kernel_shape, shape.groups
+
+
+def suited_layer(algorithm, x, k_c, padding):
+    """The first of a few layers on input ``x`` that the algorithm can do: 3×3 with the padding, if possible."""
     i_c = x[3]
     candidates = (
-        ((3, 3, i_c, k_c), 1),
-        ((1, 1, i_c, k_c), 1),
-        ((3, 3, 1, -(-k_c // i_c) * i_c), i_c),
-        ((3, 3, 1, i_c), i_c),
+        ((3, 3, i_c, k_c), 1, padding),
+        ((1, 1, i_c, k_c), 1, padding),
+        ((1, 1, i_c, k_c), 1, 0),
+        ((3, 3, 1, -(-k_c // i_c) * i_c), i_c, padding),
+        ((3, 3, 1, i_c), i_c, padding),
     )
     row = registry.get(algorithm)
-    return next(
-        (kernel, groups)
-        for kernel, groups in candidates
-        if row.unsupported(ConvShape.from_shapes(x, kernel, groups=groups)) is None
+    layers = (
+        ConvShape.from_shapes(x, kernel, groups=groups, padding=zeros) for kernel, groups, zeros in candidates
     )
+    return next(layer for layer in layers if row.unsupported(layer) is None)
 
 
 def operands(shape: ConvShape, seed: int = 0):

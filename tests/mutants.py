@@ -45,7 +45,7 @@ settings.register_profile("mutants", settings.get_profile("tests"), max_examples
 TESTS = (
     "algorithms", "grads", "properties", "shapes", "sizes", "planning", "defects", "errors", "ends",
     "mec_relatives", "tiled", "register_tiles", "direct_grouped", "direct_dots", "copies", "plans", "layouts",
-    "slices", "arrays", "threads", "guard_pages",
+    "slices", "planes", "arrays", "threads", "guard_pages",
     "winograd", "fft", "paper", "kn2row", "zero_copy", "implicit_gemm", "blas", "cpu_quota", "interrupts",
 )  # fmt: skip
 """Files of tests, in the order in which they run after those of FIRST."""
@@ -59,6 +59,8 @@ FIRST = {
     "im2col/implicit": "implicit_gemm",
     "im2col/rows": "planning implicit_gemm",
     "im2col": "tiled",
+    "direct/depthwise_planes": "planes",
+    "direct/rows": "planes tiled",
     "direct": "zero_copy tiled",
     "register_tiles/group": "direct_grouped guard_pages",
     "register_tiles/depthwise": "zero_copy register_tiles",
@@ -66,8 +68,9 @@ FIRST = {
     "register_tiles": "register_tiles slices ends",
     "small_products/kn2row": "kn2row",
     "small_products/shift": "kn2row",
+    "small_products/pointwise_planes": "planes",
     "small_products/yaconv": "tiled",
-    "small_products/rows": "sizes kn2row zero_copy",
+    "small_products/rows": "sizes kn2row zero_copy planes",
     "small_products": "zero_copy kn2row",
     "winograd": "winograd ends",
     "fourier": "fft",

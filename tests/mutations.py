@@ -300,7 +300,9 @@ FAULTS = {
     ],
     "pymec/layouts.py": [
         ('channels_last and result != "kernel"', "channels_last", "a kernel's gradient lies as the images do"),
-        ("if not plain_in_place(role, shape))", ")", "copies of one channel are predicted"),
+        (' and reading.layout == "NHWC"', "", "planes where the caller finds pixels"),
+        ('"NHWC" else tuple(extents', '"NCHW" else tuple(extents', "room for pixels where planes are read"),
+        ("if not plain_in_place(role, shape, reading))", ")", "copies of one channel are predicted"),
         (" if view is None)", ")", "room for copies that are not made"),
         ("step > 0 and step % view.itemsize == 0", "step > 0", "steps of half an element are rounded"),
         ("channels > 1 and height", "height", "a slice of a grey image gives an output with channels last"),
@@ -321,6 +323,7 @@ FAULTS = {
         ("if few and not planned:", "if few:", "plans of a gradient that keep no flipped kernel"),
         ("if few_phases and (one_channel", "if (one_channel", "too many phases"),
         ("few = shape.i_cg < GRAD_CHANNELS", "few = shape.k_cg < GRAD_CHANNELS", "output channels decide"),
+        ("copies.by_planes < copies.by_slices", "shape.layout == 'NCHW'", "planes of channels-last images"),
         ("min(needs, key", "max(needs, key", "the hint names the largest"),
     ],
     "pymec/recipes.py": [
@@ -334,8 +337,8 @@ FAULTS = {
     ],
     "pymec/execution.py": [
         (
-            "recipe.run_shape))\n    needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)",
-            "recipe.run_shape))\n    needed = recipe.scratch_nbytes(views.copies)",
+            "recipe.reading)\n    needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)",
+            "recipe.reading)\n    needed = recipe.scratch_nbytes(views.copies)",
             "a plan's calls need room for its kernel",
         ),
         ("        recipe = recipe.beside(views.copies, limit)\n", "", "a plan's blocks stay, whatever is copied"),
@@ -348,7 +351,7 @@ FAULTS = {
         ("view, scratch = layouts", "view, _ = layouts", "NCHW's copies are overwritten"),
     ],
     "pymec/explaining.py": [
-        ("(shape.im2col_size + layouts.conversion_size(shape))", "(shape.im2col_size)", "im2col's ratio if NCHW"),
+        (" + layouts.conversion_size(shape, layouts.Reading.PIXELS)", "", "im2col's ratio if NCHW"),
         ("nbytes > limit:", "nbytes >= limit:", "an algorithm that just fits is said not to"),
         ("limit, chosen.n_threads, wanted", "limit, 1, wanted", "bytes of one thread"),
     ],
@@ -408,6 +411,23 @@ FAULTS = {
         ("or g.image.pixel > g.i_c", "", "pixels of a slice taken for adjacent"),
         ("* pixels + b * g.d_w / g.s_w", "* pixels + b * g.d_w", "with a stride a tap's window begins elsewhere"),
     ],
+    "pymec/kernels/direct/depthwise_planes.pyx": [
+        ("            zero(W, tiles.window)\n", "", "on padding a window has what was there before"),
+        ("weights_of_row += tiles.down.period * k_w", "weights_of_row += k_w", "K's rows in turn, with a stride"),
+        ("here += pitch - x", "here += pitch", "later rows begin too far on"),
+        ("(k - 1) // period * (d", "(k - 1) * (d", "windows as large as without a stride"),
+        ("bias[m] if", "bias[channel] if", "one bias for all kernels of a channel"),
+    ],
+    "pymec/kernels/direct/rows.py": [
+        ("thread_slices(smm.n_tasks(shape), n_threads", "thread_slices(n_threads, n_threads", "too many planes"),
+        ("planes * -(-shape.o_h // rows)", "planes", "a plane has one thread"),
+        ("room = min(room, limit // slices)", "room = min(room, limit)", "a limit for each thread"),
+    ],
+    "pymec/kernels/small_products/pointwise_planes.pyx": [
+        ("    m0 += group * g.k_cg\n", "", "the first group's kernels for all"),
+        ("0 if O[i] + bias < 0", "0 if O[i] < 0", "ReLU before the bias"),
+        (" and not padded", "", "pixels beside the image"),
+    ],
     "pymec/kernels/shared/interrupts.pyx": [
         ("and active == 1 and", "and", "other threads' results are cut short, too"),
         ("        active = max(0, active - 1)\n", "", "no call is ever the only one again"),
@@ -422,6 +442,7 @@ FAULTS = {
     ],
     "pymec/kernels/small_products/rows.py": [
         ("0 if shape.is_pointwise else n_planes", "n_planes", "a plane for a 1×1 kernel, too"),
+        ("* shape.groups % n_threads", "% n_threads", "groups are no work for threads"),
     ],
     "pymec/memory/processes.py": [
         ("if usable and not self._ended:", "if not self._ended:",
@@ -435,9 +456,6 @@ FAULTS = {
     "pymec/memory/start.py": [
         ("            os.kill(pid, signal.SIGKILL)\n", "", "a fork lives longer than the caller"),
         ("        shutil.rmtree(folder, ignore_errors=True)", "        pass", "a killed caller leaves a folder"),
-    ],
-    "pymec/kernels/direct/rows.py": [
-        ("thread_slices(smm.n_tasks(shape), n_threads", "thread_slices(n_threads, n_threads", "too many planes"),
     ],
 }  # fmt: skip
 """For each file the faults: a text that occurs once in it, what takes its place, and what that breaks."""

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import CASES, PAPER, able, answer, bound_of, bound_with, named, operands, pairs, suited
+from cases import CASES, PAPER, able, answer, bound_of, bound_with, named, operands, pairs, suited, suited_layer
 
 import pymec
 from pymec import ConvShape, reference, registry
@@ -119,12 +119,11 @@ def test_bias_and_relu(algorithm, layout, dtype):
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_results_repeat_bit_by_bit(algorithm):
     """For a given number of threads the same sums are taken in the same order."""
-    extents, groups = suited(algorithm, (3, 13, 17, 17), 11)
-    options = {"padding": (1, 3), "groups": groups}
-    x, kernel = operands(ConvShape.from_shapes((3, 13, 17, 17), extents, **options))
-    first = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **options)
+    shape = suited_layer(algorithm, (3, 13, 17, 17), 11, padding=(1, 3))
+    x, kernel = operands(shape)
+    first = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **shape.arguments)
     for _ in range(20):
-        again = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **options)
+        again = pymec.conv2d(x, kernel, algorithm=algorithm, n_threads=2, **shape.arguments)
         np.testing.assert_array_equal(again, first)
 
 

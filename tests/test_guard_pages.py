@@ -5,6 +5,7 @@ import mmap
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import pymec
 from pymec import registry
+from pymec.layouts import outer_extents
 from pymec.operations import OPERATIONS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called through Linux's libc")
@@ -57,27 +59,32 @@ def every_algorithm_between_guard_pages(shape, n_threads, at_end, seed):
     """Every algorithm of every operation on one shape; a byte too far ends the process."""
     rng = np.random.default_rng(seed)
     kept = []
-    x, kernel, grad_out, bias = (
-        guarded(rng.standard_normal(extents).astype(shape.dtype), at_end, kept)
-        for extents in (shape.input_shape, shape.kernel_shape, shape.output_shape, (shape.k_c,))
-    )
-    results = (guarded(np.empty_like(array), at_end, kept) for array in (grad_out, x, kernel))
-    for operation, out in zip(OPERATIONS, results, strict=True):
-        for name, row in registry.TABLES[operation].items():
-            if row.unsupported(shape) is None:
-                options = {"algorithm": name, "n_threads": n_threads, **shape.arguments}
-                nbytes = pymec.workspace_size(
-                    shape.input_shape, shape.kernel_shape, operation=operation, dtype=shape.dtype, **options
-                )
-                workspace = guarded(np.empty(nbytes, np.uint8), at_end, kept)
-                options.update(out=out, workspace=workspace)
-                print(operation, name, n_threads, at_end, shape, file=sys.stderr, flush=True)
-                if operation == "conv2d":
-                    pymec.conv2d(x, kernel, bias, activation="relu", **options)
-                elif operation == "conv2d_input_grad":
-                    pymec.conv2d_input_grad(grad_out, kernel, shape.input_shape, **options)
-                else:
-                    pymec.conv2d_kernel_grad(x, grad_out, shape.kernel_shape, **options)
+    bias = guarded(rng.standard_normal(shape.k_c).astype(shape.dtype), at_end, kept)
+    for layout in ("NHWC", "NCHW"):
+        seen = replace(shape, layout=layout)
+        arrays, results = (
+            {
+                role: guarded(rng.standard_normal(outer_extents(role, seen)).astype(shape.dtype), at_end, kept)
+                for role in ("input", "kernel", "output")
+            }
+            for _ in range(2)
+        )
+        for operation in OPERATIONS.values():
+            for row in registry.TABLES[operation.name].values():
+                if row.unsupported(shape) is None and row.reading(shape).layout == layout:
+                    print(operation.name, row.name, n_threads, at_end, shape, file=sys.stderr, flush=True)
+                    first, second, result = (arrays[role] for role in operation.roles)
+                    options = {"algorithm": row.name, "n_threads": n_threads, "layout": layout, **shape.arguments}
+                    nbytes = pymec.workspace_size(
+                        arrays["input"].shape, arrays["kernel"].shape, operation=operation.name, dtype=shape.dtype,
+                        **options,
+                    )  # fmt: skip
+                    options["workspace"] = guarded(np.empty(nbytes, np.uint8), at_end, kept)
+                    options["out"] = results[operation.result]
+                    if operation.name == "conv2d":
+                        pymec.conv2d(first, second, bias, activation="relu", **options)
+                    else:
+                        getattr(pymec, operation.name)(first, second, result.shape, **options)
 
 
 def in_a_process(code, folder_to_run_in):

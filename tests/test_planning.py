@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from cases import CASES, PAPER, able, operands, suited
+from cases import CASES, PAPER, able, operands, suited_layer
 
 import pymec
 from pymec import ConvShape, planning, recipes, reference, registry
@@ -103,8 +103,11 @@ def test_solution_a_holds_the_output_as_well():
 
 @pytest.mark.parametrize(
     "algorithm",
-    # Some algorithms don't lower: they need pointers, slack rows or a packed K for any kernel.
-    sorted(set(able((2, 5, 5, 8), (1, 1, 8, 4), "exact")) - {"indirect", "yaconv", "direct_panels"}),
+    # Some algorithms don't lower: they need pointers, slack rows, a packed K or turned arrays for any kernel.
+    sorted(
+        set(able((2, 5, 5, 8), (1, 1, 8, 4), "exact"))
+        - {"indirect", "yaconv", "direct_panels", "pointwise_planes"}
+    ),
 )
 def test_pointwise_needs_nothing_unless_it_is_bounded(algorithm):
     nbytes = pymec.workspace_size((2, 5, 5, 8), (1, 1, 8, 4), algorithm=algorithm)
@@ -143,12 +146,11 @@ def test_explain_says_why_not():
 @pytest.mark.parametrize("algorithm", ["auto", *pymec.algorithms()])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_a_plan_is_conv2d_checked_once(algorithm, layout):
-    extents, groups = suited("mec" if algorithm == "auto" else algorithm, (3, 13, 17, 17), 11)
-    shape = ConvShape.from_shapes((3, 13, 17, 17), extents, padding=(1, 3), groups=groups)
+    shape = suited_layer("mec" if algorithm == "auto" else algorithm, (3, 13, 17, 17), 11, padding=(1, 3))
     x, kernel = operands(shape)
     if layout == "NCHW":
         x, kernel = x.transpose(0, 3, 1, 2).copy(), kernel.transpose(3, 2, 0, 1).copy()
-    options = {"padding": (1, 3), "groups": groups, "layout": layout, "algorithm": algorithm, "n_threads": 2}
+    options = {**shape.arguments, "layout": layout, "algorithm": algorithm, "n_threads": 2}
     plan = pymec.plan(x.shape, kernel.shape, **options)
     options["algorithm"] = plan.algorithm  # a call by "auto", which prepares nothing, may take another one
     expected = pymec.conv2d(x, kernel, **options)
@@ -157,7 +159,8 @@ def test_a_plan_is_conv2d_checked_once(algorithm, layout):
     out, workspace = np.empty_like(expected), np.empty(plan.workspace_nbytes, np.uint8)
     assert plan(x, out=out, workspace=workspace) is out
     np.testing.assert_array_equal(out, expected)
-    turned_or_prepared = layout == "NCHW" or registry.get(plan.algorithm).prepare is not None
+    row = registry.get(plan.algorithm)
+    turned_or_prepared = layout != row.reading(shape).layout or row.prepare is not None
     assert (plan.prepared_nbytes > 0) == turned_or_prepared
     bias = np.ones(shape.k_c, np.float32)
     axis = (slice(None),) + (None,) * 2 if layout == "NCHW" else ()

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from cases import CASES, able, operands, suited
+from cases import CASES, able, operands, suited, suited_layer
 
 import pymec
 from pymec import ConvShape, _build_info, planning, reference, registry, threads
@@ -240,15 +240,10 @@ def test_every_blas_call_of_every_algorithm_is_under_the_guard(i_h, two_blas_thr
 
         monkeypatch.setitem(registry.ALGORITHMS, name, registry.Algorithm(**{**vars(row), "run": spy}))
         pymec.planning.cached_recipe.cache_clear()
-        kernel = next(
-            kernel
-            for kernel in ((3, 3, 16, 16), (1, 1, 16, 16), (3, 3, 1, 16))
-            if row.unsupported(ConvShape.from_shapes((1, 40, 40, 16), kernel, groups=16 // kernel[2])) is None
-        )
-        x = np.ones((1, i_h, 40, 16))
-        pymec.conv2d(x, np.ones(kernel), padding=1, algorithm=name, groups=16 // kernel[2])
+        shape = suited_layer(name, (1, i_h, 40, 16), 16, padding=1)
+        x = np.ones(shape.input_shape)
+        pymec.conv2d(x, np.ones(shape.kernel_shape), algorithm=name, **shape.arguments)
         alone = i_h == 2 and threads.blas_multiplies_alone()
-        shape = ConvShape.from_shapes(x.shape, kernel, padding=1, groups=16 // kernel[2])
         row = pymec.planning.recipe(shape, name, "exact", None, None).algorithm
         schedule = row.schedule(shape, 2, None)
         guarded = row.uses_blas and schedule.uses_blas and not alone

@@ -385,7 +385,7 @@ check(conv2d_padded)
 # Fine print
 # ----------
 # * The arrays here are *n-h-w-c* with the channels of a pixel side by side, and the kernels *h-w-i-o*.  pymec
-#   takes the other common order too, ``layout="NCHW"``, by copying, and counts the copies.
+#   takes the other common order too, ``layout="NCHW"``, mostly by copying, and counts the copies.
 # * Layers often add a bias per output channel.  It changes no memory that matters: ``pymec.conv2d`` has
 #   ``bias=``, and the book ignores it.
 # * Two orders of the same sum differ by rounding.  :mod:`pymec` bounds the difference instead of guessing a

@@ -11,30 +11,18 @@ row, and with a stride or pixels that lie apart as a slice's do, the numbers tha
 windows first: zeros beyond the row, and columns s_w apart brought together.
 """
 
+from pymec.kernels.direct.lanes cimport LANES, LINE, LINE_BYTES, lanes, line
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
 
 cdef enum:
-    LINE = 16            # numbers in a cache line of single precision: a register of 512 bits
-    LINE_BYTES = 64      # its bytes: half as many numbers in double precision
-    LANES = 96           # sums in registers, 6 lines: 6 registers of 512 bits, or 12 of the 16 of 256 bits
     TAPS = 32            # whose numbers of K are repeated at a time
     REPEATED = 3072      # TAPS * LANES, written out: with all its checks on, Cython multiplies no constants here
     ROWS = 8             # output rows that meet these taps before the next ones
     WINDOW = 8192        # elements that the windows of a tile may have together
     LEAST_SUMS = 8       # of a row: fewer do not pay for a tile
-
-
-cdef inline Py_ssize_t line(const floating* K) noexcept nogil:
-    """Numbers in a cache line, a constant for each type: 16 float or 8 double."""
-    return LINE_BYTES / sizeof(floating)
-
-
-cdef inline Py_ssize_t lanes(const floating* K) noexcept nogil:
-    """Sums in registers: 96 float or 48 double."""
-    return 6 * line(K)
 
 
 cdef struct Taps:                # the taps of one turn, of kernel rows a and columns b

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, slices_of_images, thread_slices
-from pymec.kernels.direct import blocked, depthwise, direct, smm
+from pymec.kernels.direct import blocked, depthwise, depthwise_planes, direct, smm
+from pymec.kernels.direct.depthwise_planes import window_size
+from pymec.kernels.shared.blocking import even_part
+from pymec.kernels.shared.machine import HALF_L1_BYTES, HALF_L2_BYTES
 from pymec.shapes import ConvShape
 
 
@@ -11,6 +14,30 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
     if shape.i_cg > 1:
         return f"each of its groups has {shape.i_cg} input channels and depthwise takes one"
     return None
+
+
+def _depthwise_planes(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """Tiles as wide as the output, if one row of it leaves room in a level-2 cache, and as many rows as half a
+    level-1 cache has room for.
+    """
+    planes = max(shape.i_n, 1) * shape.i_c
+    slices = thread_slices(planes * shape.o_h, n_threads, window_size(shape, 1, 1), limit)
+    room = HALF_L2_BYTES // shape.itemsize
+    if limit is not None:
+        room = min(room, limit // slices)
+    columns = shape.o_w
+    if window_size(shape, 1, columns) > room:
+        columns = even_part(columns, _most(room, window_size(shape, 1, 1), window_size(shape, 1, 2)))
+    room = min(room, HALF_L1_BYTES // shape.itemsize)
+    rows = even_part(shape.o_h, _most(room, window_size(shape, 1, columns), window_size(shape, 2, columns)))
+    slices = min(slices, planes * -(-shape.o_h // rows) * -(-shape.o_w // columns))
+    options = {"slices": slices, "rows": rows, "columns": columns}
+    return Schedule(slices * window_size(shape, rows, columns), options)
+
+
+def _most(room: int, one: int, two: int) -> int:
+    """How many have room, at least one, if the first takes ``one`` and every other ``two - one``."""
+    return 1 + max(0, room - one) // (two - one)
 
 
 def _smm(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -55,6 +82,18 @@ ROWS = (
         schedule=no_workspace,
         run=depthwise.run,
         reads_slices=slices_of_images,
+        uses_blas=False,
+    ),
+    Algorithm(
+        name="depthwise_planes",
+        idea="depthwise in n-c-h-w: vectors of pixels, a tile's rows one long row in a window",
+        source="the definition of a depthwise convolution",
+        formula="slices·(windows·lines·pitch + 96)",
+        order="bounded",
+        unsupported=_depthwise_limit,
+        schedule=_depthwise_planes,
+        run=depthwise_planes.run,
+        reads_planes=True,
         uses_blas=False,
     ),
     Algorithm(

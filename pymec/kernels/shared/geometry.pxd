@@ -22,6 +22,8 @@ cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, cons
                      const Py_ssize_t* out) except -1
 cdef int check_operands(const Geometry* g, const Py_ssize_t* x, const Py_ssize_t* kernel,
                         const Py_ssize_t* out) except -1
+cdef int check_planes(const Geometry* g, int n_threads, const Py_ssize_t* x, const Py_ssize_t* kernel,
+                      const Py_ssize_t* out) except -1
 cdef int find_pixels(Geometry* g, const Py_ssize_t* x, const Py_ssize_t* x_strides, const Py_ssize_t* out,
                      const Py_ssize_t* out_strides, Py_ssize_t itemsize) except -1
 cdef int check_extents(str name, const Py_ssize_t* given, tuple wanted) except -1

@@ -93,6 +93,16 @@ cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, cons
     return check_operands(g, x, kernel, out)
 
 
+cdef int check_planes(const Geometry* g, int n_threads, const Py_ssize_t* x, const Py_ssize_t* kernel,
+                      const Py_ssize_t* out) except -1:
+    """The same for a stage whose images are n-c-h-w and whose kernel is o-i-h-w."""
+    check_threads(n_threads)
+    check_extents("x", x, (g.i_n, g.i_c, g.i_h, g.i_w))
+    check_extents("kernel", kernel, (g.k_c, g.i_cg, g.k_h, g.k_w))
+    check_extents("out", out, (g.i_n, g.k_c, g.o_h, g.o_w))
+    return 0
+
+
 cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1:
     """Refuse a scratch array, or a prepared kernel, that is too small."""
     if given < needed:

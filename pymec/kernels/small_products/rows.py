@@ -8,7 +8,7 @@ from pymec.algorithm import Algorithm, Schedule, blas_limit
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.blocking import GemmBlocking, even_part, pixel_block, small_blas_products
 from pymec.kernels.shared.machine import HALF_L2_BYTES, PRODUCT_PIXELS, PRODUCT_ROUND
-from pymec.kernels.small_products import kn2row, shift_gemm, yaconv, zero_copy
+from pymec.kernels.small_products import kn2row, pointwise_planes, shift_gemm, yaconv, zero_copy
 from pymec.shapes import ConvShape
 
 _PAPER = (
@@ -92,6 +92,15 @@ def _pointwise_limit(shape: ConvShape) -> str | None:
     return _pixel_gemm_limit(shape)
 
 
+def _pointwise_planes_limit(shape: ConvShape) -> str | None:
+    if not pointwise_planes.keeps_pixels(shape):
+        return (
+            f"its kernel is {shape.k_h}×{shape.k_w}, its stride {shape.s_h}×{shape.s_w} and its padding "
+            f"{shape.p_t}, {shape.p_b}, {shape.p_l}, {shape.p_r}; it takes 1×1, 1×1 and none"
+        )
+    return blas_limit(GEMM_leading_dimension=max(shape.i_h * shape.i_w, shape.i_cg, shape.k_cg))
+
+
 def _lines(shape: ConvShape, reduction: int, n_threads: int) -> Schedule:
     """Tasks of a few output rows, cut where a thread would have none or its cache no room until the next row."""
     blocking = _blocking(shape, shape.o_w, reduction, n_threads)
@@ -116,6 +125,18 @@ def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     if joined is shape:
         return _lines(shape, shape.i_cg, n_threads)
     return Schedule(0, _blocks(joined, joined.o_w, n_threads))
+
+
+def _pointwise_planes(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """Whole products, unless there are too few for the threads: then each is cut along its longer side."""
+    pixels, channels = shape.i_h * shape.i_w, shape.k_cg
+    if max(shape.i_n, 1) * shape.groups % n_threads:
+        if pixels >= channels:
+            pixels = -(-pixels // n_threads)
+            pixels = min(-(-pixels // PRODUCT_ROUND) * PRODUCT_ROUND, shape.i_h * shape.i_w)
+        else:
+            channels = -(-channels // n_threads)
+    return Schedule(0, {"pixels": pixels, "channels": channels})
 
 
 def _stride_one(shape: ConvShape) -> str | None:
@@ -165,6 +186,17 @@ ROWS = (
         schedule=_pointwise,
         run=zero_copy.run_pointwise,
         fuses_bias_relu=False,
+    ),
+    Algorithm(
+        name="pointwise_planes",
+        idea="a 1×1 kernel in n-c-h-w: the kernel times the matrix whose rows are the planes",
+        source="the definition of a 1×1 convolution",
+        formula="0",
+        order="none",
+        unsupported=_pointwise_planes_limit,
+        schedule=_pointwise_planes,
+        run=pointwise_planes.run,
+        reads_planes=True,
     ),
     Algorithm(
         name="kn2row",

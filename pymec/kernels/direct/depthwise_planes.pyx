@@ -1,0 +1,288 @@
+"""Depthwise convolution of planes: images in n-c-h-w, where the pixels of one channel lie side by side.
+
+    O[n,m,y,x] = sum over a < k_h, b < k_w of
+                 I[n, m·G/k_c, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w] · K[m,0,a,b]
+
+A vector holds neighbouring pixels of one channel, and one number of K multiplies all of them.  The rows of a small
+image would fill few vectors.  So the rows that a tile of outputs reads are copied into a window, with zeros where
+they lie on padding, and there they are one long row: neighbouring rows begin ``pitch`` numbers apart.  Each tap
+reads the window from its own place on, and all sums of the tile are neighbours.  The sums between the last column
+of an output row and the first of the next belong to no output; they are not stored.
+
+With a stride, neighbouring outputs read rows s_h, and columns s_w, apart.  Taps that are P = s / gcd(s, d) apart
+read the same rows (or columns), D = d / gcd(s, d) of them further on.  So each of the first P_h·P_w taps has a
+window of its own, which it shares with the taps that are multiples of P away:
+
+    W[a, b, h, w] = I[n, c, (y0 + h)·s_h - p_t + a·d_h, (x0 + w)·s_w - p_l + b·d_w]     for a < P_h, b < P_w
+    S[t] = sum over a, b, i, j of W[a, b][i·D_h·pitch + j·D_w + t] · K[m, 0, a + i·P_h, b + j·P_w]
+    O[n, m, y0 + y, x0 + x] = S[y·pitch + x]
+
+With stride 1 there is one window.
+
+==========  ==============================  =====================================================
+array       shape                           role
+==========  ==============================  =====================================================
+x           (i_n, G, i_h, i_w)              input I, i_c = G
+kernel      (k_c, 1, k_h, k_w)              kernel K, k_c/G kernels per channel
+W           (slices, windows, lines,        windows of one tile; 96 zeros follow, for vectors
+            pitch)                          that end beyond the last sum
+out         (i_n, k_c, o_h, o_w)            output O
+==========  ==============================  =====================================================
+
+Workspace, in elements, for tiles of ``rows`` × ``columns`` outputs:
+
+    slices·(windows·lines·pitch + 96), slices <= n_threads
+    windows = min(P_h, k_h)·min(P_w, k_w)
+    lines = rows + ((k_h - 1) / P_h)·D_h,  pitch = columns + ((k_w - 1) / P_w)·D_w    (divisions rounded down)
+
+Any stride, padding and dilation, and any multiplier k_c/G.  Not if a group has more than one input channel.
+"""
+
+from cython cimport floating
+from cython.parallel import prange
+
+from pymec.kernels.direct.lanes cimport LANES, LINE, lanes, line
+from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
+from pymec.kernels.shared.geometry cimport Geometry, check_planes, check_room, geometry
+from pymec.kernels.shared.interrupts cimport interrupted
+from pymec.kernels.shared.patch cimport copy, zero
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
+from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside, share_of, steps_to
+
+from math import gcd
+
+
+cdef struct WindowAxis:             # the windows along one axis of a tile
+    Py_ssize_t outputs              # of the tile, at most
+    Py_ssize_t period               # P: taps so far apart share a window
+    Py_ssize_t step                 # D: from what one of them reads to what the next one reads
+    Py_ssize_t windows, extent      # how many, and the rows, or columns, of each
+
+
+cdef struct PlaneTiles:
+    WindowAxis down, across
+    Py_ssize_t window               # numbers in each of the windows
+
+
+cdef struct PlaneTile:              # some outputs of one channel of an image
+    Span y, x
+
+
+cdef WindowAxis axis(Py_ssize_t outputs, Py_ssize_t k, Py_ssize_t s, Py_ssize_t d) except *:
+    cdef WindowAxis found
+    cdef Py_ssize_t common = gcd(s, d)
+    found.outputs, found.period, found.step = outputs, s // common, d // common
+    found.windows = min(found.period, k)
+    found.extent = outputs + (k - 1) // found.period * found.step
+    return found
+
+
+cdef PlaneTiles tiles_of(Py_ssize_t rows, Py_ssize_t columns, const Geometry* g) except *:
+    cdef PlaneTiles tiles
+    tiles.down, tiles.across = axis(rows, g.k_h, g.s_h, g.d_h), axis(columns, g.k_w, g.s_w, g.d_w)
+    tiles.window = tiles.down.extent * tiles.across.extent
+    return tiles
+
+
+def window_size(shape, rows, columns):
+    """Elements of all windows of a tile of rows × columns outputs, with the zeros after them."""
+    size = 1
+    for outputs, k, s, d in (rows, shape.k_h, shape.s_h, shape.d_h), (columns, shape.k_w, shape.s_w, shape.d_w):
+        period = s // gcd(s, d)
+        size *= min(period, k) * (outputs + (k - 1) // period * (d // gcd(s, d)))
+    return size + LANES
+
+
+# Stage 1: the windows -----------------------------------------------------------------------------------
+
+
+cdef compiled_per_cpu copy_every_second(floating* to, const floating* of, Py_ssize_t count) noexcept nogil:
+    """A constant step, for which the compiler has instructions."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        to[i] = of[2 * i]
+
+
+cdef inline void copy_every(
+    floating* to, const floating* of, Py_ssize_t step, Py_ssize_t count
+) noexcept nogil:
+    """Copy numbers that lie ``step`` apart."""
+    cdef Py_ssize_t i
+    if step == 1:
+        copy(to, of, count)
+    elif step == 2:
+        copy_every_second(to, of, count)
+    else:
+        for i in range(count):
+            to[i] = of[step * i]
+
+
+cdef void gather(
+    const floating* plane, floating* W, const PlaneTile* tile, const PlaneTiles* tiles, const Geometry* g
+) noexcept nogil:
+    """All windows of a tile: zeros, and what of the image lies in them."""
+    cdef Py_ssize_t pitch = tiles.across.extent, a, b, h, top, left
+    cdef Span rows, columns         # of a window that lie on the image
+    for a in range(tiles.down.windows):
+        top = tile.y.first * g.s_h - g.p_t + a * g.d_h
+        rows = inside(top, g.s_h, g.i_h, tiles.down.extent)
+        for b in range(tiles.across.windows):
+            left = tile.x.first * g.s_w - g.p_l + b * g.d_w
+            columns = inside(left, g.s_w, g.i_w, pitch)
+            zero(W, tiles.window)
+            for h in range(rows.first, rows.end):
+                copy_every(W + h * pitch + columns.first,
+                           plane + (top + h * g.s_h) * g.i_w + left + columns.first * g.s_w, g.s_w,
+                           columns.end - columns.first)
+            W += tiles.window
+
+
+# Stage 2: the sums --------------------------------------------------------------------------------------
+
+
+cdef compiled_per_cpu add_taps(
+    const floating* W, const floating* K, const floating* bias, floating* sums, const PlaneTiles* tiles,
+    const Geometry* g
+) noexcept nogil:
+    """96 neighbouring sums (48 in double precision), which begin with as many numbers ``bias``.
+
+    The first one is S[t] if W points at W[0, 0][t].
+    """
+    cdef floating total[6][LINE]
+    cdef const floating* of_row
+    cdef const floating* numbers
+    cdef const floating* weights_of_row
+    cdef const floating* weights
+    cdef Py_ssize_t width = line(K), k_w = g.k_w, period = tiles.across.period, step = tiles.across.step
+    cdef Py_ssize_t below = tiles.down.step * tiles.across.extent  # from what a tap reads to the next one below it
+    cdef Py_ssize_t a, b, taps, i, v, _
+    for v in range(6):
+        for i in range(line(K)):
+            total[v][i] = bias[v * width + i]
+    for a in range(tiles.down.windows):
+        for b in range(tiles.across.windows):
+            of_row, weights_of_row = W, K + a * k_w + b
+            taps = steps_to(k_w - b, period)
+            for _ in range(steps_to(g.k_h - a, tiles.down.period)):
+                numbers, weights = of_row, weights_of_row
+                for _ in range(taps):
+                    # Six lines in place of a loop over v: gcc turns this form, and not the loop, into registers.
+                    for i in range(line(K)):
+                        total[0][i] += numbers[i] * weights[0]
+                        total[1][i] += numbers[width + i] * weights[0]
+                        total[2][i] += numbers[2 * width + i] * weights[0]
+                        total[3][i] += numbers[3 * width + i] * weights[0]
+                        total[4][i] += numbers[4 * width + i] * weights[0]
+                        total[5][i] += numbers[5 * width + i] * weights[0]
+                    numbers += step
+                    weights += period
+                of_row += below
+                weights_of_row += tiles.down.period * k_w
+            W += tiles.window
+    for v in range(6):
+        for i in range(line(K)):
+            sums[v * width + i] = total[v][i]
+
+
+cdef void store(
+    const floating* sums, floating* O, Py_ssize_t first, Py_ssize_t end, Py_ssize_t columns, Py_ssize_t pitch,
+    const Geometry* g
+) noexcept nogil:
+    """Sums first .. end of a tile, without those between its rows.  O points at the tile's first output."""
+    cdef Py_ssize_t y = first // pitch, x = first - y * pitch, here = first
+    while here < end:
+        if x < columns:
+            copy(O + y * g.o_w + x, sums + here - first, min(columns - x, end - here))
+        here += pitch - x
+        y, x = y + 1, 0
+
+
+cdef void sum_tile(
+    const floating* W, const floating* K, floating* O, floating bias, bint relu, const PlaneTile* tile,
+    const PlaneTiles* tiles, const Geometry* g
+) noexcept nogil:
+    """All sums of a tile with one kernel.  O points at the tile's first output."""
+    cdef floating biases[LANES]
+    cdef floating sums[LANES]
+    cdef Py_ssize_t columns = tile.x.end - tile.x.first, pitch = tiles.across.extent, first = 0
+    cdef Py_ssize_t end = (tile.y.end - tile.y.first - 1) * pitch + columns, i
+    for i in range(lanes(K)):
+        biases[i] = bias
+    while first < end and not interrupted():
+        add_taps(W + first, K, biases, sums, tiles, g)
+        if relu:
+            for i in range(lanes(K)):
+                sums[i] = 0 if sums[i] < 0 else sums[i]
+        store(sums, O, first, min(first + lanes(K), end), columns, pitch, g)
+        first += lanes(K)
+
+
+# Planes -------------------------------------------------------------------------------------------------
+
+
+cdef void convolve_tile(
+    const floating* I, const floating* K, floating* O, floating* W, Py_ssize_t task, const BiasRelu* bias_relu,
+    const PlaneTiles* tiles, const Geometry* g
+) noexcept nogil:
+    """A tile of one input channel, with each of its kernels; tasks count images, channels, rows and columns."""
+    cdef Py_ssize_t rows = tiles.down.outputs, columns = tiles.across.outputs, channel, n, m
+    cdef const floating* bias = <const floating*> bias_relu.bias
+    cdef PlaneTile tile
+    tile.x.first = innermost(&task, ceil_div(g.o_w, columns)) * columns
+    tile.y.first = innermost(&task, ceil_div(g.o_h, rows)) * rows
+    tile.x.end, tile.y.end = min(tile.x.first + columns, g.o_w), min(tile.y.first + rows, g.o_h)
+    channel = innermost(&task, g.i_c)
+    n = task
+    gather(I + (n * g.i_c + channel) * g.i_h * g.i_w, W, &tile, tiles, g)
+    O += (n * g.k_c * g.o_h + tile.y.first) * g.o_w + tile.x.first
+    for m in range(channel * g.k_cg, (channel + 1) * g.k_cg):
+        sum_tile(W, K + m * g.k_h * g.k_w, O + m * g.o_h * g.o_w, bias[m] if bias != NULL else 0, bias_relu.relu,
+                 &tile, tiles, g)
+
+
+cdef void convolve_share(
+    const floating* I, const floating* K, floating* O, floating* W, Py_ssize_t share, Py_ssize_t shares,
+    const BiasRelu* bias_relu, const PlaneTiles* tiles, const Geometry* g
+) noexcept nogil:
+    """Every tile of one thread's share, through its windows."""
+    cdef Py_ssize_t of_plane = ceil_div(g.o_h, tiles.down.outputs) * ceil_div(g.o_w, tiles.across.outputs), task
+    cdef Span mine = share_of(g.i_n * g.i_c * of_plane, share, shares)
+    zero(W + tiles.down.windows * tiles.across.windows * tiles.window, LANES)
+    for task in range(mine.first, mine.end):
+        if interrupted():
+            return
+        convolve_tile(I, K, O, W, task, bias_relu, tiles, g)
+
+
+def run(
+    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
+    floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False, *,
+    Py_ssize_t slices, Py_ssize_t rows, Py_ssize_t columns,
+):
+    """Convolve plane by plane, in tiles of at most ``rows`` × ``columns`` outputs.
+
+    There are ``slices`` threads, each with windows of its own.  Sums begin with the ``bias``; ReLU is applied
+    before they are stored.
+    """
+    cdef Geometry g = geometry(shape)
+    cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
+    cdef Py_ssize_t share, size
+    check_planes(&g, n_threads, x.shape, kernel.shape, out.shape)
+    if g.i_cg != 1:
+        raise ValueError(f"each group must have one input channel, got {g.i_cg}")
+    if not (1 <= slices <= 64 and rows >= 1 and columns >= 1):
+        raise ValueError(
+            f"slices must be from 1 to 64, rows and columns at least 1, got {slices}, {rows} and {columns}"
+        )
+    size = window_size(shape, rows, columns)
+    check_room("workspace", workspace.shape[0], slices * size)
+    cdef PlaneTiles tiles = tiles_of(rows, columns, &g)
+    if g.i_n == 0:
+        return
+    cdef const floating* I = &x[0, 0, 0, 0]
+    cdef const floating* K = &kernel[0, 0, 0, 0]
+    cdef floating* O = &out[0, 0, 0, 0]
+    cdef floating* W = &workspace[0]
+    with nogil:
+        for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
+            convolve_share(I, K, O, W + share * size, share, slices, &bias_relu, &tiles, &g)
