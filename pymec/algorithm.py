@@ -44,14 +44,24 @@ def any_batch(shape: ConvShape) -> Hashable:
     return replace(shape, i_n=1)
 
 
-def whole_images(shape: ConvShape) -> bool:
-    """For ``reads_slices``: no, all pixels must be adjacent."""
-    return False
+def reads_pixels(shape: ConvShape) -> Reading:
+    """For ``reading``: whole images in n-h-w-c."""
+    return Reading.PIXELS
 
 
-def slices_of_images(shape: ConvShape) -> bool:
-    """For ``reads_slices``: yes, those of every shape."""
-    return True
+def reads_slices(shape: ConvShape) -> Reading:
+    """For ``reading``: images in n-h-w-c, or slices of them."""
+    return Reading.SLICES
+
+
+def reads_planes(shape: ConvShape) -> Reading:
+    """For ``reading``: whole images in n-c-h-w."""
+    return Reading.PLANES
+
+
+def reads_strides(shape: ConvShape) -> Reading:
+    """For ``reading``: images and kernels however they lie."""
+    return Reading.STRIDES
 
 
 @dataclass(frozen=True)
@@ -72,14 +82,11 @@ class Algorithm:
         ``schedule(shape, n_threads, limit)`` gives a :class:`Schedule`.  ``limit`` is in elements, or None;
         bounded algorithms keep to it if they can and give their smallest schedule if not.
     run : callable
-        ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous, but
-        for images where ``reads_slices`` says so; or n-c-h-w and o-i-h-w with ``reads_planes``.  With ``prepare``,
-        also ``prepared=``; its elements are then not part of ``workspace``.  With ``fuses_bias_relu`` also
-        ``bias=`` and ``relu=``.
-    reads_slices : callable
-        ``reads_slices(shape)`` is whether ``run`` reads and writes images whose pixels lie some distance apart.
-    reads_planes : bool
-        Whether ``run`` reads and writes n-c-h-w.  Such an algorithm applies bias and ReLU itself.
+        ``run(x, kernel, out, workspace, shape, n_threads, **options)``: n-h-w-c, h-w-i-o, all C-contiguous, if
+        ``reading`` says nothing else.  With ``prepare``, also ``prepared=``; its elements are then not part of
+        ``workspace``.  With ``fuses_bias_relu`` also ``bias=`` and ``relu=``.
+    reading : callable
+        ``reading(shape)`` is the :class:`pymec.layouts.Reading` of ``run``: how its arrays may lie.
     fuses_bias_relu : bool
         Whether ``run`` applies the bias and ReLU itself, in its last write or while a block of outputs is in a
         cache.  Otherwise they are applied in one pass over the output after ``run``.
@@ -108,8 +115,7 @@ class Algorithm:
     unsupported: Callable[[ConvShape], str | None]
     schedule: Callable[[ConvShape, int, int | None], Schedule]
     run: Callable[..., None]
-    reads_slices: Callable[[ConvShape], bool] = whole_images
-    reads_planes: bool = False
+    reading: Callable[[ConvShape], Reading] = reads_pixels
     prepare: Callable[..., None] | None = None
     read_back: Callable[[NDArray, NDArray, ConvShape], None] | None = None
     kernel_form: Callable[[ConvShape], Hashable] = any_batch
@@ -119,12 +125,6 @@ class Algorithm:
     accuracy: str = "exact"
     bound: str = "(k_h·k_w·i_c/G + 1)·u·Σ|I·K|"
     error_bound: Callable[[NDArray, NDArray, ConvShape], NDArray] = reference.error_bound
-
-    def reading(self, shape: ConvShape) -> Reading:
-        """How ``run`` reads and writes its arrays."""
-        if self.reads_planes:
-            return Reading.PLANES
-        return Reading.SLICES if self.reads_slices(shape) else Reading.PIXELS
 
 
 def blas_limit(**extents: int) -> str | None:

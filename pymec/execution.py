@@ -82,7 +82,7 @@ def execute(
         check_apart({"out": out, "workspace": workspace}, read)
 
     if out is None:
-        out = _new_output(recipe, views.result_in_place)
+        out = _new_output(recipe, views.lies_last)
     if recipe.computes_nothing:
         return out
     if workspace is None:
@@ -276,17 +276,16 @@ def _share_memory(array: NDArray, other: NDArray) -> bool:
         return True
 
 
-def _new_output(recipe: Recipe, in_place: bool) -> NDArray:
-    """An array for the result, in the layout of the call; channels last, if it is written in place then."""
+def _new_output(recipe: Recipe, lies_last: bool) -> NDArray:
+    """An array for the result, in the layout of the call; perhaps with its channels last in memory."""
     shape, result = recipe.shape, recipe.operation.result
-    channels_last = in_place and not layouts.plain_in_place(result, shape, recipe.reading)
-    extents = shape.extents(result) if channels_last else recipe.extents[result]
+    extents = shape.extents(result) if lies_last else recipe.extents[result]
     try:
         array = allocate_output(extents, recipe.dtype)
     except _NO_ROOM:
         nbytes = math.prod(extents) * shape.itemsize
         raise MemoryError(f"no room for {nbytes} bytes of output for {recipe.algorithm.name}") from None
-    return layouts.outer_view(array, result, shape) if channels_last else array
+    return layouts.outer_view(array, result, shape) if lies_last else array
 
 
 def _new_workspace(recipe: Recipe, nbytes: int) -> NDArray[np.uint8]:

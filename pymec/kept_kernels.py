@@ -84,5 +84,6 @@ def form_of(recipe: Recipe) -> tuple[Hashable, ...]:
     shape, row = recipe.shape, recipe.algorithm
     kernel = shape.layout, shape.dtype, shape.kernel_shape
     if recipe.schedule.prepared == 0:
-        return *kernel, recipe.reading.layout  # in the order that all algorithms of that layout read
+        reading = recipe.reading
+        return *kernel, layouts.Reading.PIXELS if reading is layouts.Reading.SLICES else reading
     return *kernel, recipe.operation.name, row.name, recipe.schedule.prepared, row.kernel_form(recipe.run_shape)

@@ -1,11 +1,11 @@
 """NCHW and slices: the single place where a call may copy the caller's arrays.
 
-Most algorithms see NHWC and HWIO only, some NCHW and OIHW (``Algorithm.reads_planes``), aligned to the element
-size.  If the call has the other layout, its operands and its result are converted in the workspace, so these
-copies are part of the predicted bytes.  An array that lies in memory as the algorithm wants it, whatever the order
-of its axes, is read or written where it lies: a channels-last tensor, say, or an image of one channel.  So is a
-slice of an NHWC image, by the algorithms that step over what lies between its pixels (``Algorithm.reads_slices``);
-for the others it is copied, as an unaligned array is.
+An algorithm reads NHWC and HWIO, or NCHW and OIHW, aligned to the element size (:class:`Reading`).  If the call
+has the other layout, its operands and its result are converted in the workspace, so these copies are part of the
+predicted bytes.  An array that lies in memory as the algorithm wants it, whatever the order of its axes, is read
+or written where it lies: a channels-last tensor, say, or an image of one channel.  So is a slice of an NHWC image,
+by the algorithms that step over what lies between its pixels; for the others it is copied, as an unaligned array
+is.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ class Reading(IntEnum):
     """The same, with constant distances between pixels, rows and images."""
     PLANES = 2
     """Images in n-c-h-w, all planes adjacent, and the kernel in o-i-h-w."""
+    STRIDES = 3
+    """Images in n-h-w-c and the kernel in h-w-i-o, with any constant distances between their elements."""
 
     @property
     def layout(self) -> str:
-        """The layout of a call that has its arrays in this order."""
+        """The layout whose order of axes the algorithm sees."""
         return "NCHW" if self is Reading.PLANES else "NHWC"
 
 
@@ -75,8 +77,18 @@ def in_place(array: NDArray, role: str, shape: ConvShape, reading: Reading) -> N
     """That inner view, if the algorithm can read or write it where it lies; else the array must be copied."""
     view = inner_view(array, role, shape, reading)
     flags = view.flags
-    lies_well = flags.c_contiguous or (reading is Reading.SLICES and is_slice(array, role, shape))
+    lies_well = flags.c_contiguous
+    if reading is Reading.STRIDES:
+        lies_well = lies_well or has_positive_steps(array)
+    elif reading is Reading.SLICES:
+        lies_well = lies_well or is_slice(array, role, shape)
     return view if lies_well and flags.aligned else None
+
+
+def has_positive_steps(array: NDArray) -> bool:
+    """Whether every axis goes forward in memory, by whole elements."""
+    steps = (step for step, extent in zip(array.strides, array.shape, strict=True) if extent > 1)
+    return all(step > 0 and step % array.itemsize == 0 for step in steps)
 
 
 def is_slice(array: NDArray, role: str, shape: ConvShape) -> bool:
@@ -84,9 +96,7 @@ def is_slice(array: NDArray, role: str, shape: ConvShape) -> bool:
     if role == "kernel":
         return False
     view = inner_view(array, role, shape)
-    steps = [step for step, extent in zip(view.strides, view.shape, strict=True) if extent > 1]
-    adjacent = view.shape[3] == 1 or steps.pop() == view.itemsize
-    return adjacent and all(step > 0 and step % view.itemsize == 0 for step in steps)
+    return (view.shape[3] == 1 or view.strides[3] == view.itemsize) and has_positive_steps(view)
 
 
 def overlaps_itself(array: NDArray) -> bool:
@@ -104,25 +114,21 @@ def overlaps_itself(array: NDArray) -> bool:
 
 def plain_in_place(role: str, shape: ConvShape, reading: Reading) -> bool:
     """Whether C-contiguous arrays of that role lie as the algorithm wants them."""
-    if shape.layout == reading.layout:
+    if shape.layout == reading.layout or reading is Reading.STRIDES:
         return True
     extents = outer_extents(role, shape)
     axes = [axis for axis in _axes(role, shape.layout) if extents[axis] > 1]
     return axes == sorted(axes)
 
 
-def result_in_place(
-    result: str, shape: ConvShape, out: NDArray | None, channels_last: bool, reading: Reading
-) -> bool:
-    """Whether a call writes its result where the caller finds it.
+def new_result_lies_last(result: str, shape: ConvShape, first: NDArray, role: str) -> bool:
+    """Whether a new result has its channels last in memory although the layout of the call is NCHW.
 
-    A new image lies plainly in the layout of the call; or channels last, if the first operand does and the
-    algorithm writes it so.
+    It does if it is an image and the first operand is one that lies so, whatever the algorithm.
     """
-    if out is not None:
-        return in_place(out, result, shape, reading) is not None
-    as_operand = channels_last and result != "kernel" and reading.layout == "NHWC"
-    return as_operand or plain_in_place(result, shape, reading)
+    if result == "kernel" or plain_in_place(result, shape, Reading.PIXELS):
+        return False
+    return _channels_last(first, role, shape)
 
 
 def conversion_size(shape: ConvShape, reading: Reading, roles: Iterable[str] = tuple(INNER_AXES)) -> int:
@@ -138,6 +144,9 @@ class Views(NamedTuple):
     operands: list[NDArray | None]
     """The algorithm's view of each operand, or None if it must be copied."""
     result_in_place: bool
+    """Whether the result is written where the caller finds it."""
+    lies_last: bool
+    """Whether a new result has its channels last although the layout of the call is NCHW."""
     copies: int
     """Elements of all copies."""
 
@@ -148,12 +157,16 @@ def views_of(
     """The views of a call's arrays: operands in the order of their roles, the result's role last."""
     result_plain = out is None or out.flags.c_contiguous
     if shape.layout == reading.layout and result_plain and all(map(_lies_plainly, operands)):
-        return Views([*operands], True, 0)
+        return Views([*operands], True, False, 0)
     views = [in_place(array, role, shape, reading) for array, role in zip(operands, roles, strict=False)]
     copies = sum(array.size for array, view in zip(operands, views, strict=True) if view is None)
-    result = roles[2]
-    direct = result_in_place(result, shape, out, _channels_last(operands[0], roles[0], shape), reading)
-    return Views(views, direct, copies if direct else copies + math.prod(shape.extents(result)))
+    result, last = roles[2], False
+    if out is None:
+        last = new_result_lies_last(result, shape, operands[0], roles[0])
+        direct = reading is not Reading.PLANES if last else plain_in_place(result, shape, reading)
+    else:
+        direct = in_place(out, result, shape, reading) is not None
+    return Views(views, direct, last, copies if direct else copies + math.prod(shape.extents(result)))
 
 
 def _lies_plainly(array: NDArray) -> bool:
@@ -174,6 +187,7 @@ class Copies(NamedTuple):
     by_pixels: int
     by_slices: int
     by_planes: int
+    by_strides: int
 
 
 def copies_of(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pymec import registry, threads
+from pymec.kernels.direct.rows import depthwise_algorithm
 from pymec.kernels.fourier.estimate import beats_definition
 from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
@@ -15,7 +16,6 @@ from pymec.kernels.register_tiles.schedule import (
     few_filters,
     filled_panels,
     shared_vectors,
-    vectors_beat_blocks,
 )
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.machine import (
@@ -87,7 +87,7 @@ def cached_recipe(
     run_shape = shape.transposed() if shape.is_column else shape
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if operation == CONV2D:
-        order = *_planes_order(shape, copies), *order
+        order = *_turning_nothing(shape, copies), *order
         if accuracy == "fast":
             order = *_fast_order(run_shape, n_threads, planned), *order
     tried = []
@@ -124,15 +124,15 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     They need a CPU with enough vector registers, and enough output channels per group to fill a vector (16 or
     32 in float32).  A plan packs K into panels for them, and so does a single call with a small K and many
     pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``), and so do
-    groups of one channel, unless ``depthwise`` has whole blocks of them, or too few for a vector.  With few
-    filters of many channels a vector holds input channels (``direct_dots``).
-    Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
+    groups of one channel; but ``depthwise`` has whole blocks of channels, and ``depthwise_windows`` vectors of
+    pixels where channels are few.  With few filters of many channels a vector holds input channels
+    (``direct_dots``).  Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
 
     A column of pixels is given as a row, which it is in memory: rows are what all algorithms are fast along.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
-        return "direct_grouped" if vectors_beat_blocks(shape) else "depthwise", *blas
+        return depthwise_algorithm(shape), "depthwise", *blas
     if registry.get("direct_grouped").unsupported(shape) is None and shared_vectors(shape):
         return "direct_grouped", "direct_blocked"
     if few_filters(shape):
@@ -144,14 +144,15 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     return ("direct_panels", *blas) if (planned or small) and filled_panels(shape) else blas
 
 
-def _planes_order(shape: ConvShape, copies: Copies | None) -> tuple[str, ...]:
-    """The algorithms that come before all others if images are plain NCHW.
+def _turning_nothing(shape: ConvShape, copies: Copies | None) -> tuple[str, ...]:
+    """The algorithms that come before all others if these would have to turn images.
 
-    They read planes, of which the others need copies; turning an image takes longer than such a layer.  A
-    channels-last tensor would have to be copied for them.
+    That is so of plain NCHW, and not of channels-last tensors: of those the others copy the kernel at most.
+    Turning an image takes longer than a pointwise or depthwise layer.
     """
     copies = copies or plain_copies(shape)
-    return ("pointwise_planes", "depthwise_planes") if copies.by_planes < copies.by_slices else ()
+    readings = {"pointwise_planes": copies.by_planes, "depthwise_windows": copies.by_strides}
+    return tuple(name for name, copied in readings.items() if copies.by_slices - copied > shape.kernel_size)
 
 
 def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:

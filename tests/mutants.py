@@ -59,7 +59,7 @@ FIRST = {
     "im2col/implicit": "implicit_gemm",
     "im2col/rows": "planning implicit_gemm",
     "im2col": "tiled",
-    "direct/depthwise_planes": "planes",
+    "direct/depthwise_windows": "planes",
     "direct/rows": "planes tiled",
     "direct": "zero_copy tiled",
     "register_tiles/group": "direct_grouped guard_pages",

@@ -85,7 +85,7 @@ FAULTS = {
         ("b * g.d_w < g.i_w:", "b * g.d_w <= g.i_w:", "a column past the image is no padding"),
     ],
     "pymec/kernels/direct/depthwise.pyx": [
-        ("image.image, image.image, image.row)", "image.image, image.image, image.pixel)",
+        ("image.image, image.image, image.row, 1)", "image.image, image.image, image.pixel, 1)",
          "a column's pixels are as far apart as a row's"),
         ("O[row.output + x * g.out.pixel + i]", "O[row.output + x * g.k_c + i]",
          "O written as if it were no slice"),
@@ -299,12 +299,13 @@ FAULTS = {
          "the paper's L without the padding below"),
     ],
     "pymec/layouts.py": [
-        ('channels_last and result != "kernel"', "channels_last", "a kernel's gradient lies as the images do"),
-        (' and reading.layout == "NHWC"', "", "planes where the caller finds pixels"),
+        ('if result == "kernel" or plain_in_place', "if plain_in_place", "a kernel's gradient with channels last"),
+        ("reading is not Reading.PLANES if last", "True if last", "planes where the caller finds pixels"),
+        ("or has_positive_steps(array)", "or True", "arrays that go backward"),
         ('"NHWC" else tuple(extents', '"NCHW" else tuple(extents', "room for pixels where planes are read"),
         ("if not plain_in_place(role, shape, reading))", ")", "copies of one channel are predicted"),
         (" if view is None)", ")", "room for copies that are not made"),
-        ("step > 0 and step % view.itemsize == 0", "step > 0", "steps of half an element are rounded"),
+        ("step > 0 and step % array.itemsize == 0", "step > 0", "steps of half an element are rounded"),
         ("channels > 1 and height", "height", "a slice of a grey image gives an output with channels last"),
         ("            if step < end:\n                return True\n", "", "an output that overlaps itself"),
         ('"kernel": (3, 2, 0, 1)', '"kernel": (3, 2, 1, 0)', "the kernel's extents turned"),
@@ -323,7 +324,7 @@ FAULTS = {
         ("if few and not planned:", "if few:", "plans of a gradient that keep no flipped kernel"),
         ("if few_phases and (one_channel", "if (one_channel", "too many phases"),
         ("few = shape.i_cg < GRAD_CHANNELS", "few = shape.k_cg < GRAD_CHANNELS", "output channels decide"),
-        ("copies.by_planes < copies.by_slices", "shape.layout == 'NCHW'", "planes of channels-last images"),
+        ("copied > shape.kernel_size)", "copied > 0)", "planes of channels-last images"),
         ("min(needs, key", "max(needs, key", "the hint names the largest"),
     ],
     "pymec/recipes.py": [
@@ -411,11 +412,12 @@ FAULTS = {
         ("or g.image.pixel > g.i_c", "", "pixels of a slice taken for adjacent"),
         ("* pixels + b * g.d_w / g.s_w", "* pixels + b * g.d_w", "with a stride a tap's window begins elsewhere"),
     ],
-    "pymec/kernels/direct/depthwise_planes.pyx": [
+    "pymec/kernels/direct/depthwise_windows.pyx": [
         ("            zero(W, tiles.window)\n", "", "on padding a window has what was there before"),
-        ("weights_of_row += tiles.down.period * k_w", "weights_of_row += k_w", "K's rows in turn, with a stride"),
+        ("weights_of_row += tiles.down.period * k.row", "weights_of_row += k.row", "K's rows in turn"),
         ("here += pitch - x", "here += pitch", "later rows begin too far on"),
-        ("(k - 1) // period * (d", "(k - 1) * (d", "windows as large as without a stride"),
+        ("(k - 1) // (s // gcd(s, d))", "(k - 1)", "windows as large as without a stride"),
+        ("i * of_step]", "i]", "pixels of other channels"),
         ("bias[m] if", "bias[channel] if", "one bias for all kernels of a channel"),
     ],
     "pymec/kernels/direct/rows.py": [

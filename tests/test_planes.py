@@ -1,4 +1,4 @@
-"""Algorithms that read n-c-h-w: tiles of every size, and when "auto" takes them."""
+"""Algorithms that turn nothing: tiles of every size, arrays however they lie, and when "auto" takes them."""
 
 import itertools
 
@@ -8,11 +8,11 @@ from cases import CASES, is_right, named, operands
 
 import pymec
 from pymec import ConvShape, layouts, registry
-from pymec.kernels.direct import depthwise_planes
+from pymec.kernels.direct import depthwise_windows
 from pymec.kernels.small_products import pointwise_planes
 
 PLANES = layouts.Reading.PLANES
-NAMES = tuple(name for name in pymec.algorithms() if registry.get(name).reads_planes)
+NAMES = ("depthwise_windows", "pointwise_planes")
 STEPS = [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (2, 3), (4, 6), (6, 4), (1, 7)]
 TILES = [(1, 1), (2, 3), (5, 4), (3, 100), (100, 100)]
 
@@ -22,24 +22,43 @@ def turned(array, role):
     return np.ascontiguousarray(array.transpose(layouts.OUTER_AXES[role]))
 
 
-def run_planes(name, shape, n_threads=2, nbytes=None, **options):
-    """The result in n-h-w-c: of arrays and a workspace that hold NaN beside what the algorithm may read."""
-    x, kernel = operands(shape)
-    out = np.full(layouts.inner_extents("output", shape, PLANES), np.nan, shape.dtype)
-    workspace = np.full(nbytes or 0, np.nan, shape.dtype)
-    registry.get(name).run(
-        turned(x, "input"), turned(kernel, "kernel"), out, workspace, shape, n_threads, **options
-    )
-    return out.transpose(layouts.INNER_AXES["output"])
+def as_pixels(array, role):
+    return array, array
 
 
-def test_they_apply_bias_and_relu_themselves():
-    """The pass that does so for others sees pixels."""
-    assert NAMES == ("depthwise_planes", "pointwise_planes")
-    assert all(registry.get(name).fuses_bias_relu for name in NAMES)
+def as_planes(array, role):
+    """The same array, lying in memory in the other order."""
+    there = turned(array, role)
+    return there.transpose(layouts.INNER_AXES[role]), there
+
+
+def as_slice(array, role):
+    """The same array as a part of a larger one, which holds NaN elsewhere."""
+    room = np.full([2 * extent + 1 for extent in array.shape], np.nan, array.dtype)
+    part = room[tuple(slice(1, None, 2) for _ in array.shape)]
+    part[...] = array
+    return part, room
+
+
+def test_their_names():
+    found = [name for name in pymec.algorithms() if registry.get(name).reading(CASES[0].shape()) >= PLANES]
+    assert found == sorted(NAMES)
+    assert registry.get("pointwise_planes").fuses_bias_relu, "the pass that does so for others sees pixels"
 
 
 # Depthwise ----------------------------------------------------------------------------------------------
+
+
+def run_windows(shape, nbytes, way=as_pixels, n_threads=2, **options):
+    """The result, and whether nothing was written beside it.  The workspace holds NaN before."""
+    x, kernel = operands(shape)
+    (x, _), (kernel, _) = way(x, "input"), way(kernel, "kernel")
+    out, room = way(np.zeros(shape.output_shape, shape.dtype), "output")
+    out[...] = 7
+    untouched = np.isnan(room)
+    workspace = np.full(nbytes, np.nan, shape.dtype)
+    depthwise_windows.run(x, kernel, out, workspace, shape, n_threads, **options)
+    return out, (np.isnan(room) == untouched).all()
 
 
 def numbers_read(outputs, k, s, d):
@@ -59,7 +78,9 @@ def test_windows_hold_what_a_tile_reads(stride, dilation):
         for rows, columns in TILES:
             windows_h, lines = numbers_read(rows, k_h, stride, dilation)
             windows_w, pitch = numbers_read(columns, k_w, 1, 2)
-            assert depthwise_planes.window_size(shape, rows, columns) == windows_h * windows_w * lines * pitch + 96
+            assert (
+                depthwise_windows.window_size(shape, rows, columns) == windows_h * windows_w * lines * pitch + 96
+            )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -71,30 +92,30 @@ def test_tiles_end_anywhere(stride, dilation, dtype):
             dilation=(dilation, 1 + dilation // 2), padding=((3, 1), (2, 4)), dtype=dtype,
         )  # fmt: skip
         for (rows, columns), slices in itertools.product(TILES, (1, 3)):
-            size = slices * depthwise_planes.window_size(shape, rows, columns)
-            out = run_planes("depthwise_planes", shape, nbytes=size, slices=slices, rows=rows, columns=columns)
-            assert is_right(out, shape), (k_h, k_w, multiplier, rows, columns, slices)
+            size = slices * depthwise_windows.window_size(shape, rows, columns)
+            for way in (as_pixels, as_planes, as_slice):
+                out, alone = run_windows(shape, size, way, slices=slices, rows=rows, columns=columns)
+                assert is_right(out, shape), (k_h, k_w, multiplier, rows, columns, slices, way)
+                assert alone
 
 
-DEPTHWISE = [case for case in CASES if registry.get("depthwise_planes").unsupported(case.shape()) is None]
+DEPTHWISE = [case for case in CASES if registry.get("depthwise_windows").unsupported(case.shape()) is None]
 
 
 @pytest.mark.parametrize("case", DEPTHWISE, ids=named)
 def test_the_schedule_keeps_to_its_limit(case):
-    """From the least, one output at a time, to what it takes without a limit; and it cuts tiles evenly."""
-    shape, row = case.shape(), registry.get("depthwise_planes")
+    """From the least, a row of one vector, to what it takes without a limit."""
+    shape, row = case.shape(), registry.get("depthwise_windows")
     least = row.schedule(shape, 2, 0)
-    assert least.size == depthwise_planes.window_size(shape, 1, 1)
+    assert least.size == depthwise_windows.window_size(shape, 1, min(shape.o_w, 96))
     for limit in (least.size, 2 * least.size, 1000, 10_000, 10**6):
         found = row.schedule(shape, 2, limit)
+        slices, rows, columns = (found.options[name] for name in ("slices", "rows", "columns"))
+        assert found.size == slices * depthwise_windows.window_size(shape, rows, columns)
         assert found.size <= max(limit, least.size)
-        options = found.options
-        assert found.size == options["slices"] * depthwise_planes.window_size(
-            shape, options["rows"], options["columns"]
-        )
-        assert 1 <= options["rows"] <= shape.o_h
-        assert 1 <= options["columns"] <= shape.o_w
-    assert is_right(run_planes("depthwise_planes", shape, nbytes=least.size, **least.options), shape)
+        assert 1 <= rows <= shape.o_h
+        assert 1 <= columns <= shape.o_w
+    assert is_right(run_windows(shape, least.size, **least.options)[0], shape)
 
 
 def test_wide_and_small_images():
@@ -104,7 +125,7 @@ def test_wide_and_small_images():
         shape = ConvShape.from_shapes(
             (1, i_h, i_w, channels), (k, k, 1, channels), groups=channels, padding=k // 2
         )
-        options = registry.get("depthwise_planes").schedule(shape, n_threads, None).options
+        options = registry.get("depthwise_windows").schedule(shape, n_threads, None).options
         return options["slices"], options["rows"], options["columns"]
 
     assert tile(14, 14, 512, 3) == (1, 14, 14)
@@ -116,11 +137,20 @@ def test_wide_and_small_images():
 # Pointwise ----------------------------------------------------------------------------------------------
 
 
+def run_products(shape, **options):
+    """The result in n-h-w-c, of an array that holds NaN before."""
+    x, kernel = operands(shape)
+    out = np.full(layouts.inner_extents("output", shape, PLANES), np.nan, shape.dtype)
+    arrays = turned(x, "input"), turned(kernel, "kernel"), out
+    pointwise_planes.run(*arrays, np.empty(0, shape.dtype), shape, 2, **options)
+    return out.transpose(layouts.INNER_AXES["output"])
+
+
 @pytest.mark.parametrize("groups", [1, 3])
 def test_products_are_cut_anywhere(groups):
     shape = ConvShape.from_shapes((2, 7, 9, 12), (1, 1, 12 // groups, 15), groups=groups)
     for pixels, channels in itertools.product((1, 5, 16, 63, 100), (1, 4, 5, 15)):
-        assert is_right(run_planes("pointwise_planes", shape, pixels=pixels, channels=channels), shape)
+        assert is_right(run_products(shape, pixels=pixels, channels=channels), shape)
 
 
 def test_threads_without_an_image_share_its_pixels_or_channels():
@@ -150,13 +180,15 @@ def test_others_than_pointwise_are_refused(kernel, options, reason):
         pymec.plan((1, 9, 9, 4), kernel, algorithm="pointwise_planes", **options)
     shape = ConvShape.from_shapes((1, 9, 9, 4), kernel, **options)
     with pytest.raises(ValueError, match="the kernel must be 1×1"):
-        run_planes("pointwise_planes", shape, pixels=1, channels=1)
+        run_products(shape, pixels=1, channels=1)
 
 
 # Both ---------------------------------------------------------------------------------------------------
 
 LAYERS = {
-    "depthwise_planes": ConvShape.from_shapes((2, 24, 20, 21), (24, 1, 3, 3), groups=24, padding=1, layout="NCHW"),
+    "depthwise_windows": ConvShape.from_shapes(
+        (2, 24, 20, 21), (24, 1, 3, 3), groups=24, padding=1, layout="NCHW"
+    ),
     "pointwise_planes": ConvShape.from_shapes((2, 24, 20, 21), (32, 24, 1, 1), layout="NCHW"),
 }
 
@@ -190,29 +222,34 @@ def test_auto_takes_planes_where_they_lie(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_auto_leaves_channels_last_where_they_lie(name):
+def test_auto_leaves_channels_last_to_others(name):
+    """Of those they turn the kernel at most.  A new output lies as the image does, whatever the algorithm."""
     shape = LAYERS[name]
     x, kernel, _ = arrays_of(shape)
     x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    kernel = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
     options = {**shape.arguments, "layout": "NCHW"}
-    out = pymec.conv2d(x, kernel, workspace_limit=0, **options)
-    assert out.transpose(0, 2, 3, 1).flags.c_contiguous
-    np.testing.assert_allclose(out, pymec.conv2d(x, kernel, algorithm=name, **options), rtol=1e-5, atol=1e-5)
+    kernel_last = np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+    by_pixels = "pointwise" if name == "pointwise_planes" else "depthwise"
+    expected = pymec.conv2d(x, kernel, algorithm="direct", **options)
+    for weights, room in ((kernel_last, 0), (kernel, kernel.nbytes)):
+        for algorithm, limit in (("auto", room), (by_pixels, room), (name, None)):
+            out = pymec.conv2d(x, weights, algorithm=algorithm, workspace_limit=limit, **options)
+            np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+            assert out.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_pixels_are_turned_for_them_and_counted(name):
-    """What NCHW is for the others, NHWC is for these: a copy of each array, in the workspace."""
-    shape = LAYERS[name]
+def test_pixels_are_turned_for_planes_and_counted():
+    """What NCHW is for the others, NHWC is for this one: a copy of each array, in the workspace."""
+    shape = LAYERS["pointwise_planes"]
     x, kernel, bias = arrays_of(shape)
-    expected = pymec.conv2d(x, kernel, bias, layout="NCHW", algorithm=name, n_threads=1, **shape.arguments)
-    x, kernel = (np.ascontiguousarray(a.transpose(layouts.INNER_AXES[role]))
-                 for a, role in ((x, "input"), (kernel, "kernel")))  # fmt: skip
-    options = {**shape.arguments, "algorithm": name, "n_threads": 1}
+    expected = pymec.conv2d(x, kernel, bias, layout="NCHW", algorithm="pointwise_planes", **shape.arguments)
+    x, kernel = (
+        np.ascontiguousarray(array.transpose(layouts.INNER_AXES[role]))
+        for array, role in ((x, "input"), (kernel, "kernel"))
+    )
+    options = {**shape.arguments, "algorithm": "pointwise_planes"}
     nbytes = pymec.workspace_size(x.shape, kernel.shape, **options)
-    copies = x.nbytes + kernel.nbytes + expected.nbytes
-    assert nbytes == registry.get(name).schedule(shape, 1, None).size * 4 + copies
+    assert nbytes == x.nbytes + kernel.nbytes + expected.nbytes
     out = pymec.conv2d(x, kernel, bias, workspace=np.empty(nbytes, np.uint8), **options)
     np.testing.assert_array_equal(out, expected.transpose(0, 2, 3, 1))
     plan = pymec.plan(x.shape, kernel.shape, **options).prepare(kernel)
@@ -220,6 +257,43 @@ def test_pixels_are_turned_for_them_and_counted(name):
     np.testing.assert_array_equal(plan(x, bias), out)
     taken = pymec.plan(x.shape, kernel.shape, **options).prepare(kernel, take_over=True)
     np.testing.assert_array_equal(taken.kernel, kernel)
+
+
+def test_windows_are_gathered_from_any_order():
+    """Channels last, slices, and even the axes of an array of Fortran's: one workspace, and the same bits."""
+    shape = LAYERS["depthwise_windows"]
+    x, kernel, bias = arrays_of(shape)
+    options = {**shape.arguments, "layout": "NCHW", "algorithm": "depthwise_windows", "n_threads": 1}
+    expected = pymec.conv2d(x, kernel, bias, **options)
+    workspace = np.empty(pymec.workspace_size(x.shape, kernel.shape, **options), np.uint8)
+    larger = np.zeros((2, 30, 25, 30), np.float32)
+    larger[:, 2:26, 3:23, 5:26] = x
+    for image in (
+        np.asfortranarray(x),
+        larger[:, 2:26, 3:23, 5:26],
+        x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2),
+    ):
+        for weights in (kernel, np.asfortranarray(kernel)):
+            found = pymec.conv2d(image, weights, bias, workspace=workspace, **options)
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="workspace has"):
+        pymec.conv2d(x[:, ::-1], kernel, bias, workspace=workspace, **options)  # backward: copied
+
+
+CHOICES = [
+    (1, 3, 1, "depthwise_windows"), (7, 3, 1, "depthwise_windows"), (31, 5, 1, "depthwise_windows"),
+    (16, 7, 2, "depthwise_windows"), (32, 3, 1, "depthwise"), (64, 5, 2, "depthwise"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("channels", "k", "stride", "chosen"), CHOICES)
+def test_what_auto_takes_for_one_channel_per_group(channels, k, stride, chosen):
+    options = {"groups": channels, "stride": stride, "padding": k // 2}
+    assert pymec.explain((1, 60, 60, channels), (k, k, 1, channels), **options).chosen == chosen
+    planes = pymec.explain((1, channels, 60, 60), (channels, 1, k, k), layout="NCHW", **options)
+    assert planes.chosen == "depthwise_windows"
+    without = pymec.explain((1, 60, 60, channels), (k, k, 1, channels), workspace_limit=0, **options).chosen
+    assert without == "depthwise"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -247,32 +321,35 @@ def test_nan_stays_nan(name):
     assert found.any()
 
 
-def test_stages_refuse_arrays_of_the_other_order():
+def test_stages_refuse_what_they_would_read_wrongly():
     shape = ConvShape.from_shapes((1, 5, 6, 4), (1, 1, 1, 4), groups=4)
     x, kernel = operands(shape)
     out, workspace = np.empty(shape.output_shape, np.float32), np.empty(1000, np.float32)
-    for run, options in (
-        (depthwise_planes.run, {"slices": 1, "rows": 5, "columns": 6}),
-        (pointwise_planes.run, {"pixels": 30, "channels": 1}),
-    ):
-        for arrays, argument in (
-            ((x, turned(kernel, "kernel"), turned(out, "output")), "x"),
-            ((turned(x, "input"), kernel, turned(out, "output")), "kernel"),
-            ((turned(x, "input"), turned(kernel, "kernel"), out), "out"),
-        ):
-            with pytest.raises(ValueError, match=f"^{argument} has shape"):
-                run(*arrays, workspace, shape, **options)
-    arrays = turned(x, "input"), turned(kernel, "kernel"), turned(out, "output")
-    with pytest.raises(ValueError, match="workspace has 125 elements, but this stage needs 126"):
-        depthwise_planes.run(*arrays, workspace[:125], shape, slices=1, rows=5, columns=6)
-    for wrong in ({"slices": 0}, {"slices": 65}, {"rows": 0}, {"columns": 0}):
-        with pytest.raises(ValueError, match="slices must be from 1 to 64"):
-            depthwise_planes.run(*arrays, workspace, shape, **{"slices": 1, "rows": 5, "columns": 6, **wrong})
+    outer = turned(x, "input"), turned(kernel, "kernel"), turned(out, "output")
+    products = {"pixels": 30, "channels": 1}
+    for which, argument in enumerate(("x", "kernel", "out")):
+        arrays = list(outer)
+        arrays[which] = (x, kernel, out)[which]
+        with pytest.raises(ValueError, match=f"^{argument} has shape"):
+            pointwise_planes.run(*arrays, workspace, shape, **products)
+        arrays = [x, kernel, out]
+        arrays[which] = outer[which]
+        with pytest.raises(ValueError, match=f"^{argument} has shape"):
+            depthwise_windows.run(*arrays, workspace, shape, slices=1, rows=5, columns=6)
+        arrays = [x, kernel, out]
+        arrays[which] = arrays[which][..., ::-1]
+        with pytest.raises(ValueError, match=f"^{argument} must have positive strides of whole elements, got -4"):
+            depthwise_windows.run(*arrays, workspace, shape, slices=1, rows=5, columns=6)
     for wrong in ({"pixels": 0}, {"channels": 0}):
         with pytest.raises(ValueError, match="pixels and channels must be at least 1"):
-            pointwise_planes.run(*arrays, workspace, shape, **{"pixels": 30, "channels": 1, **wrong})
+            pointwise_planes.run(*outer, workspace, shape, **{**products, **wrong})
+    tiles = {"slices": 1, "rows": 5, "columns": 6}
+    with pytest.raises(ValueError, match="workspace has 125 elements, but this stage needs 126"):
+        depthwise_windows.run(x, kernel, out, workspace[:125], shape, **tiles)
+    for wrong in ({"slices": 0}, {"slices": 65}, {"rows": 0}, {"columns": 0}):
+        with pytest.raises(ValueError, match="slices must be 1 to 64"):
+            depthwise_windows.run(x, kernel, out, workspace, shape, **{**tiles, **wrong})
     pairs = ConvShape.from_shapes((1, 5, 6, 4), (1, 1, 2, 4), groups=2)
     x, kernel = operands(pairs)
-    arrays = turned(x, "input"), turned(kernel, "kernel"), turned(out, "output")
     with pytest.raises(ValueError, match="each group must have one input channel, got 2"):
-        depthwise_planes.run(*arrays, workspace, pairs, slices=1, rows=5, columns=6)
+        depthwise_windows.run(x, kernel, out, workspace, pairs, **tiles)

@@ -210,8 +210,8 @@ def run(
     if g.i_w == g.k_w == g.o_w == 1:  # a column is a row whose pixels are as far apart as rows
         image, to = g.image, g.out
         g = geometry(shape.transposed())
-        g.image = PixelStrides(image.image, image.image, image.row)
-        g.out = PixelStrides(to.image, to.image, to.row)
+        g.image = PixelStrides(image.image, image.image, image.row, 1)
+        g.out = PixelStrides(to.image, to.image, to.row, 1)
     if g.i_cg != 1:
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
     if g.i_n == 0:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, slices_of_images, thread_slices
-from pymec.kernels.direct import blocked, depthwise, depthwise_planes, direct, smm
-from pymec.kernels.direct.depthwise_planes import window_size
+from pymec.algorithm import (
+    Algorithm,
+    Schedule,
+    any_shape,
+    no_workspace,
+    reads_slices,
+    reads_strides,
+    thread_slices,
+)
+from pymec.kernels.direct import blocked, depthwise, depthwise_windows, direct, smm
+from pymec.kernels.direct.depthwise_windows import n_windows, window_size
+from pymec.kernels.register_tiles.grouped import whole_vectors
 from pymec.kernels.shared.blocking import even_part
-from pymec.kernels.shared.machine import HALF_L1_BYTES, HALF_L2_BYTES
+from pymec.kernels.shared.machine import (
+    CACHE_LINE,
+    HALF_L1_BYTES,
+    HALF_L2_BYTES,
+    LONG_TAP_ROW,
+    NARROW_TILE,
+    WINDOW_TAPS,
+)
 from pymec.shapes import ConvShape
 
 
@@ -16,23 +32,41 @@ def _depthwise_limit(shape: ConvShape) -> str | None:
     return None
 
 
-def _depthwise_planes(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    """Tiles as wide as the output, if one row of it leaves room in a level-2 cache, and as many rows as half a
-    level-1 cache has room for.
+def _depthwise_windows(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """Tiles as wide as the output, if one row of it has room in half of a level-2 cache; and as many rows as half
+    of a level-1 cache has room for.  No tile is narrower than a vector.
     """
     planes = max(shape.i_n, 1) * shape.i_c
-    slices = thread_slices(planes * shape.o_h, n_threads, window_size(shape, 1, 1), limit)
+    narrow = min(shape.o_w, NARROW_TILE)
+    slices = thread_slices(planes * shape.o_h, n_threads, window_size(shape, 1, narrow), limit)
     room = HALF_L2_BYTES // shape.itemsize
     if limit is not None:
         room = min(room, limit // slices)
     columns = shape.o_w
     if window_size(shape, 1, columns) > room:
-        columns = even_part(columns, _most(room, window_size(shape, 1, 1), window_size(shape, 1, 2)))
+        most = _most(room, window_size(shape, 1, 1), window_size(shape, 1, 2))
+        columns = max(even_part(columns, most), narrow)
     room = min(room, HALF_L1_BYTES // shape.itemsize)
     rows = even_part(shape.o_h, _most(room, window_size(shape, 1, columns), window_size(shape, 2, columns)))
     slices = min(slices, planes * -(-shape.o_h // rows) * -(-shape.o_w // columns))
     options = {"slices": slices, "rows": rows, "columns": columns}
     return Schedule(slices * window_size(shape, rows, columns), options)
+
+
+def depthwise_algorithm(shape: ConvShape) -> str:
+    """The fastest algorithm for one channel per group, of images in n-h-w-c.
+
+    That is ``depthwise`` if there are channels for one of its blocks, two cache lines.  With fewer, vectors of
+    pixels are fuller (``depthwise_windows``); but to gather them pays only if every number meets several taps.
+    The vectors of ``direct_grouped`` are one cache line of channels, and of a long row of taps it loads less than
+    ``depthwise``: three taps share what they read.
+    """
+    vectors = whole_vectors(shape)
+    if shape.i_c * shape.itemsize < 2 * CACHE_LINE:
+        pays = shape.k_h * shape.k_w >= WINDOW_TAPS * n_windows(shape)
+        return "depthwise_windows" if pays or not vectors else "direct_grouped"
+    long_row = shape.k_w >= LONG_TAP_ROW and (shape.k_w % 3 == 0 or shape.k_w >= 2 * LONG_TAP_ROW)
+    return "direct_grouped" if vectors and long_row else "depthwise"
 
 
 def _most(room: int, one: int, two: int) -> int:
@@ -81,19 +115,19 @@ ROWS = (
         unsupported=_depthwise_limit,
         schedule=no_workspace,
         run=depthwise.run,
-        reads_slices=slices_of_images,
+        reading=reads_slices,
         uses_blas=False,
     ),
     Algorithm(
-        name="depthwise_planes",
-        idea="depthwise in n-c-h-w: vectors of pixels, a tile's rows one long row in a window",
+        name="depthwise_windows",
+        idea="channel by channel: the rows under a tile are one long row in a window; vectors of pixels",
         source="the definition of a depthwise convolution",
         formula="slices·(windows·lines·pitch + 96)",
         order="bounded",
         unsupported=_depthwise_limit,
-        schedule=_depthwise_planes,
-        run=depthwise_planes.run,
-        reads_planes=True,
+        schedule=_depthwise_windows,
+        run=depthwise_windows.run,
+        reading=reads_strides,
         uses_blas=False,
     ),
     Algorithm(

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from pymec import reference
-from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace, slices_of_images
+from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace, reads_slices
 from pymec.kernels.gradients import (
     blocked,
     direct,
@@ -30,7 +30,16 @@ from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GradBlocking, grad_blocking, input_grad_blocking
 from pymec.kernels.shared.machine import CACHE_LINE
 from pymec.kernels.shared.turning import transpose_back, transpose_kernel
+from pymec.layouts import Reading
 from pymec.shapes import ConvShape
+
+# What they read -----------------------------------------------------------------------------------------
+
+
+def _reading_of_vectors(shape: ConvShape, swapped: bool = False) -> Reading:
+    """Slices, where small groups fill vectors."""
+    return Reading.SLICES if whole_vectors(shape, swapped) else Reading.PIXELS
+
 
 # What can't be done -------------------------------------------------------------------------------------
 
@@ -197,7 +206,7 @@ INPUT_GRAD_ROWS = (
         prepare=_flip_by_phase,
         read_back=_flip_back_by_phase,
         run=direct_conv.run_input_grad,
-        reads_slices=slices_of_images,
+        reading=reads_slices,
         uses_blas=False,
         ours=True,
     ),
@@ -212,7 +221,7 @@ INPUT_GRAD_ROWS = (
         prepare=direct_dots.flip_kernel,
         read_back=direct_dots.flip_back,
         run=direct_dots.run_input_grad,
-        reads_slices=slices_of_images,
+        reading=reads_slices,
         uses_blas=False,
         ours=True,
     ),
@@ -238,7 +247,7 @@ INPUT_GRAD_ROWS = (
         prepare=_flip_for_vectors,
         read_back=_flip_back,
         run=grouped.run_input_grad,
-        reads_slices=partial(whole_vectors, swapped=True),
+        reading=partial(_reading_of_vectors, swapped=True),
         uses_blas=False,
         ours=True,
     ),
@@ -286,7 +295,7 @@ KERNEL_GRAD_ROWS = (
         unsupported=any_shape,
         schedule=_blocked_kernel_grad,
         run=blocked.run_kernel_grad,
-        reads_slices=slices_of_images,
+        reading=reads_slices,
         uses_blas=False,
         ours=True,
     ),
@@ -310,7 +319,7 @@ KERNEL_GRAD_ROWS = (
         unsupported=small_groups,
         schedule=no_workspace,
         run=grouped.run_kernel_grad,
-        reads_slices=whole_vectors,
+        reading=_reading_of_vectors,
         uses_blas=False,
         ours=True,
     ),

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from numpy.typing import NDArray
 
-from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, slices_of_images
+from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, reads_slices
 from pymec.kernels.register_tiles import convolution, dots, grouped, panels
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES
@@ -82,7 +82,7 @@ ROWS = (
         unsupported=any_shape,
         schedule=_direct_blocked,
         run=convolution.run,
-        reads_slices=slices_of_images,
+        reading=reads_slices,
         uses_blas=False,
     ),
     Algorithm(
@@ -94,7 +94,7 @@ ROWS = (
         unsupported=any_shape,
         schedule=_direct_panels,
         run=convolution.run,
-        reads_slices=slices_of_images,
+        reading=reads_slices,
         prepare=_pack,
         read_back=panels.unpack,
         kernel_form=_kernel_alone,
@@ -110,7 +110,7 @@ ROWS = (
         unsupported=small_groups,
         schedule=no_workspace,
         run=grouped.run,
-        reads_slices=slices_of_images,
+        reading=reads_slices,
         uses_blas=False,
         ours=True,
     ),
@@ -123,7 +123,7 @@ ROWS = (
         unsupported=no_line_of_channels,
         schedule=_dots,
         run=dots.run,
-        reads_slices=slices_of_images,
+        reading=reads_slices,
         prepare=_transpose,
         read_back=transpose_back,
         kernel_form=_kernel_alone,

@@ -32,7 +32,6 @@ from pymec.kernels.shared.machine import (
     KERNEL_ROWS_BYTES,
     L2_SETS,
     L2_WAYS,
-    LONG_TAP_ROW,
     PADDING_PRODUCTS,
     PANEL_SHARE,
     PANEL_SHARE_HIGH,
@@ -146,17 +145,6 @@ def shared_vectors(shape: ConvShape) -> bool:
     """Whether ``direct_grouped`` is fastest: three taps share each load, or no tile fits a group's channels."""
     three_taps = shape.k_w % 3 == 0 and shape.s_w == shape.d_w == 1
     return shape.groups > 1 and whole_vectors(shape) and (three_taps or not fast_tiles(shape))
-
-
-def vectors_beat_blocks(shape: ConvShape) -> bool:
-    """Whether ``direct_grouped`` is faster than ``depthwise``: a vector is filled but no block, or rows are long.
-
-    A block of ``depthwise`` is two cache lines of channels.  Of a long row of taps ``direct_grouped`` loads less:
-    three taps share what they read.
-    """
-    no_block = shape.i_c * shape.itemsize < 2 * CACHE_LINE
-    long_row = shape.k_w >= LONG_TAP_ROW and (shape.k_w % 3 == 0 or shape.k_w >= 2 * LONG_TAP_ROW)
-    return whole_vectors(shape) and (no_block or long_row)
 
 
 def preferred_multiply(shape: ConvShape) -> str:

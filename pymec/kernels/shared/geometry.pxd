@@ -3,7 +3,7 @@
 # A group is a convolution of its own on i_cg = i_c / groups input and k_cg = k_c / groups output channels.
 
 cdef struct PixelStrides:       # elements of I, or of O, from one of these to the next
-    Py_ssize_t image, row, pixel
+    Py_ssize_t image, row, pixel, channel
 
 cdef struct Geometry:
     Py_ssize_t i_n, i_h, i_w, i_c
@@ -22,10 +22,11 @@ cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, cons
                      const Py_ssize_t* out) except -1
 cdef int check_operands(const Geometry* g, const Py_ssize_t* x, const Py_ssize_t* kernel,
                         const Py_ssize_t* out) except -1
-cdef int check_planes(const Geometry* g, int n_threads, const Py_ssize_t* x, const Py_ssize_t* kernel,
-                      const Py_ssize_t* out) except -1
 cdef int find_pixels(Geometry* g, const Py_ssize_t* x, const Py_ssize_t* x_strides, const Py_ssize_t* out,
-                     const Py_ssize_t* out_strides, Py_ssize_t itemsize) except -1
+                     const Py_ssize_t* out_strides, Py_ssize_t itemsize, bint any_channels=*) except -1
+cdef int check_strides(
+    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
+) except -1
 cdef int check_extents(str name, const Py_ssize_t* given, tuple wanted) except -1
 cdef int check_threads(int n_threads) except -1
 cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1

@@ -31,39 +31,51 @@ cdef Geometry sizes_of(object shape) except *:
     g.p_t, g.p_l = shape.p_t, shape.p_l
     g.H = shape.i_h + shape.p_t + shape.p_b
     g.groups, g.i_cg, g.k_cg = shape.groups, shape.i_cg, shape.k_cg
-    g.image = PixelStrides(g.i_h * g.i_w * g.i_c, g.i_w * g.i_c, g.i_c)
-    g.out = PixelStrides(g.o_h * g.o_w * g.k_c, g.o_w * g.k_c, g.k_c)
+    g.image = PixelStrides(g.i_h * g.i_w * g.i_c, g.i_w * g.i_c, g.i_c, 1)
+    g.out = PixelStrides(g.o_h * g.o_w * g.k_c, g.o_w * g.k_c, g.k_c, 1)
     return g
 
 
 cdef int find_pixels(Geometry* g, const Py_ssize_t* x, const Py_ssize_t* x_strides, const Py_ssize_t* out,
-                     const Py_ssize_t* out_strides, Py_ssize_t itemsize) except -1:
-    """Note where the pixels of I and of O lie: a constant distance apart, as those of slices do."""
-    g.image = pixel_strides("x", x, x_strides, itemsize)
-    g.out = pixel_strides("out", out, out_strides, itemsize)
+                     const Py_ssize_t* out_strides, Py_ssize_t itemsize, bint any_channels=False) except -1:
+    """Note where the pixels of I and of O lie: a constant distance apart, as those of slices do.
+
+    The channels of a pixel must be adjacent, unless the kernel takes ``any_channels``.
+    """
+    g.image = pixel_strides("x", x, x_strides, itemsize, any_channels)
+    g.out = pixel_strides("out", out, out_strides, itemsize, any_channels)
     return 0
 
 
 cdef PixelStrides pixel_strides(
-    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
+    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize, bint any_channels
 ) except *:
-    """The strides of an image whose channels are adjacent.
+    """The strides of an image.
 
     An axis of one element may have any stride, because nothing is a step away: it gets that of a whole array.
     """
     cdef PixelStrides found
+    check_strides(name, extents, strides, itemsize)
+    if extents[3] > 1 and strides[3] != itemsize and not any_channels:
+        raise ValueError(f"{name} must have the channels of a pixel adjacent, got a stride of {strides[3]} bytes")
+    found.channel = strides[3] // itemsize if extents[3] > 1 else 1
+    found.pixel = strides[2] // itemsize if extents[2] > 1 else extents[3] * found.channel
+    found.row = strides[1] // itemsize if extents[1] > 1 else extents[2] * found.pixel
+    found.image = strides[0] // itemsize if extents[0] > 1 else extents[1] * found.row
+    return found
+
+
+cdef int check_strides(
+    str name, const Py_ssize_t* extents, const Py_ssize_t* strides, Py_ssize_t itemsize
+) except -1:
+    """Refuse strides that go backward, or by parts of an element."""
     cdef Py_ssize_t i
-    for i in range(3):
+    for i in range(4):
         if extents[i] > 1 and (strides[i] <= 0 or strides[i] % itemsize):
             raise ValueError(
                 f"{name} must have positive strides of whole elements, got {strides[i]} for {itemsize} bytes"
             )
-    if extents[3] > 1 and strides[3] != itemsize:
-        raise ValueError(f"{name} must have the channels of a pixel adjacent, got a stride of {strides[3]} bytes")
-    found.pixel = strides[2] // itemsize if extents[2] > 1 else extents[3]
-    found.row = strides[1] // itemsize if extents[1] > 1 else extents[2] * found.pixel
-    found.image = strides[0] // itemsize if extents[0] > 1 else extents[1] * found.row
-    return found
+    return 0
 
 
 cdef int check_extents(str name, const Py_ssize_t* given, tuple wanted) except -1:
@@ -91,16 +103,6 @@ cdef int check_stage(const Geometry* g, int n_threads, const Py_ssize_t* x, cons
     """What every stage checks: the number of threads, and the extents of its operands (NULL for what it lacks)."""
     check_threads(n_threads)
     return check_operands(g, x, kernel, out)
-
-
-cdef int check_planes(const Geometry* g, int n_threads, const Py_ssize_t* x, const Py_ssize_t* kernel,
-                      const Py_ssize_t* out) except -1:
-    """The same for a stage whose images are n-c-h-w and whose kernel is o-i-h-w."""
-    check_threads(n_threads)
-    check_extents("x", x, (g.i_n, g.i_c, g.i_h, g.i_w))
-    check_extents("kernel", kernel, (g.k_c, g.i_cg, g.k_h, g.k_w))
-    check_extents("out", out, (g.i_n, g.k_c, g.o_h, g.o_w))
-    return 0
 
 
 cdef int check_room(str name, Py_ssize_t given, Py_ssize_t needed) except -1:

@@ -191,6 +191,13 @@ GRAD_CHANNELS = 32
 """Input channels of a group from which on products per tap are as fast as products with a lowered matrix
 (``profiling/atlas.py``)."""
 
+NARROW_TILE = 96
+"""Outputs of a row in the narrowest tile of ``depthwise_windows``: as many sums as it keeps in registers."""
+
+WINDOW_TAPS = 10
+"""Taps of a window of ``depthwise_windows`` from which on it is faster than ``direct_grouped``, which gathers
+nothing (8 to 31 channels, ``profiling/anywhere.py``)."""
+
 LONG_TAP_ROW = 9
 """Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up
 their number; from twice as many on it always is (``profiling/anywhere.py``)."""

@@ -26,7 +26,7 @@ from cython.parallel import prange
 
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
 from pymec.kernels.shared.blas cimport gemm_rowmajor
-from pymec.kernels.shared.geometry cimport Geometry, check_planes, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_extents, check_threads, geometry
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport ceil_div, innermost
 
@@ -79,7 +79,10 @@ def run(
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
     cdef Py_ssize_t task, tasks
-    check_planes(&g, n_threads, x.shape, kernel.shape, out.shape)
+    check_threads(n_threads)
+    check_extents("x", x.shape, (g.i_n, g.i_c, g.i_h, g.i_w))
+    check_extents("kernel", kernel.shape, (g.k_c, g.i_cg, g.k_h, g.k_w))
+    check_extents("out", out.shape, (g.i_n, g.k_c, g.o_h, g.o_w))
     if not keeps_pixels(shape):
         raise ValueError(f"the kernel must be 1×1, the stride 1 and the padding 0, got {shape}")
     if pixels < 1 or channels < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymec.algorithm import Algorithm, Schedule, blas_limit
+from pymec.algorithm import Algorithm, Schedule, blas_limit, reads_planes
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.blocking import GemmBlocking, even_part, pixel_block, small_blas_products
 from pymec.kernels.shared.machine import HALF_L2_BYTES, PRODUCT_PIXELS, PRODUCT_ROUND
@@ -196,7 +196,7 @@ ROWS = (
         unsupported=_pointwise_planes_limit,
         schedule=_pointwise_planes,
         run=pointwise_planes.run,
-        reads_planes=True,
+        reading=reads_planes,
     ),
     Algorithm(
         name="kn2row",

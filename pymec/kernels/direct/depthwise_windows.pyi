@@ -1,6 +1,7 @@
 from pymec.kernels.shared.arrays import Array
 from pymec.shapes import ConvShape
 
+def n_windows(shape: ConvShape) -> int: ...
 def window_size(shape: ConvShape, rows: int, columns: int) -> int: ...
 def run(
     x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int = 1,

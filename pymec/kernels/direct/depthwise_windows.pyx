@@ -1,7 +1,7 @@
-"""Depthwise convolution of planes: images in n-c-h-w, where the pixels of one channel lie side by side.
+"""Depthwise convolution channel by channel: vectors of pixels, whatever the order of the axes in memory.
 
-    O[n,m,y,x] = sum over a < k_h, b < k_w of
-                 I[n, m·G/k_c, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w] · K[m,0,a,b]
+    O[n,y,x,m] = sum over a < k_h, b < k_w of
+                 I[n, y·s_h - p_t + a·d_h, x·s_w - p_l + b·d_w, m·G/k_c] · K[a,b,0,m]
 
 A vector holds neighbouring pixels of one channel, and one number of K multiplies all of them.  The rows of a small
 image would fill few vectors.  So the rows that a tile of outputs reads are copied into a window, with zeros where
@@ -9,24 +9,24 @@ they lie on padding, and there they are one long row: neighbouring rows begin ``
 reads the window from its own place on, and all sums of the tile are neighbours.  The sums between the last column
 of an output row and the first of the next belong to no output; they are not stored.
 
+The copy gathers the pixels of a channel wherever they are: adjacent in n-c-h-w, i_c numbers apart in n-h-w-c.
+
 With a stride, neighbouring outputs read rows s_h, and columns s_w, apart.  Taps that are P = s / gcd(s, d) apart
 read the same rows (or columns), D = d / gcd(s, d) of them further on.  So each of the first P_h·P_w taps has a
-window of its own, which it shares with the taps that are multiples of P away:
+window of its own, which it shares with the taps that are multiples of P away (with stride 1 there is one window):
 
-    W[a, b, h, w] = I[n, c, (y0 + h)·s_h - p_t + a·d_h, (x0 + w)·s_w - p_l + b·d_w]     for a < P_h, b < P_w
-    S[t] = sum over a, b, i, j of W[a, b][i·D_h·pitch + j·D_w + t] · K[m, 0, a + i·P_h, b + j·P_w]
-    O[n, m, y0 + y, x0 + x] = S[y·pitch + x]
-
-With stride 1 there is one window.
+    W[a, b, h, w] = I[n, (y0 + h)·s_h - p_t + a·d_h, (x0 + w)·s_w - p_l + b·d_w, c]     for a < P_h, b < P_w
+    S[t] = sum over a, b, i, j of W[a, b][i·D_h·pitch + j·D_w + t] · K[a + i·P_h, b + j·P_w, 0, m]
+    O[n, y0 + y, x0 + x, m] = S[y·pitch + x]
 
 ==========  ==============================  =====================================================
 array       shape                           role
 ==========  ==============================  =====================================================
-x           (i_n, G, i_h, i_w)              input I, i_c = G
-kernel      (k_c, 1, k_h, k_w)              kernel K, k_c/G kernels per channel
+x           (i_n, i_h, i_w, G)              input I, i_c = G; any strides
+kernel      (k_h, k_w, 1, k_c)              kernel K, k_c/G kernels per channel; any strides
 W           (slices, windows, lines,        windows of one tile; 96 zeros follow, for vectors
             pitch)                          that end beyond the last sum
-out         (i_n, k_c, o_h, o_w)            output O
+out         (i_n, o_h, o_w, k_c)            output O; any strides
 ==========  ==============================  =====================================================
 
 Workspace, in elements, for tiles of ``rows`` × ``columns`` outputs:
@@ -43,7 +43,7 @@ from cython.parallel import prange
 
 from pymec.kernels.direct.lanes cimport LANES, LINE, lanes, line
 from pymec.kernels.shared.bias_relu cimport BiasRelu, bias_relu_of
-from pymec.kernels.shared.geometry cimport Geometry, check_planes, check_room, geometry
+from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, check_strides, find_pixels, geometry
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport copy, zero
 from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
@@ -59,37 +59,42 @@ cdef struct WindowAxis:             # the windows along one axis of a tile
     Py_ssize_t windows, extent      # how many, and the rows, or columns, of each
 
 
-cdef struct PlaneTiles:
+cdef struct ChannelTile:            # some outputs of one channel of an image
+    Span y, x
+
+
+cdef struct ChannelTiles:
     WindowAxis down, across
     Py_ssize_t window               # numbers in each of the windows
 
 
-cdef struct PlaneTile:              # some outputs of one channel of an image
-    Span y, x
+cdef struct TapStrides:             # numbers of K from a tap, or a channel, to the next
+    Py_ssize_t row, column, channel
 
 
 cdef WindowAxis axis(Py_ssize_t outputs, Py_ssize_t k, Py_ssize_t s, Py_ssize_t d) except *:
-    cdef WindowAxis found
-    cdef Py_ssize_t common = gcd(s, d)
-    found.outputs, found.period, found.step = outputs, s // common, d // common
-    found.windows = min(found.period, k)
-    found.extent = outputs + (k - 1) // found.period * found.step
-    return found
+    cdef Py_ssize_t period = s // gcd(s, d), step = d // gcd(s, d)
+    return WindowAxis(outputs, period, step, min(period, k), outputs + (k - 1) // period * step)
 
 
-cdef PlaneTiles tiles_of(Py_ssize_t rows, Py_ssize_t columns, const Geometry* g) except *:
-    cdef PlaneTiles tiles
+cdef ChannelTiles tiles_of(Py_ssize_t rows, Py_ssize_t columns, const Geometry* g) except *:
+    cdef ChannelTiles tiles
     tiles.down, tiles.across = axis(rows, g.k_h, g.s_h, g.d_h), axis(columns, g.k_w, g.s_w, g.d_w)
     tiles.window = tiles.down.extent * tiles.across.extent
     return tiles
 
 
+def n_windows(shape):
+    """Windows of a tile: one for each of the first P_h·P_w taps, if there are so many."""
+    down, across = shape.s_h // gcd(shape.s_h, shape.d_h), shape.s_w // gcd(shape.s_w, shape.d_w)
+    return min(down, shape.k_h) * min(across, shape.k_w)
+
+
 def window_size(shape, rows, columns):
     """Elements of all windows of a tile of rows × columns outputs, with the zeros after them."""
-    size = 1
+    size = n_windows(shape)
     for outputs, k, s, d in (rows, shape.k_h, shape.s_h, shape.d_h), (columns, shape.k_w, shape.s_w, shape.d_w):
-        period = s // gcd(s, d)
-        size *= min(period, k) * (outputs + (k - 1) // period * (d // gcd(s, d)))
+        size *= outputs + (k - 1) // (s // gcd(s, d)) * (d // gcd(s, d))
     return size + LANES
 
 
@@ -97,31 +102,32 @@ def window_size(shape, rows, columns):
 
 
 cdef compiled_per_cpu copy_every_second(floating* to, const floating* of, Py_ssize_t count) noexcept nogil:
-    """A constant step, for which the compiler has instructions."""
+    """A constant distance, for which the compiler has instructions."""
     cdef Py_ssize_t i
     for i in range(count):
         to[i] = of[2 * i]
 
 
-cdef inline void copy_every(
-    floating* to, const floating* of, Py_ssize_t step, Py_ssize_t count
+cdef inline void copy_apart(
+    floating* to, Py_ssize_t to_step, const floating* of, Py_ssize_t of_step, Py_ssize_t count
 ) noexcept nogil:
-    """Copy numbers that lie ``step`` apart."""
+    """Copy numbers that lie some distance apart."""
     cdef Py_ssize_t i
-    if step == 1:
+    if to_step == of_step == 1:
         copy(to, of, count)
-    elif step == 2:
+    elif to_step == 1 and of_step == 2:
         copy_every_second(to, of, count)
     else:
         for i in range(count):
-            to[i] = of[step * i]
+            to[i * to_step] = of[i * of_step]
 
 
 cdef void gather(
-    const floating* plane, floating* W, const PlaneTile* tile, const PlaneTiles* tiles, const Geometry* g
+    const floating* channel, floating* W, const ChannelTile* tile, const ChannelTiles* tiles, const Geometry* g
 ) noexcept nogil:
-    """All windows of a tile: zeros, and what of the image lies in them."""
-    cdef Py_ssize_t pitch = tiles.across.extent, a, b, h, top, left
+    """All windows of a tile: zeros, and what of the image lies in them.  ``channel`` points at its first pixel."""
+    cdef Py_ssize_t pitch = tiles.across.extent, step = g.s_w * g.image.pixel, a, b, h, top, left
+    cdef const floating* numbers
     cdef Span rows, columns         # of a window that lie on the image
     for a in range(tiles.down.windows):
         top = tile.y.first * g.s_h - g.p_t + a * g.d_h
@@ -130,9 +136,10 @@ cdef void gather(
             left = tile.x.first * g.s_w - g.p_l + b * g.d_w
             columns = inside(left, g.s_w, g.i_w, pitch)
             zero(W, tiles.window)
+            numbers = channel + left * g.image.pixel
             for h in range(rows.first, rows.end):
-                copy_every(W + h * pitch + columns.first,
-                           plane + (top + h * g.s_h) * g.i_w + left + columns.first * g.s_w, g.s_w,
+                copy_apart(W + h * pitch + columns.first, 1,
+                           numbers + (top + h * g.s_h) * g.image.row + columns.first * step, step,
                            columns.end - columns.first)
             W += tiles.window
 
@@ -141,8 +148,8 @@ cdef void gather(
 
 
 cdef compiled_per_cpu add_taps(
-    const floating* W, const floating* K, const floating* bias, floating* sums, const PlaneTiles* tiles,
-    const Geometry* g
+    const floating* W, const floating* K, const TapStrides* k, const floating* bias, floating* sums,
+    const ChannelTiles* tiles, const Geometry* g
 ) noexcept nogil:
     """96 neighbouring sums (48 in double precision), which begin with as many numbers ``bias``.
 
@@ -153,7 +160,7 @@ cdef compiled_per_cpu add_taps(
     cdef const floating* numbers
     cdef const floating* weights_of_row
     cdef const floating* weights
-    cdef Py_ssize_t width = line(K), k_w = g.k_w, period = tiles.across.period, step = tiles.across.step
+    cdef Py_ssize_t width = line(K), step = tiles.across.step, k_step = tiles.across.period * k.column
     cdef Py_ssize_t below = tiles.down.step * tiles.across.extent  # from what a tap reads to the next one below it
     cdef Py_ssize_t a, b, taps, i, v, _
     for v in range(6):
@@ -161,8 +168,8 @@ cdef compiled_per_cpu add_taps(
             total[v][i] = bias[v * width + i]
     for a in range(tiles.down.windows):
         for b in range(tiles.across.windows):
-            of_row, weights_of_row = W, K + a * k_w + b
-            taps = steps_to(k_w - b, period)
+            of_row, weights_of_row = W, K + a * k.row + b * k.column
+            taps = steps_to(g.k_w - b, tiles.across.period)
             for _ in range(steps_to(g.k_h - a, tiles.down.period)):
                 numbers, weights = of_row, weights_of_row
                 for _ in range(taps):
@@ -175,9 +182,9 @@ cdef compiled_per_cpu add_taps(
                         total[4][i] += numbers[4 * width + i] * weights[0]
                         total[5][i] += numbers[5 * width + i] * weights[0]
                     numbers += step
-                    weights += period
+                    weights += k_step
                 of_row += below
-                weights_of_row += tiles.down.period * k_w
+                weights_of_row += tiles.down.period * k.row
             W += tiles.window
     for v in range(6):
         for i in range(line(K)):
@@ -192,14 +199,15 @@ cdef void store(
     cdef Py_ssize_t y = first // pitch, x = first - y * pitch, here = first
     while here < end:
         if x < columns:
-            copy(O + y * g.o_w + x, sums + here - first, min(columns - x, end - here))
+            copy_apart(O + y * g.out.row + x * g.out.pixel, g.out.pixel, sums + here - first, 1,
+                       min(columns - x, end - here))
         here += pitch - x
         y, x = y + 1, 0
 
 
 cdef void sum_tile(
-    const floating* W, const floating* K, floating* O, floating bias, bint relu, const PlaneTile* tile,
-    const PlaneTiles* tiles, const Geometry* g
+    const floating* W, const floating* K, const TapStrides* k, floating* O, floating bias, bint relu,
+    const ChannelTile* tile, const ChannelTiles* tiles, const Geometry* g
 ) noexcept nogil:
     """All sums of a tile with one kernel.  O points at the tile's first output."""
     cdef floating biases[LANES]
@@ -209,7 +217,7 @@ cdef void sum_tile(
     for i in range(lanes(K)):
         biases[i] = bias
     while first < end and not interrupted():
-        add_taps(W + first, K, biases, sums, tiles, g)
+        add_taps(W + first, K, k, biases, sums, tiles, g)
         if relu:
             for i in range(lanes(K)):
                 sums[i] = 0 if sums[i] < 0 else sums[i]
@@ -217,66 +225,70 @@ cdef void sum_tile(
         first += lanes(K)
 
 
-# Planes -------------------------------------------------------------------------------------------------
+# Channels -----------------------------------------------------------------------------------------------
 
 
 cdef void convolve_tile(
-    const floating* I, const floating* K, floating* O, floating* W, Py_ssize_t task, const BiasRelu* bias_relu,
-    const PlaneTiles* tiles, const Geometry* g
+    const floating* I, const floating* K, const TapStrides* k, floating* O, floating* W, Py_ssize_t task,
+    const BiasRelu* bias_relu, const ChannelTiles* tiles, const Geometry* g
 ) noexcept nogil:
-    """A tile of one input channel, with each of its kernels; tasks count images, channels, rows and columns."""
-    cdef Py_ssize_t rows = tiles.down.outputs, columns = tiles.across.outputs, channel, n, m
+    """A tile of one input channel, with each of its kernels; tasks count images, rows, columns and channels."""
+    cdef Py_ssize_t rows = tiles.down.outputs, columns = tiles.across.outputs, m
+    cdef Py_ssize_t channel = innermost(&task, g.i_c), n
     cdef const floating* bias = <const floating*> bias_relu.bias
-    cdef PlaneTile tile
+    cdef ChannelTile tile
     tile.x.first = innermost(&task, ceil_div(g.o_w, columns)) * columns
     tile.y.first = innermost(&task, ceil_div(g.o_h, rows)) * rows
     tile.x.end, tile.y.end = min(tile.x.first + columns, g.o_w), min(tile.y.first + rows, g.o_h)
-    channel = innermost(&task, g.i_c)
     n = task
-    gather(I + (n * g.i_c + channel) * g.i_h * g.i_w, W, &tile, tiles, g)
-    O += (n * g.k_c * g.o_h + tile.y.first) * g.o_w + tile.x.first
+    gather(I + n * g.image.image + channel * g.image.channel, W, &tile, tiles, g)
+    O += n * g.out.image + tile.y.first * g.out.row + tile.x.first * g.out.pixel
     for m in range(channel * g.k_cg, (channel + 1) * g.k_cg):
-        sum_tile(W, K + m * g.k_h * g.k_w, O + m * g.o_h * g.o_w, bias[m] if bias != NULL else 0, bias_relu.relu,
+        sum_tile(W, K + m * k.channel, k, O + m * g.out.channel, bias[m] if bias != NULL else 0, bias_relu.relu,
                  &tile, tiles, g)
 
 
 cdef void convolve_share(
-    const floating* I, const floating* K, floating* O, floating* W, Py_ssize_t share, Py_ssize_t shares,
-    const BiasRelu* bias_relu, const PlaneTiles* tiles, const Geometry* g
+    const floating* I, const floating* K, const TapStrides* k, floating* O, floating* W, Py_ssize_t share,
+    Py_ssize_t shares, const BiasRelu* bias_relu, const ChannelTiles* tiles, const Geometry* g
 ) noexcept nogil:
     """Every tile of one thread's share, through its windows."""
-    cdef Py_ssize_t of_plane = ceil_div(g.o_h, tiles.down.outputs) * ceil_div(g.o_w, tiles.across.outputs), task
-    cdef Span mine = share_of(g.i_n * g.i_c * of_plane, share, shares)
+    cdef Py_ssize_t of_image = ceil_div(g.o_h, tiles.down.outputs) * ceil_div(g.o_w, tiles.across.outputs) * g.i_c
+    cdef Span mine = share_of(g.i_n * of_image, share, shares)
+    cdef Py_ssize_t task
     zero(W + tiles.down.windows * tiles.across.windows * tiles.window, LANES)
     for task in range(mine.first, mine.end):
         if interrupted():
             return
-        convolve_tile(I, K, O, W, task, bias_relu, tiles, g)
+        convolve_tile(I, K, k, O, W, task, bias_relu, tiles, g)
 
 
 def run(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
+    const floating[:, :, :, :] x, const floating[:, :, :, :] kernel, floating[:, :, :, :] out,
     floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False, *,
     Py_ssize_t slices, Py_ssize_t rows, Py_ssize_t columns,
 ):
-    """Convolve plane by plane, in tiles of at most ``rows`` × ``columns`` outputs.
+    """Convolve channel by channel, in tiles of at most ``rows`` × ``columns`` outputs.
 
     There are ``slices`` threads, each with windows of its own.  Sums begin with the ``bias``; ReLU is applied
     before they are stored.
     """
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
-    cdef Py_ssize_t share, size
-    check_planes(&g, n_threads, x.shape, kernel.shape, out.shape)
+    cdef Py_ssize_t share, size, itemsize = sizeof(floating)
+    cdef TapStrides k = TapStrides(
+        kernel.strides[0] // itemsize, kernel.strides[1] // itemsize, kernel.strides[3] // itemsize
+    )
+    check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
+    check_strides("kernel", kernel.shape, kernel.strides, itemsize)
+    find_pixels(&g, x.shape, x.strides, out.shape, out.strides, itemsize, any_channels=True)
     if g.i_cg != 1:
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
     if not (1 <= slices <= 64 and rows >= 1 and columns >= 1):
-        raise ValueError(
-            f"slices must be from 1 to 64, rows and columns at least 1, got {slices}, {rows} and {columns}"
-        )
+        raise ValueError(f"slices must be 1 to 64, rows and columns at least 1, got {slices}, {rows}, {columns}")
     size = window_size(shape, rows, columns)
     check_room("workspace", workspace.shape[0], slices * size)
-    cdef PlaneTiles tiles = tiles_of(rows, columns, &g)
+    cdef ChannelTiles tiles = tiles_of(rows, columns, &g)
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
@@ -285,4 +297,4 @@ def run(
     cdef floating* W = &workspace[0]
     with nogil:
         for share in prange(slices, num_threads=slices, schedule="static", chunksize=1):
-            convolve_share(I, K, O, W + share * size, share, slices, &bias_relu, &tiles, &g)
+            convolve_share(I, K, &k, O, W + share * size, share, slices, &bias_relu, &tiles, &g)
