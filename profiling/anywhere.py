@@ -158,7 +158,10 @@ def planes() -> Iterator[pymec.ConvShape]:
                             (512, 14, 3, 1), (512, 7, 3, 1), (512, 7, 1, 1), (32, 112, 3, 2)):  # fmt: skip
         yield replace(shape(1, pixels, pixels, c, k, max(64, c), stride=s), layout="NCHW")
     yield replace(shape(1, 1000, 15, 64, 1, 64), layout="NCHW")
-    yield replace(shape(1, 112, 112, 96, 3, 96, groups=96), layout="NCHW")
+    for c, pixels, k, s in ((96, 112, 3, 1), (96, 112, 3, 2), (120, 28, 5, 1), (960, 7, 3, 1), (3, 512, 9, 1)):
+        yield replace(shape(1, pixels, pixels, c, k, c, stride=s, groups=c), layout="NCHW")
+    for c, pixels, m in ((32, 112, 16), (24, 56, 144), (576, 14, 96), (320, 7, 1280)):
+        yield replace(shape(1, pixels, pixels, c, 1, m), layout="NCHW")
     yield replace(shape(8, 28, 28, 128, 3, 128), layout="NCHW")
 
 

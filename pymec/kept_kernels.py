@@ -22,7 +22,7 @@ class KeptKernel:
     ----------
     given : array, optional
         The caller's array, in the layout of the call; None if the plan has taken the kernel over.
-    kernel : array (k_h, k_w, i_c/G, k_c), or (k_c, i_c/G, k_h, k_w) for an algorithm that reads planes
+    kernel : array (k_h, k_w, i_c/G, k_c), or (k_c, i_c/G, k_h, k_w) if the algorithm reads planes
         What the algorithm is given as its kernel.  If there is a prepared form, the algorithm does not read it; it
         is then a view of ``prepared``, and takes no memory.
     prepared : array, optional

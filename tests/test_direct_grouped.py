@@ -7,6 +7,7 @@ from cases import is_right, operands
 import pymec
 from pymec import ConvShape, reference, registry
 from pymec.kernels.direct import depthwise
+from pymec.kernels.direct import rows as direct_rows
 from pymec.kernels.gradients import grouped as direct_grouped_grad
 from pymec.kernels.gradients.flipped_kernel import flip_and_swap
 from pymec.kernels.register_tiles import grouped as direct_grouped
@@ -172,17 +173,22 @@ def test_auto_takes_it_where_lines_are_whole(has_lines, monkeypatch):
     pymec.planning.cached_recipe.cache_clear()
 
 
+BY_CHANNELS, BY_BLOCKS, BY_PIXELS = "direct_grouped", "depthwise", "depthwise_windows"
+
+
 @pytest.mark.parametrize(
-    ("channels", "k", "by_vectors"),
-    [(1, 3, False), (15, 9, False), (16, 3, True), (31, 31, True), (32, 3, False), (32, 9, True), (100, 11, False),
-     (100, 18, True)],
+    ("channels", "k", "stride", "dilation", "chosen"),
+    [(1, 3, 1, 1, BY_PIXELS), (15, 9, 1, 1, BY_PIXELS), (16, 3, 1, 1, BY_CHANNELS), (31, 31, 1, 1, BY_PIXELS),
+     (16, 5, 1, 1, BY_PIXELS), (16, 5, 2, 1, BY_CHANNELS), (16, 5, 2, 2, BY_PIXELS), (16, 7, 2, 1, BY_PIXELS),
+     (32, 3, 1, 1, BY_BLOCKS), (32, 9, 1, 1, BY_CHANNELS), (100, 11, 1, 1, BY_BLOCKS), (100, 18, 1, 1, BY_CHANNELS)],
 )  # fmt: skip
-def test_depthwise_by_blocks_by_vectors_or_by_rows(channels, k, by_vectors, monkeypatch):
-    """Vectors where channels fill one of 16 but no block of 32, and where rows of taps are long."""
-    monkeypatch.setattr(schedule, "whole_vectors", lambda shape: shape.i_c >= 16)
+def test_depthwise_by_channels_by_blocks_or_by_pixels(channels, k, stride, dilation, chosen, monkeypatch):
+    """Pixels where channels fill no block of 32, and each window has ten taps or channels fill no vector of 16."""
+    monkeypatch.setattr(direct_rows, "whole_vectors", lambda shape: shape.i_c >= 16)
     pymec.planning.cached_recipe.cache_clear()
-    made = pymec.explain((1, 40, 40, channels), (k, k, 1, channels), groups=channels)
-    assert made.chosen == made.planned == ("direct_grouped" if by_vectors else "depthwise")
+    options = {"groups": channels, "stride": stride, "dilation": dilation}
+    made = pymec.explain((1, 90, 90, channels), (k, k, 1, channels), **options)
+    assert made.chosen == made.planned == chosen
     pymec.planning.cached_recipe.cache_clear()
 
 
