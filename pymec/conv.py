@@ -258,7 +258,7 @@ def _recipe(
     """The recipe for these arrays: what must be copied decides between layouts, and is kept within a limit."""
     limit = parse_bytes("workspace_limit", workspace_limit)
     copies = None
-    if limit is not None or shape.layout == "NCHW":
+    if (limit is not None or shape.layout == "NCHW") and not layouts.lie_plainly(operands, out):
         written = out if isinstance(out, np.ndarray) and out.ndim == 4 else None  # another is refused later
         copies = layouts.copies_of(shape, operation.roles, operands, written)
     return planning.recipe(shape, algorithm, accuracy, limit, n_threads, operation, copies=copies)

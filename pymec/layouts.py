@@ -155,8 +155,7 @@ def views_of(
     shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None, reading: Reading
 ) -> Views:
     """The views of a call's arrays: operands in the order of their roles, the result's role last."""
-    result_plain = out is None or out.flags.c_contiguous
-    if shape.layout == reading.layout and result_plain and all(map(_lies_plainly, operands)):
+    if shape.layout == reading.layout and lie_plainly(operands, out):
         return Views([*operands], True, False, 0)
     views = [in_place(array, role, shape, reading) for array, role in zip(operands, roles, strict=False)]
     copies = sum(array.size for array, view in zip(operands, views, strict=True) if view is None)
@@ -169,8 +168,12 @@ def views_of(
     return Views(views, direct, last, copies if direct else copies + math.prod(shape.extents(result)))
 
 
-def _lies_plainly(array: NDArray) -> bool:
-    return array.flags.c_contiguous and array.flags.aligned
+def lie_plainly(operands: list[NDArray], out: object) -> bool:
+    """Whether a call's arrays are all C-contiguous and aligned; ``out`` may be None, or what will be refused."""
+    given = operands if out is None else [*operands, out]
+    return all(
+        isinstance(array, np.ndarray) and array.flags.c_contiguous and array.flags.aligned for array in given
+    )
 
 
 def _channels_last(array: NDArray, role: str, shape: ConvShape) -> bool:
