@@ -171,9 +171,11 @@ def views_of(
 def lie_plainly(operands: list[NDArray], out: object) -> bool:
     """Whether a call's arrays are all C-contiguous and aligned; ``out`` may be None, or what will be refused."""
     given = operands if out is None else [*operands, out]
-    return all(
-        isinstance(array, np.ndarray) and array.flags.c_contiguous and array.flags.aligned for array in given
-    )
+    return all(map(_lies_plainly, given))
+
+
+def _lies_plainly(array: object) -> bool:
+    return isinstance(array, np.ndarray) and array.flags.c_contiguous and array.flags.aligned
 
 
 def _channels_last(array: NDArray, role: str, shape: ConvShape) -> bool:

@@ -180,7 +180,8 @@ BY_CHANNELS, BY_BLOCKS, BY_PIXELS = "direct_grouped", "depthwise", "depthwise_wi
     ("channels", "k", "stride", "dilation", "chosen"),
     [(1, 3, 1, 1, BY_PIXELS), (15, 9, 1, 1, BY_PIXELS), (16, 3, 1, 1, BY_CHANNELS), (31, 31, 1, 1, BY_PIXELS),
      (16, 5, 1, 1, BY_PIXELS), (16, 5, 2, 1, BY_CHANNELS), (16, 5, 2, 2, BY_PIXELS), (16, 7, 2, 1, BY_PIXELS),
-     (32, 3, 1, 1, BY_BLOCKS), (32, 9, 1, 1, BY_CHANNELS), (100, 11, 1, 1, BY_BLOCKS), (100, 18, 1, 1, BY_CHANNELS)],
+     (32, 3, 1, 1, BY_BLOCKS), (32, 9, 1, 1, BY_CHANNELS), (100, 11, 1, 1, BY_BLOCKS),
+     (100, 18, 1, 1, BY_CHANNELS)],
 )  # fmt: skip
 def test_depthwise_by_channels_by_blocks_or_by_pixels(channels, k, stride, dilation, chosen, monkeypatch):
     """Pixels where channels fill no block of 32, and each window has ten taps or channels fill no vector of 16."""
