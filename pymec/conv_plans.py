@@ -151,7 +151,8 @@ class ConvPlan(_Plan):
         kernel : array (k_h, k_w, i_c/groups, k_c), or with NCHW (k_c, i_c/groups, k_h, k_w)
             A kernel in the order that the algorithm reads is kept as it is, if it is aligned; another is turned
             once.  Most read h-w-i-o, and an NCHW kernel may lie in memory so.  It must not change until the plan
-            is prepared again.  The form that the algorithm multiplies with takes ``prepared_nbytes`` more.
+            is prepared again.  The form that the algorithm multiplies with takes ``prepared_nbytes`` more; a
+            kernel that is neither C-contiguous nor in the algorithm's order is copied, in place of one that is.
         take_over : bool
             Whether the plan keeps that form alone.  Once the caller's array is gone, the kernel is in memory once;
             :attr:`kernel` reads it back.  An algorithm that multiplies with the caller's array itself keeps that.

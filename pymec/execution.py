@@ -26,6 +26,8 @@ from pymec.workspace import allocate_output, allocate_workspace
 
 ACTIVATIONS = (None, "relu")
 
+_OR_SLICES = ", or name an algorithm that reads slices, such as direct_blocked"
+
 _NO_ROOM = (MemoryError, ValueError)  # NumPy's ValueError: the size overflows its integers
 
 _CPU_DEVICES = (1, 3, 11, 13)  # of DLPack: the CPU, and memory of CUDA, ROCm and CUDA's managed that it can read
@@ -68,7 +70,7 @@ def execute(
             raise ValueError(
                 f"workspace_limit is too small for a call that copies {views.copies * shape.itemsize} bytes of "
                 f"its arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are "
-                "C-contiguous and aligned, or name an algorithm that reads slices, such as direct_blocked"
+                f"C-contiguous and aligned{_OR_SLICES if shape.layout == 'NHWC' else ''}"
             )
     if workspace is not None:
         told_by = "pymec.workspace_size" if kept is None else "plan.workspace_size"

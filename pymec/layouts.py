@@ -1,11 +1,12 @@
 """NCHW and slices: the single place where a call may copy the caller's arrays.
 
-An algorithm reads NHWC and HWIO, or NCHW and OIHW, aligned to the element size (:class:`Reading`).  If the call
-has the other layout, its operands and its result are converted in the workspace, so these copies are part of the
-predicted bytes.  An array that lies in memory as the algorithm wants it, whatever the order of its axes, is read
-or written where it lies: a channels-last tensor, say, or an image of one channel.  So is a slice of an NHWC image,
-by the algorithms that step over what lies between its pixels; for the others it is copied, as an unaligned array
-is.
+Most algorithms read NHWC and HWIO, some NCHW and OIHW, one either of them (:class:`Reading`).  If the call has the
+other layout, its operands and its result are converted in the workspace, so these copies are part of the predicted
+bytes.  An array that lies in memory as the algorithm wants it, whatever the order of its axes, is read or written
+where it lies: a channels-last tensor, say, or an image of one channel.  So is a slice of an image, by the
+algorithms that step over what lies between its pixels; for the others it is copied, as an unaligned array is.
+
+The *outer* view of an array has its axes as the caller sees them, the *inner* view as the algorithm does.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Reading(IntEnum):
     PLANES = 2
     """Images in n-c-h-w, all planes adjacent, and the kernel in o-i-h-w."""
     STRIDES = 3
-    """Images in n-h-w-c and the kernel in h-w-i-o, with any constant distances between their elements."""
+    """Images in n-h-w-c and the kernel in h-w-i-o, with any positive distances between their elements."""
 
     @property
     def layout(self) -> str:

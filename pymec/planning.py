@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pymec import registry, threads
-from pymec.kernels.direct.rows import depthwise_algorithm
+from pymec.kernels.direct.rows import depthwise_algorithm, windows_have_room
 from pymec.kernels.fourier.estimate import beats_definition
 from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
@@ -30,7 +30,7 @@ from pymec.kernels.shared.machine import (
     WINOGRAD_TILES,
 )
 from pymec.kernels.winograd.rows import best_tiles
-from pymec.layouts import Copies, plain_copies
+from pymec.layouts import Copies, conversion_size, plain_copies
 from pymec.operations import CONV2D, Operation
 from pymec.recipes import Recipe, recipe_of, said_of_copies
 from pymec.shapes import ConvShape, UnsupportedShape
@@ -99,9 +99,10 @@ def cached_recipe(
                 return made
             tried.append(made)
     least = min(tried, key=lambda made: made.workspace_nbytes)
+    order = "" if least.copies > conversion_size(shape, least.reading) else "NHWC "
     raise ValueError(
         f"workspace_limit of {limit} bytes is too small: {least.algorithm.name} needs at least "
-        f"{least.workspace_nbytes} bytes{said_of_copies(least.copies * shape.itemsize)}; pass NHWC arrays that "
+        f"{least.workspace_nbytes} bytes{said_of_copies(least.copies * shape.itemsize)}; pass {order}arrays that "
         "are C-contiguous and aligned"
     )
 
@@ -151,7 +152,9 @@ def _turning_nothing(shape: ConvShape, copies: Copies | None) -> tuple[str, ...]
     Turning an image takes longer than a pointwise or depthwise layer.
     """
     copies = copies or plain_copies(shape)
-    readings = {"pointwise_planes": copies.by_planes, "depthwise_windows": copies.by_strides}
+    readings = {"pointwise_planes": copies.by_planes}
+    if windows_have_room(shape):
+        readings["depthwise_windows"] = copies.by_strides
     return tuple(name for name, copied in readings.items() if copies.by_slices - copied > shape.kernel_size)
 
 
@@ -269,4 +272,6 @@ def _smallest_hint(made: Recipe, copies: Copies | None) -> str:
         if row.unsupported(shape) is None
     }
     name = min(needs, key=lambda key: needs[key])
+    if name == made.algorithm.name:
+        return "no other algorithm needs less"
     return f"the smallest is {name} with {needs[name]}"

@@ -1,5 +1,7 @@
 """The only door to BLAS, on its own."""
 
+import itertools
+
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
@@ -66,18 +68,30 @@ def test_rows_whose_elements_lie_apart_are_refused():
         _blas.gemm(np.ones((3, 4))[:, ::2], np.ones((2, 4)), np.ones((3, 4)))
 
 
-@pytest.mark.parametrize("transpose_A", [False, True])
-def test_a_long_product_is_made_some_rows_at_a_time(transpose_A):
-    """BLAS gets 2,048 of 2,100 rows first; the bits are those of two products."""
+@pytest.mark.parametrize(("transpose_A", "transpose_B"), [(False, False), (True, True)])
+@pytest.mark.parametrize(
+    ("m", "n", "k", "rows", "columns", "depth"),
+    [
+        (2100, 512, 8192, 2048, 512, 8192),
+        (300, 2000, 20_000, 300, 1431, 20_000),
+        (500, 510, 40_000, 500, 510, 33_686),
+    ],
+    ids=["tall", "wide", "deep"],
+)
+def test_a_long_product_is_made_in_parts(m, n, k, rows, columns, depth, transpose_A, transpose_B):
+    """The first has so many rows, columns and products of a sum; the bits are those of products of the parts."""
     rng = np.random.default_rng(0)
-    m, k, n = 2100, 8192, 512
-    a = rng.standard_normal((m, k), dtype=np.float32)
-    b = rng.standard_normal((k, n), dtype=np.float32)
+    a, b = rng.standard_normal((m, k), dtype=np.float32), rng.standard_normal((k, n), dtype=np.float32)
     whole, parts = np.empty((m, n), np.float32), np.empty((m, n), np.float32)
-    _blas.gemm(np.ascontiguousarray(a.T) if transpose_A else a, b, whole, transpose_A=transpose_A)
-    for rows in (slice(0, 2048), slice(2048, m)):
-        _blas.gemm(
-            np.ascontiguousarray(a[rows].T) if transpose_A else a[rows], b, parts[rows], transpose_A=transpose_A
-        )
-    np.testing.assert_allclose(whole, a @ b, rtol=0, atol=1e-2)
+
+    def multiply(a, b, c, beta):
+        a = np.ascontiguousarray(a.T) if transpose_A else a
+        b = np.ascontiguousarray(b.T) if transpose_B else b
+        _blas.gemm(a, b, c, beta, transpose_A=transpose_A, transpose_B=transpose_B)
+
+    multiply(a, b, whole, 0)
+    for i, j, p in itertools.product(range(0, m, rows), range(0, n, columns), range(0, k, depth)):
+        here = np.s_[i : i + rows], np.s_[p : p + depth], np.s_[j : j + columns]
+        multiply(a[here[0], here[1]], b[here[1], here[2]], parts[here[0], here[2]], min(p, 1))
     np.testing.assert_array_equal(whole, parts)
+    np.testing.assert_allclose(whole, a @ b, rtol=0, atol=2e-2)

@@ -118,6 +118,21 @@ def test_the_schedule_keeps_to_its_limit(case):
     assert is_right(run_windows(shape, least.size, **least.options)[0], shape)
 
 
+def test_windows_larger_than_a_cache_are_for_others():
+    """A window spans its taps: with a large dilation "auto" takes an algorithm that skips what lies between."""
+    options = {"groups": 3, "padding": 600, "dilation": 600}
+    assert pymec.explain((1, 16, 16, 3), (3, 3, 1, 3), **options).chosen == "depthwise"
+    assert pymec.explain((1, 3, 16, 16), (3, 1, 3, 3), layout="NCHW", **options).chosen == "depthwise"
+
+
+def test_every_thread_has_rows():
+    shape = ConvShape.from_shapes((1, 100, 100, 1), (3, 3, 1, 1))
+    for n_threads in (1, 2, 5, 20):
+        options = registry.get("depthwise_windows").schedule(shape, n_threads, None).options
+        assert options["slices"] == n_threads
+        assert -(-98 // options["rows"]) >= n_threads
+
+
 def test_wide_and_small_images():
     """A tile is as wide as the image, unless a row of it has no room; a plane is cut for threads only by rows."""
 
@@ -161,7 +176,7 @@ def test_threads_without_an_image_share_its_pixels_or_channels():
 
     assert cut(1, 56, 64, 1) == (3136, 64)
     assert cut(1, 56, 64, 2) == (1568, 64)
-    assert cut(1, 56, 64, 3) == (1048, 64)  # a multiple of eight
+    assert cut(1, 56, 64, 3) == (1048, 64)  # a multiple of four
     assert cut(1, 7, 512, 2) == (49, 256)
     assert cut(4, 7, 512, 2) == (49, 512)
     assert cut(1, 7, 512, 2, groups=2) == (49, 256)
@@ -346,6 +361,11 @@ def test_stages_refuse_what_they_would_read_wrongly():
     tiles = {"slices": 1, "rows": 5, "columns": 6}
     with pytest.raises(ValueError, match="workspace has 125 elements, but this stage needs 126"):
         depthwise_windows.run(x, kernel, out, workspace[:125], shape, **tiles)
+    largest = np.iinfo(np.intp).max
+    depthwise_windows.run(x, kernel, out, workspace, shape, slices=1, rows=largest, columns=largest)
+    assert is_right(out, shape)
+    pointwise = ConvShape.from_shapes((1, 5, 6, 4), (1, 1, 4, 4))
+    assert is_right(run_products(pointwise, pixels=largest, channels=largest), pointwise)
     for wrong in ({"slices": 0}, {"slices": 65}, {"rows": 0}, {"columns": 0}):
         with pytest.raises(ValueError, match="slices must be 1 to 64"):
             depthwise_windows.run(x, kernel, out, workspace, shape, **{**tiles, **wrong})

@@ -7,26 +7,26 @@ A vector holds neighbouring pixels of one channel, and one number of K multiplie
 image would fill few vectors.  So the rows that a tile of outputs reads are copied into a window, with zeros where
 they lie on padding, and there they are one long row: neighbouring rows begin ``pitch`` numbers apart.  Each tap
 reads the window from its own place on, and all sums of the tile are neighbours.  The sums between the last column
-of an output row and the first of the next belong to no output; they are not stored.
-
-The copy gathers the pixels of a channel wherever they are: adjacent in n-c-h-w, i_c numbers apart in n-h-w-c.
+of an output row and the first of the next belong to no output; they are not stored.  The copy gathers the pixels
+of a channel wherever they are: adjacent in n-c-h-w, i_c numbers apart in n-h-w-c.
 
 With a stride, neighbouring outputs read rows s_h, and columns s_w, apart.  Taps that are P = s / gcd(s, d) apart
-read the same rows (or columns), D = d / gcd(s, d) of them further on.  So each of the first P_h·P_w taps has a
-window of its own, which it shares with the taps that are multiples of P away (with stride 1 there is one window):
+read the same rows (or columns), D = d / gcd(s, d) outputs further on.  So every tap (a, b) with a < P_h and
+b < P_w has a window of its own, which it shares with those that are multiples of P away; with stride 1 there is
+one.  For the tile of channel c whose first output is (y0, x0):
 
-    W[a, b, h, w] = I[n, (y0 + h)·s_h - p_t + a·d_h, (x0 + w)·s_w - p_l + b·d_w, c]     for a < P_h, b < P_w
+    W[a, b, h, w] = I[n, (y0 + h)·s_h - p_t + a·d_h, (x0 + w)·s_w - p_l + b·d_w, c]
     S[t] = sum over a, b, i, j of W[a, b][i·D_h·pitch + j·D_w + t] · K[a + i·P_h, b + j·P_w, 0, m]
     O[n, y0 + y, x0 + x, m] = S[y·pitch + x]
 
 ==========  ==============================  =====================================================
 array       shape                           role
 ==========  ==============================  =====================================================
-x           (i_n, i_h, i_w, G)              input I, i_c = G; any strides
-kernel      (k_h, k_w, 1, k_c)              kernel K, k_c/G kernels per channel; any strides
-W           (slices, windows, lines,        windows of one tile; 96 zeros follow, for vectors
-            pitch)                          that end beyond the last sum
-out         (i_n, o_h, o_w, k_c)            output O; any strides
+x           (i_n, i_h, i_w, G)              input I, i_c = G; positive strides
+kernel      (k_h, k_w, 1, k_c)              kernel K, k_c/G kernels per channel; positive strides
+W           (windows, lines, pitch)         windows of one tile, in each slice; 96 zeros follow
+                                            them, for vectors that end beyond the last sum
+out         (i_n, o_h, o_w, k_c)            output O; positive strides
 ==========  ==============================  =====================================================
 
 Workspace, in elements, for tiles of ``rows`` × ``columns`` outputs:
@@ -270,8 +270,7 @@ def run(
 ):
     """Convolve channel by channel, in tiles of at most ``rows`` × ``columns`` outputs.
 
-    There are ``slices`` threads, each with windows of its own.  Sums begin with the ``bias``; ReLU is applied
-    before they are stored.
+    Each of ``slices`` threads has windows of its own.  Sums begin with the ``bias``; the store follows ReLU.
     """
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
@@ -286,6 +285,7 @@ def run(
         raise ValueError(f"each group must have one input channel, got {g.i_cg}")
     if not (1 <= slices <= 64 and rows >= 1 and columns >= 1):
         raise ValueError(f"slices must be 1 to 64, rows and columns at least 1, got {slices}, {rows}, {columns}")
+    rows, columns = min(rows, g.o_h), min(columns, g.o_w)
     size = window_size(shape, rows, columns)
     check_room("workspace", workspace.shape[0], slices * size)
     cdef ChannelTiles tiles = tiles_of(rows, columns, &g)

@@ -28,13 +28,13 @@ from pymec.shapes import ConvShape
 
 def _depthwise_limit(shape: ConvShape) -> str | None:
     if shape.i_cg > 1:
-        return f"each of its groups has {shape.i_cg} input channels and depthwise takes one"
+        return f"each of its groups has {shape.i_cg} input channels, not one"
     return None
 
 
 def _depthwise_windows(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    """Tiles as wide as the output, if one row of it has room in half of a level-2 cache; and as many rows as half
-    of a level-1 cache has room for.  No tile is narrower than a vector.
+    """Tiles as wide as the output, if one row of it has room in half of a level-2 cache, and otherwise no narrower
+    than a vector; and as many rows as half of a level-1 cache has room for, but some for every thread.
     """
     planes = max(shape.i_n, 1) * shape.i_c
     narrow = min(shape.o_w, NARROW_TILE)
@@ -47,10 +47,16 @@ def _depthwise_windows(shape: ConvShape, n_threads: int, limit: int | None) -> S
         most = _most(room, window_size(shape, 1, 1), window_size(shape, 1, 2))
         columns = max(even_part(columns, most), narrow)
     room = min(room, HALF_L1_BYTES // shape.itemsize)
-    rows = even_part(shape.o_h, _most(room, window_size(shape, 1, columns), window_size(shape, 2, columns)))
+    most = _most(room, window_size(shape, 1, columns), window_size(shape, 2, columns))
+    rows = even_part(shape.o_h, min(most, -(-shape.o_h * planes // slices)))
     slices = min(slices, planes * -(-shape.o_h // rows) * -(-shape.o_w // columns))
     options = {"slices": slices, "rows": rows, "columns": columns}
     return Schedule(slices * window_size(shape, rows, columns), options)
+
+
+def windows_have_room(shape: ConvShape) -> bool:
+    """Whether the least tile of ``depthwise_windows``, as large as its taps reach, has room in a level-2 cache."""
+    return window_size(shape, 1, min(shape.o_w, NARROW_TILE)) * shape.itemsize <= HALF_L2_BYTES
 
 
 def depthwise_algorithm(shape: ConvShape) -> str:
@@ -64,7 +70,9 @@ def depthwise_algorithm(shape: ConvShape) -> str:
     vectors = whole_vectors(shape)
     if shape.i_c * shape.itemsize < 2 * CACHE_LINE:
         pays = shape.k_h * shape.k_w >= WINDOW_TAPS * n_windows(shape)
-        return "depthwise_windows" if pays or not vectors else "direct_grouped"
+        if windows_have_room(shape) and (pays or not vectors):
+            return "depthwise_windows"
+        return "direct_grouped" if vectors else "depthwise"
     long_row = shape.k_w >= LONG_TAP_ROW and (shape.k_w % 3 == 0 or shape.k_w >= 2 * LONG_TAP_ROW)
     return "direct_grouped" if vectors and long_row else "depthwise"
 

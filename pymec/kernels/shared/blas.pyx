@@ -12,11 +12,12 @@ from cython cimport floating
 from scipy.linalg.cython_blas cimport cgemm, cgemv, dgemm, sgemm, zgemm, zgemv
 
 from pymec.kernels.shared.interrupts cimport enter_stage, interrupted
+from pymec.kernels.shared.spans cimport ceil_div, innermost
 
 include "_blas_int.pxi"
 
 cdef Py_ssize_t LONG_PRODUCT = 2**33  # multiply-adds: a tenth of a second with wide registers, a second without
-cdef Py_ssize_t LEAST_ROWS = 512      # of a part: with fewer, packing B again would cost time
+cdef Py_ssize_t LEAST_SIDE = 512      # rows or columns of a part: with fewer, packing B or A again would cost time
 
 BLAS_INT_MAX = 2 ** (8 * sizeof(blas_int) - 1) - 1
 
@@ -44,13 +45,24 @@ cdef void gemm_rowmajor_transposed(
 ) noexcept nogil:
     """:c:func:`gemm_rowmajor`, with A stored as k × m, or B as n × k, where it is to be transposed.
 
-    A long product is made some rows at a time, so that Ctrl-C need not wait for all of it.
+    A long product is made in parts, so that Ctrl-C need not wait for all of it: some rows at a time, or some
+    columns of these, or a part of the sums.
     """
-    cdef Py_ssize_t rows = max(LEAST_ROWS, LONG_PRODUCT / max(1, n * k)), first = 0
-    while first < m and not interrupted():
-        call_gemm(transpose_A, transpose_B, min(rows, m - first), n, k,
-                  A + first * (1 if transpose_A else lda), lda, B, ldb, beta, C + first * ldc, ldc)
-        first += rows
+    cdef Py_ssize_t rows = max(LEAST_SIDE, LONG_PRODUCT / max(1, n * k))
+    cdef Py_ssize_t columns = max(LEAST_SIDE, LONG_PRODUCT / max(1, min(rows, m) * k))
+    cdef Py_ssize_t depth = max(LEAST_SIDE, LONG_PRODUCT / max(1, min(rows, m) * min(columns, n)))
+    cdef Py_ssize_t parts_across = ceil_div(n, columns), parts_deep = ceil_div(k, depth), i, j, p, part, task
+    for task in range(ceil_div(m, rows) * parts_across * parts_deep):
+        if interrupted():
+            return
+        part = task
+        p = innermost(&part, parts_deep) * depth
+        j = innermost(&part, parts_across) * columns
+        i = part * rows
+        call_gemm(transpose_A, transpose_B, min(rows, m - i), min(columns, n - j), min(depth, k - p),
+                  A + (i + p * lda if transpose_A else i * lda + p), lda,
+                  B + (p + j * ldb if transpose_B else p * ldb + j), ldb,
+                  beta if p == 0 else 1, C + i * ldc + j, ldc)
 
 
 cdef void call_gemm(

@@ -192,7 +192,7 @@ GRAD_CHANNELS = 32
 (``profiling/atlas.py``)."""
 
 NARROW_TILE = 96
-"""Outputs of a row in the narrowest tile of ``depthwise_windows``: as many sums as it keeps in registers."""
+"""Outputs of a row in the narrowest tile of ``depthwise_windows``: the float32 sums that it keeps in registers."""
 
 WINDOW_TAPS = 10
 """Taps of a window of ``depthwise_windows`` from which on it is faster than ``direct_grouped``, which gathers

@@ -4,7 +4,7 @@
 
 The planes of one image are the rows of a matrix, i_c × i_h·i_w, and the kernel is a matrix too.  So the
 convolution is one product for each image and group, K (k_c/G × i_c/G) times I (i_c/G × i_h·i_w), which leaves O in
-n-c-h-w.  Where images and groups are too few for the threads, it is cut into blocks of pixels, or of output
+n-c-h-w.  Where the threads can't share images and groups evenly, it is cut into blocks of pixels, or of output
 channels.  The bias and ReLU follow each block.
 
 ==========  =========================  =====================================================
@@ -87,6 +87,7 @@ def run(
         raise ValueError(f"the kernel must be 1×1, the stride 1 and the padding 0, got {shape}")
     if pixels < 1 or channels < 1:
         raise ValueError(f"pixels and channels must be at least 1, got {pixels} and {channels}")
+    pixels, channels = min(pixels, g.i_h * g.i_w), min(channels, g.k_cg)
     if g.i_n == 0:
         return
     tasks = g.i_n * g.groups * ceil_div(g.k_cg, channels) * ceil_div(g.i_h * g.i_w, pixels)
