@@ -99,10 +99,10 @@ def cached_recipe(
                 return made
             tried.append(made)
     least = min(tried, key=lambda made: made.workspace_nbytes)
-    order = "" if least.copies > conversion_size(shape, least.reading) else "NHWC "
+    layout = "" if least.copies > conversion_size(shape, least.reading) else "NHWC "
     raise ValueError(
         f"workspace_limit of {limit} bytes is too small: {least.algorithm.name} needs at least "
-        f"{least.workspace_nbytes} bytes{said_of_copies(least.copies * shape.itemsize)}; pass {order}arrays that "
+        f"{least.workspace_nbytes} bytes{said_of_copies(least.copies * shape.itemsize)}; pass {layout}arrays that "
         "are C-contiguous and aligned"
     )
 

@@ -270,7 +270,7 @@ def run(
 ):
     """Convolve channel by channel, in tiles of at most ``rows`` × ``columns`` outputs.
 
-    Each of ``slices`` threads has windows of its own.  Sums begin with the ``bias``; the store follows ReLU.
+    Each of ``slices`` threads has windows of its own.  Sums begin with the ``bias``; ReLU comes before the store.
     """
     cdef Geometry g = geometry(shape)
     cdef BiasRelu bias_relu = bias_relu_of(bias, relu, &g)
