@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pymec
-from pymec import ConvShape, registry
+from pymec import ConvShape, _build_info, registry
 from pymec.operations import CONV2D, INPUT_GRAD
 from pymec.recipes import recipe_of
 
@@ -133,7 +133,7 @@ def test_threads_of_another_batch():
     plan = pymec.plan((1, 8, 8, 16), (3, 3, 16, 16), algorithm="mec_banded")
     explicit = pymec.plan((1, 8, 8, 16), (3, 3, 16, 16), algorithm="mec_banded", n_threads=2)
     assert plan.n_threads == 1
-    assert explicit.n_threads == 2
+    assert explicit.n_threads == (2 if _build_info.OPENMP else 1)
     for i_n in (1, 64):
         shape = ((i_n, 8, 8, 16), (3, 3, 16, 16))
         assert plan.workspace_size(i_n) == pymec.workspace_size(*shape, algorithm="mec_banded")
