@@ -128,7 +128,7 @@ def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
 
 
 def _pointwise_planes(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    """Whole products, unless there are too few for the threads: then each is cut along its longer side."""
+    """Whole products, unless the threads can't share them evenly: then each is cut along its longer side."""
     pixels, channels = shape.i_h * shape.i_w, shape.k_cg
     if max(shape.i_n, 1) * shape.groups % n_threads:
         if pixels >= channels:
