@@ -4,7 +4,7 @@ import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-MOST_SHOWN = 120
+MOST_SHOWN = 100
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 80

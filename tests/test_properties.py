@@ -317,7 +317,7 @@ def right_arguments(operation):
 
 def names(error, argument):
     """Whether an error's message holds the argument's name as a word, on one line of some length."""
-    return len(str(error)) < 800 and "\n" not in str(error) and re.search(rf"\b{argument}\b", str(error))
+    return len(str(error)) < 700 and "\n" not in str(error) and re.search(rf"\b{argument}\b", str(error))
 
 
 @given(chosen=st.sampled_from(ARGUMENTS), value=JUNK)
