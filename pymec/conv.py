@@ -58,7 +58,8 @@ def conv2d(
     layout : {"NHWC", "NCHW"}
         NHWC is native.  NCHW arrays are converted in the workspace, and counted there, unless they lie in memory
         as NHWC (a kernel: as h-w-i-o).  If ``x`` lies so and is not C-contiguous as well, a new output does, too.
-        For ``pointwise_planes`` it is NHWC that is converted; ``depthwise_windows`` takes both as they lie.
+        For ``pointwise_planes`` it is NHWC that is converted; ``depthwise_windows`` and ``direct_planes`` take
+        both as they lie.
         Slices of images, with positive steps and a contiguous range of channels, are read and written where they
         lie by ``direct_blocked``, ``direct_panels``, ``direct_dots``, ``direct_grouped``, ``depthwise``, and in
         the gradients by ``direct_conv``, too.  They are copied in the workspace by other algorithms; so are

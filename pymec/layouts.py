@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec.kernels.shared.turning import transpose
+from pymec.kernels.shared.turning import copy_images, copy_kernel
 from pymec.shapes import ConvShape
 
 INNER_AXES = {"input": (0, 2, 3, 1), "kernel": (2, 3, 1, 0), "output": (0, 2, 3, 1)}
@@ -213,10 +213,7 @@ def enter(
 ) -> tuple[NDArray, NDArray]:
     """A copy of an operand as the algorithm reads it, in ``room``, and what is left of the room."""
     inner, room = place(role, room, shape, reading)
-    if shape.layout != reading.layout and outer.flags.c_contiguous and outer.flags.aligned:
-        transpose(*_matrices(outer, inner, role, shape.layout), n_threads)
-    else:
-        np.copyto(inner, inner_view(outer, role, shape, reading))
+    _copy(role, inner_view(outer, role, shape), _in_native_order(inner, role, reading), n_threads)
     return inner, room
 
 
@@ -229,26 +226,14 @@ def place(role: str, room: NDArray, shape: ConvShape, reading: Reading) -> tuple
 
 def leave(inner: NDArray, outer: NDArray, role: str, shape: ConvShape, reading: Reading, n_threads: int) -> None:
     """Copy a result into the caller's array."""
-    if shape.layout != reading.layout and outer.flags.c_contiguous:
-        transpose(*_matrices(inner, outer, role, reading.layout), n_threads)
-    else:
-        np.copyto(inner_view(outer, role, shape, reading), inner)
+    _copy(role, _in_native_order(inner, role, reading), inner_view(outer, role, shape), n_threads)
 
 
-def _matrices(source: NDArray, target: NDArray, role: str, layout: str) -> tuple[NDArray, NDArray]:
-    """Views of both arrays, C-contiguous, in which each matrix of one is the transpose of the other's.
+def _copy(role: str, source: NDArray, target: NDArray, n_threads: int) -> None:
+    """Copy an array seen as n-h-w-c or h-w-i-o."""
+    (copy_kernel if role == "kernel" else copy_images)(source, target, n_threads)
 
-    ``layout`` is the source's; the target has the other one.
-    """
-    nchw, nhwc = (source, target) if layout == "NCHW" else (target, source)
-    if role != "kernel":
-        i_n, channels, height, width = nchw.shape
-        nchw, nhwc = nchw.reshape(i_n, channels, height * width), nhwc.reshape(i_n, height * width, channels)
-    else:
-        k_c, i_cg, k_h, k_w = nchw.shape
-        if k_h * k_w == 1:
-            nchw, nhwc = nchw.reshape(1, k_c, i_cg), nhwc.reshape(1, i_cg, k_c)
-        else:
-            nchw = nchw.reshape(k_c, i_cg, k_h * k_w).transpose(1, 0, 2)
-            nhwc = nhwc.reshape(k_h * k_w, i_cg, k_c).transpose(1, 0, 2)
-    return (nchw, nhwc) if layout == "NCHW" else (nhwc, nchw)
+
+def _in_native_order(inner: NDArray, role: str, reading: Reading) -> NDArray:
+    """A view of an algorithm's array with its axes in the order n-h-w-c or h-w-i-o."""
+    return inner if reading.layout == "NHWC" else inner.transpose(INNER_AXES[role])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pymec import registry, threads
-from pymec.kernels.direct.rows import depthwise_algorithm, windows_have_room
+from pymec.kernels.direct.rows import depthwise_algorithm, few_filters_of_a_plane, windows_have_room
 from pymec.kernels.fourier.estimate import beats_definition
 from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
@@ -19,6 +19,7 @@ from pymec.kernels.register_tiles.schedule import (
 )
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.machine import (
+    CACHE_LINE,
     GRAD_CHANNELS,
     GRAD_PHASES,
     LONG_DOT,
@@ -87,7 +88,7 @@ def cached_recipe(
     run_shape = shape.transposed() if shape.is_column else shape
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if operation == CONV2D:
-        order = *_turning_nothing(shape, copies), *order
+        order = *_of_planes(shape, copies, order[0]), *order
         if accuracy == "fast":
             order = *_fast_order(run_shape, n_threads, planned), *order
     tried = []
@@ -126,14 +127,16 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     32 in float32).  A plan packs K into panels for them, and so does a single call with a small K and many
     pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``), and so do
     groups of one channel; but ``depthwise`` has whole blocks of channels, and ``depthwise_windows`` vectors of
-    pixels where channels are few.  With few filters of many channels a vector holds input channels
-    (``direct_dots``).  Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
+    pixels where channels are few, or a single channel has few filters.  With few filters of many channels a vector
+    holds input channels (``direct_dots``).  Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
 
     A column of pixels is given as a row, which it is in memory: rows are what all algorithms are fast along.
     """
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
         return depthwise_algorithm(shape), "depthwise", *blas
+    if few_filters_of_a_plane(shape):
+        return "depthwise_windows", *blas
     if registry.get("direct_grouped").unsupported(shape) is None and shared_vectors(shape):
         return "direct_grouped", "direct_blocked"
     if few_filters(shape):
@@ -145,16 +148,20 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     return ("direct_panels", *blas) if (planned or small) and filled_panels(shape) else blas
 
 
-def _turning_nothing(shape: ConvShape, copies: Copies | None) -> tuple[str, ...]:
-    """The algorithms that come before all others if these would have to turn images.
+def _of_planes(shape: ConvShape, copies: Copies | None, best: str) -> tuple[str, ...]:
+    """The algorithms that come before all others if these would have to turn whole images.
 
     That is so of plain NCHW, and not of channels-last tensors: of those the others copy the kernel at most.
-    Turning an image takes longer than a pointwise or depthwise layer.
+    Turning an image takes longer than a pointwise or depthwise layer, for which there are algorithms that turn
+    nothing; but many filters of a single channel are faster side by side.  Where register tiles are ``best``, they
+    turn a band at a time.
     """
     copies = copies or plain_copies(shape)
     readings = {"pointwise_planes": copies.by_planes}
-    if windows_have_room(shape):
+    if windows_have_room(shape) and (shape.groups > 1 or shape.k_c * shape.itemsize <= CACHE_LINE):
         readings["depthwise_windows"] = copies.by_strides
+    if best in ("direct_panels", "direct_blocked"):
+        readings["direct_planes"] = copies.by_strides
     return tuple(name for name, copied in readings.items() if copies.by_slices - copied > shape.kernel_size)
 
 

@@ -54,5 +54,6 @@ def get(name: str, operation: str = "conv2d") -> Algorithm:
         return table[name]
     except (KeyError, TypeError):
         hint = did_you_mean(name, ["auto", *table])
-        known = ", ".join(table)
+        may_be_a_name = isinstance(name, str) and len(name) <= 2 * max(map(len, table))
+        known = ", ".join(table) if may_be_a_name else "pymec.algorithms()"
         raise ValueError(f"algorithm must be 'auto' or one of {known}; got {shown(name)}{hint}") from None

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import pymec
-from pymec import ConvShape, reference, registry
+from pymec import ConvShape, layouts, reference, registry
 from pymec.kernels.shared.blocking import GemmBlocking
 
 
@@ -178,6 +178,29 @@ def operands(shape: ConvShape, seed: int = 0):
     x = rng.standard_normal(shape.input_shape).astype(shape.dtype)
     kernel = rng.standard_normal(shape.kernel_shape).astype(shape.dtype)
     return x, kernel
+
+
+def turned(array, role):
+    """A copy of an n-h-w-c or h-w-i-o array with its axes in the other order."""
+    return np.ascontiguousarray(array.transpose(layouts.OUTER_AXES[role]))
+
+
+def as_pixels(array, role):
+    return array, array
+
+
+def as_planes(array, role):
+    """The same array, lying in memory in the other order."""
+    there = turned(array, role)
+    return there.transpose(layouts.INNER_AXES[role]), there
+
+
+def as_slice(array, role):
+    """The same array as a part of a larger one, which holds NaN elsewhere."""
+    room = np.full([2 * extent + 1 for extent in array.shape], np.nan, array.dtype)
+    part = room[tuple(slice(1, None, 2) for _ in array.shape)]
+    part[...] = array
+    return part, room
 
 
 @lru_cache(maxsize=256)

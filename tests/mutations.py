@@ -141,6 +141,23 @@ FAULTS = {
     ],
     "pymec/kernels/register_tiles/panels.pyx": [
         ("min(first, g.k_cg - width + zeros)", "first", "the last panel doesn't reach back"),
+        ("panels[zeros + i] = channels[i * step]", "panels[zeros + i] = channels[i]", "adjacent channels"),
+        ("min(panel * width, g.k_cg - channels)", "panel * width", "the last panel of filters doesn't reach back"),
+        ("c, tap = c + 1, 0", "tap = 0", "all taps of the first channel"),
+        ("if channels < width:", "if False:", "no zeros before few filters"),
+        ("panels + width - channels + m", "panels + m", "few filters stand before the zeros"),
+        ("min(BLOCK, length - block * BLOCK)", "BLOCK", "a block beyond the last number of a filter"),
+    ],
+    "pymec/kernels/register_tiles/planes.py": [
+        ("max(top, 0)", "0", "each band begins at the top of the image"),
+        ("min(end, shape.i_h)", "shape.i_h", "each band ends at the bottom of the image"),
+        ("end <= 0 or top >= shape.i_h", "end < 0 or top > shape.i_h", "a band that just misses the image"),
+        ("turned.fill(0)", "pass", "no zeros where a band is on padding alone"),
+        ("p_t = end - top - 1 if on_padding else h - top", "p_t = 0 if on_padding else h - top", "zeros lost"),
+        ("count = min(images, shape.i_n - n)", "count = images", "the last band has images too many"),
+        ("out[n : n + count, y : y + layer.o_h]", "out[n : n + count, h : h + layer.o_h]", "rows of I for O"),
+        ("(rows - 1) * shape.s_h + shape.e_h)", "rows * shape.s_h)", "no room for the rows that bands share"),
+        ("if band is not outputs:", "if not adjacent(x, 3):", "O is turned as I lies"),
     ],
     "pymec/kernels/register_tiles/product.pyx": [
         ("elif add:", "elif add and row > 0:", "the first rows are not added but written"),
@@ -264,6 +281,28 @@ FAULTS = {
          "the other operand transposed, in double precision"),
         ("columns > 1 and stride != size", "columns > 2 and stride != size", "strided rows of two are accepted"),
     ],
+    "pymec/kernels/shared/turning.pxd": [
+        ("FLOATS_LOW 0, 8, 1, 9", "FLOATS_LOW 0, 8, 9, 1", "two numbers change places"),
+        ("DOUBLES_HIGH 2, 6, 3, 7", "DOUBLES_HIGH 2, 6, 7, 3", "two double numbers change places"),
+        ("square % (BLOCK // side) * side, square // (BLOCK // side) * side",
+         "square // (BLOCK // side) * side, square // (BLOCK // side) * side", "squares of the diagonal alone"),
+    ],
+    "pymec/kernels/shared/turning.pyx": [
+        ("if rows_can_be_joined(source) and rows", "if rows", "rows joined although others lie between"),
+        ("if adjacent(pixels, 1) and adjacent(copied, 2):", "if adjacent(pixels, 1):", "no pixels"),
+        ("return array.flags.aligned and (", "return (", "unaligned numbers in vectors"),
+        ("if k_h * k_w == 1 else filters.reshape(k_c, i_cg, -1).transpose(1, 0, 2)",
+         "if k_h * k_w < 3 else filters.reshape(k_c, i_cg, -1).transpose(1, 0, 2)", "two taps as one matrix"),
+    ],
+    "pymec/kernels/register_tiles/rows.py": [
+        ("1 + max(0, room - one) // (two - one)", "2 + max(0, room - one) // (two - one)", "a row too many"),
+        ("even_part(max(shape.i_n, 1), room // whole)", "max(shape.i_n, 1)", "all images at once"),
+        ("limit is None else max(0, limit - size)", "limit is None else limit", "no room for the panels"),
+        ("if has_filters(kernel):", "if True:", "every kernel taken for o-i-h-w"),
+    ],
+    "pymec/kernels/register_tiles/schedule.py": [
+        ("ALL_PIXELS if one_sum and panels <= together else block", "ALL_PIXELS", "no blocks of pixels"),
+    ],
     "pymec/kernels/shared/geometry.pyx": [
         ("not 1 <= n_threads <= 64", "not 1 <= n_threads <= 65", "more threads than BLAS has buffers"),
         ("if extents[1] > 1 else extents[2] * found.pixel", "if extents[0] > 1 else extents[2] * found.pixel",
@@ -313,6 +352,9 @@ FAULTS = {
     ],
     # choices ------------------------------------------------------------------------------------------------
     "pymec/planning.py": [
+        ('if best in ("direct_panels", "direct_blocked"):', "if False:", "tiles turn whole images"),
+        ("shape.groups > 1 or shape.k_c * shape.itemsize <= CACHE_LINE", "True", "one filter after the other"),
+        ("    if few_filters_of_a_plane(shape):\n", "    if False:\n", "few filters of a grey image by BLAS"),
         ("None and made.workspace_nbytes > limit", "None and made.workspace_nbytes >= limit",
          "a limit of just enough is refused"),
         ('if planned or small else ("direct_blocked",)', 'if planned else ("direct_blocked",)', "no small panels"),
@@ -421,6 +463,8 @@ FAULTS = {
         ("bias[m] if", "bias[channel] if", "one bias for all kernels of a channel"),
     ],
     "pymec/kernels/direct/rows.py": [
+        ("many_taps and register_nbytes() < CACHE_LINE", "many_taps", "windows where registers are lines"),
+        ("WINDOW_SHARE if few_taps else WINDOW_SHARE / 2", "WINDOW_SHARE", "windows of many taps, too"),
         ("thread_slices(smm.n_tasks(shape), n_threads", "thread_slices(n_threads, n_threads", "too many planes"),
         ("planes * -(-shape.o_h // rows)", "planes", "a plane has one thread"),
         ("room = min(room, limit // slices)", "room = min(room, limit)", "a limit for each thread"),

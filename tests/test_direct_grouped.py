@@ -184,12 +184,20 @@ BY_CHANNELS, BY_BLOCKS, BY_PIXELS = "direct_grouped", "depthwise", "depthwise_wi
      (100, 18, 1, 1, BY_CHANNELS)],
 )  # fmt: skip
 def test_depthwise_by_channels_by_blocks_or_by_pixels(channels, k, stride, dilation, chosen, monkeypatch):
-    """Pixels where channels fill no block of 32, and each window has ten taps or channels fill no vector of 16."""
+    """Pixels where channels fill no block of 32, and each window has ten taps or channels fill no vector of 16.
+
+    With AVX-512, where such a vector is a register, channels that fill one are a vector whatever the taps.
+    """
     monkeypatch.setattr(direct_rows, "whole_vectors", lambda shape: shape.i_c >= 16)
+    monkeypatch.setattr(direct_rows, "register_nbytes", lambda: 32)
     pymec.planning.cached_recipe.cache_clear()
     options = {"groups": channels, "stride": stride, "dilation": dilation}
     made = pymec.explain((1, 90, 90, channels), (k, k, 1, channels), **options)
     assert made.chosen == made.planned == chosen
+    monkeypatch.setattr(direct_rows, "register_nbytes", lambda: 64)
+    pymec.planning.cached_recipe.cache_clear()
+    made = pymec.explain((1, 90, 90, channels), (k, k, 1, channels), **options)
+    assert made.chosen == (BY_CHANNELS if 16 <= channels < 32 else chosen)
     pymec.planning.cached_recipe.cache_clear()
 
 

@@ -47,6 +47,56 @@ def test_a_stage_that_transposes_says_what_it_needs():
     assert not target.any()
 
 
+def lying(array, order, crop):
+    """The same values, with their axes in another order in memory; perhaps a part of a larger array of NaN."""
+    room = np.full([extent + 2 * crop for extent in np.array(array.shape)[list(order)]], np.nan, array.dtype)
+    inside = tuple(slice(crop, crop + extent) for extent in np.array(array.shape)[list(order)])
+    view = room[inside].transpose(np.argsort(order))
+    view[...] = array
+    return view, room
+
+
+def unaligned(array):
+    view = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+ORDERS = [(0, 1, 2, 3), (0, 3, 1, 2), (3, 2, 0, 1), (3, 1, 0, 2), (2, 1, 3, 0)]
+
+
+@pytest.mark.parametrize("copy", [turning.copy_images, turning.copy_kernel])
+@pytest.mark.parametrize(
+    "extents", [(2, 5, 7, 20), (1, 1, 9, 33), (3, 8, 1, 4), (2, 3, 4, 1), (1, 1, 40, 17), (1, 1, 1, 1)]
+)
+def test_copies_between_any_two_orders(copy, extents):
+    """Every element once, and nothing beside them, whether by blocks or one by one."""
+    values = np.random.default_rng(0).standard_normal(extents)
+    for of, to in itertools.product(itertools.product(ORDERS, (0, 1, 2)), repeat=2):
+        source, _ = lying(values, *of)
+        target, room = lying(np.zeros(extents), *to)
+        untouched = np.isnan(room)
+        copy(source, target, 2)
+        np.testing.assert_array_equal(target, values, err_msg=f"{of} {to}")
+        assert (np.isnan(room) == untouched).all()
+    copy(unaligned(values), target)
+    np.testing.assert_array_equal(target, values)
+    copy(values[:, ::-1], target)
+    np.testing.assert_array_equal(target, values[:, ::-1])
+
+
+def test_planes_are_copied_by_blocks(monkeypatch):
+    """Element by element takes several times as long."""
+    one_by_one = []
+    monkeypatch.setattr(turning.np, "copyto", lambda *arrays: one_by_one.append(arrays))
+    for copy, order in ((turning.copy_images, (0, 3, 1, 2)), (turning.copy_kernel, (3, 2, 0, 1))):
+        for crop in (0, 1) if order[0] == 0 else (0,):
+            planes = lying(np.ones((2, 5, 7, 20)), order, crop)[0]
+            copy(planes, np.zeros((2, 5, 7, 20)))
+            copy(np.ones((2, 5, 7, 20)), planes)
+    assert not one_by_one
+
+
 # What is copied -----------------------------------------------------------------------------------------
 
 

@@ -272,8 +272,10 @@ def test_take_over_must_be_a_bool(wrong):
 
 # NCHW ---------------------------------------------------------------------------------------------------
 
+TURN_NO_KERNEL = "depthwise_windows", "direct_planes"  # they read both orders
 
-@pytest.mark.parametrize(("operation", "name"), [key for key in PLANNED if key[1] != "depthwise_windows"])
+
+@pytest.mark.parametrize(("operation", "name"), [key for key in PLANNED if key[1] not in TURN_NO_KERNEL])
 def test_a_plan_turns_its_kernel_once(operation, name):
     """In the other layout a call's conversions are of images and outputs; the kernel is turned by ``prepare``."""
     native, other = "NHWC", "NCHW"
@@ -363,7 +365,7 @@ def test_equal_forms_are_the_same_bits(operation, name):
             if form == other_form:
                 shared += 1
                 np.testing.assert_array_equal(prepared, other)
-    kernel_alone = operation == "conv2d" and name in ("direct_panels", "direct_dots")
+    kernel_alone = operation == "conv2d" and name in ("direct_panels", "direct_planes", "direct_dots")
     assert shared == (25 if kernel_alone else 11)
 
 

@@ -209,6 +209,18 @@ def test_sums_begin_with_the_bias_and_end_at_zero(k_c, dtype):
     np.testing.assert_array_equal(convolved(shape, schedule=schedule, bias=bias, relu=True), np.maximum(out, 0))
 
 
+def test_sums_in_several_blocks_stay_in_a_cache():
+    """All blocks of the reduction meet some pixels, and then the next ones: O is read and written for each."""
+    for k, k_c in ((15, 64), (11, 32), (31, 64)):
+        shape = ConvShape.from_shapes((1, 400, 400, 1), (k, k, 1, k_c), padding=k // 2)
+        for in_panels in (False, True):
+            schedule = tile_schedule(shape, 1, in_panels)
+            assert schedule.rows < k
+            assert schedule.pixels * (schedule.panels * tile_for(k_c, 4)[1] + 1) * 4 <= 2**19
+    shape = ConvShape.from_shapes((1, 400, 400, 1), (7, 7, 1, 64), padding=3)
+    assert tile_schedule(shape, 1, in_panels=True).pixels >= 400 * 400, "one block: O is written once"
+
+
 def test_relu_keeps_nan():
     x, kernel = np.full((1, 4, 4, 2), np.nan, np.float32), np.ones((2, 2, 2, 40), np.float32)
     assert np.isnan(pymec.conv2d(x, kernel, activation="relu", algorithm="direct_blocked")).all()

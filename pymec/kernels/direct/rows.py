@@ -14,13 +14,16 @@ from pymec.algorithm import (
 from pymec.kernels.direct import blocked, depthwise, depthwise_windows, direct, smm
 from pymec.kernels.direct.depthwise_windows import n_windows, window_size
 from pymec.kernels.register_tiles.grouped import whole_vectors
+from pymec.kernels.register_tiles.tile import register_nbytes
 from pymec.kernels.shared.blocking import even_part
 from pymec.kernels.shared.machine import (
     CACHE_LINE,
+    FEW_TAPS,
     HALF_L1_BYTES,
     HALF_L2_BYTES,
     LONG_TAP_ROW,
     NARROW_TILE,
+    WINDOW_SHARE,
     WINDOW_TAPS,
 )
 from pymec.shapes import ConvShape
@@ -63,18 +66,30 @@ def depthwise_algorithm(shape: ConvShape) -> str:
     """The fastest algorithm for one channel per group, of images in n-h-w-c.
 
     That is ``depthwise`` if there are channels for one of its blocks, two cache lines.  With fewer, vectors of
-    pixels are fuller (``depthwise_windows``); but to gather them pays only if every number meets several taps.
-    The vectors of ``direct_grouped`` are one cache line of channels, and of a long row of taps it loads less than
-    ``depthwise``: three taps share what they read.
+    pixels are fuller (``depthwise_windows``); but to gather them pays only if every number meets several taps, and
+    not where a register is a cache line of channels, which are the vectors of ``direct_grouped``.  Of a long row
+    of taps that loads less than ``depthwise``, too: three taps share what they read.
     """
     vectors = whole_vectors(shape)
     if shape.i_c * shape.itemsize < 2 * CACHE_LINE:
-        pays = shape.k_h * shape.k_w >= WINDOW_TAPS * n_windows(shape)
+        many_taps = shape.k_h * shape.k_w >= WINDOW_TAPS * n_windows(shape)
+        pays = many_taps and register_nbytes() < CACHE_LINE
         if windows_have_room(shape) and (pays or not vectors):
             return "depthwise_windows"
         return "direct_grouped" if vectors else "depthwise"
     long_row = shape.k_w >= LONG_TAP_ROW and (shape.k_w % 3 == 0 or shape.k_w >= 2 * LONG_TAP_ROW)
     return "direct_grouped" if vectors and long_row else "depthwise"
+
+
+def few_filters_of_a_plane(shape: ConvShape) -> bool:
+    """Whether an image has a single channel, and so few filters that ``depthwise_windows`` is fastest.
+
+    Vectors of pixels are full whatever the number of filters, vectors of outputs are not.
+    """
+    share = shape.k_c * shape.itemsize / CACHE_LINE
+    few_taps = shape.k_h * shape.k_w <= FEW_TAPS
+    few = share <= (WINDOW_SHARE if few_taps else WINDOW_SHARE / 2)
+    return shape.i_c == 1 and few and windows_have_room(shape)
 
 
 def _most(room: int, one: int, two: int) -> int:

@@ -10,11 +10,12 @@ from cython.parallel import prange
 
 from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, geometry
 from pymec.kernels.shared.patch cimport copy
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport ceil_div, innermost
 from pymec.kernels.shared.turning cimport BLOCK, transpose_block
 
 
-cdef void flip_block(
+cdef compiled_per_cpu flip_block(
     const floating* K, floating* flipped, Py_ssize_t task, const Py_ssize_t* places, const Geometry* g
 ) noexcept nogil:
     """BLOCK input channels of one tap, those of each group separately."""

@@ -1,4 +1,4 @@
-"""The engine under ``direct_blocked``, ``direct_panels``, ``direct_grouped`` and ``direct_dots``.  Open it last.
+"""The engine under all algorithms that are called ``direct_``, but for ``direct_blocked_plain``.  Open it last.
 
 The definition of a convolution is easy to read in :mod:`pymec.kernels.direct.direct`.  What is here computes the
 same sums more than ten times as fast (``profiling/atlas.py``), in three steps from the inside out:
@@ -24,6 +24,7 @@ Open ``convolution.pyx`` first: it has the loops in the order in which they run.
 ``pixels``           the pixels of a tile, and where in the image their taps are
 ``output_tile``      one tile with one panel of K, and at the ends of a row on padding
 ``panels``           K packed in panels
+``planes``           ``direct_planes``: images in n-c-h-w, a band of rows at a time
 ``schedule``         the order of the work, and how MEC's products are cut for tiles
 ``product``          a matrix product by tiles, of operands where they lie
 ``blocked_product``  a matrix product in blocks, by tiles or by BLAS: what other families call

@@ -6,6 +6,6 @@ MOST_RUNS: int
 MOST_ZEROS: int
 
 def run(
-    x: Array, kernel: Array, out: Array, workspace: Array, shape: ConvShape, n_threads: int,
+    x: Array, kernel: Array | None, out: Array, workspace: Array, shape: ConvShape, n_threads: int,
     schedule: TileSchedule, prepared: Array | None = None, bias: Array | None = None, relu: bool = False,
 ) -> None: ...

@@ -192,6 +192,8 @@ def run(
     x : array (i_n, i_h, i_w, i_c)
     out : array (i_n, o_h, o_w, k_c)
         The pixels of both may lie some distance apart, as those of a slice do.
+    kernel : array (k_h, k_w, i_c/G, k_c), or None
+        Not read if there is a prepared one.
     schedule : pymec.kernels.register_tiles.schedule.TileSchedule
         How the work is shared and ordered.
     prepared : array, optional
@@ -206,7 +208,9 @@ def run(
     cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels
     cdef Py_ssize_t share
     cdef OutputPart whole
-    check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
+    if kernel is None and prepared is None:
+        raise ValueError("kernel must be an array without a prepared one")
+    check_stage(&g, n_threads, x.shape, NULL if kernel is None else kernel.shape, out.shape)
     find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
     whole.image, whole.out = g.image, g.out
     cdef TileSchedule order = schedule_of(schedule, n_threads, shape.is_padded, &whole.image, &g)

@@ -6,11 +6,12 @@ from collections.abc import Hashable
 
 from numpy.typing import NDArray
 
-from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, reads_slices
-from pymec.kernels.register_tiles import convolution, dots, grouped, panels
+from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, reads_slices, reads_strides
+from pymec.kernels.register_tiles import convolution, dots, grouped, panels, planes
 from pymec.kernels.register_tiles.schedule import tile_schedule
-from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES
-from pymec.kernels.shared.turning import transpose_back, transpose_kernel
+from pymec.kernels.shared.blocking import even_part
+from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES, HALF_L2_BYTES
+from pymec.kernels.shared.turning import has_filters, transpose_back, transpose_kernel
 from pymec.shapes import ConvShape
 
 TILES_OF_DOTS = 24
@@ -33,6 +34,29 @@ def _direct_panels(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, schedule: object) -> None:
     panels.pack(kernel, prepared, shape, n_threads)
+
+
+def _direct_planes(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """Bands that the level-2 caches have room for: several images, or some rows of one."""
+    size = panels.panels_size(shape)
+    room = 2 * HALF_L2_BYTES * n_threads // shape.itemsize if limit is None else max(0, limit - size)
+    images, rows = 1, shape.o_h
+    whole, one, two = (planes.band_size(shape, 1, count) for count in (shape.o_h, 1, 2))
+    if whole <= room:
+        images = even_part(max(shape.i_n, 1), room // whole)
+    else:
+        rows = even_part(shape.o_h, 1 + max(0, room - one) // (two - one))
+    options = {"images": images, "rows": rows}
+    return Schedule(size + planes.band_size(shape, images, rows), options, prepared=size)
+
+
+def _pack_planes(
+    kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, images: int, rows: int
+) -> None:
+    if has_filters(kernel):
+        panels.pack_filters(kernel.transpose(3, 2, 0, 1), prepared, shape, n_threads)
+    else:
+        panels.pack(kernel, prepared, shape, n_threads)
 
 
 def _kernel_alone(shape: ConvShape) -> Hashable:
@@ -96,6 +120,23 @@ ROWS = (
         run=convolution.run,
         reading=reads_slices,
         prepare=_pack,
+        read_back=panels.unpack,
+        kernel_form=_kernel_alone,
+        uses_blas=False,
+        ours=True,
+    ),
+    Algorithm(
+        name="direct_planes",
+        idea="direct_panels of images in n-c-h-w: a band of rows is turned, convolved, and turned back",
+        source=f"ours, after {_DIRECT}",
+        formula="⌈k_c/(G·m_b)⌉·m_b·k_h·k_w·i_c + 64/itemsize, kept by a plan, and "
+        "images·(band_h·i_w·i_c + rows·o_w·k_c)",
+        order="bounded",
+        unsupported=any_shape,
+        schedule=_direct_planes,
+        run=planes.run,
+        reading=reads_strides,
+        prepare=_pack_planes,
         read_back=panels.unpack,
         kernel_form=_kernel_alone,
         uses_blas=False,

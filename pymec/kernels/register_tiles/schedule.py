@@ -95,13 +95,17 @@ def tile_schedule(shape: ConvShape, n_threads: int, in_panels: bool) -> TileSche
     panels = shape.groups * -(-shape.k_cg // width)
     shares = _channel_shares(shape, panels, pixels, n_threads, lines * width * shape.itemsize)
     together, depth = _kept(shape, width, -(-panels // shares), in_panels)
+    reduction = _reduction_block(shape, depth)
+    one_sum = math.prod(reduction) == lines
     reach = shape.s_h * shape.s_w * shape.i_c * shape.itemsize  # bytes of I that each further pixel reads
+    if not one_sum:
+        reach += together * width * shape.itemsize  # and of O, whose sums are read again for every block
     block = max(HALF_L2_BYTES // reach, 16 * pixels) // pixels * pixels
     return TileSchedule(
         shares,
-        block if panels > together or depth < lines else ALL_PIXELS,
+        ALL_PIXELS if one_sum and panels <= together else block,
         together,
-        *_reduction_block(shape, depth),
+        *reduction,
         _rows_fill_tiles(shape, channels, pixels, lines),
     )
 

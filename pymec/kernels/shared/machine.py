@@ -196,7 +196,15 @@ NARROW_TILE = 96
 
 WINDOW_TAPS = 10
 """Taps of a window of ``depthwise_windows`` from which on it is faster than ``direct_grouped``, which gathers
-nothing (8 to 31 channels, ``profiling/anywhere.py``)."""
+nothing (8 to 31 channels, ``profiling/anywhere.py``), where registers are shorter than cache lines."""
+
+WINDOW_SHARE = 3 / 8
+"""The share of a cache line that the outputs of a single channel fill, up to which ``depthwise_windows``, one
+output after the other, is faster than all of them side by side: measured on an AMD EPYC (Zen 5) on 30 November
+2026 with 11 kernels and 2 to 12 outputs, as is the number below."""
+
+FEW_TAPS = 128
+"""Taps up to which that is so; with more of them, up to half that share."""
 
 LONG_TAP_ROW = 9
 """Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up

@@ -4,10 +4,13 @@ Of an image, the planes of its channels are the rows of a matrix, and its pixels
 input channel has a matrix: output channels by taps.  Channels last, it is the other way round.
 """
 
+import numpy as np
+
 from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.shared.geometry cimport check_threads
+from pymec.kernels.shared.per_cpu cimport compiled_per_cpu
 from pymec.kernels.shared.spans cimport ceil_div, innermost
 
 cdef enum:
@@ -18,7 +21,7 @@ cdef struct Matrices:
     Py_ssize_t source_step, source_pitch, target_step, target_pitch  # elements from matrix to matrix, row to row
 
 
-cdef void transpose_task(
+cdef compiled_per_cpu transpose_task(
     const floating* source, floating* target, Py_ssize_t task, const Matrices* of
 ) noexcept nogil:
     """A tile of one matrix, block by block."""
@@ -69,6 +72,78 @@ def transpose(const floating[:, :, :] source, floating[:, :, :] target, int n_th
     with nogil:
         for task in prange(tasks, num_threads=n_threads, schedule="static"):
             transpose_task(first, to, task, &of)
+
+
+# Images and kernels from one order to another --------------------------------------------------------------
+
+
+def copy_images(source, target, int n_threads=1):
+    """target[...] = source, both seen as n-h-w-c.
+
+    Parameters
+    ----------
+    source, target : array (i_n, h, w, c)
+        If one of them has adjacent channels and the other adjacent columns, as n-c-h-w has, blocks are transposed.
+    n_threads : int
+    """
+    if rows_can_be_joined(source) and rows_can_be_joined(target):  # each image is one matrix, pixels by channels
+        i_n, h, w, c = source.shape
+        pairs = [(source.reshape(i_n, h * w, c), target.reshape(i_n, h * w, c))]
+    else:  # each row of an image is one
+        pairs = zip(source, target)
+    for pixels, copied in pairs:
+        if adjacent(pixels, 1) and adjacent(copied, 2):
+            transpose(pixels.transpose(0, 2, 1), copied, n_threads)
+        elif adjacent(pixels, 2) and adjacent(copied, 1):
+            transpose(pixels, copied.transpose(0, 2, 1), n_threads)
+        else:
+            np.copyto(copied, pixels)
+
+
+def rows_can_be_joined(images):
+    """Whether the pixels of an image in n-h-w-c are equally far apart, across its rows, too."""
+    return images.shape[1] == 1 or images.shape[2] == 1 or images.strides[1] == images.shape[2] * images.strides[2]
+
+
+def adjacent(array, axis):
+    """Whether the elements along an axis are aligned and adjacent in memory."""
+    return array.flags.aligned and (array.shape[axis] == 1 or array.strides[axis] == array.itemsize)
+
+
+def copy_kernel(source, target, int n_threads=1):
+    """target[...] = source, both seen as h-w-i-o.
+
+    Parameters
+    ----------
+    source, target : array (k_h, k_w, i_c/G, k_c)
+        If one of them lies in memory so, and the other as o-i-h-w, blocks are transposed.
+    n_threads : int
+    """
+    aligned = source.flags.aligned and target.flags.aligned
+    if aligned and has_filters(source) and target.flags.c_contiguous:
+        transpose(filters_of(source), taps_of(target), n_threads)
+    elif aligned and source.flags.c_contiguous and has_filters(target):
+        transpose(taps_of(source), filters_of(target), n_threads)
+    else:
+        np.copyto(target, source)
+
+
+def has_filters(kernel):
+    """Whether a kernel, seen as h-w-i-o, lies in memory as o-i-h-w."""
+    return kernel.transpose(3, 2, 0, 1).flags.c_contiguous
+
+
+def filters_of(kernel):
+    """Of such a kernel a matrix for each input channel, output channels by taps; of 1×1 one matrix for all."""
+    k_h, k_w, i_cg, k_c = kernel.shape
+    filters = kernel.transpose(3, 2, 0, 1)
+    return filters.reshape(1, k_c, i_cg) if k_h * k_w == 1 else filters.reshape(k_c, i_cg, -1).transpose(1, 0, 2)
+
+
+def taps_of(kernel):
+    """The same matrices of a kernel in h-w-i-o, transposed."""
+    k_h, k_w, i_cg, k_c = kernel.shape
+    return kernel.reshape(1, i_cg, k_c) if k_h * k_w == 1 else kernel.reshape(-1, i_cg, k_c).transpose(1, 0, 2)
 
 
 def transpose_kernel(kernel, transposed, shape, int n_threads=1):
