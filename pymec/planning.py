@@ -88,7 +88,7 @@ def cached_recipe(
     run_shape = shape.transposed() if shape.is_column else shape
     order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if operation == CONV2D:
-        order = *_of_planes(shape, copies, order[0]), *order
+        order = *_instead_of_turning(shape, copies, order[0]), *order
         if accuracy == "fast":
             order = *_fast_order(run_shape, n_threads, planned), *order
     tried = []
@@ -148,17 +148,17 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     return ("direct_panels", *blas) if (planned or small) and filled_panels(shape) else blas
 
 
-def _of_planes(shape: ConvShape, copies: Copies | None, best: str) -> tuple[str, ...]:
+def _instead_of_turning(shape: ConvShape, copies: Copies | None, best: str) -> tuple[str, ...]:
     """The algorithms that come before all others if these would have to turn whole images.
 
     That is so of plain NCHW, and not of channels-last tensors: of those the others copy the kernel at most.
     Turning an image takes longer than a pointwise or depthwise layer, for which there are algorithms that turn
-    nothing; but many filters of a single channel are faster side by side.  Where register tiles are ``best``, they
-    turn a band at a time.
+    nothing.  Where register tiles are ``best``, they turn a part at a time.
     """
     copies = copies or plain_copies(shape)
     readings = {"pointwise_planes": copies.by_planes}
-    if windows_have_room(shape) and (shape.groups > 1 or shape.k_c * shape.itemsize <= CACHE_LINE):
+    one_by_one = shape.groups > 1 or shape.k_c * shape.itemsize <= CACHE_LINE  # or many filters of one channel
+    if windows_have_room(shape) and one_by_one:
         readings["depthwise_windows"] = copies.by_strides
     if best in ("direct_panels", "direct_blocked"):
         readings["direct_planes"] = copies.by_strides
@@ -172,10 +172,10 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     ``mec_column_split`` comes before it if a band of a single output row is too wide for the cache, and
     otherwise after it, for limits that are too small for such a band.  Full ``mec`` comes first where bands save
     little (with many threads their slices add up), and where several images with narrow outputs are multiplied
-    side by side (Solution A), which bands can't do.  Of a pointwise layer the image is its own L: ``im2col`` is
-    one product of it then, for which a BLAS that packs all it multiplies takes less time than for many small ones.
-    The least that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, ``direct`` needs nothing,
-    and ``direct_blocked`` no copy of a slice either, so there is always an answer.
+    side by side (Solution A), which bands can't do.  Of a pointwise layer the image is its own L: it is one
+    product (``im2col``) for a BLAS that packs all it multiplies, and small ones (``pointwise``) for one that
+    needn't.  The least that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, ``direct``
+    needs nothing, and ``direct_blocked`` no copy of a slice either, so there is always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
@@ -184,9 +184,9 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     tiled = registry.get(tiles[0]).schedule(shape, n_threads, None).size
     little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
     smaller = *tiles, "im2col_blocked", "direct", "direct_blocked"
-    if shape.is_pointwise and not blas_multiplies_small_products_unpacked():
-        return "im2col", "mec", *smaller
-    if shape.is_pointwise or side_by_side or little_to_save:
+    if shape.is_pointwise:
+        return "pointwise" if blas_multiplies_small_products_unpacked() else "im2col", "mec", *smaller
+    if side_by_side or little_to_save:
         return "mec", *smaller
     return smaller
 

@@ -360,13 +360,23 @@ class ConvShape:
 
     def transposed(self) -> ConvShape:
         """The convolution of the images' and the kernel's transposes: rows and columns change places."""
+        return self._transposed
+
+    def rows_as_images(self) -> ConvShape:
+        """The same pointwise convolution, with every image row as an image of its own."""
+        return self._rows_as_images
+
+    # Kernels ask for these at every call: to make a shape and check it takes longer than a small convolution.
+
+    @cached_property
+    def _transposed(self) -> ConvShape:
         return replace(
             self, i_h=self.i_w, i_w=self.i_h, k_h=self.k_w, k_w=self.k_h, s_h=self.s_w, s_w=self.s_h,
             p_t=self.p_l, p_l=self.p_t, p_b=self.p_r, p_r=self.p_b, d_h=self.d_w, d_w=self.d_h,
         )  # fmt: skip
 
-    def rows_as_images(self) -> ConvShape:
-        """The same pointwise convolution, with every image row as an image of its own."""
+    @cached_property
+    def _rows_as_images(self) -> ConvShape:
         return replace(self, i_n=self.i_n * self.i_h, i_h=1)
 
 

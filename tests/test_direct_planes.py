@@ -1,4 +1,6 @@
-"""Bands of images in n-c-h-w: of any size, what they need, K packed for them, and when "auto" does so."""
+"""Parts of images in n-c-h-w: of any size, what they need, K packed for them, and when "auto" takes them."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -13,112 +15,137 @@ ROW = registry.get("direct_planes")
 ALL = [case for case in CASES if case.shape().i_n > 0]
 
 
-def convolved(shape, images, rows, way=as_planes, n_threads=2, **ends):
+def convolved(shape, part, way=as_planes, n_threads=2, **ends):
     """The result.  The workspace holds NaN before and no element too many; nothing is written beside ``out``."""
     x, kernel = operands(shape)
     (x, _), (kernel, _) = way(x, "input"), way(kernel, "kernel")
     prepared = np.full(panels_size(shape), np.nan, shape.dtype)
-    ROW.prepare(kernel, prepared, shape, n_threads, images=images, rows=rows)
+    options = dict(zip(("images", "rows", "columns"), part, strict=True))
+    ROW.prepare(kernel, prepared, shape, n_threads, **options)
     out, room = way(np.zeros(shape.output_shape, shape.dtype), "output")
     out[...] = 7
     untouched = np.isnan(room)
-    workspace = np.full(planes.band_size(shape, images, rows), np.nan, shape.dtype)
-    options = {"images": images, "rows": rows, "prepared": prepared, **ends}
-    planes.run(x, kernel, out, workspace, shape, n_threads, **options)
-    assert (np.isnan(room) == untouched).all()
+    workspace = np.full(planes.part_size(shape, *part), np.nan, shape.dtype)
+    planes.run(x, kernel, out, workspace, shape, n_threads, prepared=prepared, **options, **ends)
+    assert np.isnan(room)[untouched].all()
     return out
 
 
-# Bands --------------------------------------------------------------------------------------------------
+# Parts --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", ALL, ids=named)
-def test_bands_of_any_size(case):
-    """The bits of ``direct_panels``, whatever the bands: every output is one sum in one order."""
+def test_parts_of_any_size(case):
+    """The bits of ``direct_panels``, whatever the parts: every output is one sum in one order."""
     shape = case.shape()
     x, kernel = operands(shape)
     whole = pymec.conv2d(x, kernel, algorithm="direct_panels", n_threads=1, **shape.arguments)
-    bands = [(1, rows) for rows in (1, 2, 3, shape.o_h)] + [(images, shape.o_h) for images in (2, 3)]
-    for images, rows in bands:
-        for way in (as_planes, as_pixels, as_slice):
-            out = convolved(shape, images, min(rows, shape.o_h), way, n_threads=images)
-            assert is_right(out, shape), (images, rows, way)
-            np.testing.assert_array_equal(out, whole, err_msg=f"{images} images, {rows} rows, {way.__name__}")
+    parts = itertools.product((1, 2, shape.i_n), (1, 3, shape.o_h), (1, 4, shape.o_w))
+    for part, way in itertools.product(parts, (as_planes, as_pixels, as_slice)):
+        out = convolved(shape, part, way, n_threads=part[0])
+        assert is_right(out, shape), (part, way)
+        np.testing.assert_array_equal(out, whole, err_msg=f"{part} {way.__name__}")
 
 
-@pytest.mark.parametrize("padding", [(7, 0), (0, 9), (11, 6)])
+def test_each_array_may_lie_in_an_order_of_its_own():
+    shape = ConvShape.from_shapes((2, 9, 8, 5), (3, 3, 5, 20), padding=1)
+    arrays = *operands(shape), np.zeros(shape.output_shape, np.float32)
+    whole = pymec.conv2d(*arrays[:2], algorithm="direct_panels", **shape.arguments)
+    for ways in itertools.product(
+        (as_planes, as_pixels, as_slice), (as_planes, as_pixels, as_slice), (as_planes, as_pixels)
+    ):
+        roles = "input", "kernel", "output"
+        x, kernel, out = (way(*pair)[0] for way, pair in zip(ways, zip(arrays, roles, strict=True), strict=True))
+        nchw = {"layout": "NCHW", "algorithm": "direct_planes", "workspace_limit": 20_000}
+        x, kernel, out = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1), out.transpose(0, 3, 1, 2)
+        assert pymec.conv2d(x, kernel, out=out, padding=1, **nchw) is out
+        np.testing.assert_array_equal(out.transpose(0, 2, 3, 1), whole)
+
+
+@pytest.mark.parametrize("padding", [((7, 0), (1, 2)), ((0, 9), (6, 0)), ((11, 6), (8, 7))])
 @pytest.mark.parametrize("stride", [1, 2, 5])
-def test_bands_on_padding_alone(padding, stride):
-    """Their outputs are zeros, bias and ReLU as elsewhere."""
-    shape = ConvShape.from_shapes((2, 4, 5, 3), (3, 3, 3, 20), padding=(padding, (1, 2)), stride=(stride, 1))
-    bands = [band for rows in (1, 2, 3) for band in planes.bands_of(shape, 1, rows)]
-    assert any(band.on_padding for band in bands)
-    assert not all(band.on_padding for band in bands)
+def test_parts_on_padding_alone(padding, stride):
+    """Their outputs are zeros, bias and ReLU as elsewhere; NaN of a bias stays."""
+    shape = ConvShape.from_shapes((2, 4, 5, 3), (3, 3, 3, 20), padding=padding, stride=(stride, 1))
+    rows = list(planes.parts_of(shape.o_h, 1, shape.i_h, shape.s_h, shape.e_h, shape.p_t))
+    assert any(part.inputs.stop <= part.inputs.start for part in rows)
     bias = np.linspace(-3, 3, 20).astype(np.float32)
-    for rows in range(1, shape.o_h + 1):
-        assert is_right(convolved(shape, 1, rows), shape)
-        ended = convolved(shape, 1, rows, bias=bias, relu=True)
-        np.testing.assert_allclose(ended, np.maximum(convolved(shape, 1, rows) + bias, 0), rtol=1e-5, atol=1e-5)
+    bias[7] = np.nan
+    x, kernel = operands(shape)
+    expected = pymec.conv2d(x, kernel, bias, algorithm="direct", activation="relu", **shape.arguments)
+    for part in itertools.product((1, 2), (1, 2, shape.o_h), (1, 2, 5, shape.o_w)):
+        assert is_right(convolved(shape, part), shape)
+        ended = convolved(shape, part, bias=bias, relu=True)
+        np.testing.assert_allclose(ended, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", ALL, ids=named)
-def test_what_a_band_needs(case):
-    """Bands cover each output row once; their layers have the rows of the image that their taps reach."""
-    shape = case.shape()
-    for rows in range(1, shape.o_h + 1):
-        covered = []
-        for band in planes.bands_of(shape, 1, rows):
-            layer = band.layer
-            covered += range(band.y, band.y + layer.o_h)
-            first = band.y * shape.s_h - shape.p_t
-            reached = {first + y * shape.s_h + a * shape.d_h for y in range(layer.o_h) for a in range(shape.k_h)}
-            reached = {h for h in reached if 0 <= h < shape.i_h}
-            given = set() if band.on_padding else set(range(band.h, band.h + layer.i_h))
-            assert reached <= given, "a row is missing"
-            last = first + (layer.o_h - 1) * shape.s_h + shape.e_h - 1
-            assert given <= set(range(first, last + 1)), "rows that nobody reads"
-            size = (layer.i_h * shape.i_w * shape.i_c) + layer.o_h * shape.o_w * shape.k_c
-            assert size <= planes.band_size(shape, 1, rows)
-        assert covered == list(range(shape.o_h))
+def test_what_a_part_needs(case):
+    """Parts cover each output once; they are given what their taps reach of the image, and no more."""
+    s = case.shape()
+    for outputs, extent, stride, dilation, taps, before in (
+        (s.o_h, s.i_h, s.s_h, s.d_h, s.k_h, s.p_t), (s.o_w, s.i_w, s.s_w, s.d_w, s.k_w, s.p_l)
+    ):  # fmt: skip
+        reach = (taps - 1) * dilation + 1
+        for most in range(1, outputs + 1):
+            covered = []
+            for part in planes.parts_of(outputs, most, extent, stride, reach, before):
+                mine = range(part.outputs.start, part.outputs.stop)
+                covered += mine
+                reached = {o * stride + tap * dilation - before for o in mine for tap in range(taps)}
+                given = set(range(part.inputs.start, part.inputs.stop))
+                assert {h for h in reached if 0 <= h < extent} <= given <= set(range(extent)), "some are missing"
+                assert given <= set(range(min(reached), max(reached) + 1)), "nobody reads some"
+                assert not given or part.inputs.start - part.padding[0] == min(reached)
+                assert not given or len(given) + sum(part.padding) == (len(mine) - 1) * stride + reach
+                assert len(given) <= min((most - 1) * stride + reach, extent)
+            assert covered == list(range(outputs))
 
 
 @pytest.mark.parametrize("case", ALL, ids=named)
 def test_the_schedule_keeps_to_its_limit(case):
-    """From the least, the panels and a band of one row, to what it takes without a limit."""
+    """From the least, the panels and a part of one output, to what it takes without a limit."""
     shape = case.shape()
     kept = panels_size(shape)
-    least = ROW.schedule(shape, 2, 0)
-    assert least.size == kept + planes.band_size(shape, 1, 1)
-    assert least.prepared == kept
-    for beside in (1, 2, 100, 1000, 10_000, 10**6):
-        limit = least.size + beside
-        found = ROW.schedule(shape, 2, limit)
-        images, rows = found.options["images"], found.options["rows"]
-        assert found.size == kept + planes.band_size(shape, images, rows) <= limit
+    least, most = ROW.schedule(shape, 2, 0), ROW.schedule(shape, 2, None)
+    assert least.size == kept + planes.part_size(shape, 1, 1, 1)
+    assert least.prepared == most.prepared == kept
+    for beside in (1, 2, 100, 300, 1000, 3000, 10_000, 10**6, 10**12):
+        found = ROW.schedule(shape, 2, least.size + beside)
+        images, rows, columns = (found.options[name] for name in ("images", "rows", "columns"))
+        assert found.size == kept + planes.part_size(shape, images, rows, columns) <= least.size + beside
         assert 1 <= images <= shape.i_n
         assert 1 <= rows <= shape.o_h
-        assert images == 1 or rows == shape.o_h
-        larger = kept + (
-            planes.band_size(shape, 1, rows + 1) if rows < shape.o_h else planes.band_size(shape, images + 1, rows)
-        )
-        parts = -(-shape.o_h // rows) if rows < shape.o_h else -(-shape.i_n // images)
-        assert parts == 1 or larger > limit or -(-shape.o_h // (rows + 1)) == parts or rows == shape.o_h
+        assert 1 <= columns <= shape.o_w
+        assert found.size <= most.size
+        if least.size + beside >= most.size:
+            assert found.options == most.options
 
 
-def test_bands_without_a_limit():
-    """As much as a level-2 cache of each thread: rows of large images, several small ones."""
+def part_of(extents, kernel, m, n_threads=1, limit=None, **options):
+    n, h, w, c = extents
+    shape = ConvShape.from_shapes((n, h, w, c), (*kernel, c, m), **options)
+    return tuple(ROW.schedule(shape, n_threads, limit).options.values())
 
-    def band(extents, m, n_threads=1):
-        n, h, w, c = extents
-        shape = ConvShape.from_shapes((n, h, w, c), (3, 3, c, m), padding=1)
-        options = ROW.schedule(shape, n_threads, None).options
-        return options["images"], options["rows"]
 
-    assert band((1, 56, 56, 64), 64) == (1, 28)
-    assert band((1, 56, 56, 64), 64, n_threads=2) == (1, 56)
-    assert band((4, 1000, 1000, 64), 64) == (1, 1)
-    assert band((64, 7, 7, 512), 512) == (5, 7)
-    assert band((3, 7, 7, 512), 512) == (3, 7)
+def test_parts_without_a_limit():
+    """As much as level-2 caches hold: rows of large images, columns of wide ones, several small images."""
+    assert part_of((1, 56, 56, 64), (3, 3), 64, padding=1) == (1, 28, 56)
+    assert part_of((1, 56, 56, 64), (3, 3), 64, n_threads=2, padding=1) == (1, 56, 56)
+    assert part_of((1, 10_000, 10_000, 64), (3, 3), 64, padding=1) == (1, 8, 223)
+    assert part_of((1, 1, 1_000_000, 64), (1, 9), 64) == (1, 1, 2041)
+    assert part_of((1, 1_000_000, 1, 64), (9, 1), 64) == (1, 2041, 1)
+    assert part_of((64, 7, 7, 512), (3, 3), 512, padding=1) == (5, 7, 7)
+    assert part_of((3, 7, 7, 512), (3, 3), 512, padding=1) == (3, 7, 7)
+
+
+def test_parts_share_a_quarter_of_what_they_need_at_most():
+    """What two parts share is turned twice; where taps lie far apart, that would soon be all of it."""
+    assert part_of((1, 128, 128, 64), (3, 3), 32, padding=36, dilation=36) == (1, 128, 128)
+    assert part_of((1, 512, 512, 64), (5, 5), 32, padding=2)[1] >= 16
+    assert part_of((1, 2000, 2000, 64), (9, 9), 32, padding=4)[1:] == (32, 67)
+    assert part_of((1, 2000, 2000, 64), (9, 9), 32, padding=4, limit=300_000)[1:] == (1, 200)
+    assert part_of((1, 2000, 2000, 64), (2, 2), 32, stride=2)[1] == 1, "nothing is shared"
 
 
 # The packed kernel --------------------------------------------------------------------------------------
@@ -182,7 +209,7 @@ def test_what_auto_takes_for_planes():
     if tiles:
         assert chosen((1, 64, 56, 56), (64, 64, 1, 1), stride=2) == "direct_planes"
         kept = panels_size(ConvShape.from_shapes((1, 56, 56, 64), (3, 3, 64, 64)))
-        least = 4 * (kept + 3 * 56 * 64 + 54 * 64)
+        least = 4 * (kept + 3 * 3 * 64 + 64)  # one output
         assert chosen((1, 64, 56, 56), (64, 64, 3, 3), workspace_limit=least) == "direct_planes"
         with pytest.raises(ValueError, match=f"direct_planes needs at least {least} bytes"):
             chosen((1, 64, 56, 56), (64, 64, 3, 3), workspace_limit=least - 1)
@@ -192,7 +219,7 @@ def test_channels_last_tensors_are_not_turned():
     x = np.zeros((1, 56, 56, 64), np.float32).transpose(0, 3, 1, 2)
     kernel = np.zeros((64, 64, 3, 3), np.float32)
     plain = pymec.explain(np.ascontiguousarray(x).shape, kernel.shape, layout="NCHW").chosen
-    workspace = np.empty(kernel.nbytes + 64, np.uint8)  # for the kernel turned; no band has room
+    workspace = np.empty(kernel.nbytes + 64, np.uint8)  # for the kernel turned; no part has room
     out = pymec.conv2d(x, kernel, layout="NCHW", algorithm="direct_blocked", workspace=workspace)
     assert out.shape == (1, 64, 54, 54)
     assert plain in ("direct_planes", "mec", "mec_banded")
@@ -234,10 +261,10 @@ def test_stages_refuse_what_they_would_read_wrongly():
     with pytest.raises(ValueError, match="^kernel must have positive strides of whole elements, got -4"):
         pack(kernel[..., ::-1], panels, shape)
     pack_filters(outer, panels, shape)
-    needed = planes.band_size(shape, 1, 2)
+    needed = planes.part_size(shape, 1, 2, 3)
     workspace = np.empty(needed, np.float32)
     arrays = x, kernel, np.empty(shape.output_shape, np.float32)
-    options = {"images": 1, "rows": 2, "prepared": panels}
+    options = {"images": 1, "rows": 2, "columns": 3, "prepared": panels}
     with pytest.raises(ValueError, match=f"workspace has {needed - 1} elements, but this stage needs {needed}"):
         planes.run(*arrays, workspace[1:], shape, **options)
     for which, argument in ((0, "x"), (2, "out")):
@@ -245,6 +272,11 @@ def test_stages_refuse_what_they_would_read_wrongly():
         others[which] = turned(others[which], "input")
         with pytest.raises(ValueError, match=f"^{argument} has shape"):
             planes.run(*others, workspace, shape, **options)
-    for wrong in ({"images": 0}, {"rows": 0}):
-        with pytest.raises(ValueError, match="images and rows must be at least 1"):
+    for wrong in ({"images": 0}, {"rows": 0}, {"columns": 0}):
+        with pytest.raises(ValueError, match="images, rows and columns must be at least 1"):
             planes.run(*arrays, workspace, shape, **{**options, **wrong})
+    for n_threads in (0, 65):
+        with pytest.raises(ValueError, match=f"n_threads must be from 1 to 64, got {n_threads}"):
+            planes.run(*arrays, workspace, shape, n_threads, **options)
+    with pytest.raises(ValueError, match="bias has shape"):
+        planes.run(*arrays, workspace, shape, bias=np.ones(3, np.float32), **options)

@@ -95,6 +95,9 @@ def test_planes_are_copied_by_blocks(monkeypatch):
             copy(planes, np.zeros((2, 5, 7, 20)))
             copy(np.ones((2, 5, 7, 20)), planes)
     assert not one_by_one
+    turning.copy_images(unaligned(planes), np.zeros((2, 5, 7, 20)))
+    turning.copy_kernel(unaligned(planes), np.zeros((2, 5, 7, 20)))
+    assert len(one_by_one) == 2, "blocks are read as aligned numbers"
 
 
 # What is copied -----------------------------------------------------------------------------------------

@@ -259,6 +259,7 @@ def registers(request, monkeypatch):
     monkeypatch.setattr(pymec.planning, "fast_tiles", fast_tiles)
     schedule = pymec.kernels.register_tiles.schedule
     monkeypatch.setattr(schedule, "fast_tiles", fast_tiles)
+    monkeypatch.setattr(schedule, "register_nbytes", lambda: 32)
     for module in (schedule, pymec.planning):
         monkeypatch.setattr(module, "blas_multiplies_small_products_unpacked", lambda: True)
     pymec.planning.cached_recipe.cache_clear()
@@ -293,8 +294,8 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
     [
         ((1, 227, 227, 3), (11, 11, 3, 96), "direct_blocked", "mec_banded"),  # a lowered matrix worth saving
         ((1, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # a small lowered matrix
-        ((1, 500, 500, 64), (1, 1, 64, 64), "direct_panels", "mec"),  # no lowered matrix, a small K to pack
-        ((1, 32, 31, 64), (1, 1, 64, 64), "direct_blocked", "mec"),  # too few pixels to pack K for
+        ((1, 500, 500, 64), (1, 1, 64, 64), "direct_panels", "pointwise"),  # no lowered matrix, a small K to pack
+        ((1, 32, 31, 64), (1, 1, 64, 64), "direct_blocked", "pointwise"),  # too few pixels to pack K for
         ((32, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # narrow outputs, many images: Solution A
         ((32, 28, 28, 128), (3, 3, 128, 128), "direct_blocked", "mec_banded"),
         ((1, 1080, 1920, 16), (3, 3, 16, 16), "direct_panels", "mec_column_split"),  # a row too wide for the cache
@@ -315,7 +316,7 @@ def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     assert pymec.plan(x, kernel).algorithm == pymec.explain(x, kernel).planned == planned
     said = f"; a plan, which keeps the kernel: {planned}"
     assert (said in str(pymec.explain(x, kernel))) == (planned != pymec.explain(x, kernel).chosen)
-    nothing = "mec" if kernel[:2] == (1, 1) else "direct"
+    nothing = "pointwise" if kernel[:2] == (1, 1) else "direct"
     in_place = tiles and kernel[3] >= 16  # panels padded with zeros need room
     assert pymec.plan(x, kernel, workspace_limit=0).algorithm == ("direct_blocked" if in_place else nothing)
 
@@ -326,9 +327,9 @@ def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
         (3, (64, 1), "direct_dots", "mec_banded"),
         (3, (64, 8), "direct_dots", "mec_banded"),  # half of a line of output channels
         (3, (64, 16), "direct_panels", "mec_banded"),  # a whole one
-        (1, (64, 2), "direct_dots", "mec"),
-        (1, (64, 3), "mec", "mec"),  # sums too short for that many
-        (1, (16, 1), "mec", "mec"),  # and for a single one
+        (1, (64, 2), "direct_dots", "pointwise"),
+        (1, (64, 3), "pointwise", "pointwise"),  # sums too short for that many
+        (1, (16, 1), "pointwise", "pointwise"),  # and for a single one
         (3, (8, 1), "mec", "mec"),  # too few input channels for a register
     ],
 )
@@ -337,7 +338,21 @@ def test_long_sums_of_few_filters_are_dot_products(k, channels, by_tiles, by_bla
     chosen = by_tiles if registers else by_blas
     assert pymec.explain(x, kernel).chosen == pymec.plan(x, kernel).algorithm == chosen
     without_room = "direct_blocked" if registers and channels[1] == 16 else "direct"  # nor for a transposed kernel
-    assert pymec.explain(x, kernel, workspace_limit=0).chosen == ("mec" if k == 1 else without_room)
+    assert pymec.explain(x, kernel, workspace_limit=0).chosen == ("pointwise" if k == 1 else without_room)
+
+
+@pytest.mark.parametrize("registers", [True], indirect=True)
+def test_long_registers_need_longer_sums(registers, monkeypatch):
+    """More lanes are added up at the end of each."""
+
+    def chosen(channels, filters, k=3):
+        pymec.planning.cached_recipe.cache_clear()
+        return pymec.explain((1, 56, 56, channels), (k, k, channels, filters)).chosen
+
+    assert (chosen(64, 8), chosen(64, 5), chosen(16, 2)) == ("direct_dots",) * 3
+    monkeypatch.setattr(pymec.kernels.register_tiles.schedule, "register_nbytes", lambda: 64)
+    assert (chosen(64, 5), chosen(16, 1), chosen(128, 8)) == ("direct_dots",) * 3
+    assert "direct_dots" not in (chosen(64, 8), chosen(16, 2), chosen(64, 1, k=1))
 
 
 @pytest.mark.parametrize(

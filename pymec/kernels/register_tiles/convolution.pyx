@@ -209,7 +209,7 @@ def run(
     cdef Py_ssize_t share
     cdef OutputPart whole
     if kernel is None and prepared is None:
-        raise ValueError("kernel must be an array without a prepared one")
+        raise ValueError("kernel must be an array, if there is no prepared one")
     check_stage(&g, n_threads, x.shape, NULL if kernel is None else kernel.shape, out.shape)
     find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
     whole.image, whole.out = g.image, g.out

@@ -116,7 +116,7 @@ cdef void turn_filters(
     cdef Py_ssize_t panel = task % n_panels(width, g), group = task // n_panels(width, g)
     K += (group * g.k_cg + min(panel * width, g.k_cg - channels) + m) * length
     panels += task * length * width
-    if channels < width:
+    if channels < width:  # a panel of one task: only panels of a cache line, BLOCK channels at most, have zeros
         zero(panels, length * width)
     for block in range(ceil_div(length, BLOCK)):
         turn_block(K, panels + width - channels + m, min(BLOCK, channels - m), block * BLOCK,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Hashable
 
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, reads_
 from pymec.kernels.register_tiles import convolution, dots, grouped, panels, planes
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.blocking import even_part
-from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES, HALF_L2_BYTES
+from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES, HALF_L2_BYTES, SHARED_ROWS
 from pymec.kernels.shared.turning import has_filters, transpose_back, transpose_kernel
 from pymec.shapes import ConvShape
 
@@ -37,21 +39,49 @@ def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, 
 
 
 def _direct_planes(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    """Bands that the level-2 caches have room for: several images, or some rows of one."""
-    size = panels.panels_size(shape)
-    room = 2 * HALF_L2_BYTES * n_threads // shape.itemsize if limit is None else max(0, limit - size)
-    images, rows = 1, shape.o_h
-    whole, one, two = (planes.band_size(shape, 1, count) for count in (shape.o_h, 1, 2))
-    if whole <= room:
-        images = even_part(max(shape.i_n, 1), room // whole)
+    """Parts that the level-2 caches have room for: several images, some rows of one, or some columns of one row.
+
+    They are larger if otherwise more than a share of ``SHARED_ROWS`` of them would be turned again for the next
+    one, and smaller if the limit says so.
+    """
+    s, size = shape, panels.panels_size(shape)
+    caches = 2 * HALF_L2_BYTES * n_threads // s.itemsize
+    left = limit - size if limit is not None else planes.part_size(s, s.i_n, s.o_h, s.o_w)
+    image = planes.part_size(s, 1, s.o_h, s.o_w)
+    rows, least_rows = _most_rows(s, min(caches, left)), min(s.o_h, _enough(s.e_h, s.s_h))
+    if image <= min(caches, left):
+        part = even_part(max(s.i_n, 1), min(caches, left) // image), s.o_h, s.o_w
+    elif rows >= least_rows:
+        part = 1, rows, s.o_w
     else:
-        rows = even_part(shape.o_h, 1 + max(0, room - one) // (two - one))
-    options = {"images": images, "rows": rows}
-    return Schedule(size + planes.band_size(shape, images, rows), options, prepared=size)
+        part = 1, least_rows, max(_most_columns(s, least_rows, caches), min(s.o_w, _enough(s.e_w, s.s_w)))
+    if planes.part_size(s, *part) > left:
+        rows = _most_rows(s, left)
+        part = (1, rows, s.o_w) if rows > 0 else (1, 1, max(_most_columns(s, 1, left), 1))
+    part = part[0], even_part(s.o_h, part[1]), even_part(s.o_w, part[2])
+    options = dict(zip(("images", "rows", "columns"), part, strict=True))
+    return Schedule(size + planes.part_size(s, *part), options, prepared=size)
+
+
+def _enough(reach: int, stride: int) -> int:
+    """Outputs along an axis of which the next ones share no more than ``SHARED_ROWS`` of what they need."""
+    return max(1, math.ceil((reach - stride) / (SHARED_ROWS * stride)))
+
+
+def _most_rows(shape: ConvShape, room: int) -> int:
+    """How many whole rows of outputs there is room for."""
+    rows = range(1, shape.o_h + 1)
+    return bisect_right(rows, room, key=lambda count: planes.part_size(shape, 1, count, shape.o_w))
+
+
+def _most_columns(shape: ConvShape, rows: int, room: int) -> int:
+    """How many columns of some rows of outputs there is room for."""
+    columns = range(1, shape.o_w + 1)
+    return bisect_right(columns, room, key=lambda count: planes.part_size(shape, 1, rows, count))
 
 
 def _pack_planes(
-    kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, images: int, rows: int
+    kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, images: int, rows: int, columns: int
 ) -> None:
     if has_filters(kernel):
         panels.pack_filters(kernel.transpose(3, 2, 0, 1), prepared, shape, n_threads)
@@ -127,10 +157,10 @@ ROWS = (
     ),
     Algorithm(
         name="direct_planes",
-        idea="direct_panels of images in n-c-h-w: a band of rows is turned, convolved, and turned back",
+        idea="direct_panels of images in n-c-h-w: a part at a time is turned, convolved, and turned back",
         source=f"ours, after {_DIRECT}",
         formula="⌈k_c/(G·m_b)⌉·m_b·k_h·k_w·i_c + 64/itemsize, kept by a plan, and "
-        "images·(band_h·i_w·i_c + rows·o_w·k_c)",
+        "images·(part_h·part_w·i_c + rows·columns·k_c), part_h = min((rows - 1)·s_h + e_h, i_h), part_w likewise",
         order="bounded",
         unsupported=any_shape,
         schedule=_direct_planes,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pymec.kernels.register_tiles.convolution import MOST_RUNS, MOST_ZEROS
 from pymec.kernels.register_tiles.grouped import whole_vectors
-from pymec.kernels.register_tiles.tile import taken_pixels, tile_for
+from pymec.kernels.register_tiles.tile import register_nbytes, taken_pixels, tile_for
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.blocking import (
     GemmBlocking,
@@ -27,6 +27,7 @@ from pymec.kernels.shared.blocking import (
 from pymec.kernels.shared.machine import (
     CACHE_LINE,
     DOT_PRODUCTS,
+    DOT_PRODUCTS_WIDE,
     DOT_SHARE,
     HALF_L2_BYTES,
     KERNEL_ROWS_BYTES,
@@ -142,7 +143,8 @@ def few_filters(shape: ConvShape) -> bool:
     if shape.i_cg * shape.itemsize < CACHE_LINE or not fast_tiles(shape, in_panels=True):
         return False
     share = shape.k_cg * shape.itemsize / CACHE_LINE
-    return share <= min(DOT_SHARE, shape.k_h * shape.k_w * shape.i_cg / DOT_PRODUCTS)
+    products = DOT_PRODUCTS_WIDE if register_nbytes() == CACHE_LINE else DOT_PRODUCTS
+    return share <= min(DOT_SHARE, shape.k_h * shape.k_w * shape.i_cg / products)
 
 
 def shared_vectors(shape: ConvShape) -> bool:

@@ -157,10 +157,14 @@ and in pointwise layers, which are one product for any BLAS (``profiling/anywher
 DOT_SHARE = 1 / 2
 """The share of a cache line that output channels fill, up to which dot products along the input channels are
 faster than panels full of zeros and than any BLAS, if sums are long: measured on an AMD EPYC (Zen 3) on 29
-November 2026 with 12 layers of 1 to 12 filters, as are the two numbers below."""
+November 2026 with 12 layers of 1 to 12 filters, as are DOT_PRODUCTS and LONG_DOT."""
 
 DOT_PRODUCTS = 400
 """Products of a sum per cache line of output channels, below which adding up the lanes takes too long."""
+
+DOT_PRODUCTS_WIDE = 1300
+"""The same where a register is as long as a cache line, and BLAS as fast with few columns: measured on an AMD EPYC
+(Zen 5) on 30 November 2026 with 84 layers of 1 to 8 filters."""
 
 LONG_DOT = 256
 """Products of a sum up to which the input's gradient with a stride, whose phases lie apart from each other, is
@@ -209,6 +213,9 @@ FEW_TAPS = 128
 LONG_TAP_ROW = 9
 """Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up
 their number; from twice as many on it always is (``profiling/anywhere.py``)."""
+
+SHARED_ROWS = 1 / 4
+"""The share of a part of an image that ``direct_planes`` may turn again for the next part (chosen by hand)."""
 
 # Fourier transforms -------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pymec.kernels.shared.per_cpu cimport inlined
 
 cdef enum:
     BLOCK = 16         # rows and columns of a block
-    SQUARE_BYTES = 32  # of the rows of a square: 8 float or 4 double
+    SQUARE_BYTES = 32  # of the rows of a square, 8 float or 4 double; the vector_size below
 
 cdef extern from *:
     """
@@ -24,9 +24,11 @@ cdef extern from *:
     #if __has_builtin(__builtin_shufflevector)
     #define PYMEC_SQUARE(name, type, n, stages, low, high) \
     typedef type name##_row __attribute__((vector_size(32), aligned(sizeof(type)), may_alias)); \
-    static inline __attribute__((always_inline)) void name(const type* source, type* target, ptrdiff_t pitch) { \
+    static inline __attribute__((always_inline)) void name( \
+        const type* source, ptrdiff_t source_pitch, type* target, ptrdiff_t target_pitch \
+    ) { \
         name##_row row[n], next[n]; \
-        for (int i = 0; i < n; i++) row[i] = *(const name##_row*) (source + 16 * i); \
+        for (int i = 0; i < n; i++) row[i] = *(const name##_row*) (source + source_pitch * i); \
         for (int stage = 0; stage < stages; stage++) { \
             for (int i = 0; i < n / 2; i++) { \
                 next[2 * i] = __builtin_shufflevector(row[i], row[i + n / 2], low); \
@@ -34,23 +36,23 @@ cdef extern from *:
             } \
             for (int i = 0; i < n; i++) row[i] = next[i]; \
         } \
-        for (int j = 0; j < n; j++) *(name##_row*) (target + pitch * j) = row[j]; \
+        for (int j = 0; j < n; j++) *(name##_row*) (target + target_pitch * j) = row[j]; \
     }
     #endif
     #endif
     #ifndef PYMEC_SQUARE
     #define PYMEC_SQUARE(name, type, n, stages, low, high) \
-    static void name(const type* source, type* target, ptrdiff_t pitch) { \
+    static inline void name(const type* source, ptrdiff_t source_pitch, type* target, ptrdiff_t target_pitch) { \
         for (int j = 0; j < n; j++) \
-            for (int i = 0; i < n; i++) target[pitch * j + i] = source[16 * i + j]; \
+            for (int i = 0; i < n; i++) target[target_pitch * j + i] = source[source_pitch * i + j]; \
     }
     #endif
     PYMEC_SQUARE(pymec_square_of_floats, float, 8, 3, PYMEC_FLOATS_LOW, PYMEC_FLOATS_HIGH)
     PYMEC_SQUARE(pymec_square_of_doubles, double, 4, 2, PYMEC_DOUBLES_LOW, PYMEC_DOUBLES_HIGH)
     """
-    # target[j, i] = source[i, j] for the rows of a square in a block, whose pitch is BLOCK
-    void transpose_floats "pymec_square_of_floats"(const float*, float*, Py_ssize_t) noexcept nogil
-    void transpose_doubles "pymec_square_of_doubles"(const double*, double*, Py_ssize_t) noexcept nogil
+    # target[j, i] = source[i, j] for the elements of a square
+    void transpose_floats "pymec_square_of_floats"(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept nogil
+    void transpose_doubles "pymec_square_of_doubles"(const double*, Py_ssize_t, double*, Py_ssize_t) noexcept nogil
 
 
 cdef inline inlined transpose_block(
@@ -70,9 +72,9 @@ cdef inline inlined transpose_block(
         for square in range((BLOCK // side) * (BLOCK // side)):
             i, j = square % (BLOCK // side) * side, square // (BLOCK // side) * side
             if floating is float:
-                transpose_floats(block + i * BLOCK + j, target + j * target_pitch + i, target_pitch)
+                transpose_floats(block + i * BLOCK + j, BLOCK, target + j * target_pitch + i, target_pitch)
             else:
-                transpose_doubles(block + i * BLOCK + j, target + j * target_pitch + i, target_pitch)
+                transpose_doubles(block + i * BLOCK + j, BLOCK, target + j * target_pitch + i, target_pitch)
         return
     for i in range(rows):
         copy(block + i * BLOCK, source + i * source_pitch, columns)

@@ -122,7 +122,7 @@ def _filter_row_gemm(shape: ConvShape, n_threads: int, limit: int | None) -> Sch
 
 def _pointwise(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     joined = zero_copy.all_in_one_row(shape)
-    if joined is shape:
+    if joined is None:
         return _lines(shape, shape.i_cg, n_threads)
     return Schedule(0, _blocks(joined, joined.o_w, n_threads))
 

@@ -40,6 +40,7 @@ from pymec.kernels.shared.spans cimport Span, ceil_div, innermost, inside
 from pymec.kernels.small_products.sums cimport zero_beside
 
 from dataclasses import replace
+from functools import lru_cache
 
 
 cdef struct ProductBlock:              # of one image's output, all of one group
@@ -132,16 +133,17 @@ def run_pixel_gemm(
 
 def run_pointwise(x, kernel, out, workspace, shape, n_threads=1, *, blocking, block):
     """:func:`run_pixel_gemm` with a 1×1 kernel; where possible all pixels are one row."""
-    joined = all_in_one_row(shape)
+    joined = all_in_one_row(shape) or shape
     run_pixel_gemm(x.reshape(joined.input_shape), kernel, out.reshape(joined.output_shape), workspace, joined,
                    n_threads, blocking=blocking, block=block)
 
 
+@lru_cache(maxsize=256)  # to make a shape takes longer than a small convolution
 def all_in_one_row(shape):
-    """The same 1×1 convolution with all pixels in one row, if stride and padding allow; else ``shape`` itself."""
+    """The same 1×1 convolution with all pixels in one row, or None if stride or padding don't allow it."""
     padded = shape.p_t or shape.p_b or shape.p_l or shape.p_r
     if shape.i_n == 0 or padded or shape.s_h > 1 or shape.s_w > 1 or shape.k_h > 1 or shape.k_w > 1:
-        return shape
+        return None
     return replace(shape, i_n=1, i_h=1, i_w=shape.i_n * shape.i_h * shape.i_w)
 
 
@@ -226,6 +228,7 @@ def run_filter_row_gemm(x, kernel, out, workspace, shape, n_threads=1, *, blocki
                     n_threads, blocking=blocking, block=block)
 
 
+@lru_cache(maxsize=256)
 def images_in_one(shape):
     """The same convolution of one image as high as all, if the kernel is one row and allows it; else ``shape``."""
     if shape.i_n == 0 or shape.k_h > 1 or shape.s_h > 1 or shape.p_t or shape.p_b:
