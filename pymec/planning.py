@@ -174,8 +174,10 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     little (with many threads their slices add up), and where several images with narrow outputs are multiplied
     side by side (Solution A), which bands can't do.  Of a pointwise layer the image is its own L: it is one
     product (``im2col``) for a BLAS that packs all it multiplies, and small ones (``pointwise``) for one that
-    needn't.  The least that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, ``direct``
-    needs nothing, and ``direct_blocked`` no copy of a slice either, so there is always an answer.
+    needn't.  Nor has a kernel of a single row anything to lower: the pixels under it are adjacent in the image,
+    and ``filter_row_gemm`` multiplies small pieces of that.  The least that ``im2col_blocked`` and
+    ``mec_column_split`` need is one pixel's patch, ``direct`` needs nothing, and ``direct_blocked`` no copy of a
+    slice either, so there is always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
@@ -184,8 +186,11 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     tiled = registry.get(tiles[0]).schedule(shape, n_threads, None).size
     little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
     smaller = *tiles, "im2col_blocked", "direct", "direct_blocked"
+    unpacked = blas_multiplies_small_products_unpacked()
     if shape.is_pointwise:
-        return "pointwise" if blas_multiplies_small_products_unpacked() else "im2col", "mec", *smaller
+        return "pointwise" if unpacked else "im2col", "mec", *smaller
+    if shape.k_h == 1 < shape.k_w and unpacked:
+        return "filter_row_gemm", *smaller
     if side_by_side or little_to_save:
         return "mec", *smaller
     return smaller

@@ -155,7 +155,6 @@ FAULTS = {
         ("(low - start, end - high))", "(0, end - high))", "no padding before a part"),
         ("0 if bias is None else np.maximum(bias, 0) if relu else bias", "0", "no bias on padding alone"),
         ("np.maximum(bias, 0) if relu else bias", "bias", "no ReLU on padding alone"),
-        ("min(first + images, s.i_n)", "first + images", "the last part has images too many"),
         ("out[n, h.outputs, w.outputs]", "out[n, h.inputs, w.outputs]", "rows of I for those of O"),
         ("part_w = min((columns - 1) * shape.s_w + shape.e_w", "part_w = min(columns * shape.s_w", "no room"),
         ("if sums is not outputs:", "if not adjacent(x, 3):", "O is turned as I lies"),

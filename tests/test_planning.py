@@ -306,6 +306,8 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
         ((1, 199, 199, 64), (3, 3, 64, 8), "direct_dots", "mec_banded"),  # and up to 8 of long sums
         ((1, 2**22, 8, 512), (3, 3, 512, 8), "direct_dots", "mec_banded"),  # mec's lda is past BLAS's integer
         ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct_dots", "direct"),  # every reduction is past it
+        ((1, 100, 100, 15), (1, 9, 15, 4), None, "filter_row_gemm"),  # a row of taps: nothing to lower
+        ((1, 100, 100, 15), (9, 1, 15, 4), None, "mec"),  # L is the image, column by column
     ],
 )
 def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
@@ -316,7 +318,7 @@ def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     assert pymec.plan(x, kernel).algorithm == pymec.explain(x, kernel).planned == planned
     said = f"; a plan, which keeps the kernel: {planned}"
     assert (said in str(pymec.explain(x, kernel))) == (planned != pymec.explain(x, kernel).chosen)
-    nothing = "pointwise" if kernel[:2] == (1, 1) else "direct"
+    nothing = {(1, 1): "pointwise", (1, 9): "filter_row_gemm"}.get(kernel[:2], "direct")
     in_place = tiles and kernel[3] >= 16  # panels padded with zeros need room
     assert pymec.plan(x, kernel, workspace_limit=0).algorithm == ("direct_blocked" if in_place else nothing)
 

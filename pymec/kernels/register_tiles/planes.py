@@ -102,7 +102,7 @@ def run(
     of_rows = parts_of(s.o_h, rows, s.i_h, s.s_h, s.e_h, s.p_t)
     of_columns = list(parts_of(s.o_w, columns, s.i_w, s.s_w, s.e_w, s.p_l))
     for h, w, first in product(of_rows, of_columns, range(0, s.i_n, images)):
-        n = slice(first, min(first + images, s.i_n))
+        n = slice(first, first + images)  # or as many as are left
         needed, outputs = x[n, h.inputs, w.inputs], out[n, h.outputs, w.outputs]
         if needed.size == 0:
             outputs[...] = 0 if bias is None else np.maximum(bias, 0) if relu else bias
