@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from pymec import registry, threads
-from pymec.kernels.direct.rows import depthwise_algorithm, few_filters_of_a_plane, windows_have_room
+from pymec.kernels.direct.rows import depthwise_algorithm, few_filters_per_channel, windows_have_room
 from pymec.kernels.fourier.estimate import beats_definition
 from pymec.kernels.mec.rows import choose_solution
 from pymec.kernels.register_tiles.grouped import whole_vectors
@@ -127,7 +127,7 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     32 in float32).  A plan packs K into panels for them, and so does a single call with a small K and many
     pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``), and so do
     groups of one channel; but ``depthwise`` has whole blocks of channels, and ``depthwise_windows`` vectors of
-    pixels where channels are few, or a single channel has few filters.  With few filters of many channels a vector
+    pixels where channels are few, or each has a few filters.  With few filters of many channels a vector
     holds input channels (``direct_dots``).  Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
 
     A column of pixels is given as a row, which it is in memory: rows are what all algorithms are fast along.
@@ -135,10 +135,10 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
         return depthwise_algorithm(shape), "depthwise", *blas
-    if few_filters_of_a_plane(shape):
-        return "depthwise_windows", *blas
     if registry.get("direct_grouped").unsupported(shape) is None and shared_vectors(shape):
         return "direct_grouped", "direct_blocked"
+    if few_filters_per_channel(shape):
+        return "depthwise_windows", *blas
     if few_filters(shape):
         return "direct_dots", *blas
     pixels = shape.i_n * shape.o_h * shape.o_w
@@ -172,12 +172,14 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     ``mec_column_split`` comes before it if a band of a single output row is too wide for the cache, and
     otherwise after it, for limits that are too small for such a band.  Full ``mec`` comes first where bands save
     little (with many threads their slices add up), and where several images with narrow outputs are multiplied
-    side by side (Solution A), which bands can't do.  Of a pointwise layer the image is its own L: it is one
-    product (``im2col``) for a BLAS that packs all it multiplies, and small ones (``pointwise``) for one that
-    needn't.  Nor has a kernel of a single row anything to lower: the pixels under it are adjacent in the image,
-    and ``filter_row_gemm`` multiplies small pieces of that.  The least that ``im2col_blocked`` and
-    ``mec_column_split`` need is one pixel's patch, ``direct`` needs nothing, and ``direct_blocked`` no copy of a
-    slice either, so there is always an answer.
+    side by side (Solution A), which bands can't do.
+
+    A kernel of a single row lowers nothing: the pixels under it are adjacent in the image.  A BLAS that does not
+    pack small products multiplies pieces of the image (``filter_row_gemm``, or ``pointwise`` for 1×1).  For one
+    that packs all it multiplies, a pointwise layer is a single product (``im2col``).
+
+    The least that ``im2col_blocked`` and ``mec_column_split`` need is one pixel's patch, ``direct`` needs nothing,
+    and ``direct_blocked`` no copy of a slice either, so there is always an answer.
     """
     tiles = "mec_banded", "mec_column_split"
     if shape.band_size(1) * shape.itemsize > SLICE_BYTES:
@@ -187,10 +189,10 @@ def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     little_to_save = shape.mec_size <= max(2 * tiled, SMALL_WORKSPACE // shape.itemsize)
     smaller = *tiles, "im2col_blocked", "direct", "direct_blocked"
     unpacked = blas_multiplies_small_products_unpacked()
-    if shape.is_pointwise:
-        return "pointwise" if unpacked else "im2col", "mec", *smaller
-    if shape.k_h == 1 < shape.k_w and unpacked:
-        return "filter_row_gemm", *smaller
+    if shape.is_pointwise and not unpacked:
+        return "im2col", "mec", *smaller
+    if shape.k_h == 1 and unpacked:
+        return "pointwise" if shape.k_w == 1 else "filter_row_gemm", *smaller
     if side_by_side or little_to_save:
         return "mec", *smaller
     return smaller

@@ -357,7 +357,9 @@ FAULTS = {
     "pymec/planning.py": [
         ('if best in ("direct_panels", "direct_blocked"):', "if False:", "tiles turn whole images"),
         ("shape.groups > 1 or shape.k_c * shape.itemsize <= CACHE_LINE", "True", "one filter after the other"),
-        ("    if few_filters_of_a_plane(shape):\n", "    if False:\n", "few filters of a grey image by BLAS"),
+        ("    if few_filters_per_channel(shape):\n", "    if False:\n", "few filters of a grey image by BLAS"),
+        ("shape.k_h == 1 and unpacked", "shape.k_h == 1 < shape.k_w and unpacked", "1×1 with a stride lowered"),
+        ("shape.is_pointwise and not unpacked", "shape.is_pointwise", "one product for every BLAS"),
         ("None and made.workspace_nbytes > limit", "None and made.workspace_nbytes >= limit",
          "a limit of just enough is refused"),
         ('if planned or small else ("direct_blocked",)', 'if planned else ("direct_blocked",)', "no small panels"),
@@ -467,7 +469,7 @@ FAULTS = {
     ],
     "pymec/kernels/direct/rows.py": [
         ("many_taps and register_nbytes() < CACHE_LINE", "many_taps", "windows where registers are lines"),
-        ("WINDOW_SHARE if few_taps else WINDOW_SHARE / 2", "WINDOW_SHARE", "windows of many taps, too"),
+        ("WINDOW_SHARE if taps <= FEW_TAPS else WINDOW_SHARE / 2", "WINDOW_SHARE", "windows of many taps, too"),
         ("thread_slices(smm.n_tasks(shape), n_threads", "thread_slices(n_threads, n_threads", "too many planes"),
         ("planes * -(-shape.o_h // rows)", "planes", "a plane has one thread"),
         ("room = min(room, limit // slices)", "room = min(room, limit)", "a limit for each thread"),

@@ -237,6 +237,12 @@ def test_one_channel_of_few_filters():
     assert chosen(3, 3, dtype="float64") == "depthwise_windows"
     assert chosen(4, 3, dtype="float64") != "depthwise_windows"
     assert chosen(2, 3, workspace_limit=0) in ("direct", "direct_blocked")
+
+    def in_groups(m, k):
+        return pymec.explain((1, 56, 56, 20), (k, k, 1, 20 * m), groups=20).chosen
+
+    assert [in_groups(m, 3) for m in (3, 5, 6)] == ["depthwise_windows"] * 3
+    assert "depthwise_windows" not in (in_groups(3, 1), in_groups(7, 3))
     planes_of = [
         pymec.explain((1, 1, 256, 256), (m, 1, 7, 7), padding=3, layout="NCHW").chosen for m in (4, 16, 17, 64)
     ]

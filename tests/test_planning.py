@@ -307,6 +307,7 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
         ((1, 2**22, 8, 512), (3, 3, 512, 8), "direct_dots", "mec_banded"),  # mec's lda is past BLAS's integer
         ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct_dots", "direct"),  # every reduction is past it
         ((1, 100, 100, 15), (1, 9, 15, 4), None, "filter_row_gemm"),  # a row of taps: nothing to lower
+        ((1, 100, 100, 3), (1, 1, 3, 4), None, "pointwise"),
         ((1, 100, 100, 15), (9, 1, 15, 4), None, "mec"),  # L is the image, column by column
     ],
 )

@@ -81,15 +81,14 @@ def depthwise_algorithm(shape: ConvShape) -> str:
     return "direct_grouped" if vectors and long_row else "depthwise"
 
 
-def few_filters_of_a_plane(shape: ConvShape) -> bool:
-    """Whether an image has a single channel, and so few filters that ``depthwise_windows`` is fastest.
+def few_filters_per_channel(shape: ConvShape) -> bool:
+    """Whether each channel meets so few filters, of several taps, that ``depthwise_windows`` is fastest.
 
     Vectors of pixels are full whatever the number of filters, vectors of outputs are not.
     """
-    share = shape.k_c * shape.itemsize / CACHE_LINE
-    few_taps = shape.k_h * shape.k_w <= FEW_TAPS
-    few = share <= (WINDOW_SHARE if few_taps else WINDOW_SHARE / 2)
-    return shape.i_c == 1 and few and windows_have_room(shape)
+    share, taps = shape.k_cg * shape.itemsize / CACHE_LINE, shape.k_h * shape.k_w
+    few = share <= (WINDOW_SHARE if taps <= FEW_TAPS else WINDOW_SHARE / 2)
+    return shape.i_cg == 1 < taps and few and windows_have_room(shape)
 
 
 def _most(room: int, one: int, two: int) -> int:
