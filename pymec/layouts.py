@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -156,8 +157,8 @@ def views_of(
     shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None, reading: Reading
 ) -> Views:
     """The views of a call's arrays: operands in the order of their roles, the result's role last."""
-    if shape.layout == reading.layout and lie_plainly(operands, out):
-        return Views([*operands], True, False, 0)
+    if lie_plainly(operands, out):
+        return _plain_views(shape, roles, operands, reading)
     views = [in_place(array, role, shape, reading) for array, role in zip(operands, roles, strict=False)]
     copies = sum(array.size for array, view in zip(operands, views, strict=True) if view is None)
     result, last = roles[2], False
@@ -167,6 +168,27 @@ def views_of(
     else:
         direct = in_place(out, result, shape, reading) is not None
     return Views(views, direct, last, copies if direct else copies + math.prod(shape.extents(result)))
+
+
+def _plain_views(
+    shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], reading: Reading
+) -> Views:
+    """The same of arrays that are all C-contiguous and aligned, which depends on sizes alone."""
+    if shape.layout == reading.layout:
+        return Views([*operands], True, False, 0)
+    *in_place_too, result_too = _which_in_place(shape, roles, reading)
+    views: list[NDArray | None] = []
+    copies = 0 if result_too else math.prod(shape.extents(roles[2]))
+    for array, role, lies_well in zip(operands, roles, in_place_too, strict=False):
+        views.append(inner_view(array, role, shape, reading) if lies_well else None)
+        copies += 0 if lies_well else array.size
+    return Views(views, result_too, False, copies)
+
+
+@lru_cache(maxsize=256)
+def _which_in_place(shape: ConvShape, roles: tuple[str, str, str], reading: Reading) -> tuple[bool, ...]:
+    """Which of a layer's arrays lie as the algorithm wants them if they are C-contiguous."""
+    return tuple(plain_in_place(role, shape, reading) for role in roles)
 
 
 def lie_plainly(operands: list[NDArray], out: object) -> bool:
@@ -200,9 +222,12 @@ def copies_of(
     shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None
 ) -> Copies:
     """What must be copied of these arrays."""
+    if lie_plainly(operands, out):
+        return plain_copies(shape)
     return Copies(*(views_of(shape, roles, operands, out, reading).copies for reading in Reading))
 
 
+@lru_cache(maxsize=256)
 def plain_copies(shape: ConvShape) -> Copies:
     """What must be copied if all arrays are C-contiguous."""
     return Copies(*(conversion_size(shape, reading) for reading in Reading))

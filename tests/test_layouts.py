@@ -1,5 +1,6 @@
 """NCHW: what is copied, what is read and written where it lies, and the transposing of the copies."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -249,3 +250,35 @@ def test_an_out_that_lies_anyhow_is_refused():
     out = overlapping[60:124].reshape(1, 4, 4, 4).transpose(0, 3, 1, 2)
     with pytest.raises(ValueError, match="out overlaps x"):
         pymec.conv2d(x, kernel, layout="NCHW", out=out)
+
+
+EXTENTS = [
+    ((2, 9, 8, 5), (3, 3, 5, 12)),
+    ((1, 9, 8, 1), (3, 3, 1, 4)),
+    ((2, 9, 8, 5), (1, 1, 5, 1)),
+    ((3, 1, 1, 6), (1, 1, 6, 7)),
+]
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("extents", EXTENTS)
+def test_of_plain_arrays_sizes_say_what_is_copied(extents, operation, layout, monkeypatch):
+    """What is remembered of C-contiguous arrays is what looking at them finds."""
+    shape = dataclasses.replace(ConvShape.from_shapes(*extents), layout=layout)
+    roles = OPERATIONS[operation].roles
+    arrays = [np.zeros(layouts.outer_extents(role, shape), shape.dtype) for role in roles]
+    for given, out in itertools.product((1, 2), (None, arrays[2])):
+        operands = arrays[:given]
+        for reading in layouts.Reading:
+            known = layouts.views_of(shape, roles, operands, out, reading)
+            with monkeypatch.context() as patch:
+                patch.setattr(layouts, "lie_plainly", lambda operands, out: False)
+                found = layouts.views_of(shape, roles, operands, out, reading)
+            assert known[1:] == found[1:]
+            for view, other in zip(known.operands, found.operands, strict=True):
+                assert (view is None) == (other is None)
+                assert view is None or (view.strides, view.ctypes.data) == (other.strides, other.ctypes.data)
+    known = layouts.copies_of(shape, roles, arrays[:2], arrays[2])
+    monkeypatch.setattr(layouts, "lie_plainly", lambda operands, out: False)
+    assert layouts.copies_of(shape, roles, arrays[:2], arrays[2]) == known
