@@ -352,7 +352,7 @@ FAULTS = {
         ("            if step < end:\n                return True\n", "", "an output that overlaps itself"),
         ('"kernel": (3, 2, 0, 1)', '"kernel": (3, 2, 1, 0)', "the kernel's extents turned"),
         ("lies_well and flags.aligned", "lies_well", "unaligned arrays reach kernels"),
-        ("copies += 0 if lies_well else array.size", "copies += array.size", "room for plain arrays where they lie"),
+        ("0 if lies_well else array.size", "array.size", "room for arrays that are read in place"),
         ("0 if result_too else", "0 if not result_too else", "no room for a plain result"),
     ],
     # choices ------------------------------------------------------------------------------------------------
