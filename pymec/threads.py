@@ -22,6 +22,7 @@ from pymec.kernels.shared import interrupts
 from pymec.kernels.shared import openmp as _openmp
 from pymec.kernels.shared.blas_library import blas_libraries
 from pymec.kernels.shared.geometry import several_threads_ran
+from pymec.kernels.shared.guard import Guard
 from pymec.kernels.shared.machine import SMALL_WORK
 from pymec.spelling import shown
 
@@ -80,18 +81,18 @@ class _BlasLimit:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a guard may be collected, and leave, while this thread holds the lock
-        self._members: set[int] = set()
+        self._lock = threading.RLock()  # a signal's handler may call pymec while this thread holds the lock
+        self._members: set[object] = set()
         self._before: list[tuple[Any, int]] = []  # the libraries that are, or were to be, lowered
         self._low = False  # whether all of them are
 
-    def enter(self, member: int) -> None:
+    def enter(self, member: object) -> None:
         with self._lock:
             self._members.add(member)
             if not self._low:
                 self.lower()
 
-    def leave(self, member: int) -> None:
+    def leave(self, member: object) -> None:
         with self._lock:
             if self._members == {member}:
                 self.restore()
@@ -137,18 +138,17 @@ def _set_num_threads(library: Any, n: int) -> None:
 _limit = _BlasLimit()
 
 
-class single_threaded_blas:
-    """BLAS runs on one thread inside this block, whichever Python thread calls it."""
+def single_threaded_blas() -> Guard:
+    """For a ``with`` statement: BLAS runs on one thread inside its block, whichever Python thread calls it."""
+    return Guard(_enter, _leave, object())
 
-    def __enter__(self) -> None:
-        _limit.enter(id(self))
 
-    def __exit__(self, *error: object) -> None:
-        _limit.leave(id(self))
+def _enter(member: object) -> None:
+    _limit.enter(member)  # the limit of this process: a forked child has another
 
-    def __del__(self) -> None:
-        # An interrupt between __enter__ and the block leaves no __exit__ behind.
-        _limit.leave(id(self))
+
+def _leave(member: object) -> None:
+    _limit.leave(member)
 
 
 _forked = False

@@ -84,6 +84,7 @@ FIRST = {
     "gradients": "grads direct_grouped",
     "shared/blas": "blas",
     "shared/interrupts": "interrupts",
+    "shared/guard": "threads",
     "shared/turning": "layouts direct_planes",
     "shared": "ends errors tiled kn2row",
     "shapes": "shapes sizes errors algorithms",

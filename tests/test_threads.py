@@ -1,12 +1,13 @@
 """Threads: how many, BLAS held to one while pymec runs its own, and several Python threads at once."""
 
-import gc
 import linecache
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,12 +112,14 @@ def test_a_thread_that_does_not_control_blas_can_lower_it(two_blas_threads):
 
 
 def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_threads):
-    """Ctrl-C at every moment of the guard's life: afterwards BLAS has its threads back, and the guard works."""
+    """Ctrl-C at every moment of the guard's life: afterwards BLAS has its threads back, and the guard works.
+
+    Python takes it when a function begins, too, before its first line.
+    """
     code = {
         function.__code__
         for function in (
-            threads.single_threaded_blas.__enter__, threads.single_threaded_blas.__exit__,
-            threads._BlasLimit.enter, threads._BlasLimit.leave,
+            threads._enter, threads._leave, threads._BlasLimit.enter, threads._BlasLimit.leave,
             threads._BlasLimit.lower, threads._BlasLimit.restore,
             threads._several_threaded, threads._set_num_threads,
         )
@@ -129,7 +132,8 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
             if frame.f_code not in code:
                 return None
             # Python takes an interrupt neither between a lock and its block nor between the block and its end.
-            if event == "line" and "with self._lock" not in linecache.getline(threads.__file__, frame.f_lineno):
+            line = linecache.getline(threads.__file__, frame.f_lineno)
+            if event in ("call", "line") and "with self._lock" not in line:
                 lines += 1
                 if lines == stop:
                     raise KeyboardInterrupt
@@ -140,11 +144,10 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
     def guarded(stop):
         nonlocal lines
         lines = 0
-        guard = threads.single_threaded_blas()  # named, so that it is not collected while we count
         before = sys.gettrace()
         sys.settrace(tracer(stop))
         try:
-            with guard:
+            with threads.single_threaded_blas():
                 pass
         finally:
             sys.settrace(before)
@@ -161,13 +164,12 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
     for stop in range(1, total + 1):
         with pytest.raises(KeyboardInterrupt) as interrupt:
             guarded(stop)
-        # The interrupted guard is still alive in the traceback, and perhaps still a member.
+        assert not threads._limit._members, "while the traceback is still alive"
         another = threading.Thread(target=enter_in_another_thread)
         another.start()
         another.join()
         assert inside.pop() == {1}, f"after line {stop} of {total} the next one must lower the limit"
         del interrupt
-        gc.collect()
         assert set(blas_threads()) == {2}, f"after line {stop} of {total}"
         assert not threads._limit._members
     seen = []
@@ -182,6 +184,15 @@ def test_an_interrupt_between_any_two_lines_leaves_no_limit_behind(two_blas_thre
     assert seen == [True], "the lock is free for others"
     with threads.single_threaded_blas():
         assert set(blas_threads()) == {1}
+
+
+def test_nothing_is_left_to_finalizers():
+    """Python drops what is raised in ``__del__``, or in a callback of a weak reference: Ctrl-C would be lost."""
+    sources = [path for path in Path(threads.__file__).parent.rglob("*") if path.suffix in (".py", ".pyx", ".pxd")]
+    assert len(sources) > 100
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"def (__del__|__dealloc__)|weakref|\bfinalize\(", text), path
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -12,6 +12,7 @@
 ``per_cpu``          functions compiled for several kinds of CPU
 ``machine``          tuned numbers: what each is, its unit, and the script that measured it
 ``blas_library``     the BLAS at hand, and up to what size it multiplies without packing
+``guard``            entering and leaving again, whatever Ctrl-C cuts short
 ``openmp``           what OpenMP says about threads
 ===================  ==========================================================================================
 """
