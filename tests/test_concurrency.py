@@ -87,20 +87,24 @@ def test_interrupts_change_no_bits_and_leave_no_limit(interrupts):
             _thread.interrupt_main()
 
     workers = [threading.Thread(target=compute, args=(first,)) for first in range(3)]
-    workers.append(threading.Thread(target=interrupt))
+    workers.append(threading.Thread(target=interrupt, daemon=True))  # after a failure it waits for ever
     for worker in workers:
         worker.start()
 
     def call_until_interrupted():
         armed.release()  # the next interrupt comes after this
-        while True:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
             for call in calls:
                 call()
+        pytest.fail("an interrupt was lost")
 
-    for _ in range(100):
-        with pytest.raises(KeyboardInterrupt):
-            call_until_interrupted()
-    stop.set()
+    try:
+        for _ in range(100):
+            with pytest.raises(KeyboardInterrupt):
+                call_until_interrupted()
+    finally:
+        stop.set()
     for worker in workers:
         worker.join()
     assert not wrong
