@@ -16,7 +16,7 @@ from cases import able, measured, room_for_objects, signal_raises
 
 import pymec
 from pymec import ConvShape, memory, registry
-from pymec.memory import processes
+from pymec.memory import child, processes
 
 pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
 
@@ -147,6 +147,24 @@ def test_the_first_product_maps_blas_buffers(tmp_path):
     split = tracked(tmp_path, "")
     assert split["blas"] > 2**20
     assert split["other"] < 2**20
+
+
+def test_a_buffer_that_blas_maps_late_is_not_counted(monkeypatch):
+    """A thread that had nothing to do in the warm-up: the measurement is taken again, once for every thread."""
+    shape = ConvShape.from_shapes((1, 20, 20, 16), (3, 3, 16, 32))
+    traced, late = child.traced, []
+
+    def on_a_busy_machine(call, record):
+        split = traced(call, record)
+        return {**split, "blas": late.pop() if late else 0}
+
+    monkeypatch.setattr(child, "traced", on_a_busy_machine)
+    for buffers, counted in (([], 0), ([2**25], 0), ([2**25, 2**25], 0), ([7] * 9, 7)):
+        late[:] = buffers
+        report = measured(shape, "im2col", n_threads=2)
+        assert report.blas == counted
+        assert report.exact
+        assert len(late) == max(0, len(buffers) - 3)
 
 
 def test_an_allocation_beside_the_workspace_is_found_out(tmp_path):
