@@ -14,7 +14,7 @@ from pymec.kernels.small_products import pointwise_planes
 
 PLANES = layouts.Reading.PLANES
 NAMES = ("depthwise_windows", "pointwise_planes")
-TURNS_BANDS = "direct_planes"  # of which tests/test_direct_planes.py
+TURNS_PARTS = "direct_planes"  # of which tests/test_direct_planes.py
 STEPS = [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (2, 3), (4, 6), (6, 4), (1, 7)]
 TILES = [(1, 1), (2, 3), (5, 4), (3, 100), (100, 100)]
 
@@ -22,7 +22,7 @@ TILES = [(1, 1), (2, 3), (5, 4), (3, 100), (100, 100)]
 def test_their_names():
     turn_nothing = PLANES, layouts.Reading.STRIDES
     found = [name for name in pymec.algorithms() if registry.get(name).reading(CASES[0].shape()) in turn_nothing]
-    assert set(found) == {*NAMES, TURNS_BANDS}
+    assert set(found) == {*NAMES, TURNS_PARTS}
     assert registry.get("pointwise_planes").fuses_bias_relu, "the pass that does so for others sees pixels"
 
 
