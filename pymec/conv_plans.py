@@ -212,10 +212,9 @@ class ConvPlan(_Plan):
         A plan of the input's gradient takes ``grad_out`` in the place of ``x``, and neither bias nor activation.
         """
         kept = self._prepared_kernel()
-        if self._recipe.operation != CONV2D:
-            for name, value in (("bias", bias), ("activation", activation)):
-                if value is not None:
-                    raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
+        if (bias is not None or activation is not None) and self._recipe.operation != CONV2D:
+            name = "activation" if bias is None else "bias"
+            raise ValueError(f"{name} must be None: the gradient with respect to the input has none")
         x = as_array(self._recipe.operation.operands[0].name, x)
         return self._execute(x, kept, bias, out, workspace, activation)
 

@@ -17,7 +17,6 @@ from pymec.address_space import find_room_for_threads
 from pymec.kept_kernels import KeptKernel
 from pymec.kernels.shared import interrupts
 from pymec.kernels.shared.bias_relu import finish
-from pymec.operations import CONV2D
 from pymec.recipes import Recipe, said_of_copies
 from pymec.shapes import ConvShape, dtype_name
 from pymec.spelling import shown
@@ -25,6 +24,8 @@ from pymec.threads import single_threaded_blas
 from pymec.workspace import allocate_output, allocate_workspace
 
 ACTIVATIONS = (None, "relu")
+
+_UNGUARDED = nullcontext()
 
 _OR_SLICES = ", or name an algorithm that reads slices, such as direct_blocked"
 
@@ -61,20 +62,21 @@ def execute(
         bias = checked_bias(bias, shape)
     if out is not None:
         check_out(out, operation.result, shape, f"{operation.operands[0].name} is")
-    views = layouts.views_of(shape, operation.roles, operands, out, recipe.reading)
-    needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
+    roles = operation.roles if kept is None else operation.planned_roles
+    places = layouts.places_of(shape, roles, operands, out, recipe.reading)
+    needed = recipe.scratch_nbytes(places.copies, planned=kept is not None)
     if limit is not None and needed > limit:
-        recipe = recipe.beside(views.copies, limit)
-        needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)
+        recipe = recipe.beside(places.copies, limit)
+        needed = recipe.scratch_nbytes(places.copies, planned=kept is not None)
         if needed > limit:
             raise ValueError(
-                f"workspace_limit is too small for a call that copies {views.copies * shape.itemsize} bytes of "
+                f"workspace_limit is too small for a call that copies {places.copies * shape.itemsize} bytes of "
                 f"its arrays: it needs {needed} bytes, and the plan leaves {limit}; pass arrays that are "
                 f"C-contiguous and aligned{_OR_SLICES if shape.layout == 'NHWC' else ''}"
             )
     if workspace is not None:
         told_by = "pymec.workspace_size" if kept is None else "plan.workspace_size"
-        workspace = _checked_workspace(workspace, recipe, needed, views.copies * shape.itemsize, told_by)
+        workspace = _checked_workspace(workspace, recipe, needed, places.copies * shape.itemsize, told_by)
     if out is not None or workspace is not None:
         read = {
             operation.operands[0].name: operands[0],
@@ -84,23 +86,25 @@ def execute(
         check_apart({"out": out, "workspace": workspace}, read)
 
     if out is None:
-        out = _new_output(recipe, views.lies_last)
+        out = _new_output(recipe, places.lies_last)
     if recipe.computes_nothing:
         return out
     if workspace is None:
         workspace = _new_workspace(recipe, needed)
-    scratch = workspace.view(recipe.dtype)
+    scratch = workspace  # what is left of it, as copies and the prepared kernel take their parts
     find_room_for_threads(recipe.n_threads, recipe.calls_blas)
     inner = []
-    for operand, view, role in zip(operands, views.operands, operation.roles, strict=False):
-        if view is None:
+    for operand, role, lies_well in zip(operands, roles, places.operands, strict=False):
+        if lies_well:
+            view = layouts.inner_view(operand, role, shape, recipe.reading)
+        else:
             view, scratch = layouts.enter(operand, role, scratch, shape, recipe.reading, recipe.n_threads)
         inner.append(view)
-    if views.result_in_place:
+    if places.result:
         inner_out = layouts.inner_view(out, operation.result, shape, recipe.reading)
     else:
         inner_out, scratch = layouts.place(operation.result, scratch, shape, recipe.reading)
-    with single_threaded_blas() if recipe.guards_blas else nullcontext():
+    with single_threaded_blas() if recipe.guards_blas else _UNGUARDED:
         options = {**recipe.schedule.options}
         second, prepared = (inner[1], None) if kept is None else (kept.kernel, kept.prepared)
         if row.prepare is not None:
@@ -110,7 +114,7 @@ def execute(
                 recipe.prepare(second, prepared)
             options["prepared"] = prepared
         relu = activation == "relu"
-        if operation == CONV2D and row.fuses_bias_relu:
+        if recipe.fuses_bias_relu:
             options.update(bias=bias, relu=relu)
         arrays = [inner[0], second, inner_out]
         if recipe.run_shape is not shape:
@@ -118,18 +122,20 @@ def execute(
         interrupts.run(
             shape.multiply_adds, row.run, *arrays, scratch, recipe.run_shape, recipe.n_threads, **options
         )
-    if not row.fuses_bias_relu and (bias is not None or relu):
+    if not recipe.fuses_bias_relu and (bias is not None or relu):
         finish(inner_out, bias, relu, recipe.n_threads)
-    if not views.result_in_place:
+    if not places.result:
         layouts.leave(inner_out, out, operation.result, shape, recipe.reading, recipe.n_threads)
     return out
 
 
 def as_array(argument: str, value: Any) -> NDArray:
     """``value`` as an array that shares its memory: NumPy arrays, and what offers ``__array__`` or DLPack."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{argument} is a masked array, and its mask would be lost; pass {argument}.filled(...)")
     if isinstance(value, np.ndarray):
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{argument} is a masked array, and its mask would be lost; pass {argument}.filled(...)"
+            )
         return value
     if hasattr(value, "__dask_graph__"):
         raise TypeError(
@@ -221,12 +227,9 @@ def check_written(argument: str, value: Any) -> None:
         raise ValueError(f"{argument} is read-only; pass an array that may be written")
 
 
-def _checked_workspace(
-    workspace: Any, recipe: Recipe, needed: int, copied: int, told_by: str
-) -> NDArray[np.uint8]:
-    """The part of the caller's workspace that will be used, as bytes."""
+def _checked_workspace(workspace: Any, recipe: Recipe, needed: int, copied: int, told_by: str) -> NDArray:
+    """The part of the caller's workspace that will be used, as elements."""
     check_written("workspace", workspace)
-    itemsize = recipe.shape.itemsize
     if not workspace.flags.c_contiguous:
         raise ValueError("workspace must be C-contiguous; pass for instance numpy.empty(nbytes, numpy.uint8)")
     if workspace.nbytes < needed:
@@ -239,10 +242,11 @@ def _checked_workspace(
         raise TypeError(
             "workspace must not hold Python objects; pass for instance numpy.empty(nbytes, numpy.uint8)"
         )
-    start = workspace.__array_interface__["data"][0]
-    if start % itemsize:
+    used = workspace.reshape(-1).view(np.uint8)[:needed].view(recipe.dtype)
+    if not used.flags.aligned:
+        start, itemsize = workspace.ctypes.data, recipe.shape.itemsize
         raise ValueError(f"workspace must be aligned to {itemsize} bytes; it starts at {start:#x}")
-    return workspace.reshape(-1).view(np.uint8)[:needed]
+    return used
 
 
 def check_apart(written: dict[str, NDArray | None], read: dict[str, NDArray | None]) -> None:
@@ -290,9 +294,9 @@ def _new_output(recipe: Recipe, lies_last: bool) -> NDArray:
     return layouts.outer_view(array, result, shape) if lies_last else array
 
 
-def _new_workspace(recipe: Recipe, nbytes: int) -> NDArray[np.uint8]:
+def _new_workspace(recipe: Recipe, nbytes: int) -> NDArray:
     try:
-        return allocate_workspace(nbytes)
+        return allocate_workspace(nbytes).view(recipe.dtype)
     except _NO_ROOM:
         raise MemoryError(
             f"no room for {nbytes} bytes of workspace for {recipe.algorithm.name}; pass workspace_limit= for an "

@@ -42,10 +42,11 @@ class Reading(IntEnum):
     STRIDES = 3
     """Images in n-h-w-c and the kernel in h-w-i-o, with any positive distances between their elements."""
 
-    @property
-    def layout(self) -> str:
-        """The layout whose order of axes the algorithm sees."""
-        return "NCHW" if self is Reading.PLANES else "NHWC"
+    layout: str
+    """The layout whose order of axes the algorithm sees."""
+
+    def __init__(self, number: int) -> None:
+        self.layout = "NCHW" if self.name == "PLANES" else "NHWC"
 
 
 def outer_extents(role: str, shape: ConvShape) -> tuple[int, ...]:
@@ -140,12 +141,12 @@ def conversion_size(shape: ConvShape, reading: Reading, roles: Iterable[str] = t
     return sum(math.prod(shape.extents(role)) for role in roles if not plain_in_place(role, shape, reading))
 
 
-class Views(NamedTuple):
-    """What of a call's arrays lies as the algorithm wants it, and what must be copied."""
+class Places(NamedTuple):
+    """Which of a call's arrays the algorithm reads and writes where they lie; the others are copied."""
 
-    operands: list[NDArray | None]
-    """The algorithm's view of each operand, or None if it must be copied."""
-    result_in_place: bool
+    operands: tuple[bool, ...]
+    """Whether each operand is read where it lies."""
+    result: bool
     """Whether the result is written where the caller finds it."""
     lies_last: bool
     """Whether a new result has its channels last although the layout of the call is NCHW."""
@@ -153,52 +154,48 @@ class Views(NamedTuple):
     """Elements of all copies."""
 
 
-def views_of(
-    shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], out: NDArray | None, reading: Reading
-) -> Views:
-    """The views of a call's arrays: operands in the order of their roles, the result's role last."""
+def places_of(
+    shape: ConvShape, roles: tuple[str, ...], operands: list[NDArray], out: NDArray | None, reading: Reading
+) -> Places:
+    """The places of a call's arrays.
+
+    ``roles`` are those of its operands, in order, and last the result's.  A plan's call has no kernel.
+    """
     if lie_plainly(operands, out):
-        return _plain_views(shape, roles, operands, reading)
-    views = [in_place(array, role, shape, reading) for array, role in zip(operands, roles, strict=False)]
-    copies = sum(array.size for array, view in zip(operands, views, strict=True) if view is None)
-    result, last = roles[2], False
+        return plain_places(shape, roles, reading)
+    *read, result = roles
+    lie_well = [in_place(*each, shape, reading) is not None for each in zip(operands, read, strict=True)]
+    last = False
     if out is None:
-        last = new_result_lies_last(result, shape, operands[0], roles[0])
-        direct = reading is not Reading.PLANES if last else plain_in_place(result, shape, reading)
+        last = new_result_lies_last(result, shape, operands[0], read[0])
+        lie_well.append(reading is not Reading.PLANES if last else plain_in_place(result, shape, reading))
     else:
-        direct = in_place(out, result, shape, reading) is not None
-    return Views(views, direct, last, copies if direct else copies + math.prod(shape.extents(result)))
-
-
-def _plain_views(
-    shape: ConvShape, roles: tuple[str, str, str], operands: list[NDArray], reading: Reading
-) -> Views:
-    """The same of arrays that are all C-contiguous and aligned, which depends on sizes alone."""
-    if shape.layout == reading.layout:
-        return Views([*operands], True, False, 0)
-    *in_place_too, result_too = _which_in_place(shape, roles, reading)
-    views: list[NDArray | None] = []
-    copies = 0 if result_too else math.prod(shape.extents(roles[2]))
-    for array, role, lies_well in zip(operands, roles, in_place_too, strict=False):
-        views.append(inner_view(array, role, shape, reading) if lies_well else None)
-        copies += 0 if lies_well else array.size
-    return Views(views, result_too, False, copies)
+        lie_well.append(in_place(out, result, shape, reading) is not None)
+    return _places(shape, roles, tuple(lie_well), last)
 
 
 @lru_cache(maxsize=256)
-def _which_in_place(shape: ConvShape, roles: tuple[str, str, str], reading: Reading) -> tuple[bool, ...]:
-    """Which of a layer's arrays lie as the algorithm wants them if they are C-contiguous."""
-    return tuple(plain_in_place(role, shape, reading) for role in roles)
+def plain_places(shape: ConvShape, roles: tuple[str, ...], reading: Reading) -> Places:
+    """The same of arrays that are all C-contiguous and aligned, which depends on sizes alone."""
+    return _places(shape, roles, tuple(plain_in_place(role, shape, reading) for role in roles), False)
+
+
+def _places(shape: ConvShape, roles: tuple[str, ...], lie_well: tuple[bool, ...], lies_last: bool) -> Places:
+    copied = (role for role, well in zip(roles, lie_well, strict=True) if not well)
+    copies = sum(math.prod(shape.extents(role)) for role in copied)
+    return Places(lie_well[:-1], lie_well[-1], lies_last, copies)
 
 
 def lie_plainly(operands: list[NDArray], out: object) -> bool:
     """Whether a call's arrays are all C-contiguous and aligned; ``out`` may be None, or what will be refused."""
-    given = operands if out is None else [*operands, out]
-    return all(map(_lies_plainly, given))
+    return all(map(_lies_plainly, operands)) and (out is None or _lies_plainly(out))
 
 
 def _lies_plainly(array: object) -> bool:
-    return isinstance(array, np.ndarray) and array.flags.c_contiguous and array.flags.aligned
+    if not isinstance(array, np.ndarray):
+        return False
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned
 
 
 def _channels_last(array: NDArray, role: str, shape: ConvShape) -> bool:
@@ -224,7 +221,7 @@ def copies_of(
     """What must be copied of these arrays."""
     if lie_plainly(operands, out):
         return plain_copies(shape)
-    return Copies(*(views_of(shape, roles, operands, out, reading).copies for reading in Reading))
+    return Copies(*(places_of(shape, roles, operands, out, reading).copies for reading in Reading))
 
 
 @lru_cache(maxsize=256)

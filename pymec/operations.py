@@ -40,6 +40,11 @@ class Operation:
         """The roles of both operands and of the result."""
         return self.operands[0].role, self.operands[1].role, self.result
 
+    @cached_property
+    def planned_roles(self) -> tuple[str, str]:
+        """The roles of what the call of a plan is given, which has the kernel already, and of the result."""
+        return self.operands[0].role, self.result
+
 
 CONV2D = Operation("conv2d", (Operand("x", "input"), Operand("kernel", "kernel")), "output")
 INPUT_GRAD = Operation("conv2d_input_grad", (Operand("grad_out", "output"), Operand("kernel", "kernel")), "input")

@@ -73,6 +73,11 @@ class Recipe:
         return self.calls_blas and largest > blas_multiplies_alone()
 
     @cached_property
+    def fuses_bias_relu(self) -> bool:
+        """Whether the algorithm itself applies the bias and ReLU, which gradients have not."""
+        return self.operation == CONV2D and self.algorithm.fuses_bias_relu
+
+    @cached_property
     def reading(self) -> layouts.Reading:
         """How the algorithm reads and writes its arrays."""
         return self.algorithm.reading(self.run_shape)

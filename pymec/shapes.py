@@ -65,6 +65,18 @@ class ConvShape:
     dtype: str = "float32"
     layout: str = "NHWC"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For ``copy`` and ``pickle``: the fields alone, as what was derived from them is made anew."""
+        return type(self), tuple(vars(self)[field] for field in self.__dataclass_fields__)
+
+    def __hash__(self) -> int:
+        """That of the fields, worked out once: every call looks up what it knows of its shape."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(vars(self)[field] for field in self.__dataclass_fields__))
+
     def __post_init__(self) -> None:
         """Check the fields, however the shape was made: kernels trust them."""
         fields = vars(self)

@@ -387,11 +387,11 @@ FAULTS = {
     ],
     "pymec/execution.py": [
         (
-            "recipe.reading)\n    needed = recipe.scratch_nbytes(views.copies, planned=kept is not None)",
-            "recipe.reading)\n    needed = recipe.scratch_nbytes(views.copies)",
+            "recipe.reading)\n    needed = recipe.scratch_nbytes(places.copies, planned=kept is not None)",
+            "recipe.reading)\n    needed = recipe.scratch_nbytes(places.copies)",
             "a plan's calls need room for its kernel",
         ),
-        ("        recipe = recipe.beside(views.copies, limit)\n", "", "a plan's blocks stay, whatever is copied"),
+        ("        recipe = recipe.beside(places.copies, limit)\n", "", "a plan's blocks stay, whatever is copied"),
         ("if limit is not None and needed > limit:", "if False:", "copies beyond a plan's limit"),
         ("operands[1] if kept is None else kept.given", "operands[-1]", "out may lie in a plan's kernel"),
         ('            "bias": bias,\n', "", "a bias may lie in out"),

@@ -2,7 +2,9 @@
 
 import copy
 import multiprocessing
+import os
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
@@ -11,6 +13,7 @@ import pytest
 
 import pymec
 from pymec import ConvShape, layers, registry
+from pymec.kernels.register_tiles import panels
 from pymec.operations import OPERATIONS
 
 WAYS = {
@@ -156,6 +159,24 @@ def public_values():
     if sys.platform != "win32":
         pytest.importorskip("memray")
         yield pymec.memory.measure(np.ones((1, 6, 6, 2), np.float32), np.ones((3, 3, 2, 2), np.float32))
+
+
+def test_a_shape_travels_without_what_was_derived_from_it(tmp_path):
+    """What kernels and look-ups keep of a shape is worked out again: a hash is another in every process."""
+    shape = ConvShape.from_shapes((1, 9, 8, 4), (3, 2, 2, 8), groups=2, padding=1)
+    untouched = pickle.dumps(shape)
+    known = {shape: "known", shape.transposed(): "turned"}
+    assert known[copy.deepcopy(shape)] == "known"
+    assert panels.panels_size(shape) > shape.kernel_size
+    assert pickle.dumps(shape) == untouched
+    assert vars(copy.copy(shape)).keys() == vars(pickle.loads(untouched)).keys() < vars(shape).keys()
+    code = "import pickle, sys; shape = pickle.load(sys.stdin.buffer); print({eval(repr(shape)): 'found'}[shape])"
+    for seed in ("1", "2"):
+        answer = subprocess.run(
+            [sys.executable, "-c", f"from pymec import ConvShape; {code}"],
+            input=untouched, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}, check=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert answer.stdout.strip() == b"found"
 
 
 @pytest.mark.memory

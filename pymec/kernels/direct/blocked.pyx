@@ -117,7 +117,7 @@ cdef void convolve_tile(
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
+    workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve tile by tile, on ``n_threads`` threads; ``workspace`` is not used.
 

@@ -193,7 +193,7 @@ cdef void convolve_share(
 
 def run(
     const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
-    floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
+    workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve channel by channel, blocks of channels of output rows shared among ``n_threads`` threads.
 

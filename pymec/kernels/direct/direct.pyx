@@ -77,7 +77,7 @@ cdef void convolve_row(
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1,
+    workspace, shape, int n_threads=1,
 ):
     """Convolve by the definition, output rows shared among ``n_threads`` threads; ``workspace`` is not used."""
     cdef Geometry g = geometry(shape)

@@ -64,7 +64,7 @@ cdef void kernel_grad_element(
 
 def run_kernel_grad(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] grad_out, floating[:, :, :, ::1] grad_kernel,
-    floating[::1] workspace, shape, int n_threads=1,
+    workspace, shape, int n_threads=1,
 ):
     """The kernel's gradient by the definition; ``workspace`` is not used."""
     cdef Geometry g = geometry(shape)
@@ -120,7 +120,7 @@ cdef void input_grad_row(const floating* dO, const floating* K, floating* dI, Py
 
 def run_input_grad(
     const floating[:, :, :, ::1] grad_out, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] grad_x,
-    floating[::1] workspace, shape, int n_threads=1,
+    workspace, shape, int n_threads=1,
 ):
     """The input's gradient by the definition; ``workspace`` is not used."""
     cdef Geometry g = geometry(shape)

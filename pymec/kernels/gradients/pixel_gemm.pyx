@@ -63,7 +63,7 @@ cdef void kernel_grad_block(
 
 def run_kernel_grad(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] grad_out, floating[:, :, :, ::1] grad_kernel,
-    floating[::1] workspace, shape, int n_threads=1, *, blocking,
+    workspace, shape, int n_threads=1, *, blocking,
 ):
     """The kernel's gradient, taps and blocks of channels shared among threads; ``workspace`` is not used.
 
@@ -133,7 +133,7 @@ cdef void input_grad_row(
 
 def run_input_grad(
     const floating[:, :, :, ::1] grad_out, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] grad_x,
-    floating[::1] workspace, shape, int n_threads=1, *, blocking,
+    workspace, shape, int n_threads=1, *, blocking,
 ):
     """The input's gradient, image rows shared among threads; ``workspace`` is not used.
 

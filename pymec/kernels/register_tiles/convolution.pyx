@@ -35,7 +35,7 @@ from cython.parallel import prange
 from pymec.kernels.register_tiles.output_tile cimport (
     KernelStrides, OutputPart, TileBlock, TileEnds, add_panel, add_tap_by_tap, goes_tap_by_tap,
 )
-from pymec.kernels.register_tiles.panels cimport n_panels
+from pymec.kernels.register_tiles.panels cimport elements_of_panels, n_panels
 from pymec.kernels.register_tiles.pixels cimport (
     POINTERS, RUNS, WINDOW, ZEROS, Cursor, ReductionBlock, cursor_at, join_tiles, next_block,
     place_pixels, point_at_block, taps_adjacent, without_padding,
@@ -49,8 +49,6 @@ from pymec.kernels.shared.geometry cimport (
 )
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.spans cimport Span, share_of
-
-from pymec.kernels.register_tiles.panels import panels_size
 
 MOST_RUNS = RUNS
 MOST_ZEROS = ZEROS
@@ -154,7 +152,8 @@ cdef TileSchedule schedule_of(
     cdef bint dense = not padded and g.d_w == 1 and g.groups == 1
     found.channel_shares, found.pixels, found.panels, rows, taps, channels, found.in_rows = schedule[:7]
     found.padding_products, found.window = schedule[7:]
-    if min(schedule[:6]) < 1 or n_threads % found.channel_shares:
+    if (found.channel_shares < 1 or found.pixels < 1 or found.panels < 1 or rows < 1 or taps < 1 or channels < 1
+            or n_threads % found.channel_shares):
         raise ValueError(f"schedule must be positive and begin with a divisor of {n_threads}, got {schedule}")
     rows, taps, channels = min(rows, g.k_h), min(taps, g.k_w), min(channels, g.i_cg)
     if (rows > 1 and taps < g.k_w) or (taps > 1 and channels < g.i_cg):
@@ -182,7 +181,7 @@ cdef bint evenly_spaced(const PixelStrides* out, const Geometry* g) noexcept nog
 
 def run(
     const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
-    floating[::1] workspace, shape, int n_threads, schedule, const floating[::1] prepared=None,
+    workspace, shape, int n_threads, schedule, const floating[::1] prepared=None,
     const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve tile by tile on ``n_threads`` threads; ``workspace`` is not used.
@@ -218,7 +217,7 @@ def run(
     if not evenly_spaced(&whole.out, &g):
         order.in_rows = True
     if prepared is not None:
-        check_room("prepared", prepared.shape[0], panels_size(shape))
+        check_room("prepared", prepared.shape[0], elements_of_panels(&g, sizeof(floating)))
         whole.kernel = KernelStrides(width, g.k_h * g.k_w * g.i_cg * width, width)
     if g.i_n == 0:
         return

@@ -163,7 +163,7 @@ cdef Span all_inside(
 
 def run(
     const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
-    floating[::1] workspace, shape, int n_threads, Py_ssize_t columns, const floating[::1] prepared,
+    workspace, shape, int n_threads, Py_ssize_t columns, const floating[::1] prepared,
     const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve on ``n_threads`` threads; ``workspace`` is not used.

@@ -169,7 +169,7 @@ cdef compiled_per_cpu convolve_pixel(
 
 def run(
     const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
-    floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
+    workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False,
 ):
     """Convolve vector by vector, even shares of them on ``n_threads`` threads; ``workspace`` is not used.
 

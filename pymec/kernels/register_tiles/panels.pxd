@@ -4,6 +4,9 @@ from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.spans cimport ceil_div
 
 
+cdef object elements_of_panels(const Geometry* g, Py_ssize_t itemsize)
+
+
 cdef inline Py_ssize_t n_panels(Py_ssize_t width, const Geometry* g) noexcept nogil:
     """Panels of a group; the last one overlaps the one before it, so that all are ``width`` channels wide."""
     return ceil_div(g.k_cg, width)

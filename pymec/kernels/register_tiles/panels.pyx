@@ -25,9 +25,14 @@ def panels_size(shape):
     Overlapping channels count twice; zeros count, too.
     """
     cdef Geometry g = sizes_of(shape)
-    cdef Py_ssize_t width = panel_tile(g.k_cg, shape.itemsize).channels
-    panels = g.groups * n_panels(width, &g) * width * shape.k_h * shape.k_w * shape.i_cg
-    return panels + CACHE_LINE // shape.itemsize
+    return elements_of_panels(&g, shape.itemsize)
+
+
+cdef object elements_of_panels(const Geometry* g, Py_ssize_t itemsize):
+    """The same, as a Python integer: of sizes that no array has it may be more than C counts."""
+    cdef Py_ssize_t width = panel_tile(g.k_cg, itemsize).channels
+    lines = <object> g.k_h * g.k_w * g.i_cg
+    return g.groups * n_panels(width, g) * width * lines + CACHE_LINE // itemsize
 
 
 cdef void move_row(
@@ -64,7 +69,7 @@ def pack(const floating[:, :, :, :] kernel, floating[::1] panels, shape, int n_t
     cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels
     check_stage(&g, n_threads, NULL, kernel.shape, NULL)
     check_strides("kernel", kernel.shape, kernel.strides, size)
-    check_room("panels", panels.shape[0], panels_size(shape))
+    check_room("panels", panels.shape[0], elements_of_panels(&g, sizeof(floating)))
     cdef floating* K = <floating*> &kernel[0, 0, 0, 0]
     cdef floating* to = at_cache_line(&panels[0])
     with nogil:
@@ -81,7 +86,7 @@ def unpack(const floating[::1] panels, floating[:, :, :, ::1] kernel, shape):
     cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels
     cdef Py_ssize_t row
     check_stage(&g, 1, NULL, kernel.shape, NULL)
-    check_room("panels", panels.shape[0], panels_size(shape))
+    check_room("panels", panels.shape[0], elements_of_panels(&g, sizeof(floating)))
     cdef floating* K = &kernel[0, 0, 0, 0]
     cdef floating* packed = at_cache_line(&panels[0])
     with nogil:
@@ -129,7 +134,7 @@ def pack_filters(const floating[:, :, :, ::1] kernel, floating[::1] panels, shap
     cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels, task, tasks
     check_threads(n_threads)
     check_extents("kernel", kernel.shape, (g.k_c, g.i_cg, g.k_h, g.k_w))
-    check_room("panels", panels.shape[0], panels_size(shape))
+    check_room("panels", panels.shape[0], elements_of_panels(&g, sizeof(floating)))
     tasks = g.groups * n_panels(width, &g) * ceil_div(min(width, g.k_cg), BLOCK)
     cdef const floating* K = &kernel[0, 0, 0, 0]
     cdef floating* to = at_cache_line(&panels[0])

@@ -12,7 +12,7 @@ from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, reads_
 from pymec.kernels.register_tiles import convolution, dots, grouped, panels, planes
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.blocking import even_part
-from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES, HALF_L2_BYTES, SHARED_ROWS
+from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES, HALF_L2_BYTES, HALO_SHARE
 from pymec.kernels.shared.turning import has_filters, transpose_back, transpose_kernel
 from pymec.shapes import ConvShape
 
@@ -41,8 +41,8 @@ def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, 
 def _direct_planes(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     """Parts that the level-2 caches have room for: several images, some rows of one, or some columns of one row.
 
-    They are larger if otherwise more than a share of ``SHARED_ROWS`` of them would be turned again for the next
-    one, and smaller if the limit says so.
+    They are larger if otherwise more than ``HALO_SHARE`` of them would be turned again for the next one, and
+    smaller if the limit says so.
     """
     s, size = shape, panels.panels_size(shape)
     caches = 2 * HALF_L2_BYTES * n_threads // s.itemsize
@@ -64,8 +64,8 @@ def _direct_planes(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 
 def _enough(reach: int, stride: int) -> int:
-    """Outputs along an axis of which the next ones share no more than ``SHARED_ROWS`` of what they need."""
-    return max(1, math.ceil((reach - stride) / (SHARED_ROWS * stride)))
+    """Outputs along an axis of which the next ones share no more than ``HALO_SHARE`` of what they need."""
+    return max(1, math.ceil((reach - stride) / (HALO_SHARE * stride)))
 
 
 def _most_rows(shape: ConvShape, room: int) -> int:

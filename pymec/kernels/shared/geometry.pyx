@@ -4,6 +4,8 @@ The public door, :func:`pymec.conv2d`, has checked everything long before a kern
 public too, so each repeats the few checks that stand between a slip and memory that is not ours.
 """
 
+from cython cimport auto_pickle
+
 from pymec.kernels.shared.interrupts cimport enter_stage
 
 cdef bint threads_started = False
@@ -20,8 +22,26 @@ cdef Geometry geometry(object shape) except *:
     return sizes_of(shape)
 
 
+@auto_pickle(False)
+cdef class KeptGeometry:
+    """The struct as a Python object, which a shape keeps beside its other derived sizes."""
+
+    cdef Geometry sizes
+
+
 cdef Geometry sizes_of(object shape) except *:
     """The same for functions that compute nothing but sizes, which no call has to wait for."""
+    cdef dict derived = shape.__dict__
+    cdef KeptGeometry kept = derived.get("_geometry")
+    if kept is None:
+        kept = KeptGeometry.__new__(KeptGeometry)
+        kept.sizes = read_sizes(shape)
+        derived["_geometry"] = kept
+    return kept.sizes
+
+
+cdef Geometry read_sizes(object shape) except *:
+    """The sizes, one attribute of the shape after the other: as long as a small convolution takes."""
     cdef Geometry g
     g.i_n, g.i_h, g.i_w, g.i_c = shape.i_n, shape.i_h, shape.i_w, shape.i_c
     g.k_h, g.k_w, g.k_c = shape.k_h, shape.k_w, shape.k_c

@@ -214,8 +214,8 @@ LONG_TAP_ROW = 9
 """Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up
 their number; from twice as many on it always is (``profiling/anywhere.py``)."""
 
-SHARED_ROWS = 1 / 4
-"""The share of a part of an image that ``direct_planes`` may turn again for the next part (chosen by hand)."""
+HALO_SHARE = 1 / 4
+"""The share of a part of an image, its halo, that ``direct_planes`` may turn again for the next part (by hand)."""
 
 # Fourier transforms -------------------------------------------------------------------------------------
 

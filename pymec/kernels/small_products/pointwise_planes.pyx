@@ -69,7 +69,7 @@ cdef void multiply_task(
 
 def run(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False, *,
+    workspace, shape, int n_threads=1, const floating[::1] bias=None, bint relu=False, *,
     Py_ssize_t pixels, Py_ssize_t channels,
 ):
     """Multiply block by block: at most ``pixels`` of an image, and as many ``channels`` of a group's outputs.

@@ -105,7 +105,7 @@ cdef void pixel_task(
 
 def run_pixel_gemm(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, *, blocking, Py_ssize_t block,
+    workspace, shape, int n_threads=1, *, blocking, Py_ssize_t block,
 ):
     """A product for every tap and output row, cut by ``blocking``; ``workspace`` is not used.
 
@@ -195,7 +195,7 @@ cdef void filter_row_task(
 
 def add_filter_rows(
     const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, ::1] out,
-    floating[::1] workspace, shape, int n_threads=1, *, blocking, Py_ssize_t block,
+    workspace, shape, int n_threads=1, *, blocking, Py_ssize_t block,
 ):
     """A product for every kernel row and output column, cut by ``blocking``; ``workspace`` is not used.
 
