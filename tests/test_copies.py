@@ -174,7 +174,8 @@ def test_a_shape_travels_without_what_was_derived_from_it(tmp_path):
     for seed in ("1", "2"):
         answer = subprocess.run(
             [sys.executable, "-c", f"from pymec import ConvShape; {code}"],
-            input=untouched, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}, check=True, cwd=tmp_path,
+            input=untouched, capture_output=True, check=True, cwd=tmp_path,
+            env={**os.environ, "PYTHONHASHSEED": seed},
         )  # fmt: skip
         assert answer.stdout.strip() == b"found"
 
