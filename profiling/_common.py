@@ -33,13 +33,15 @@ def command_line(docstring: str | None) -> argparse.ArgumentParser:
 
 
 def comma_list(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """An argparse type: some of ``known``, separated by commas, or ``all``."""
+    """An argparse type: some of ``known``, separated by commas; "all", or a network's name for all its layers."""
 
     def parse(text: str) -> list[str]:
-        chosen = list(known) if text == "all" else text.split(",")
-        for name in chosen:
-            if name not in known:
+        chosen = []
+        for name in text.split(","):
+            found = [name] if name in known else [one for one in known if name in ("all", one.partition(".")[0])]
+            if not found:
                 raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+            chosen += found
         return chosen
 
     return parse

@@ -5,12 +5,13 @@ its autograd calls it; pymec's by ``conv2d_input_grad`` and ``conv2d_kernel_grad
 beforehand, and both libraries allocate their results.
 
     python profiling/gradients.py --threads 1,2
-    python profiling/gradients.py --layers resnext50.conv2_3x3,mobilenet.1_depthwise --threads 2
+    python profiling/gradients.py --layers resnet50,mobilenetv2,unet --threads 2 --batch 1,8
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from typing import Any
 
@@ -41,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     canary = Canary(options.patience)
     print(f"{machine_line()}\n")
     missing = False
-    for n_threads in options.threads:
+    for i_n, n_threads in itertools.product(options.batch, options.threads):
         rows, ratios = [], {gradient: [] for gradient in GRADIENTS}
-        with progress(len(options.layers), f"gradients t{n_threads}") as step:
+        with progress(len(options.layers), f"gradients b{i_n} t{n_threads}") as step:
             for name in options.layers:
-                times = measure(pymec.layers.get(name).shape(), n_threads, options.seconds, canary)
+                times = measure(pymec.layers.get(name).shape(i_n), n_threads, options.seconds, canary)
                 row = [name]
                 for gradient in GRADIENTS:
                     ours, torchs = times[gradient, "pymec"], times[gradient, "torch"]
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
                 missing |= "-" in row
                 rows.append(row)
                 step(name)
-        print(f"float32, batch 1, threads: {n_threads}; µs of the best call\n")
+        print(f"float32, batch {i_n}, threads: {n_threads}; µs of the best call\n")
         columns = [f"{gradient}, {what}" for gradient in GRADIENTS for what in ("pymec", "torch", "torch ÷ pymec")]
         print(markdown_table(["layer", *columns], rows) + "\n")
         for gradient, found in ratios.items():
@@ -71,6 +72,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = command_line(__doc__)
     parser.add_argument("--layers", type=comma_list(pymec.layers.names()), default=list(pymec.layers.PAPER))
+    parser.add_argument("--batch", type=comma_integers, default=[1])
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
     parser.add_argument("--seconds", type=float, default=0.3, help="timing of one gradient of one layer")
     parser.add_argument("--patience", type=int, default=40, help="dropped bursts before a cell is given up")

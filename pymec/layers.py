@@ -46,6 +46,8 @@ _TABLE_2 = "Cho & Brand 2017, Table 2"
 _VGG = "Simonyan & Zisserman 2014, VGG-16"
 _RESNET = "He et al. 2015, ResNet-50 (strides in the 3×3 layers)"
 _MOBILENET = "Howard et al. 2017, MobileNet"
+_MOBILENET_V2 = "Sandler et al. 2018, MobileNetV2"
+_UNET = "Ronneberger et al. 2015, U-Net"
 _RESNEXT = "Xie et al. 2017, ResNeXt-50 of 32 groups (strides in the 3×3 layers)"
 
 _PAPER_LAYERS = (
@@ -84,6 +86,23 @@ def _pointwise(number: int, size: int, i_c: int, k_c: int) -> Layer:
 
 def _resnext(name: str, size: int, channels: int, s: int = 1) -> Layer:
     return Layer(f"resnext50.{name}", size, size, channels, 3, 3, channels, s, s, 1, 1, groups=32, source=_RESNEXT)
+
+
+def _inverted(number: int, size: int, i_c: int, channels: int, k_c: int, s: int = 1) -> tuple[Layer, ...]:
+    """A block of MobileNetV2: to more channels, each convolved by itself, and back to few."""
+    name, out = f"mobilenetv2.{number}", size // s
+    return (
+        Layer(f"{name}_expand", size, size, i_c, 1, 1, channels, source=_MOBILENET_V2),
+        Layer(
+            f"{name}_depthwise", size, size, channels, 3, 3, channels, s, s, 1, 1, groups=channels,
+            source=_MOBILENET_V2,
+        ),
+        Layer(f"{name}_project", out, out, channels, 1, 1, k_c, source=_MOBILENET_V2),
+    )  # fmt: skip
+
+
+def _unet(name: str, size: int, i_c: int, k_c: int, k: int = 3) -> Layer:
+    return Layer(f"unet.{name}", size, size, i_c, k, k, k_c, source=_UNET)
 
 
 _NETWORK_LAYERS = (
@@ -137,6 +156,39 @@ _NETWORK_LAYERS = (
     _resnext("conv4_3x3", 14, 512),
     _resnext("conv5_stride", 14, 1024, 2),
     _resnext("conv5_3x3", 7, 1024),
+    Layer("mobilenetv2.conv1", 224, 224, 3, 3, 3, 32, 2, 2, 1, 1, source=_MOBILENET_V2),
+    *_inverted(1, 112, 32, 32, 16)[1:],
+    *_inverted(2, 112, 16, 96, 24, 2),
+    *_inverted(3, 56, 24, 144, 24),
+    *_inverted(4, 56, 24, 144, 32, 2)[1:],
+    *_inverted(5, 28, 32, 192, 32),
+    *_inverted(7, 28, 32, 192, 64, 2)[1:],
+    *_inverted(8, 14, 64, 384, 64),
+    *_inverted(11, 14, 64, 384, 96)[2:],
+    *_inverted(12, 14, 96, 576, 96),
+    *_inverted(14, 14, 96, 576, 160, 2)[1:],
+    *_inverted(15, 7, 160, 960, 160),
+    *_inverted(17, 7, 160, 960, 320)[2:],
+    Layer("mobilenetv2.conv18", 7, 7, 320, 1, 1, 1280, source=_MOBILENET_V2),
+    _unet("conv1_1", 572, 1, 64),
+    _unet("conv1_2", 570, 64, 64),
+    _unet("conv2_1", 284, 64, 128),
+    _unet("conv2_2", 282, 128, 128),
+    _unet("conv3_1", 140, 128, 256),
+    _unet("conv3_2", 138, 256, 256),
+    _unet("conv4_1", 68, 256, 512),
+    _unet("conv4_2", 66, 512, 512),
+    _unet("conv5_1", 32, 512, 1024),
+    _unet("conv5_2", 30, 1024, 1024),
+    _unet("conv6_1", 56, 1024, 512),
+    _unet("conv6_2", 54, 512, 512),
+    _unet("conv7_1", 104, 512, 256),
+    _unet("conv7_2", 102, 256, 256),
+    _unet("conv8_1", 200, 256, 128),
+    _unet("conv8_2", 198, 128, 128),
+    _unet("conv9_1", 392, 128, 64),
+    _unet("conv9_2", 390, 64, 64),
+    _unet("conv10", 388, 64, 2, k=1),
 )
 
 LAYERS: dict[str, Layer] = {layer.name: layer for layer in (*_PAPER_LAYERS, *_NETWORK_LAYERS)}
@@ -162,4 +214,8 @@ def get(name: str) -> Layer:
         return LAYERS[name]
     except (KeyError, TypeError):
         hint = did_you_mean(name, LAYERS)
-        raise ValueError(f"no layer is named {shown(name)}; there are {', '.join(LAYERS)}{hint}") from None
+        networks = dict.fromkeys(known.partition(".")[0] for known in LAYERS if "." in known)
+        raise ValueError(
+            f"no layer is named {shown(name)}; there are {PAPER[0]} to {PAPER[-1]} and the layers of "
+            f"{', '.join(networks)}, which pymec.layers.names() and the command pymec layers list{hint}"
+        ) from None

@@ -231,7 +231,9 @@ def test_algorithms_are_the_issue_of_the_table():
 
 def test_layers():
     assert pymec.layers.get("cv4").k_h == 7
-    with pytest.raises(ValueError, match=r"no layer is named 'cv13'; there are cv1, cv2"):
+    with pytest.raises(
+        ValueError, match=r"no layer is named 'cv13'; there are cv1 to cv12 and the layers of vgg16"
+    ):
         pymec.layers.get("cv13")
     assert set(pymec.layers.PAPER) <= set(pymec.layers.names())
 

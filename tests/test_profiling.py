@@ -417,6 +417,45 @@ def test_mechanisms_time_no_wrong_answer(load, monkeypatch):
         mechanisms.row_of("window", "resnet50.conv1", 1, 0.01, mechanisms.Canary(1))
 
 
+# networks.py --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="networks.py reads /proc")
+def test_networks_agree_and_take_less_than_all_feature_maps(load, tmp_path):
+    """Of MobileNetV2's feature maps few are alive at a time; Winograd's answers are as close as its bound says."""
+    networks = load("networks")
+    answers = [tmp_path / f"{way}.npy" for way in ("calls", "plans", "fast plans")]
+    peaks = [networks.measure("MobileNetV2", answer.stem, 1, 1, answer) for answer in answers]
+    networks.agree(answers, [answer.stem for answer in answers])
+    all_maps = 4 * 112 * 112 * (32 + 32 + 16 + 96)
+    assert 4 * 112 * 112 * 96 < min(peaks) <= max(peaks) < 4 * all_maps
+    np.save(answers[2], 1.01 * np.load(answers[2]))
+    with pytest.raises(SystemExit, match="fast plans differs from calls by 1"):
+        networks.agree(answers, [answer.stem for answer in answers])
+
+
+def test_max_pooling_of_even_and_odd_images(load):
+    library = load("networks").Calls(1)
+    for h, w in ((6, 6), (7, 5), (1, 2)):
+        x = np.random.default_rng(0).random((2, h, w, 3), np.float32)
+        padded = np.pad(x, ((0, 0), (1, 2), (1, 2), (0, 0)))
+        out = [
+            [padded[:, 2 * y : 2 * y + 3, 2 * z : 2 * z + 3].max((1, 2)) for z in range((w + 1) // 2)]
+            for y in range((h + 1) // 2)
+        ]
+        np.testing.assert_array_equal(library.max_pool(x), np.moveaxis(np.array(out), 2, 0))
+
+
+def test_a_list_may_name_a_network():
+    common = runpy.run_path(str(PROFILING / "_common.py"))
+    parse = common["comma_list"](pymec.layers.names())
+    assert parse("cv1,resnext50.conv2_3x3") == ["cv1", "resnext50.conv2_3x3"]
+    assert len(parse("unet")) == 19
+    assert parse("all") == list(pymec.layers.names())
+    with pytest.raises(common["argparse"].ArgumentTypeError, match="'unets' is none of cv1"):
+        parse("unets")
+
+
 # gradients.py -------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,327 @@
+"""How much memory whole networks take above their weights: pymec's calls and plans, and torch.
+
+ResNet-18 and MobileNetV2 with random weights, batch-norm folded into bias, no classifier.  Each network runs in a
+process of its own.  It loads the library, makes the weights and the input, notes its resident memory, runs the
+network twice and reports the peak above that note.  Plans are made in the first run; they keep their kernels in
+the form that they multiply with and give the arrays up, so that form takes the place of the noted weights.
+The last feature maps of all ways are compared.
+
+    python profiling/networks.py --batch 1,8 --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from _common import comma_integers, comma_list, command_line, machine_line, markdown_table, mib, progress
+from numpy.typing import NDArray
+
+import pymec
+
+TOLERANCE = 1e-3
+"""The largest difference between two ways, relative to the largest output: their sums are in other orders."""
+
+
+# The libraries ------------------------------------------------------------------------------------------
+
+
+class Calls:
+    """One conv2d call for each layer."""
+
+    accuracy = "exact"
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self.layers: list[Any] = []
+
+    def add(self, kernel: NDArray, bias: NDArray, stride: int, groups: int) -> None:
+        """One more layer, in the order in which the network asks for them."""
+        options = {"stride": stride, "padding": kernel.shape[0] // 2, "groups": groups}
+        self.layers.append((kernel, bias, options))
+
+    def input(self, x: NDArray) -> Any:
+        """The network's input as the library takes it."""
+        return x
+
+    def output(self, x: Any) -> NDArray:
+        """And its output as an array of n-h-w-c."""
+        return x
+
+    def convolve(self, number: int, x: Any, relu: bool) -> Any:
+        """The layer of that number."""
+        kernel, bias, options = self.layers[number]
+        activation = "relu" if relu else None
+        return pymec.conv2d(x, kernel, bias, activation=activation, n_threads=self.n_threads, **options)
+
+    def add_and_relu(self, x: Any, y: Any) -> Any:
+        """ReLU of a sum, in the place of the second."""
+        return np.maximum(np.add(x, y, out=y), 0, out=y)
+
+    def max_pool(self, x: Any) -> Any:
+        """The largest of 3 × 3 pixels at stride 2, with padding 1 around pixels that are never negative."""
+        n, h, w, c = x.shape
+        out = np.zeros((n, (h + 1) // 2, (w + 1) // 2, c), x.dtype)
+        for row in (-1, 0, 1):
+            for column in (-1, 0, 1):
+                # Output y reads the image row 2·y + row, and the first output none if that is row -1.
+                y, z = int(row < 0), int(column < 0)
+                pixels = x[:, 2 * y + row :: 2, 2 * z + column :: 2]
+                part = out[:, y : y + pixels.shape[1], z : z + pixels.shape[2]]
+                np.maximum(part, pixels[:, : part.shape[1], : part.shape[2]], out=part)
+        return out
+
+
+class Plans(Calls):
+    """A plan for each layer, made for the first image that it meets; it takes its kernel over."""
+
+    def convolve(self, number: int, x: Any, relu: bool) -> Any:
+        """The layer of that number, planned when it is first met."""
+        plan, bias, options = self.layers[number]
+        if not isinstance(plan, pymec.ConvPlan):
+            kernel = plan
+            plan = pymec.plan(x.shape, kernel.shape, accuracy=self.accuracy, n_threads=self.n_threads, **options)
+            plan.prepare(kernel, take_over=self.accuracy == "exact")  # no transform can be read back
+            self.layers[number] = plan, bias, options
+        return plan(x, bias, activation="relu" if relu else None)
+
+
+class FastPlans(Plans):
+    """The same with Winograd, which keeps the caller's kernel beside its transform."""
+
+    accuracy = "fast"
+
+
+class Torch(Calls):
+    """torch's conv2d on channels-last tensors, without gradients."""
+
+    def __init__(self, n_threads: int) -> None:
+        super().__init__(n_threads)
+        import torch
+
+        torch.set_num_threads(n_threads)
+        torch.set_grad_enabled(False)
+        self.torch = torch
+
+    def add(self, kernel: NDArray, bias: NDArray, stride: int, groups: int) -> None:
+        """Weights lie as torch's channels-last weights do."""
+        torch = self.torch
+        weight = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+        options = {"stride": stride, "padding": kernel.shape[0] // 2, "groups": groups}
+        self.layers.append((weight, torch.from_numpy(bias), options))
+
+    def input(self, x: NDArray) -> Any:
+        """A channels-last view of the array."""
+        return self.torch.from_numpy(x).permute(0, 3, 1, 2)
+
+    def output(self, x: Any) -> NDArray:
+        """Back to n-h-w-c."""
+        return np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+
+    def convolve(self, number: int, x: Any, relu: bool) -> Any:
+        """ReLU in place, as torchvision's networks do it."""
+        weight, bias, options = self.layers[number]
+        out = self.torch.nn.functional.conv2d(x, weight, bias, **options)
+        return out.relu_() if relu else out
+
+    def add_and_relu(self, x: Any, y: Any) -> Any:
+        """In place."""
+        return y.add_(x).relu_()
+
+    def max_pool(self, x: Any) -> Any:
+        """torch's own."""
+        return self.torch.nn.functional.max_pool2d(x, 3, 2, 1)
+
+
+WAYS = {"calls": Calls, "plans": Plans, "fast plans": FastPlans, "torch": Torch}
+
+
+# The networks -------------------------------------------------------------------------------------------
+
+
+class Network:
+    """The layers of a network, made when they are first asked for and then run by number."""
+
+    def __init__(self, library: Calls) -> None:
+        self.library = library
+        self.rng = np.random.default_rng(3)
+        self.sizes: list[tuple[int, ...]] = []
+        self.number = 0
+
+    def make(self, i_c: int, k_c: int, k: int, stride: int, groups: int) -> None:
+        """Weights that keep the size of the numbers."""
+        scale = np.float32((2 / (k * k * i_c // groups)) ** 0.5)
+        kernel = self.rng.standard_normal((k, k, i_c // groups, k_c), np.float32) * scale
+        self.library.add(kernel, self.rng.standard_normal(k_c, np.float32), stride, groups)
+
+    def conv(self, x: Any, relu: bool = True) -> Any:
+        """The next layer."""
+        self.number += 1
+        return self.library.convolve(self.number - 1, x, relu)
+
+
+class ResNet18(Network):
+    """He et al. 2015: a 7 × 7 layer, max-pooling, and eight blocks of two 3 × 3 layers."""
+
+    BLOCKS = tuple((k_c, 2 if k_c > 64 and not block else 1) for k_c in (64, 128, 256, 512) for block in (0, 1))
+
+    def build(self) -> None:
+        """All weights."""
+        self.make(3, 64, 7, 2, 1)
+        i_c = 64
+        for k_c, stride in self.BLOCKS:
+            self.make(i_c, k_c, 3, stride, 1)
+            if stride > 1:
+                self.make(i_c, k_c, 1, stride, 1)
+            self.make(k_c, k_c, 3, 1, 1)
+            i_c = k_c
+
+    def run(self, x: Any) -> Any:
+        """The last feature map."""
+        self.number = 0
+        x = self.library.max_pool(self.conv(x))
+        for _, stride in self.BLOCKS:
+            y = self.conv(x)
+            x = self.conv(x, relu=False) if stride > 1 else x
+            x = self.library.add_and_relu(x, self.conv(y, relu=False))
+        return x
+
+
+class MobileNetV2(Network):
+    """Sandler et al. 2018: seventeen blocks, each to more channels, filtered one by one, and back to few."""
+
+    STAGES = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
+    """Times more channels, output channels, blocks, stride of the first block."""
+
+    def blocks(self) -> Any:
+        """Input channels, inner channels, output channels and stride of each block."""
+        i_c = 32
+        for more, k_c, count, stride in self.STAGES:
+            for block in range(count):
+                yield i_c, more * i_c, k_c, 1 if block else stride
+                i_c = k_c
+
+    def build(self) -> None:
+        """All weights."""
+        self.make(3, 32, 3, 2, 1)
+        for i_c, inner, k_c, stride in self.blocks():
+            if inner > i_c:
+                self.make(i_c, inner, 1, 1, 1)
+            self.make(inner, inner, 3, stride, inner)
+            self.make(inner, k_c, 1, 1, 1)
+        self.make(320, 1280, 1, 1, 1)
+
+    def run(self, x: Any) -> Any:
+        """The last feature map."""
+        self.number = 0
+        x = self.conv(x)
+        for i_c, inner, k_c, stride in self.blocks():
+            y = self.conv(x) if inner > i_c else x
+            y = self.conv(self.conv(y), relu=False)
+            if stride == 1 and i_c == k_c:
+                y += x
+            x = y
+        return self.conv(x)
+
+
+NETWORKS = {"ResNet-18": ResNet18, "MobileNetV2": MobileNetV2}
+
+
+# Measuring ----------------------------------------------------------------------------------------------
+
+
+def resident(kind: str) -> int:
+    """Bytes of this process that are, or at their most were, in memory: "VmRSS" or "VmHWM"."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind + ":"))
+
+
+def measure_here(name: str, way: str, i_n: int, n_threads: int, answer: Path) -> dict[str, int]:
+    """In a process of its own: the bytes of the weights, and the peak above weights and input."""
+    library = WAYS[way](n_threads)
+    warm = np.zeros((1, 9, 9, 16), np.float32)
+    library.add(np.zeros((3, 3, 16, 16), np.float32), np.zeros(16, np.float32), 1, 1)
+    library.convolve(0, library.input(warm), True)  # threads and code
+    library.layers.clear()
+    network = NETWORKS[name](library)
+    network.build()
+    x = library.input(np.random.default_rng(4).standard_normal((i_n, 224, 224, 3), np.float32))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    base = resident("VmRSS")
+    for _ in range(2):
+        out = network.run(x)
+    found = {"peak": resident("VmHWM") - base}
+    np.save(answer, library.output(out))
+    return found
+
+
+def measure(name: str, way: str, i_n: int, n_threads: int, answer: Path) -> int:
+    """The peak that a fresh process reports."""
+    cell = json.dumps([name, way, i_n, n_threads, str(answer)])
+    done = subprocess.run([sys.executable, __file__, "--cell", cell], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{name} by {way} failed:\n{done.stderr}")
+    return json.loads(done.stdout)["peak"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure every network, batch and way, and print a table."""
+    options = parse(arguments)
+    if options.cell is not None:
+        name, way, i_n, n_threads, answer = json.loads(options.cell)
+        print(json.dumps(measure_here(name, way, i_n, n_threads, Path(answer))))
+        return 0
+    ways = [way for way in WAYS if way != "torch" or find_spec("torch")]
+    rows = []
+    with TemporaryDirectory() as folder, progress(len(options.networks) * len(options.batch), "networks") as step:
+        for name in options.networks:
+            for i_n in options.batch:
+                answers = [Path(folder) / f"{number}.npy" for number in range(len(ways))]
+                peaks = [
+                    measure(name, way, i_n, options.threads, answer)
+                    for way, answer in zip(ways, answers, strict=True)
+                ]
+                agree(answers, ways)
+                rows.append([name, str(i_n), *map(mib, peaks)])
+                step(f"{name}, batch {i_n}")
+    print(f"{machine_line()}\n\nfloat32, threads: {options.threads}; MiB above weights and input\n")
+    print(markdown_table(["network", "batch", *ways], rows))
+    return 0
+
+
+def agree(answers: list[Path], ways: list[str]) -> None:
+    """Exit if two ways differ by more than rounding."""
+    first = np.load(answers[0])
+    for answer, way in zip(answers[1:], ways[1:], strict=True):
+        difference = np.abs(np.load(answer) - first).max() / np.abs(first).max()
+        if not difference < TOLERANCE:
+            sys.exit(f"{way} differs from {ways[0]} by {difference:.1e} of the largest output")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = command_line(__doc__)
+    parser.add_argument("--networks", type=comma_list(tuple(NETWORKS)), default=list(NETWORKS))
+    parser.add_argument("--batch", type=comma_integers, default=[1, 8])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
