@@ -238,12 +238,16 @@ FAULTS = {
         ("c1 = min(end, (group + 1) * g.i_cg)", "c1 = end", "blocks that go on into the next group"),
     ],
     "pymec/kernels/gradients/blocked.pyx": [
+        ("    dO += (on_image.end - on_image.first) * lines.steps.column\n", "", "other outputs at the right end"),
+        (" and g.image.pixel == g.i_c", "", "pixels of a slice taken for adjacent ones"),
         ("range(width - skip):", "range(width - skip - 1):", "the last channel of a line that is not full"),
         ("cdef bint afresh = block.images.first == 0 and", "cdef bint afresh =", "every block begins anew"),
         ("+ b * g.d_w - left)", "+ b * g.d_w)", "columns of a copied window"),
         ("inside(b * g.d_w - g.p_l", "inside(b - g.p_l", "columns of a dilated kernel as if it were not"),
     ],
     "pymec/kernels/gradients/blocks.pxd": [
+        ("last = part.end - 1 - g.p_l", "last = part.first - g.p_l", "taps in place beyond the right border"),
+        ("first = part.first - g.p_l", "first = part.end - 1 - g.p_l", "taps in place beyond the left border"),
         ("if end - before < inputs:", "if before == end:", "taps on padding keep the last pixel's numbers"),
         ("(column * g.s_w - g.p_l)", "(column - g.p_l)", "a stride reads adjacent pixels"),
         ("if g.image.pixel > g.i_c:", "if False:", "taps of a slice taken for adjacent"),

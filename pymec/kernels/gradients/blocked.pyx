@@ -10,6 +10,7 @@ beside each other are adjacent in memory, too, and one tile has the channels of 
 
 The outputs are taken a block at a time.  A block of dO is copied line by line, and the window of the image under
 it a few channels at a time, before they meet: in memory pixels are far apart, and may share few sets of a cache.
+Several taps of an output are copied if some of them lie on the padding, or if they are too few for a tile.
 Outputs whose tap lies on the padding are left out; a copy of several taps has zeros there (``blocks.pxd``).
 
 ===========  =========================  ================================
@@ -31,8 +32,8 @@ from cython cimport floating
 from cython.parallel import prange
 
 from pymec.kernels.gradients.blocks cimport (
-    Lines, Outputs, Tiles, Window, copy_lines, copy_taps, copy_window, line_width, lines_in_place, tiles_of,
-    window_under,
+    BLOCK, BLOCK_LINES, COPIED_PASSES, COPIED_TILES, WINDOW, Lines, Outputs, Tiles, Window, columns_on_image,
+    copy_lines, copy_taps, copy_window, line_width, lines_in_place, tiles_of, window_under,
 )
 from pymec.kernels.register_tiles.outer_tiles cimport Pixels, Steps, add_outer
 from pymec.kernels.register_tiles.tile cimport CACHE_LINE, MOST_PIXELS, MOST_SUMS, at_cache_line
@@ -40,14 +41,6 @@ from pymec.kernels.shared.geometry cimport Geometry, check_room, check_stage, fi
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.patch cimport zero
 from pymec.kernels.shared.spans cimport Span, both, ceil_div, inside, share_of
-
-
-cdef enum:
-    BLOCK = 128         # outputs that go by together: a copy of a tile's part of I stays in a level-1 cache
-    BLOCK_LINES = 1024  # bytes of their output channels that do: 128 KiB of dO stay in a level-2 cache
-    WINDOW = 512        # pixels of the largest copy of what a tile reads of I: 28 KiB
-    COPIED_PASSES = 6   # passes of a tile over its pixels, one for each tap and line, from which on the copy pays
-    COPIED_TILES = 6    # tiles from which on a copy of a block of dO pays
 
 
 cdef void add_line(
@@ -86,26 +79,51 @@ cdef void add_lines(
         dO += lines.step
 
 
+cdef void add_columns(
+    const Pixels* over, const floating* I, const floating* dO, floating* dK, Span columns, bint on_image,
+    Span part, const Lines* lines, const Tiles* tiles, const Geometry* g
+) noexcept nogil:
+    """Some columns of outputs, added to the rows `part` of dK[a]; I and dK begin with the kernel row.
+
+    `on_image` is whether none of the columns' taps lies on the padding.
+    """
+    cdef floating copied[BLOCK * MOST_PIXELS]
+    cdef Py_ssize_t inputs = part.end - part.first, step = max(inputs, tiles.least)
+    cdef Pixels these = over[0]
+    these.columns = columns.end - columns.first
+    if these.columns == 0:
+        return
+    if on_image and inputs == step and g.image.pixel == g.i_c:
+        I += (columns.first * g.s_w - g.p_l) * g.i_c + part.first
+        these.input.column = g.s_w * g.i_c
+    else:
+        if inputs < step:
+            zero(copied, these.images * these.rows * these.columns * step)
+        copy_taps(&these, I, copied, part, step, columns.first, g)
+        I = copied
+        these.input.column, these.input.row = step, these.columns * step
+        these.input.image = these.rows * these.input.row
+    add_lines(&these, I, dO, dK + part.first * g.k_c, inputs, step, lines, tiles, g)
+
+
 cdef void add_kernel_row(
     const floating* I, const floating* dO, floating* dK, Py_ssize_t a, Span part, const Lines* lines,
     const Tiles* tiles, const Outputs* block, const Geometry* g
 ) noexcept nogil:
     """A block of outputs, added to the rows `part` of dK[a]: channels of several adjacent taps."""
-    cdef floating copied[BLOCK * MOST_PIXELS]
-    cdef Py_ssize_t inputs = part.end - part.first, step = max(inputs, tiles.least)
     cdef Span rows = both(block.rows, inside(a * g.d_h - g.p_t, g.s_h, g.i_h, g.o_h))
+    cdef Span on_image = columns_on_image(part, block, g)
+    cdef Span before = Span(block.columns.first, on_image.first), behind = Span(on_image.end, block.columns.end)
     cdef Pixels over
     over.images, over.rows = block.images.end - block.images.first, rows.end - rows.first
-    over.columns = block.columns.end - block.columns.first
     over.input.image, over.input.row = g.image.image, g.s_h * g.image.row
-    if inputs < step:
-        zero(copied, over.images * over.rows * over.columns * step)
     I += block.images.first * g.image.image + (rows.first * g.s_h - g.p_t + a * g.d_h) * g.image.row
-    copy_taps(&over, I, copied, part, step, block.columns.first, g)
-    over.input.column, over.input.row = step, over.columns * step
-    over.input.image = over.rows * over.input.row
     dO += (rows.first - block.rows.first) * lines.steps.row
-    add_lines(&over, copied, dO, dK + part.first * g.k_c, inputs, step, lines, tiles, g)
+    add_columns(&over, I, dO, dK, before, False, part, lines, tiles, g)
+    dO += (on_image.first - before.first) * lines.steps.column
+    add_columns(&over, I, dO, dK, on_image, True, part, lines, tiles, g)
+    dO += (on_image.end - on_image.first) * lines.steps.column
+    add_columns(&over, I, dO, dK, behind, False, part, lines, tiles, g)
 
 
 cdef void add_taps(

@@ -6,7 +6,15 @@ from pymec.kernels.register_tiles.outer_tiles cimport Pixels, Steps, outer_tile
 from pymec.kernels.register_tiles.tile cimport CACHE_LINE, Tile
 from pymec.kernels.shared.geometry cimport Geometry
 from pymec.kernels.shared.patch cimport clip, copy, zero
-from pymec.kernels.shared.spans cimport Span, ceil_div
+from pymec.kernels.shared.spans cimport Span, both, ceil_div, inside
+
+
+cdef enum:
+    BLOCK = 128         # outputs that go by together: a copy of a tile's part of I stays in a level-1 cache
+    BLOCK_LINES = 1024  # bytes of their output channels that do: 128 KiB of dO stay in a level-2 cache
+    WINDOW = 512        # pixels of the largest copy of what a tile reads of I: 28 KiB
+    COPIED_PASSES = 6   # passes of a tile over its pixels, one for each tap and line, from which on the copy pays
+    COPIED_TILES = 6    # tiles from which on a copy of a block of dO pays
 
 
 cdef struct Tiles:
@@ -110,6 +118,15 @@ cdef inline void copy_window(
                 for w in range(first, end):
                     copy(copied + (w - window.left) * step, image_row + w * g.image.pixel, inputs)
             copied += window.columns * step
+
+
+cdef inline Span columns_on_image(Span part, const Outputs* block, const Geometry* g) noexcept nogil:
+    """The block's columns with all numbers of `part` of a kernel row on the image; without any, its empty end.
+    """
+    cdef Py_ssize_t first = part.first - g.p_l * g.i_c, last = part.end - 1 - g.p_l * g.i_c
+    cdef Span begun = inside(first, g.s_w * g.i_c, g.i_w * g.i_c, g.o_w)
+    cdef Span whole = both(both(begun, inside(last, g.s_w * g.i_c, g.i_w * g.i_c, g.o_w)), block.columns)
+    return whole if whole.first < whole.end else Span(block.columns.end, block.columns.end)
 
 
 cdef inline void copy_taps(
