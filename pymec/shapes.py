@@ -155,10 +155,11 @@ class ConvShape:
             Naming the argument, the value given, and valid ones.
         """
         arguments = (x_shape, kernel_shape, stride, padding, dilation, groups, dtype, layout, names)
+        options = (stride, padding, dilation, groups, layout)
         if (
             type(x_shape) is type(kernel_shape) is tuple
             and set(map(type, x_shape + kernel_shape)) <= _INTEGER
-            and set(map(type, (stride, padding, dilation, groups, layout))) <= _PLAIN
+            and (set(map(type, options)) <= _PLAIN or all(map(_is_plain, options)))
         ):
             # Programs repeat such calls: a look-up replaces 20 microseconds of checks.
             try:
@@ -402,6 +403,12 @@ LARGEST_NBYTES = 2**63 - 1
 
 LARGEST = 2**31 - 1
 """The largest stride, dilation and padding: positions in an image then fit into 64 bits."""
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is an int or a str, or a tuple of such: equal ones then mean the same (True equals 1)."""
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and all(map(_is_plain, value)))
 
 
 def _checked_shape(

@@ -127,11 +127,22 @@ def test_dtypes_by_any_name(name):
 
 
 def test_repeated_calls_do_not_soften_the_checks():
-    """A remembered stride=1 must not let stride=True or 1.0 through."""
-    ConvShape.from_shapes((1, 3, 3, 1), (2, 2, 1, 1), stride=1)
-    for slip in (True, 1.0, (1.0, 1), [1, True]):
+    """A remembered stride=1 must not let stride=True or 1.0 through, nor a remembered pair a pair of such."""
+    for stride in (1, (1, 1)):
+        ConvShape.from_shapes((1, 3, 3, 1), (2, 2, 1, 1), stride=stride)
+    for slip in (True, 1.0, (1.0, 1), [1, True], (1, True), (np.float64(1), 1)):
         with pytest.raises((TypeError, ValueError), match="stride"):
             ConvShape.from_shapes((1, 3, 3, 1), (2, 2, 1, 1), stride=slip)
+    ConvShape.from_shapes((1, 3, 3, 1), (2, 2, 1, 1), padding=((1, 0), (1, 0)))
+    for slip in (((1, 0), (True, 0)), ((1.0, 0), (1, 0)), ((1, False), (1, 0))):
+        with pytest.raises((TypeError, ValueError), match="padding"):
+            ConvShape.from_shapes((1, 3, 3, 1), (2, 2, 1, 1), padding=slip)
+
+
+def test_repeated_calls_are_remembered_however_their_options_are_given():
+    for options in ({}, {"stride": 2}, {"stride": (2, 1), "padding": ((1, 0), (0, 1))}, {"padding": "same"}):
+        first, again = (ConvShape.from_shapes((1, 9, 9, 1), (2, 2, 1, 1), **options) for _ in range(2))
+        assert first is again
 
 
 @pytest.mark.parametrize(
