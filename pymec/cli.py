@@ -195,15 +195,11 @@ def _convolution(arguments: argparse.Namespace) -> tuple[Sequence[int], Sequence
         extra = "input" if arguments.input is not None else next(iter(given))
         raise ValueError(f"layer {arguments.layer} has its own sizes; leave out --{extra}")
     layer = layers.get(arguments.layer)
-    batch = 1 if arguments.batch is None else arguments.batch
-    options = {
-        "stride": (layer.s_h, layer.s_w),
-        "padding": (layer.p_h, layer.p_w),
-        "groups": layer.groups,
-        "dtype": arguments.dtype,
-    }
-    x_shape = (batch, layer.i_h, layer.i_w, layer.i_c)
-    return x_shape, (layer.k_h, layer.k_w, layer.i_c // layer.groups, layer.k_c), options
+    try:
+        shape = layer.shape(1 if arguments.batch is None else arguments.batch, arguments.dtype)
+    except ValueError as error:  # of the input's sizes only the batch was typed
+        raise ValueError(str(error).replace("x_shape", "batch", 1)) from None
+    return shape.input_shape, shape.kernel_shape, {**shape.arguments, "dtype": shape.dtype}
 
 
 def _need(command: str, modules: Sequence[str]) -> None:

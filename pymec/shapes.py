@@ -37,6 +37,18 @@ class UnsupportedShape(ValueError):
     """A valid convolution that the named algorithm can't do; the message says why and which ones can."""
 
 
+class _TooLargeError(ValueError):
+    """An array of a layer, its "input", "kernel" or "output", would have more bytes than NumPy can count."""
+
+    def __init__(self, role: str, extents: tuple[int, ...], shape: ConvShape) -> None:
+        self.role = role
+        nbytes = math.prod(extents) * shape.itemsize
+        super().__init__(
+            f"the {role}, {' × '.join(map(str, extents))} {shape.dtype}, would have {nbytes} bytes, more than an "
+            f"array can have ({LARGEST_NBYTES})"
+        )
+
+
 @dataclass(frozen=True)
 class ConvShape:
     """One convolution, without its data.
@@ -108,12 +120,8 @@ class ConvShape:
                 raise ValueError(f"{name} must be at most {LARGEST}, got {vars(self)[name]}")
         arrays = {"input": self.input_shape, "kernel": self.kernel_shape, "output": self.output_shape}
         for name, extents in arrays.items():
-            nbytes = math.prod(extents) * self.itemsize
-            if nbytes > LARGEST_NBYTES:
-                raise ValueError(
-                    f"the {name}, {' × '.join(map(str, extents))} {self.dtype}, would have {nbytes} bytes, "
-                    f"more than an array can have ({LARGEST_NBYTES})"
-                )
+            if math.prod(extents) * self.itemsize > LARGEST_NBYTES:
+                raise _TooLargeError(name, extents, self)
 
     @classmethod
     def from_shapes(
@@ -429,7 +437,9 @@ def _checked_shape(
     kernel_sizes = checked_integers(names[1], kernel_shape, 4, f"four sizes, {kernel_layout}")
     x = dict(zip(layout, x_sizes, strict=True))
     kernel = dict(zip(kernel_layout, kernel_sizes, strict=True))
-    if x["N"] < 0 or min(x["H"], x["W"], x["C"]) < 1:
+    if x["N"] < 0:
+        raise ValueError(f"{names[0]} must not have a negative batch, got {x_sizes}")
+    if min(x["H"], x["W"], x["C"]) < 1:
         raise ValueError(f"{names[0]} must have a positive size along H, W and C ({layout}), got {x_sizes}")
     if min(kernel_sizes) < 1:
         raise ValueError(f"{names[1]} must have a positive size along {kernel_layout}, got {kernel_sizes}")
@@ -454,12 +464,16 @@ def _checked_shape(
             f"{names[1]} spans {e_h} × {e_w} pixels (dilation included), more than the padded input's "
             f"{x['H'] + p_t + p_b} × {x['W'] + p_l + p_r}; pad more or use a smaller kernel"
         )
-    return ConvShape(
-        i_n=x["N"], i_h=x["H"], i_w=x["W"], i_c=x["C"],
-        k_h=kernel["H"], k_w=kernel["W"], k_c=kernel["O"],
-        s_h=s_h, s_w=s_w, p_t=p_t, p_b=p_b, p_l=p_l, p_r=p_r, d_h=d_h, d_w=d_w,
-        groups=groups, dtype=dtype_name("dtype", dtype), layout=layout,
-    )  # fmt: skip
+    try:
+        return ConvShape(
+            i_n=x["N"], i_h=x["H"], i_w=x["W"], i_c=x["C"],
+            k_h=kernel["H"], k_w=kernel["W"], k_c=kernel["O"],
+            s_h=s_h, s_w=s_w, p_t=p_t, p_b=p_b, p_l=p_l, p_r=p_r, d_h=d_h, d_w=d_w,
+            groups=groups, dtype=dtype_name("dtype", dtype), layout=layout,
+        )  # fmt: skip
+    except _TooLargeError as error:
+        sizes = {"input": names[0], "kernel": names[1], "output": f"{names[0]} with padding={shown(padding)}"}
+        raise ValueError(f"{sizes[error.role]} is too large: {error}") from None
 
 
 _remembered_shape = lru_cache(maxsize=256, typed=True)(_checked_shape)

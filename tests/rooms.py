@@ -20,7 +20,9 @@ PACKAGE = ROOT / "pymec"
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyx.in")
 
 LEVELS = (
-    ("sizes", "every size of a layer; layers by name", ("shapes", "lattice", "operations", "layers", "spelling")),
+    ("sizes", "every size of a layer; layers by name; how numbers are written", (
+        "shapes", "lattice", "operations", "layers", "spelling", "figures",
+    )),
     ("kernels/shared", "BLAS, geometry, patches, the machine's numbers", ("kernels.shared.*",)),
     ("kernels/register_tiles", "tiles of sums in vector registers", ("kernels.register_tiles.*",)),
     ("kernels/<family>", "the algorithms of a family", ("kernels.*.*",)),

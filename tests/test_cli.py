@@ -131,7 +131,10 @@ def test_explain_json(capsys):
         ("explain cv1 --dtype float16", "--dtype must be float32 or float64"),
         ("explain cv1 --limit lots", "--limit must be a whole number of bytes"),
         ("explain cv1 --threads 0", "--threads must be a positive integer"),
-        (f"explain cv1 --batch {10**24}", f"the input, {10**24} × 227 × 227 × 3 float32, would have"),
+        (
+            f"explain cv1 --batch {10**24}",
+            f"--batch is too large: the input, {10**24} × 227 × 227 × 3 float32, would",
+        ),
         ("explain cv1 --accuracy best", "argument --accuracy: invalid choice: 'best'"),
         ("explain cv1 --batch many", "argument --batch: invalid int value"),
         ("explain --input 1,8,8,3 --kernel 3,3,3,4 --padding full", "valid or same, got 'full'"),

@@ -137,16 +137,17 @@ def test_answers_about_sizes_come_whatever_the_sizes(motive, n_threads):
 
 
 TOO_LARGE = {
-    "input": ((1, BILLION, BILLION, 32), (3, 3, 32, 1), {}),
-    "kernel": ((1, 8, 8, BILLION), (3, 3, BILLION, BILLION), {}),
-    "output": ((1, 8, 8, 1), (1, 1, 1, 1), {"padding": 2**31 - 1}),
+    "input": ((1, BILLION, BILLION, 32), (3, 3, 32, 1), {}, "x_shape"),
+    "kernel": ((1, 8, 8, BILLION), (3, 3, BILLION, BILLION), {}, "kernel_shape"),
+    "output": ((1, 8, 8, 1), (1, 1, 1, 1), {"padding": 2**31 - 1}, "x_shape with padding=2147483647"),
 }
 
 
 @pytest.mark.parametrize("array", TOO_LARGE)
-def test_arrays_that_cannot_exist_are_refused(array):
-    x, kernel, options = TOO_LARGE[array]
-    with pytest.raises(ValueError, match=rf"the {array}, .*, would have \d+ bytes, more than an array can have"):
+def test_arrays_that_cannot_exist_are_refused_by_name(array):
+    x, kernel, options, argument = TOO_LARGE[array]
+    said = rf"{argument} is too large: the {array}, .*, would have \d+ bytes, more than an array can have"
+    with pytest.raises(ValueError, match=said):
         pymec.explain(x, kernel, **options)
     with pytest.raises(ValueError, match="more than an array can have"):
         pymec.explain((1, 2**62, 8, 1), (3, 3, 1, 1))

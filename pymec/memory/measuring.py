@@ -178,7 +178,7 @@ def _measured(
     limit = parse_bytes("workspace_limit", workspace_limit)
     # The caller's mistakes raise here, not in the other process.
     recipe = planning.recipe(shape, algorithm, "exact", limit, n_threads, operation_named(operation))
-    kept = None if record is None else _new_file("record", record)
+    kept = None if record is None else new_file("record", record)
     job = {
         "shape": asdict(shape),
         "algorithm": recipe.algorithm.name,
@@ -189,7 +189,7 @@ def _measured(
     return MemoryReport(**processes.run(job, kept))
 
 
-def _new_file(argument: str, value: str | Path) -> Path:
+def new_file(argument: str, value: str | Path) -> Path:
     """The path of a file that does not exist yet, in a folder that may be written."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{argument} must be a path, got {type(value).__name__}")

@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from pymec import registry
 from pymec.algorithm import ORDERS
-from pymec.report import figures, plots
+from pymec import figures
+from pymec.report import plots
 from pymec.report.picture import CREDIT, Activations, activation_jpeg, photograph_jpeg
 from pymec.report.records import Run
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from pymec.report.figures import MIB, factor, mib
+from pymec.figures import MIB, factor, mib
 from pymec.report.records import LayerRun, Run
 
 LOOKS = {

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pymec.report.figures import factor, times
+from pymec.figures import factor, times
 from pymec.report.records import Cell, LayerRun, Run
 
 Tell = Callable[[str, str, int, int], None]
