@@ -1,4 +1,4 @@
-"""The command line: ``pymec report | explain | tune | measure | layers | versions``.
+"""The command line: ``pymec report | explain | tune | measure | profile | layers | versions``.
 
 Results go to stdout, everything else to stderr; :mod:`pymec.console` says how a command ends.
 """
@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pymec import ConvShape, __version__, console, explaining, layers, planning, recipes, registry, tuning
@@ -133,6 +134,37 @@ def _measure(arguments: argparse.Namespace) -> int:
     return OK if found.exact else CHECK_FAILED
 
 
+def _profile(arguments: argparse.Namespace) -> int:
+    _need("profile", ("memray", "matplotlib", "jinja2"))
+    from pymec import memory
+    from pymec.memory.scripts import run_script
+
+    given = [arguments.script, *arguments.arguments] if arguments.script is not None else []
+    if (arguments.read is None) == (not given):
+        raise ValueError("name a script to run, or give --read with a record that exists, and not both")
+    page = None if arguments.output is None else _free(arguments.output, arguments.force)
+    if given:
+        status, track = run_script(given[0], given[1:], arguments.record)
+        title = f"The memory of {' '.join(given)}"
+    else:
+        status, track, title = OK, memory.read(arguments.read), f"The memory of {arguments.read}"
+    print(track.table(), file=sys.stderr if given else sys.stdout)
+    if page is not None:
+        page.unlink(missing_ok=True)
+        print(f"page: {track.save_page(page, title)}", file=sys.stderr)
+    return status
+
+
+def _free(output: str, force: bool) -> Path:
+    """The path of a page to be written, where none is yet, or one may be replaced."""
+    path = Path(output)
+    if path.exists() and not force:
+        raise ValueError(f"--output {output} exists already; name another file, or give --force")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"--output {output} lies in a folder that does not exist")
+    return path
+
+
 _MEASURED = (
     ("predicted", "bytes of workspace by the formula"),
     ("workspace", "bytes of workspace alive at the peak, as memray measured"),
@@ -231,7 +263,8 @@ def _extent(vertical: int, horizontal: int) -> str:
 _OPTIONS = {
     "x_shape": "--input", "kernel_shape": "--kernel", "workspace_limit": "--limit", "n_threads": "--threads",
     **{name: f"--{name}" for name in (
-        "algorithm", "algorithms", "batch", "dilation", "dtype", "groups", "layers", "padding", "record", "stride",
+        "algorithm", "algorithms", "batch", "dilation", "dtype", "groups", "layers", "padding", "record",
+        "stride",
     )},
 }  # fmt: skip
 """The option that sets each argument of the library."""
@@ -332,6 +365,22 @@ def _parser() -> argparse.ArgumentParser:
         "--algorithm", default="auto", metavar="NAME", help=f"auto, or one of {', '.join(registry.every_name())}"
     )
     measure.add_argument("--record", metavar="FILE", help="keep memray's record for its own reporters")
+
+    profile = _command(
+        commands, "profile", _profile,
+        "Who had which byte in memory while a script ran: by owner and by line, under memray.",
+        "pymec profile train.py --epochs 1",
+        "pymec profile --output memory.html train.py",
+        "pymec profile --read out.bin --output memory.html",
+        notes="The script's output goes to stdout and the table to stderr; with --read the table goes to stdout.\n"
+        "The exit status is the script's.",
+    )  # fmt: skip
+    profile.add_argument("--read", metavar="FILE", help="a record of memray's, in place of a script")
+    profile.add_argument("--output", metavar="FILE", help="write tables and plot as a page that needs no network")
+    profile.add_argument("--force", action="store_true", help="replace that page")
+    profile.add_argument("--record", metavar="FILE", help="keep memray's record for its own reporters")
+    profile.add_argument("script", nargs="?", help="a Python file")
+    profile.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's arguments")
 
     named = _command(commands, "layers", _layers, "The named layers.", "pymec layers")
     _add_json(named)

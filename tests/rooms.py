@@ -21,7 +21,7 @@ SUFFIXES = (".py", ".pyx", ".pxd", ".pyx.in")
 
 LEVELS = (
     ("sizes", "every size of a layer; layers by name; how numbers are written", (
-        "shapes", "lattice", "operations", "layers", "spelling", "figures",
+        "shapes", "lattice", "operations", "layers", "spelling", "figures", "svg",
     )),
     ("kernels/shared", "BLAS, geometry, patches, the machine's numbers", ("kernels.shared.*",)),
     ("kernels/register_tiles", "tiles of sums in vector registers", ("kernels.register_tiles.*",)),

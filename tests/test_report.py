@@ -10,10 +10,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pymec import _build_info, explaining, layers, planning, registry, report
+from pymec import _build_info, explaining, figures, layers, planning, registry, report, svg
 from pymec.cli import main
 from pymec.memory import MemoryReport, measuring
-from pymec.report import collect, figures, page, plots, records
+from pymec.report import collect, page, plots, records
 from pymec.report.picture import Activations, photographs
 
 pytestmark = pytest.mark.skipif(not _build_info.OPENMP, reason="the report refuses a build without OpenMP")
@@ -281,11 +281,11 @@ def test_json_holds_the_records(made):
 
 def test_memory_plot_stands_alone(made):
     folder, _, _ = made
-    svg = (folder / "memory.svg").read_text(encoding="utf-8")
-    assert svg.startswith("<?xml")
-    assert plots.INK not in svg
-    assert "cv12" in svg
-    assert "2.14×" in svg
+    text = (folder / "memory.svg").read_text(encoding="utf-8")
+    assert text.startswith("<?xml")
+    assert svg.INK not in text
+    assert "cv12" in text
+    assert "2.14×" in text
 
 
 def test_one_algorithm_alone_makes_a_page():

@@ -15,8 +15,13 @@ who asked, not by subtraction:
 
 memray counts what is requested, whether or not a page is ever touched; ``resident`` counts touched pages, in a
 separate call without memray.
+
+Any code is tracked where it runs: :func:`track` is for a block of it, :func:`read` for a record that exists, and
+:func:`warm_up` takes BLAS's buffers out of what is measured afterwards.
 """
 
 from pymec.memory.measuring import MemoryReport, measure, measure_shape, side_by_side
+from pymec.memory.tracking import Track, read, track
+from pymec.memory.warming import warm_up
 
-__all__ = ["MemoryReport", "measure", "measure_shape", "side_by_side"]
+__all__ = ["MemoryReport", "Track", "measure", "measure_shape", "read", "side_by_side", "track", "warm_up"]

@@ -10,7 +10,6 @@ import math
 import resource
 import sys
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,12 @@ import memray
 import numpy as np
 
 from pymec import conv, planning
+from pymec.memory.owners import ALLOCATORS, SMALL_BYTES, owner_of, symbols_of
 from pymec.operations import CONV2D, operation_named
 from pymec.shapes import ConvShape
 
-_ALLOCATORS = {"allocate_workspace": "workspace", "allocate_output": "output"}
-
 NUMPY_CACHE_BYTES = 1024
 """NumPy caches freed blocks up to this size, and memray does not see them used again."""
-
-SMALL_BYTES = 4096
-"""What is smaller is counted without its native stack: to read the symbols of a process takes it a second."""
 
 
 def read_symbols(record: str) -> None:
@@ -41,7 +36,7 @@ def read_symbols(record: str) -> None:
         del array
         with memray.FileReader(record) as reader:
             for block in reader.get_high_watermark_allocation_records(merge_threads=True):
-                _symbols(block)
+                symbols_of(block)
 
 
 def serve(job: dict[str, Any]) -> None:
@@ -128,31 +123,19 @@ def split_by_asker(records: Iterable[Any]) -> dict[str, int]:
 
 def _array_of(record: Any) -> str | None:
     """Which of pymec's arrays, if any, the block belongs to."""
-    return next((_ALLOCATORS.get(function) for function, _, _ in record.stack_trace(1)), None)
+    return next((ALLOCATORS.get(function) for function, _, _ in record.stack_trace(1)), None)
 
 
 def _is_data(record: Any) -> bool:
     """Whether the block was allocated as NumPy allocates an array's data."""
-    return any("PyDataMem" in symbol for symbol in _symbols(record))
+    return any("PyDataMem" in symbol for symbol in symbols_of(record))
 
 
 def _asked_by(record: Any) -> str:
     """Who asked for a block of none of pymec's arrays."""
-    symbols = _symbols(record) if record.size >= SMALL_BYTES else []
-    # gemm_rowmajor allocates nothing itself.  OpenBLAS's own threads don't pass through it, but have its names.
-    if any("gemm_rowmajor" in symbol or symbol.startswith("blas_") for symbol in symbols):
-        return "blas"
-    # pocketfft's results are arrays, made below the Python of scipy.fft; its own threads have no Python stack.
-    # pymec.kernels.fourier makes the padded planes that it transforms.
-    modules = (Path(file).parts for _, file, _ in record.stack_trace())
-    transforms = {("scipy", "fft"), ("kernels", "fourier")}
-    if any(transforms & set(pairwise(parts)) for parts in modules) or any("pocketfft" in s for s in symbols):
-        return "fft"
-    return "other"
-
-
-def _symbols(record: Any) -> list[str]:
-    return [symbol for symbol, _, _ in record.native_stack_trace()]
+    symbols = symbols_of(record) if record.size >= SMALL_BYTES else []
+    owner = owner_of(record.stack_trace(), symbols)
+    return owner if owner in ("blas", "fft") else "other"
 
 
 def _resident_growth(call: Any) -> int:

@@ -104,6 +104,7 @@ def build(
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"output {str(folder)!r} can't be written")
 
+    from pymec import svg
     from pymec.report import collect, page, plots
     from pymec.report.picture import Activations
 
@@ -112,7 +113,7 @@ def build(
         run = collect.collect(chosen, algorithms, activations, n_threads, Path(scratch), FLAME_GRAPHS, progress)
         flame_graphs = collect.draw_flame_graphs(Path(scratch), folder)
     (folder / "report.json").write_text(json.dumps(run.as_dict(), indent=1) + "\n", encoding="utf-8")
-    (folder / "memory.svg").write_text(plots.standalone(plots.memory_overview(run)), encoding="utf-8")
+    (folder / "memory.svg").write_text(svg.standalone(plots.memory_overview(run)), encoding="utf-8")
     pages = folder / "algorithms"
     pages.mkdir(exist_ok=True)
     for name in run.algorithms:

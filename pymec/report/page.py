@@ -11,9 +11,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pymec import registry
+from pymec import figures, registry, svg
 from pymec.algorithm import ORDERS
-from pymec import figures
 from pymec.report import plots
 from pymec.report.picture import CREDIT, Activations, activation_jpeg, photograph_jpeg
 from pymec.report.records import Run
@@ -100,7 +99,7 @@ def shade(value: float | None, doubling: float) -> int:
 
 
 def _plot(figure: plots.Figure, name: str, title: str) -> Markup:
-    return Markup(plots.inline(figure, name, title))
+    return Markup(svg.inline(figure, name, title))
 
 
 def _best_saving(run: Run, algorithm: str) -> tuple[str, float] | None:

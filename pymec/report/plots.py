@@ -7,15 +7,13 @@ has the same colour in every plot.  Text and axes have the colour of the page's 
 from __future__ import annotations
 
 import math
-import re
-from io import StringIO
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from pymec import svg
 from pymec.figures import MIB, factor, mib
 from pymec.report.records import LayerRun, Run
 
@@ -44,30 +42,6 @@ OTHERS = (
 
 MOST_MARKS = len(LOOKS) + len(OTHERS)
 
-INK = "#010203"
-"""Placeholder for the colour of the page's text: no algorithm has it, so it can be replaced in the SVG."""
-
-_STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: small, sharp, selectable
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
-    "grid.alpha": 0.15,
-    "legend.frameon": False,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
-# Keeps matplotlib from writing the date and its own name into every file.
-_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-
 
 def look(algorithm: str, algorithms: tuple[str, ...]) -> tuple[str, str]:
     """The algorithm's colour and mark, the same in every plot of a run."""
@@ -80,7 +54,7 @@ def look(algorithm: str, algorithms: tuple[str, ...]) -> tuple[str, str]:
 
 def memory_overview(run: Run) -> Figure:
     """Workspace on every layer, and MEC's ratio to im2col; if algorithms are many, those in :data:`LOOKS`."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(svg.STYLE):
         figure, axes = _rows(run, extra=1.1)
         for row, layer in enumerate(run.layers):
             _span(axes, row, layer)
@@ -108,7 +82,7 @@ def memory_overview(run: Run) -> Figure:
 
 def time_overview(run: Run) -> Figure:
     """Time of every algorithm on every layer, divided by im2col's."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(svg.STYLE):
         figure, axes = _rows(run, extra=1.5)
         axes.axvline(1, color=look("im2col", run.algorithms)[0], linewidth=1.5, label="im2col")
         drawn = _drawn(run)
@@ -129,7 +103,7 @@ def time_overview(run: Run) -> Figure:
 
 def memory_of_layer(layer: LayerRun, run: Run) -> Figure:
     """Workspace of every algorithm on one layer: measured as a bar, predicted as a line across its end."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(svg.STYLE):
         cells = layer.cells[::-1]  # the first on top
         figure = Figure(figsize=(5.4, 0.5 + 0.27 * len(cells)), layout="constrained")
         axes = figure.add_subplot()
@@ -142,7 +116,7 @@ def memory_of_layer(layer: LayerRun, run: Run) -> Figure:
             size = cell.memory.workspace / MIB
             axes.barh(row, size, height=0.7, color=look(cell.algorithm, run.algorithms)[0])
             predicted = cell.memory.predicted / MIB
-            axes.plot([predicted, predicted], [row - 0.42, row + 0.42], color=INK, linewidth=1.5)
+            axes.plot([predicted, predicted], [row - 0.42, row + 0.42], color=svg.INK, linewidth=1.5)
             end = max(size, predicted)
             axes.annotate(mib(cell.memory.workspace), (end, row), (5, 0), textcoords="offset points", va="center")
         axes.set_xlabel("workspace, MiB (bar: measured, line: predicted)")
@@ -154,7 +128,7 @@ def memory_of_layer(layer: LayerRun, run: Run) -> Figure:
 
 def pareto_of_layer(layer: LayerRun, run: Run) -> Figure:
     """Time against bytes on one layer; no algorithm is better in both than one on the line (the Pareto front)."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(svg.STYLE):
         figure = Figure(figsize=(5.4, 3.4), layout="constrained")
         axes = figure.add_subplot()
         found = {
@@ -173,7 +147,7 @@ def pareto_of_layer(layer: LayerRun, run: Run) -> Figure:
                 axes.annotate(name, point, (7, 4), textcoords="offset points", fontsize=9)
         front = [found[name] for name in layer.front]
         if front:
-            axes.step(*zip(*front, strict=True), where="post", color=INK, alpha=0.4, zorder=0)
+            axes.step(*zip(*front, strict=True), where="post", color=svg.INK, alpha=0.4, zorder=0)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -202,7 +176,7 @@ def _span(axes: Axes, row: int, layer: LayerRun) -> None:
     if saving is None or saving == math.inf or cell is None or cell.memory is None:
         return
     ends = cell.memory.workspace / MIB, layer.im2col_nbytes / MIB
-    axes.plot(ends, (row, row), color=INK, alpha=0.35, linewidth=3, solid_capstyle="butt", zorder=1)
+    axes.plot(ends, (row, row), color=svg.INK, alpha=0.35, linewidth=3, solid_capstyle="butt", zorder=1)
     axes.annotate(factor(saving), (ends[1], row), (9, 0), textcoords="offset points", va="center")
 
 
@@ -245,30 +219,3 @@ def _legend(figure: Figure, axes: Axes) -> None:
     entries = len(axes.get_legend_handles_labels()[0])
     if entries:
         figure.legend(loc="outside upper left", ncols=2 if entries <= 6 else 3, handletextpad=0.2, borderpad=0)
-
-
-# As text ------------------------------------------------------------------------------------------------
-
-
-def inline(figure: Figure, name: str, title: str) -> str:
-    """The plot as an SVG element of a page, in the page's text colour; ``name`` keeps its ids unique."""
-    svg = _svg(figure, name)
-    svg = svg[svg.index("<svg") :]  # without the XML declaration and document type
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', rf'\1 role="img" aria-label="{title}"', svg, count=1)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    return svg.replace(INK, "currentColor")
-
-
-def standalone(figure: Figure) -> str:
-    """The plot as a file, on white: the page that embeds it may have any background."""
-    figure.set_facecolor("white")
-    return _svg(figure, "pymec").replace(INK, "#1b1f24")
-
-
-def _svg(figure: Figure, salt: str) -> str:
-    file = StringIO()
-    # The salt makes the ids of equal runs equal.
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt, "savefig.facecolor": "auto"}):
-        figure.savefig(file, format="svg", metadata=_NO_METADATA)
-    return file.getvalue()

@@ -1,0 +1,442 @@
+"""``pymec.memory.track``: who had which byte of any code in memory, to the byte, by owner and by line."""
+
+import html
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pymec
+
+memray = pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
+pytest.importorskip("matplotlib")
+from pymec import memory  # noqa: E402
+from pymec.cli import main  # noqa: E402
+from pymec.memory.owners import OWNERS, Line, is_users, line_of, owner_of  # noqa: E402
+from pymec.memory.scripts import run_script  # noqa: E402
+from pymec.memory.timeline import timeline_of  # noqa: E402
+
+pytestmark = pytest.mark.memory
+SHAPE = 64 * 64 * 32
+FILE = "/home/user/net.py"
+
+CNN = """
+import numpy as np
+import pymec
+
+ones = lambda *shape: np.ones(shape, np.float32)
+
+
+def network(x):
+    x = pymec.conv2d(x, ones(3, 3, 16, 32), padding=1, algorithm="im2col", n_threads=1)
+    x = np.maximum(x, 0)
+    planes = x.transpose(0, 3, 1, 2)
+    flat = planes.reshape(-1)  # a silent copy
+    return flat[:5]
+
+
+if __name__ == "__main__":
+    print(network(ones(1, 64, 64, 16)).shape)
+"""
+
+
+@pytest.fixture
+def cnn(tmp_path):
+    path = tmp_path / "cnn.py"
+    path.write_text(CNN)
+    return path
+
+
+def on_line(track, text):
+    """The uses of the lines whose source holds a text, by owner."""
+    from pymec.memory.tables import source_of
+
+    return {owner: use for (line, owner), use in track.by_line.items() if text in source_of(line)}
+
+
+# A script -------------------------------------------------------------------------------------------------
+
+
+def test_the_silent_copy_of_a_small_network_is_found_by_its_line(cnn, capsys):
+    status, track = run_script(cnn)
+    assert status == 0
+    assert capsys.readouterr().out == "(5,)\n"
+    image = 4 * 64 * 64 * 32
+    assert on_line(track, "planes.reshape(-1)")["numpy"].most == image
+    assert "planes = x.transpose" not in track.table()  # a view
+    call = on_line(track, "pymec.conv2d")
+    lowered = pymec.workspace_size((1, 64, 64, 16), (3, 3, 16, 32), padding=1, algorithm="im2col", n_threads=1)
+    assert lowered == 4 * 64 * 64 * 9 * 16
+    assert call["workspace"].most == lowered
+    assert call["output"].most == image
+    (made,) = track.calls
+    assert made.workspace == lowered
+    assert track.peak == made.peak >= lowered + image + 4 * 64 * 64 * 16
+    assert f"{track.peak:,} bytes" in track.table()
+
+
+def test_a_workspace_that_is_gone_at_the_peak_is_shown(tmp_path):
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import numpy as np, pymec\n"
+        "x, k = np.ones((1, 64, 64, 32), np.float32), np.ones((3, 3, 32, 32), np.float32)\n"
+        "y = pymec.conv2d(x, k, algorithm='mec', n_threads=1)\n"
+        "z = np.ones(10**7)\n"
+    )
+    _, track = run_script(script)
+    use = on_line(track, "pymec.conv2d")["workspace"]
+    size = pymec.workspace_size((1, 64, 64, 32), (3, 3, 32, 32), algorithm="mec", n_threads=1)
+    assert use == (0, size)
+    assert track.by_owner["workspace"] == (0, size)
+    assert on_line(track, "np.ones(10**7)")["numpy"] == (8 * 10**7, 8 * 10**7)
+    (call,) = track.calls
+    assert size < call.peak < track.peak
+
+
+def test_a_script_that_fails_is_shown_until_then(tmp_path, capsys):
+    script = tmp_path / "wrong.py"
+    script.write_text("import numpy as np\nx = np.ones(10**6)\nx.reshape(3)\n")
+    status, track = run_script(script)
+    assert status == 1
+    assert on_line(track, "np.ones(10**6)")["numpy"].most == 8 * 10**6
+    assert "cannot reshape" in capsys.readouterr().err
+    for code, expected in (("sys.exit(7)", 7), ("sys.exit('full')", 1), ("sys.exit()", 0)):
+        script.write_text(f"import sys\n{code}\n")
+        assert run_script(script)[0] == expected
+    with pytest.raises(ValueError, match=r"script 'nowhere\.py' is no file"):
+        run_script("nowhere.py")
+
+
+def test_a_script_finds_its_arguments_and_its_folder(tmp_path, capsys):
+    (tmp_path / "beside.py").write_text("x = 5\n")
+    script = tmp_path / "script.py"
+    script.write_text("import sys, beside\nprint(sys.argv[1:], beside.x, __name__)\n")
+    before = sys.argv, sys.path[:]
+    run_script(script, ["--epochs", "1"])
+    assert capsys.readouterr().out == "['--epochs', '1'] 5 __main__\n"
+    assert (sys.argv, sys.path) == before
+
+
+# A block --------------------------------------------------------------------------------------------------
+
+
+def test_a_block_is_tracked_and_its_record_read_again(tmp_path):
+    record = tmp_path / "out.bin"
+    with memory.track(record) as track:
+        kept = np.ones(10**6)
+        del kept
+        kept = np.zeros(10**5)
+    again = memory.read(record)
+    assert again.peak == track.peak >= 8 * 10**6
+    assert again.by_line == track.by_line
+    assert again.table() in track.table()  # which has a note more
+    assert track.by_owner["numpy"] == (8 * 10**6, 8 * 10**6)
+    assert kept.size == 10**5
+
+
+def test_the_peak_is_what_memray_finds(tmp_path):
+    record = tmp_path / "out.bin"
+    x, kernel = np.ones((1, 40, 40, 16), np.float32), np.ones((3, 3, 16, 32), np.float32)
+    with memory.track(record) as track:
+        for name in pymec.algorithms():
+            try:
+                pymec.conv2d(x, kernel, algorithm=name, n_threads=2)
+            except pymec.UnsupportedShape:
+                continue
+    with memray.FileReader(record) as reader:
+        found = sum(block.size for block in reader.get_high_watermark_allocation_records(merge_threads=True))
+        assert track.peak == found == reader.metadata.peak_memory
+    assert sum(use.at_peak for use in track.by_owner.values()) == found
+    assert sum(use.at_peak for use in track.by_line.values()) == found
+
+
+def test_transforms_and_kept_kernels_have_owners():
+    import scipy.fft
+
+    x, kernel = np.ones((1, 32, 32, 32), np.float32), np.ones((3, 3, 32, 64), np.float32)
+    with memory.track() as track:
+        plan = pymec.plan(x.shape, kernel.shape, n_threads=1).prepare(kernel)
+        spectrum = scipy.fft.fft(np.ones(2**16, np.complex128))
+    assert track.by_owner["plans"].most == plan.prepared_nbytes > 0
+    assert track.by_owner["fft"].most >= spectrum.nbytes
+    assert track.by_owner["numpy"].most == spectrum.nbytes  # the argument
+
+
+def test_threads_of_a_pool_count():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with memory.track() as track, ThreadPoolExecutor(2) as pool:
+        list(pool.map(np.ones, [10**6, 10**6]))
+    assert 8 * 10**6 <= track.by_owner["numpy"].most < 16.1 * 10**6
+
+
+def test_a_second_tracker_steps_aside():
+    warned = pytest.warns(RuntimeWarning, match="another tracker of memray's is at work")
+    with memory.track() as outer, warned, memory.track() as inner:
+        kept = np.ones(10**6)
+    assert outer.by_owner["numpy"].most == kept.nbytes
+    with pytest.raises(RuntimeError, match="nothing was tracked: another tracker of memray's is at work"):
+        inner.table()
+
+
+def test_a_track_says_what_was_wrong(tmp_path):
+    with pytest.raises(RuntimeError, match="the block has not ended yet"):
+        memory.track().table()
+    with memory.track() as track:
+        pass
+    assert track.peak >= 0
+    with pytest.raises(RuntimeError, match="has been tracked already"), track:
+        pass
+    (tmp_path / "there.bin").write_text("")
+    with pytest.raises(ValueError, match=r"record .*there\.bin' exists already"):
+        memory.track(tmp_path / "there.bin")
+    for wrong in (True, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="n_threads must be an integer of at least 0, or None"):
+            memory.track(n_threads=wrong)
+    with pytest.raises(ValueError, match=r"record .*there\.bin' can't be read as a record of memray's"):
+        memory.read(tmp_path / "there.bin")
+    with pytest.raises(ValueError, match=r"record .*nowhere' can't be read"):
+        memory.read(tmp_path / "nowhere")
+    with pytest.raises(TypeError, match="record must be a path, got int"):
+        memory.read(3)
+    aggregated = tmp_path / "aggregated.bin"
+    with memray.Tracker(aggregated, file_format=memray.FileFormat.AGGREGATED_ALLOCATIONS):
+        np.ones(10**6)
+    with pytest.raises(ValueError, match="is aggregated, its events are gone"):
+        memory.read(aggregated)
+
+
+def test_an_error_in_the_block_passes_and_the_track_stays():
+    def fails():
+        np.ones(10**6)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), memory.track() as track:
+        fails()
+    assert track.by_owner["numpy"].most == 8 * 10**6
+
+
+def test_without_native_stacks_python_lines_decide(tmp_path):
+    record = tmp_path / "plain.bin"
+    with memray.Tracker(record):
+        kept = np.ones(10**6)
+    track = memory.read(record)
+    assert sum(use.most for use in track.by_line.values()) >= kept.nbytes
+    assert "no native stacks" in track.table()
+
+
+# What it shows --------------------------------------------------------------------------------------------
+
+
+def test_page_and_plot(tmp_path, cnn):
+    _, track = run_script(cnn)
+    page = track.save_page(tmp_path / "page.html", "<b>mine</b>").read_text()
+    assert "<h1>&lt;b&gt;mine&lt;/b&gt;</h1>" in page
+    assert html.escape("flat = planes.reshape(-1)  # a silent copy") in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<svg") == 1
+    part = track._repr_html_()
+    assert part.startswith("<div") and "<html" not in part
+    axes = track.plot()
+    heights = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert heights == {OWNERS[name] for name in track.by_owner}
+    assert axes.get_ylim()[1] == pytest.approx(1.15 * track.peak / 2**20)
+    with pytest.raises(ValueError, match="exists already"):
+        track.save_page(tmp_path / "page.html")
+
+
+def test_plots_of_many_events_keep_the_peak():
+    from pymec.memory import drawing
+
+    heights = np.random.default_rng(0).integers(0, 10**6, 10 * drawing.MOST_POINTS)
+    shown = drawing._shown(heights)
+    assert len(shown) == drawing.MOST_POINTS
+    assert (np.diff(shown) > 0).all()
+    assert heights[shown].max() == heights.max()
+
+
+@pytest.mark.slow
+def test_flame_graphs_are_memrays(tmp_path, cnn):
+    _, track = run_script(cnn)
+    for temporal in (False, True):
+        page = track.flamegraph(tmp_path / f"flame{temporal}.html", temporal=temporal).read_text()
+        assert "allocate_workspace" in page
+
+
+# From the shell -------------------------------------------------------------------------------------------
+
+
+def test_profile_runs_a_script(tmp_path, cnn, capsys):
+    page, record = tmp_path / "page.html", tmp_path / "record.bin"
+    assert main(["profile", "--output", str(page), "--record", str(record), str(cnn)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "(5,)\n"
+    assert "planes.reshape(-1)" in printed.err
+    assert "a silent copy" in page.read_text()
+    assert main(["profile", "--output", str(page), "--read", str(record)]) == 2
+    assert "exists already; name another file, or give --force" in capsys.readouterr().err
+    assert main(["profile", "--output", str(page), "--force", "--read", str(record)]) == 0
+    assert "planes.reshape(-1)" in capsys.readouterr().out
+    for arguments in ([], ["--read", str(record), str(cnn)]):
+        assert main(["profile", *arguments]) == 2
+        assert "name a script to run, or give --read" in capsys.readouterr().err
+    assert main(["profile", "nowhere.py"]) == 2
+    assert "script 'nowhere.py' is no file" in capsys.readouterr().err
+
+
+# BLAS -----------------------------------------------------------------------------------------------------
+
+
+def test_after_a_warm_up_no_call_pays_for_blas_on_a_busy_machine(tmp_path):
+    """Two threads multiply while other processes keep both CPUs busy: BLAS asks for nothing more."""
+    code = (
+        "import numpy as np, pymec\n"
+        "from pymec import memory\n"
+        "x, k = np.ones((1, 7, 7, 512), np.float32), np.ones((3, 3, 512, 512), np.float32)\n"
+        "with memory.track(n_threads=2) as t:\n"
+        "    for _ in range(20):\n"
+        "        pymec.conv2d(x, k, algorithm='mec_b', n_threads=2)\n"
+        "    x.reshape(49, 512) @ k[0, 0]\n"
+        "print(t.by_owner.get('blas', (0, 0))[1])\n"
+    )
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        for _ in range(3):
+            command = [sys.executable, "-c", code]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+            assert done.stdout == "0\n"
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def test_warm_up_says_for_how_many_threads():
+    assert memory.warm_up(1) == 1
+    assert memory.warm_up(3) == pymec.plan((1, 9, 9, 8), (3, 3, 8, 8), n_threads=3).n_threads
+    with pytest.raises(ValueError, match="n_threads must be a positive integer"):
+        memory.warm_up(0)
+
+
+# Owners and lines -----------------------------------------------------------------------------------------
+
+
+def test_owners():
+    workspace = str(Path(pymec.__file__).parent / "workspace.py")
+    mine = ("main", FILE, 3)
+    assert owner_of([("allocate_workspace", workspace, 9), mine], ["PyDataMem_UserNEW"]) == "workspace"
+    assert owner_of([("allocate_output", workspace, 9), mine], ["PyDataMem_UserNEW"]) == "output"
+    assert owner_of([mine], ["alloc_mmap", "blas_memory_alloc", "gemm_driver"]) == "blas"
+    assert owner_of([], ["alloc_mmap", "blas_thread_server"]) == "blas"
+    assert owner_of([mine], ["posix_memalign", "c10::alloc_cpu(unsigned long)"]) == "torch"
+    assert owner_of([mine], ["default_malloc", "PyDataMem_UserNEW", "array_empty"]) == "numpy"
+    assert owner_of([("zeros", "/x/site-packages/numpy/core/numeric.py", 3), mine], []) == "numpy"
+    assert owner_of([("fftn", "/x/site-packages/scipy/fft/_basic.py", 3), mine], []) == "fft"
+    assert owner_of([mine], ["_PyObject_Malloc", "PyList_New"]) == "python"
+    assert owner_of([mine], ["malloc", "some_library"]) == "other"
+    assert owner_of([], []) == "other"
+
+
+def test_the_users_line_is_the_innermost_of_nobodys_package():
+    numpy_file, own = np.__file__, Path(pymec.__file__).parent / "conv.py"
+    stack = [("zeros", numpy_file, 3), ("conv2d", str(own), 4), ("layer", FILE, 5), ("main", FILE, 9)]
+    assert line_of(stack) == Line(FILE, 5, "layer")
+    assert str(line_of(stack)) == "net.py:5"
+    assert not is_users(numpy_file)
+    assert not is_users(os.__file__)
+    assert not is_users("<frozen runpy>")
+    assert is_users("/tmp/ipykernel_3/77.py")
+    assert line_of(stack[:2]) == Line(str(own), 4, "conv2d")
+    assert line_of([]).number == 0
+
+
+# The timeline ---------------------------------------------------------------------------------------------
+
+
+@st.composite
+def programs(draw):
+    """Allocations and releases of blocks and of parts of mappings, as memray writes them."""
+    records, live, mapped, address = [], [], {}, 10**6
+    for _ in range(draw(st.integers(0, 40))):
+        what = draw(st.sampled_from(["malloc", "free", "mmap", "munmap", "stray"]))
+        line = draw(st.integers(1, 4))
+        size = draw(st.integers(0, 5)) * 4096
+        if what in ("malloc", "mmap"):
+            address += 10**6
+            records.append(record(14 if what == "mmap" else 6, address, size, line))
+            if what == "mmap":
+                mapped[address] = [(address, address + size)]
+            else:
+                live.append(address)
+        elif what == "free" and live:
+            records.append(record(5, live.pop(draw(st.integers(0, len(live) - 1))), 0, None))
+        elif what == "munmap" and mapped:
+            start = draw(st.sampled_from(sorted(mapped)))
+            records.append(record(15, start, draw(st.integers(0, 5)) * 4096, None))
+        elif what == "stray":
+            records.append(record(5, 7, 0, None))  # of a block from before
+    return records
+
+
+def record(allocator, address, size, line):
+    stack = [] if line is None else [("f", FILE, line)]
+    return SimpleNamespace(
+        allocator=allocator, address=address, size=size, stack_id=line, native_stack_id=line,
+        stack_trace=lambda: stack, native_stack_trace=lambda: [("PyDataMem_UserNEW", "", 0)] if line == 2 else [],
+    )  # fmt: skip
+
+
+def simulated(records):
+    """The bytes of each line in memory after each record, kept in the plainest way."""
+    blocks, mapped, after = {}, {}, []
+    for r in records:
+        if r.allocator == 6:
+            blocks[r.address] = (r.size, r.stack_id)
+        elif r.allocator == 5:
+            blocks.pop(r.address, None)
+        elif r.allocator == 14:
+            mapped.update(dict.fromkeys(range(r.address, r.address + r.size, 4096), r.stack_id))
+        else:
+            for page in range(r.address, r.address + r.size, 4096):
+                mapped.pop(page, None)
+        sums = dict.fromkeys(range(1, 5), 0)
+        for size, line in blocks.values():
+            sums[line] += size
+        for line in mapped.values():
+            sums[line] += 4096
+        after.append(sums)
+    return after
+
+
+@settings(max_examples=200)
+@given(records=programs())
+def test_the_timeline_is_what_a_plain_simulation_finds(records):
+    timeline = timeline_of(records)
+    after = simulated(records)
+    totals = [sum(sums.values()) for sums in after]
+    peak = max(totals, default=0)
+    assert timeline.peak == peak
+    at_peak = after[totals.index(peak)] if peak else dict.fromkeys(range(1, 5), 0)
+    for line in range(1, 5):
+        uses = [use for (where, _), use in timeline.by_line().items() if where.number == line]
+        assert sum(use.at_peak for use in uses) == at_peak[line]
+        assert max((use.most for use in uses), default=0) == max((sums[line] for sums in after), default=0)
+    by_owner = timeline.by_owner()
+    of_two = [sums[2] for sums in after if peak]
+    small_too = {r.size < 4096 for r in records if r.stack_id == 2}
+    if of_two and small_too == {False}:
+        assert by_owner["numpy"].most == max(of_two)
+
+
+def test_a_warning_of_nothing_is_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with memory.track():
+            pass
