@@ -61,9 +61,10 @@ def conv2d(
         For ``pointwise_planes`` it is NHWC that is converted; ``depthwise_windows`` and ``direct_planes`` take
         both as they lie.
         Slices of images, with positive steps and a contiguous range of channels, are read and written where they
-        lie by ``direct_blocked``, ``direct_panels``, ``direct_planes``, ``direct_dots``, ``direct_grouped``,
-        ``depthwise`` and ``depthwise_windows``, and in the gradients by ``direct_conv``, too.  They are copied in
-        the workspace by other algorithms; so are operands that are not aligned to their element size.
+        lie by ``direct_blocked``, ``direct_packed``, ``direct_panels``, ``direct_planes``, ``direct_dots``,
+        ``direct_grouped``, ``depthwise`` and ``depthwise_windows``, and in the gradients by ``direct_conv``, too.
+        They are copied in the workspace by other algorithms; so are operands that are not aligned to their
+        element size.
         :func:`pymec.workspace_size` sees no arrays and takes them for aligned and C-contiguous.
     algorithm : str
         "auto" (:func:`pymec.explain` shows its choice), or one of :func:`pymec.algorithms`.

@@ -15,6 +15,7 @@ from pymec.kernels.register_tiles.schedule import (
     fast_tiles,
     few_filters,
     filled_panels,
+    packing_pays,
     shared_vectors,
 )
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
@@ -125,10 +126,11 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     Register tiles, straight from the image, are the fastest (``profiling/README.md``) and need no workspace.
     They need a CPU with enough vector registers, and enough output channels per group to fill a vector (16 or
     32 in float32).  A plan packs K into panels for them, and so does a single call with a small K and many
-    pixels; in panels, zeros may fill up the vector.  Small groups share a vector (``direct_grouped``), and so do
-    groups of one channel; but ``depthwise`` has whole blocks of channels, and ``depthwise_windows`` vectors of
-    pixels where channels are few, or each has a few filters.  With few filters of many channels a vector
-    holds input channels (``direct_dots``).  Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
+    pixels; where K has wide rows, a call packs it block by block (``direct_packed``).  In panels, zeros may fill
+    up the vector.  Small groups share a vector (``direct_grouped``), and so do groups of one channel; but
+    ``depthwise`` has whole blocks of channels, and ``depthwise_windows`` vectors of pixels where channels are
+    few, or each has a few filters.  With few filters of many channels a vector holds input channels
+    (``direct_dots``).  Elsewhere products by BLAS are the fastest: :func:`_blas_order`.
 
     A column of pixels is given as a row, which it is in memory: rows are what all algorithms are fast along.
     """
@@ -144,7 +146,9 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     pixels = shape.i_n * shape.o_h * shape.o_w
     small = panels_size(shape) * shape.itemsize <= SMALL_PANELS and pixels >= MANY_PIXELS
     if fast_tiles(shape):
-        return ("direct_panels", "direct_blocked") if planned or small else ("direct_blocked",)
+        if planned or small:
+            return "direct_panels", "direct_blocked"
+        return ("direct_packed", "direct_blocked") if packing_pays(shape) else ("direct_blocked",)
     return ("direct_panels", *blas) if (planned or small) and filled_panels(shape) else blas
 
 
@@ -160,7 +164,7 @@ def _instead_of_turning(shape: ConvShape, copies: Copies | None, best: str) -> t
     one_by_one = shape.groups > 1 or shape.k_c * shape.itemsize <= CACHE_LINE  # or many filters of one channel
     if windows_have_room(shape) and one_by_one:
         readings["depthwise_windows"] = copies.by_strides
-    if best in ("direct_panels", "direct_blocked"):
+    if best in ("direct_panels", "direct_packed", "direct_blocked"):
         readings["direct_planes"] = copies.by_strides
     return tuple(name for name, copied in readings.items() if copies.by_slices - copied > shape.kernel_size)
 

@@ -298,7 +298,10 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
         ((1, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # a small lowered matrix
         ((1, 500, 500, 64), (1, 1, 64, 64), "direct_panels", "pointwise"),  # no lowered matrix, a small K to pack
         ((1, 32, 31, 64), (1, 1, 64, 64), "direct_blocked", "pointwise"),  # too few pixels to pack K for
-        ((32, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # narrow outputs, many images: Solution A
+        ((8, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # narrow outputs, many images: Solution A
+        ((32, 7, 7, 512), (3, 3, 512, 512), "direct_packed", "mec"),  # a large K, met by many pixels
+        ((1, 28, 28, 64), (1, 1, 64, 1024), "direct_packed", "pointwise"),  # rows of K are pages
+        ((1, 7, 6, 64), (1, 1, 64, 1024), "direct_blocked", "pointwise"),  # met by too few pixels
         ((32, 28, 28, 128), (3, 3, 128, 128), "direct_blocked", "mec_banded"),
         ((1, 1080, 1920, 16), (3, 3, 16, 16), "direct_panels", "mec_column_split"),  # a row too wide for the cache
         ((1, 199, 199, 18), (3, 3, 18, 12), "direct_panels", "mec_banded"),  # panels padded with zeros
@@ -316,7 +319,9 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
 def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     tiles = registers and by_tiles is not None
     assert pymec.explain(x, kernel).chosen == (by_tiles if tiles else by_blas)
-    by_plan = "direct_panels" if by_tiles == "direct_blocked" else by_tiles  # which packs K for them
+    by_plan = (
+        "direct_panels" if by_tiles in ("direct_blocked", "direct_packed") else by_tiles
+    )  # which packs K for them
     planned = by_plan if tiles else by_blas
     assert pymec.plan(x, kernel).algorithm == pymec.explain(x, kernel).planned == planned
     said = f"; a plan, which keeps the kernel: {planned}"

@@ -15,6 +15,7 @@ from pymec.kernels.register_tiles.schedule import TileSchedule, gemm_blocking, t
 from pymec.kernels.register_tiles.tile import taken_pixels, tile_for
 from pymec.kernels.winograd import banded as winograd_banded
 from pymec.kernels.winograd.bands import tile_cycles, transform_cycles, winograd_bands
+from pymec.recipes import parse_bytes
 from pymec.workspace import allocate_output
 
 WHOLE = 2**31 - 1
@@ -280,6 +281,51 @@ def test_schedules_keep_to_their_limits(n_threads):
         assert k_c % channels == 0 or k_c % channels >= 16  # no remainder too narrow for a tile
     for shape, schedule in itertools.product(shapes, ("register_tiles", "small_blas", "blas")):
         assert gemm_blocking(schedule, shape, shape.o_w, n_threads).registers == (schedule == "register_tiles")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("k_c", [1, 8, 16, 24, 33, 64, 100, 224])
+@pytest.mark.parametrize("options", [{}, {"groups": 3}, {"stride": 2, "dilation": (1, 2)}])
+def test_blocks_of_k_packed_one_by_one_change_no_bit(k_c, options, dtype):
+    groups = options.get("groups", 1)
+    shape = ConvShape.from_shapes(
+        (2, 9, 10, 12), (3, 2, 12 // groups, k_c * groups), padding=1, dtype=dtype, **options
+    )
+    expected = convolved(shape)
+    x, kernel = operands(shape)
+    for n_threads, panels, lines, pixels in itertools.product((1, 3), (1, 2, 4), (1, 5, 12, 24, 72), (29, WHOLE)):
+        schedule = tile_schedule(shape, n_threads, False, packed=(panels, lines))._replace(pixels=pixels)
+        size = n_threads * direct_blocked.packed_size(schedule, shape) + 64 // shape.itemsize
+        out = np.full(shape.output_shape, np.nan, dtype)
+        workspace = np.full(size, np.nan, dtype)
+        direct_blocked.run(x, kernel, out, workspace, shape, n_threads, schedule, packs=True)
+        np.testing.assert_array_equal(out, expected)
+        with pytest.raises(ValueError, match=f"workspace has {size - 1} elements, but this stage needs {size}"):
+            direct_blocked.run(x, kernel, out, workspace[1:], shape, n_threads, schedule, packs=True)
+
+
+def test_packed_blocks_shrink_with_the_limit():
+    x, kernel = (1, 30, 30, 256), (3, 3, 256, 1024)
+    sizes = {}
+    for limit in (None, "1MiB", "200KiB", "70KiB", "10KiB", 1000):
+        recipe = pymec.plan(x, kernel, algorithm="direct_packed", workspace_limit=limit, n_threads=2)
+        sizes[limit] = recipe.workspace_nbytes
+        assert limit is None or recipe.workspace_nbytes <= parse_bytes("limit", limit)
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+    widest = min(tile_for(1024, 4)[1], 1024)
+    assert sizes[None] == sizes["1MiB"] == 2 * 4 * 512 * widest * 4 + 64
+    with pytest.raises(ValueError, match="direct_packed needs at least"):
+        pymec.plan(x, kernel, algorithm="direct_packed", workspace_limit=63, n_threads=2)
+
+
+def test_what_is_packed_already_is_not_packed_again():
+    shape = ConvShape.from_shapes((1, 6, 6, 16), (3, 3, 16, 32))
+    x, kernel = operands(shape)
+    prepared, out = np.zeros(_panels.panels_size(shape), np.float32), np.full(shape.output_shape, 7, np.float32)
+    schedule = tile_schedule(shape, 1, True)
+    with pytest.raises(ValueError, match="packs must be False if there is a prepared kernel"):
+        direct_blocked.run(x, kernel, out, np.zeros(9999, np.float32), shape, 1, schedule, prepared, packs=True)
+    assert (out == 7).all()
 
 
 def test_schedules_that_can_not_be():

@@ -53,11 +53,13 @@ class Track:
             said = f": {self.notes[-1]}" if self.notes else ""
             raise RuntimeError(f"nothing was tracked{said or '; the block has not ended yet'}")
         with memray.FileReader(self.record) as reader:
-            if not reader.metadata.has_native_traces:
-                self.notes.append(
-                    "the record has no native stacks: BLAS, FFT and NumPy are told by Python lines alone"
-                )
-            return timeline_of(reader.get_allocation_records())
+            has_native_stacks = reader.metadata.has_native_traces
+            timeline = timeline_of(reader.get_allocation_records())
+        if not has_native_stacks:
+            self.notes.append(
+                "the record has no native stacks: BLAS, FFT and NumPy are told by Python lines alone"
+            )
+        return timeline
 
     @property
     def peak(self) -> int:

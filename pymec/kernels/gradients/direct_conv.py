@@ -27,7 +27,8 @@ flipped     (k_h, k_w, k_c/G, i_c)          K flipped and swapped, group by grou
 grad_x      (i_n, i_h, i_w, i_c)            the input's gradient dI
 ==========  ==============================  =====================================================
 
-Workspace, in elements:  |K|, the flipped kernel, which a plan keeps.
+Workspace, in elements:  |K|, the flipped kernel, which a plan keeps; where its rows are wide, room for blocks of
+it, as ``direct_packed`` has.
 
 Any stride, padding, dilation and number of groups, with up to :data:`MOST_PHASES` phases.
 """
@@ -35,7 +36,7 @@ Any stride, padding, dilation and number of groups, with up to :data:`MOST_PHASE
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -180,17 +181,17 @@ def run_input_grad(
     n_threads: int = 1,
     *,
     prepared: Array,
-    schedules: Sequence[Any],
+    schedules: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Convolve dO with the taps of each phase, by a tile schedule for each; ``workspace`` is not used.
+    """Convolve dO with the taps of each phase; ``schedules`` are the options of ``convolution.run`` for each.
 
     ``prepared`` is what :func:`flip_kernel` has written.
     """
     if leaves_pixels_out(shape):
         grad_x[...] = 0
-    for (rows, columns, forward, first), schedule in zip(phases(shape), schedules, strict=True):
+    for (rows, columns, forward, first), options in zip(phases(shape), schedules, strict=True):
         taps = prepared[first : first + forward.kernel_size].reshape(forward.kernel_shape)
         if shape.s_h == shape.s_w == forward.i_cg == forward.k_cg == 1:
             depthwise.run(grad_out, taps, grad_x, workspace, forward, n_threads)
         else:
-            convolution.run(grad_out, taps, grad_x[:, rows, columns], workspace, forward, n_threads, schedule)
+            convolution.run(grad_out, taps, grad_x[:, rows, columns], workspace, forward, n_threads, **options)

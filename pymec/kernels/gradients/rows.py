@@ -24,8 +24,14 @@ from pymec.kernels.im2col.rows import im2col_limit
 from pymec.kernels.mec.rows import PAPER as MEC_PAPER
 from pymec.kernels.mec.rows import mec_limit
 from pymec.kernels.register_tiles.grouped import whole_vectors
-from pymec.kernels.register_tiles.rows import dot_columns, no_line_of_channels, small_groups
-from pymec.kernels.register_tiles.schedule import tile_schedule
+from pymec.kernels.register_tiles.rows import (
+    dot_columns,
+    no_line_of_channels,
+    packed_by_block,
+    read_in_place,
+    small_groups,
+)
+from pymec.kernels.register_tiles.schedule import packing_pays
 from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GradBlocking, grad_blocking, input_grad_blocking
 from pymec.kernels.shared.machine import CACHE_LINE
@@ -96,11 +102,19 @@ def _pixel_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> S
 
 def _direct_conv(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     phases = direct_conv.phases(shape)
-    scheduled = {
-        forward: tile_schedule(forward, n_threads, in_panels=False) for forward in {p.shape for p in phases}
-    }
-    options = {"schedules": tuple(scheduled[phase.shape] for phase in phases)}
-    return Schedule(shape.kernel_size, options, prepared=shape.kernel_size)
+    left = None if limit is None else limit - shape.kernel_size
+    scheduled = {forward: _phase(forward, n_threads, left) for forward in {p.shape for p in phases}}
+    options = {"schedules": tuple(scheduled[phase.shape].options for phase in phases)}
+    size = shape.kernel_size + max((found.size for found in scheduled.values()), default=0)
+    return Schedule(size, options, prepared=shape.kernel_size)
+
+
+def _phase(forward: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """The flipped kernel packed block by block where its rows are wide, if there is room; else where it lies."""
+    packed = packed_by_block(forward, n_threads, limit) if packing_pays(forward) else None
+    if packed is None or (limit is not None and packed.size > limit):
+        return read_in_place(forward, n_threads, limit)
+    return packed
 
 
 def _dots(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -199,7 +213,7 @@ INPUT_GRAD_ROWS = (
         name="direct_conv",
         idea="a convolution of dO by register tiles for each phase of the stride: nothing is lowered or spread",
         source="ours",
-        formula="|K|",
+        formula="|K|, and direct_packed's blocks of it where i_c·itemsize >= 4096",
         order="k²",
         unsupported=_too_many_phases,
         schedule=_direct_conv,

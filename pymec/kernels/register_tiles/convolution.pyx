@@ -17,8 +17,9 @@ panels      (G, B, k_h, k_w, i_c/G, m_b)        or K packed in B = ⌈k_c/(G·m_
 out         (i_n, o_h, o_w, k_c)                output O, written in tiles of o_b pixels by m_b channels
 ==========  ==================================  =========================================================
 
-Workspace, in elements:  0 for ``direct_blocked``; for ``direct_panels`` the panels, G·B·m_b·k_h·k_w·i_c/G, and a
-cache line for their alignment, 64/itemsize
+Workspace, in elements:  0 for ``direct_blocked``; for ``direct_panels`` the panels, G·B·m_b·k_h·k_w·i_c/G, and for
+``direct_packed`` a block of them for each thread, slices·lines·panels·m_b, both with a cache line for their
+alignment, 64/itemsize
 
 The tiles are those of :mod:`pymec.kernels.register_tiles.tile`, up to 14×32.  A group's last panel overlaps the
 one before it, so that all have m_b channels.  The row of the table hands over the order of the work, a
@@ -35,17 +36,17 @@ from cython.parallel import prange
 from pymec.kernels.register_tiles.output_tile cimport (
     KernelStrides, OutputPart, TileBlock, TileEnds, add_panel, add_tap_by_tap, goes_tap_by_tap,
 )
-from pymec.kernels.register_tiles.panels cimport elements_of_panels, n_panels
+from pymec.kernels.register_tiles.panels cimport elements_of_panels, n_panels, pack_block
 from pymec.kernels.register_tiles.pixels cimport (
     POINTERS, RUNS, WINDOW, ZEROS, Cursor, ReductionBlock, cursor_at, join_tiles, next_block,
     place_pixels, point_at_block, taps_adjacent, without_padding,
 )
 from pymec.kernels.register_tiles.tile cimport (
-    Tile, at_cache_line, n_equal_tiles, panel_tile, pixels_of_tile, tile_for_sums,
+    CACHE_LINE, Tile, at_cache_line, n_equal_tiles, panel_tile, pixels_of_tile, tile_for_sums,
 )
 from pymec.kernels.shared.bias_relu cimport bias_relu_of
 from pymec.kernels.shared.geometry cimport (
-    Geometry, PixelStrides, check_room, check_stage, find_pixels, geometry,
+    Geometry, PixelStrides, check_room, check_stage, find_pixels, geometry, sizes_of,
 )
 from pymec.kernels.shared.interrupts cimport interrupted
 from pymec.kernels.shared.spans cimport Span, share_of
@@ -109,16 +110,19 @@ cdef void convolve_block(
 
 
 cdef void convolve_share(
-    const floating* I, const floating* K, floating* O, const OutputPart* whole, Py_ssize_t share,
+    const floating* I, const floating* K, floating* O, floating* slice, const OutputPart* whole, Py_ssize_t share,
     Py_ssize_t shares, const TileSchedule* schedule, const TileEnds* ends, const Geometry* g
 ) noexcept nogil:
-    """Some pixels stay in cache while the share's panels pass; one block of these stays while the pixels do."""
+    """Some pixels stay in cache while the share's panels pass; one block of these stays while the pixels do.
+
+    With a ``slice`` of workspace each block of K is packed in it first.
+    """
     cdef Py_ssize_t channels = max(g.k_cg, whole.kernel.width)  # of a panel, where the group has fewer
     cdef Tile tile = tile_for_sums(channels, sizeof(floating), g.k_h * g.k_w * g.i_cg, g.s_w * whole.image.pixel)
     cdef Py_ssize_t group_panels = n_panels(tile.channels, g), pixel_shares = shares / schedule.channel_shares
     cdef Span pixels = share_of(g.i_n * g.o_h * g.o_w, share % pixel_shares, pixel_shares)
     cdef Span panels = share_of(g.groups * group_panels, share / pixel_shares, schedule.channel_shares)
-    cdef Py_ssize_t panel
+    cdef Py_ssize_t panel, line, lines, group_channel
     cdef OutputPart part = whole[0]
     cdef ReductionBlock block
     part.first = pixels.first
@@ -131,8 +135,17 @@ cdef void convolve_share(
             part.end_panel = min(part.first_panel + min(schedule.panels, panels.end - panel), group_panels)
             block = ReductionBlock(0, 0, 0, 0, 0, 0)
             while next_block(&block, &schedule.most, g):
-                convolve_block(I, K + part.group * group_panels * part.kernel.panel, O, &part, &block,
-                               schedule, &tile, ends, g)
+                if slice == NULL:
+                    convolve_block(I, K + part.group * group_panels * part.kernel.panel, O, &part, &block,
+                                   schedule, &tile, ends, g)
+                    continue
+                line = (block.a * g.k_w + block.b) * g.i_cg + block.c
+                lines = block.rows * block.taps * block.channels
+                group_channel = part.first_panel * tile.channels
+                pack_block(K + line * g.k_c + part.group * g.k_cg + group_channel, slice, lines,
+                           part.end_panel - part.first_panel, tile.channels, g.k_cg - group_channel, g.k_c)
+                part.kernel = KernelStrides(tile.channels, lines * tile.channels, 0, line, part.first_panel)
+                convolve_block(I, <const floating*> slice, O, &part, &block, schedule, &tile, ends, g)
             panel += part.end_panel - part.first_panel
         part.first = part.end
 
@@ -179,12 +192,22 @@ cdef bint evenly_spaced(const PixelStrides* out, const Geometry* g) noexcept nog
     return rows and (g.i_n == 1 or out.image == g.o_h * g.o_w * out.pixel)
 
 
+def packed_size(schedule, shape):
+    """Elements of a block of K, packed by one thread: whole cache lines of them."""
+    cdef Geometry g = sizes_of(shape)
+    cdef Tile tile = tile_for_sums(g.k_cg, shape.itemsize, g.k_h * g.k_w * g.i_cg, g.s_w * g.i_c)
+    panels = min(schedule.panels, n_panels(tile.channels, &g))
+    lines = min(schedule.rows, g.k_h) * min(schedule.taps, g.k_w) * min(schedule.channels, g.i_cg)
+    line = CACHE_LINE // shape.itemsize
+    return -(-panels * lines * tile.channels // line) * line
+
+
 def run(
     const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
-    workspace, shape, int n_threads, schedule, const floating[::1] prepared=None,
-    const floating[::1] bias=None, bint relu=False,
+    floating[::1] workspace, shape, int n_threads, schedule, const floating[::1] prepared=None,
+    const floating[::1] bias=None, bint relu=False, *, bint packs=False,
 ):
-    """Convolve tile by tile on ``n_threads`` threads; ``workspace`` is not used.
+    """Convolve tile by tile on ``n_threads`` threads.
 
     Parameters
     ----------
@@ -201,6 +224,9 @@ def run(
         Added to every output.
     relu : bool
         Whether ReLU is applied then.
+    packs : bool
+        Whether each thread packs every block of K before it multiplies with it, in its slice of the workspace, of
+        :func:`packed_size` elements.  Otherwise the workspace is not used.
     """
     cdef Geometry g = geometry(shape)
     cdef TileEnds ends = TileEnds(bias_relu_of(bias, relu, &g).bias, False, relu)
@@ -213,17 +239,26 @@ def run(
     find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
     whole.image, whole.out = g.image, g.out
     cdef TileSchedule order = schedule_of(schedule, n_threads, shape.is_padded, &whole.image, &g)
-    whole.kernel = KernelStrides(g.k_c, 0, 0)
+    whole.kernel = KernelStrides(g.k_c, 0, 0, 0, 0)
     if not evenly_spaced(&whole.out, &g):
         order.in_rows = True
     if prepared is not None:
         check_room("prepared", prepared.shape[0], elements_of_panels(&g, sizeof(floating)))
-        whole.kernel = KernelStrides(width, g.k_h * g.k_w * g.i_cg * width, width)
+        whole.kernel = KernelStrides(width, g.k_h * g.k_w * g.i_cg * width, width, 0, 0)
     if g.i_n == 0:
         return
+    cdef Py_ssize_t size = 0
+    cdef floating* slices = NULL
+    if packs:
+        if prepared is not None:
+            raise ValueError("packs must be False if there is a prepared kernel, which is packed already")
+        size = packed_size(schedule, shape)
+        check_room("workspace", workspace.shape[0], n_threads * size + CACHE_LINE // sizeof(floating))
+        slices = at_cache_line(&workspace[0])
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else at_cache_line(&prepared[0])
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
         for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            convolve_share(I, K, O, &whole, share, n_threads, &order, &ends, &g)
+            convolve_share(I, K, O, slices + share * size if packs else slices, &whole, share, n_threads, &order,
+                           &ends, &g)

@@ -11,6 +11,7 @@ cdef struct KernelStrides:  # elements of K
     Py_ssize_t line        # from one line of channels to the next
     Py_ssize_t panel       # from one panel to the next; 0 if K is read in place
     Py_ssize_t width       # channels of a panel; 0 if K is read in place
+    Py_ssize_t first_line, first_panel  # where what is read begins: not with all of K, if it is one block
 
 
 cdef struct OutputPart:

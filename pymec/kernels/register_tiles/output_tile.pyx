@@ -81,7 +81,8 @@ cdef void add_panel(
     cdef Py_ssize_t channel = part.group * g.k_cg + panel * block.tile.channels - overlap
     cdef Py_ssize_t line = (block.reduction.a * g.k_w + block.reduction.b) * g.i_cg + block.reduction.c
     cdef const floating* bias = <const floating*> block.ends.bias
-    K += line * part.kernel.line + (panel * part.kernel.panel if part.kernel.panel else channel)
+    K += (line - part.kernel.first_line) * part.kernel.line
+    K += (panel - part.kernel.first_panel) * part.kernel.panel if part.kernel.panel else channel
     add_block(K, part.kernel.line, O + channel, part.out.pixel, pixel, block, overlap,
               bias + channel if bias != NULL else bias)
 

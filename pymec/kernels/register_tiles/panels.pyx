@@ -79,6 +79,21 @@ def pack(const floating[:, :, :, :] kernel, floating[::1] panels, shape, int n_t
             move_row(K + at / size, kernel.strides[3] / size, to + row * width, False, rows, width, &g)
 
 
+cdef void pack_block(
+    const floating* K, floating* packed, Py_ssize_t lines, Py_ssize_t panels, Py_ssize_t width, Py_ssize_t channels,
+    Py_ssize_t step
+) noexcept nogil:
+    """Pack some lines of K, ``step`` apart, from the first channel of some panels on: lines of ``width`` channels.
+
+    ``channels`` are left in the group from there on: the last panel reaches back.
+    """
+    cdef Py_ssize_t line, panel
+    for line in range(lines):
+        for panel in range(panels):
+            copy(packed + (panel * lines + line) * width, K + min(panel * width, channels - width), width)
+        K += step
+
+
 def unpack(const floating[::1] panels, floating[:, :, :, ::1] kernel, shape):
     """K again, from what :func:`pack` wrote."""
     cdef Geometry g = geometry(shape)

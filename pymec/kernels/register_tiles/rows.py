@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 from numpy.typing import NDArray
 
@@ -12,7 +12,14 @@ from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, reads_
 from pymec.kernels.register_tiles import convolution, dots, grouped, panels, planes
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.blocking import even_part
-from pymec.kernels.shared.machine import CACHE_LINE, HALF_L1_BYTES, HALF_L2_BYTES, HALO_SHARE
+from pymec.kernels.shared.machine import (
+    CACHE_LINE,
+    HALF_L1_BYTES,
+    HALF_L2_BYTES,
+    HALO_SHARE,
+    PACKED_LINES,
+    PACKED_PANELS,
+)
 from pymec.kernels.shared.turning import has_filters, transpose_back, transpose_kernel
 from pymec.shapes import ConvShape
 
@@ -25,13 +32,37 @@ _DIRECT = (
 )
 
 
-def _direct_blocked(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+def read_in_place(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """K where it lies."""
     return Schedule(0, {"schedule": tile_schedule(shape, n_threads, in_panels=False)})
 
 
 def _direct_panels(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     size = panels.panels_size(shape)
     return Schedule(size, {"schedule": tile_schedule(shape, n_threads, in_panels=True)}, prepared=size)
+
+
+def packed_by_block(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """K packed block by block: ``PACKED_PANELS`` panels of ``PACKED_LINES`` lines, or fewer within a limit."""
+    line = CACHE_LINE // shape.itemsize
+    for block in packed_blocks():
+        schedule = tile_schedule(shape, n_threads, in_panels=False, packed=block)
+        size = n_threads * convolution.packed_size(schedule, shape) + line
+        if limit is None or size <= limit:
+            break
+    return Schedule(size, {"schedule": schedule, "packs": True})
+
+
+def packed_blocks() -> Iterator[tuple[int, int]]:
+    """Panels and lines of ever smaller blocks: a panel with all its lines comes before shorter ones."""
+    count, lines = PACKED_PANELS, PACKED_LINES
+    yield count, lines
+    while count > 1:
+        count //= 2
+        yield count, lines
+    while lines > 1:
+        lines //= 2
+        yield count, lines
 
 
 def _pack(kernel: NDArray, prepared: NDArray, shape: ConvShape, n_threads: int, schedule: object) -> None:
@@ -134,10 +165,23 @@ ROWS = (
         formula="0",
         order="none",
         unsupported=any_shape,
-        schedule=_direct_blocked,
+        schedule=read_in_place,
         run=convolution.run,
         reading=reads_slices,
         uses_blas=False,
+    ),
+    Algorithm(
+        name="direct_packed",
+        idea="direct_blocked with K packed block by block as threads come to it: what a tile reads is adjacent",
+        source=f"ours, after {_DIRECT}",
+        formula="slices·lines·channels + 64/itemsize, lines at most 512 and channels at most 512/itemsize of K",
+        order="bounded",
+        unsupported=any_shape,
+        schedule=packed_by_block,
+        run=convolution.run,
+        reading=reads_slices,
+        uses_blas=False,
+        ours=True,
     ),
     Algorithm(
         name="direct_panels",

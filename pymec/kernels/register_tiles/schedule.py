@@ -33,7 +33,11 @@ from pymec.kernels.shared.machine import (
     KERNEL_ROWS_BYTES,
     L2_SETS,
     L2_WAYS,
+    LARGE_KERNEL,
+    PACKED_PIXELS,
+    PACKED_PIXELS_OF_LARGE,
     PADDING_PRODUCTS,
+    PAGE,
     PANEL_SHARE,
     PANEL_SHARE_HIGH,
     SHORT_BLOCK,
@@ -75,7 +79,9 @@ class TileSchedule(NamedTuple):
     """Elements of the largest copy of a tile's part of the image with the padding around it."""
 
 
-def tile_schedule(shape: ConvShape, n_threads: int, in_panels: bool) -> TileSchedule:
+def tile_schedule(
+    shape: ConvShape, n_threads: int, in_panels: bool, packed: tuple[int, int] | None = None
+) -> TileSchedule:
     """The schedule of a convolution by register tiles.
 
     Parameters
@@ -84,6 +90,8 @@ def tile_schedule(shape: ConvShape, n_threads: int, in_panels: bool) -> TileSche
     n_threads : int
     in_panels : bool
         Whether K is packed in panels; otherwise its lines are k_c apart.
+    packed : two ints, optional
+        Panels and lines of K that a thread packs at a time, for all of its pixels to pass.
 
     Returns
     -------
@@ -96,6 +104,8 @@ def tile_schedule(shape: ConvShape, n_threads: int, in_panels: bool) -> TileSche
     panels = shape.groups * -(-shape.k_cg // width)
     shares = _channel_shares(shape, panels, pixels, n_threads, lines * width * shape.itemsize)
     together, depth = _kept(shape, width, -(-panels // shares), in_panels)
+    if packed is not None:
+        together, depth = packed
     reduction = _reduction_block(shape, depth)
     one_sum = math.prod(reduction) == lines
     reach = shape.s_h * shape.s_w * shape.i_c * shape.itemsize  # bytes of I that each further pixel reads
@@ -104,11 +114,24 @@ def tile_schedule(shape: ConvShape, n_threads: int, in_panels: bool) -> TileSche
     block = max(HALF_L2_BYTES // reach, 16 * pixels) // pixels * pixels
     return TileSchedule(
         shares,
-        ALL_PIXELS if one_sum and panels <= together else block,
+        ALL_PIXELS if packed or (one_sum and panels <= together) else block,
         together,
         *reduction,
         _rows_fill_tiles(shape, channels, pixels, lines),
     )
+
+
+def packing_pays(shape: ConvShape) -> bool:
+    """Whether a call should pack K block by block (``direct_packed``) and not read it in place.
+
+    Where K has wide rows, every line that a tile reads is on another page of memory, and shares few sets of a
+    cache with the others.  To pack it pays if some tiles of pixels meet it afterwards.  If many do, it pays for
+    any large K.
+    """
+    pixels = shape.i_n * shape.o_h * shape.o_w
+    if shape.k_c * shape.itemsize >= PAGE:
+        return pixels >= PACKED_PIXELS
+    return shape.kernel_size * shape.itemsize >= LARGE_KERNEL and pixels >= PACKED_PIXELS_OF_LARGE
 
 
 def fast_tiles(shape: ConvShape, in_panels: bool = False) -> bool:
