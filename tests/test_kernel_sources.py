@@ -37,3 +37,10 @@ def test_a_struct_name_has_one_meaning():
     assert not any("cdef struct" in path.read_text() for path in written), "a struct counted twice"
     assert len(names) > 20
     assert len(names) == len(set(names))
+
+
+def test_a_measured_number_has_one_meaning():
+    text = (KERNELS / "shared" / "machine.py").read_text()
+    names = re.findall(r"^([A-Z][A-Z0-9_]*)(?:: \w+)? = ", text, re.MULTILINE)
+    assert len(names) > 40
+    assert len(names) == len(set(names))

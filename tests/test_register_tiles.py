@@ -298,10 +298,10 @@ def test_blocks_of_k_packed_one_by_one_change_no_bit(k_c, options, dtype):
         size = n_threads * direct_blocked.packed_size(schedule, shape) + 64 // shape.itemsize
         out = np.full(shape.output_shape, np.nan, dtype)
         workspace = np.full(size, np.nan, dtype)
-        direct_blocked.run(x, kernel, out, workspace, shape, n_threads, schedule, packs=True)
+        direct_blocked.run(x, kernel, out, workspace, shape, n_threads, schedule, slices=n_threads)
         np.testing.assert_array_equal(out, expected)
         with pytest.raises(ValueError, match=f"workspace has {size - 1} elements, but this stage needs {size}"):
-            direct_blocked.run(x, kernel, out, workspace[1:], shape, n_threads, schedule, packs=True)
+            direct_blocked.run(x, kernel, out, workspace[1:], shape, n_threads, schedule, slices=n_threads)
 
 
 def test_packed_blocks_shrink_with_the_limit():
@@ -314,6 +314,8 @@ def test_packed_blocks_shrink_with_the_limit():
     assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
     widest = min(tile_for(1024, 4)[1], 1024)
     assert sizes[None] == sizes["1MiB"] == 2 * 4 * 512 * widest * 4 + 64
+    by_one = pymec.plan(x, kernel, algorithm="direct_packed", workspace_limit=64 + 4 * widest, n_threads=2)
+    assert by_one.workspace_nbytes == 64 + 4 * widest
     with pytest.raises(ValueError, match="direct_packed needs at least"):
         pymec.plan(x, kernel, algorithm="direct_packed", workspace_limit=63, n_threads=2)
 
@@ -323,8 +325,12 @@ def test_what_is_packed_already_is_not_packed_again():
     x, kernel = operands(shape)
     prepared, out = np.zeros(_panels.panels_size(shape), np.float32), np.full(shape.output_shape, 7, np.float32)
     schedule = tile_schedule(shape, 1, True)
-    with pytest.raises(ValueError, match="packs must be False if there is a prepared kernel"):
-        direct_blocked.run(x, kernel, out, np.zeros(9999, np.float32), shape, 1, schedule, prepared, packs=True)
+    room = np.zeros(9999, np.float32)
+    with pytest.raises(ValueError, match="slices must be 0 if there is a prepared kernel"):
+        direct_blocked.run(x, kernel, out, room, shape, 1, schedule, prepared, slices=1)
+    for slices in (-1, 2):
+        with pytest.raises(ValueError, match=f"slices must be from 0 to n_threads=1, got {slices}"):
+            direct_blocked.run(x, kernel, out, room, shape, 1, schedule, slices=slices)
     assert (out == 7).all()
 
 

@@ -7,7 +7,7 @@ MOST_ZEROS: int
 
 def run(
     x: Array, kernel: Array | None, out: Array, workspace: Array, shape: ConvShape, n_threads: int,
-    schedule: TileSchedule, prepared: Array | None = None, bias: Array | None = None, relu: bool = False, *,
-    packs: bool = False,
+    schedule: TileSchedule, prepared: Array | None = None, bias: Array | None = None, relu: bool = False,
+    slices: int = 0,
 ) -> None: ...
 def packed_size(schedule: TileSchedule, shape: ConvShape) -> int: ...

@@ -205,7 +205,7 @@ def packed_size(schedule, shape):
 def run(
     const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
     floating[::1] workspace, shape, int n_threads, schedule, const floating[::1] prepared=None,
-    const floating[::1] bias=None, bint relu=False, *, bint packs=False,
+    const floating[::1] bias=None, bint relu=False, Py_ssize_t slices=0,
 ):
     """Convolve tile by tile on ``n_threads`` threads.
 
@@ -224,21 +224,23 @@ def run(
         Added to every output.
     relu : bool
         Whether ReLU is applied then.
-    packs : bool
-        Whether each thread packs every block of K before it multiplies with it, in its slice of the workspace, of
-        :func:`packed_size` elements.  Otherwise the workspace is not used.
+    slices : int
+        Of the workspace, each of :func:`packed_size` elements.  A thread has one, and packs every block of K in it
+        before it multiplies with it; as many threads work as there are slices.  With 0 no workspace is used.
     """
     cdef Geometry g = geometry(shape)
     cdef TileEnds ends = TileEnds(bias_relu_of(bias, relu, &g).bias, False, relu)
     cdef Py_ssize_t width = panel_tile(g.k_cg, sizeof(floating)).channels
-    cdef Py_ssize_t share
+    cdef Py_ssize_t share, shares = n_threads if slices == 0 else slices
     cdef OutputPart whole
+    if not 0 <= slices <= n_threads:
+        raise ValueError(f"slices must be from 0 to n_threads={n_threads}, got {slices}")
     if kernel is None and prepared is None:
         raise ValueError("kernel must be an array, if there is no prepared one")
     check_stage(&g, n_threads, x.shape, NULL if kernel is None else kernel.shape, out.shape)
     find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
     whole.image, whole.out = g.image, g.out
-    cdef TileSchedule order = schedule_of(schedule, n_threads, shape.is_padded, &whole.image, &g)
+    cdef TileSchedule order = schedule_of(schedule, shares, shape.is_padded, &whole.image, &g)
     whole.kernel = KernelStrides(g.k_c, 0, 0, 0, 0)
     if not evenly_spaced(&whole.out, &g):
         order.in_rows = True
@@ -248,17 +250,17 @@ def run(
     if g.i_n == 0:
         return
     cdef Py_ssize_t size = 0
-    cdef floating* slices = NULL
-    if packs:
+    cdef floating* room = NULL
+    if slices > 0:
         if prepared is not None:
-            raise ValueError("packs must be False if there is a prepared kernel, which is packed already")
+            raise ValueError("slices must be 0 if there is a prepared kernel, which is packed already")
         size = packed_size(schedule, shape)
-        check_room("workspace", workspace.shape[0], n_threads * size + CACHE_LINE // sizeof(floating))
-        slices = at_cache_line(&workspace[0])
+        check_room("workspace", workspace.shape[0], slices * size + CACHE_LINE // sizeof(floating))
+        room = at_cache_line(&workspace[0])
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else at_cache_line(&prepared[0])
     cdef floating* O = &out[0, 0, 0, 0]
     with nogil:
-        for share in prange(n_threads, num_threads=n_threads, schedule="static", chunksize=1):
-            convolve_share(I, K, O, slices + share * size if packs else slices, &whole, share, n_threads, &order,
+        for share in prange(shares, num_threads=n_threads, schedule="static", chunksize=1):
+            convolve_share(I, K, O, room + share * size if slices > 0 else room, &whole, share, shares, &order,
                            &ends, &g)

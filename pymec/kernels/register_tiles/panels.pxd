@@ -10,8 +10,8 @@ cdef object elements_of_panels(const Geometry* g, Py_ssize_t itemsize)
 
 
 cdef void pack_block(
-    const floating* K, floating* packed, Py_ssize_t lines, Py_ssize_t panels, Py_ssize_t width, Py_ssize_t channels,
-    Py_ssize_t step
+    const floating* K, floating* packed, Py_ssize_t lines, Py_ssize_t panels, Py_ssize_t width,
+    Py_ssize_t channels, Py_ssize_t step
 ) noexcept nogil
 
 

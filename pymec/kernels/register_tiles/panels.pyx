@@ -80,8 +80,8 @@ def pack(const floating[:, :, :, :] kernel, floating[::1] panels, shape, int n_t
 
 
 cdef void pack_block(
-    const floating* K, floating* packed, Py_ssize_t lines, Py_ssize_t panels, Py_ssize_t width, Py_ssize_t channels,
-    Py_ssize_t step
+    const floating* K, floating* packed, Py_ssize_t lines, Py_ssize_t panels, Py_ssize_t width,
+    Py_ssize_t channels, Py_ssize_t step
 ) noexcept nogil:
     """Pack some lines of K, ``step`` apart, from the first channel of some panels on: lines of ``width`` channels.
 

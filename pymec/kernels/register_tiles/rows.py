@@ -8,7 +8,15 @@ from collections.abc import Hashable, Iterator
 
 from numpy.typing import NDArray
 
-from pymec.algorithm import Algorithm, Schedule, any_shape, no_workspace, reads_slices, reads_strides
+from pymec.algorithm import (
+    Algorithm,
+    Schedule,
+    any_shape,
+    no_workspace,
+    reads_slices,
+    reads_strides,
+    thread_slices,
+)
 from pymec.kernels.register_tiles import convolution, dots, grouped, panels, planes
 from pymec.kernels.register_tiles.schedule import tile_schedule
 from pymec.kernels.shared.blocking import even_part
@@ -17,8 +25,8 @@ from pymec.kernels.shared.machine import (
     HALF_L1_BYTES,
     HALF_L2_BYTES,
     HALO_SHARE,
-    PACKED_LINES,
-    PACKED_PANELS,
+    KERNEL_BLOCK_LINES,
+    KERNEL_BLOCK_PANELS,
 )
 from pymec.kernels.shared.turning import has_filters, transpose_back, transpose_kernel
 from pymec.shapes import ConvShape
@@ -43,19 +51,22 @@ def _direct_panels(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 
 def packed_by_block(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    """K packed block by block: ``PACKED_PANELS`` panels of ``PACKED_LINES`` lines, or fewer within a limit."""
+    """K packed block by block: several panels of many lines, or fewer within a limit; by fewer threads at last."""
     line = CACHE_LINE // shape.itemsize
     for block in packed_blocks():
         schedule = tile_schedule(shape, n_threads, in_panels=False, packed=block)
-        size = n_threads * convolution.packed_size(schedule, shape) + line
-        if limit is None or size <= limit:
+        slice_size = convolution.packed_size(schedule, shape)
+        if limit is None or n_threads * slice_size + line <= limit:
             break
-    return Schedule(size, {"schedule": schedule, "packs": True})
+    slices = thread_slices(n_threads, n_threads, slice_size, None if limit is None else limit - line)
+    if slices < n_threads:
+        schedule = tile_schedule(shape, slices, in_panels=False, packed=block)
+    return Schedule(slices * slice_size + line, {"schedule": schedule, "slices": slices})
 
 
 def packed_blocks() -> Iterator[tuple[int, int]]:
     """Panels and lines of ever smaller blocks: a panel with all its lines comes before shorter ones."""
-    count, lines = PACKED_PANELS, PACKED_LINES
+    count, lines = KERNEL_BLOCK_PANELS, KERNEL_BLOCK_LINES
     yield count, lines
     while count > 1:
         count //= 2

@@ -34,12 +34,12 @@ from pymec.kernels.shared.machine import (
     L2_SETS,
     L2_WAYS,
     LARGE_KERNEL,
-    PACKED_PIXELS,
-    PACKED_PIXELS_OF_LARGE,
     PADDING_PRODUCTS,
     PAGE,
     PANEL_SHARE,
     PANEL_SHARE_HIGH,
+    REPAID_PIXELS,
+    REPAID_PIXELS_OF_LARGE,
     SHORT_BLOCK,
     SHORT_PATCH,
     UNEVEN_TILES,
@@ -130,8 +130,8 @@ def packing_pays(shape: ConvShape) -> bool:
     """
     pixels = shape.i_n * shape.o_h * shape.o_w
     if shape.k_c * shape.itemsize >= PAGE:
-        return pixels >= PACKED_PIXELS
-    return shape.kernel_size * shape.itemsize >= LARGE_KERNEL and pixels >= PACKED_PIXELS_OF_LARGE
+        return pixels >= REPAID_PIXELS
+    return shape.kernel_size * shape.itemsize >= LARGE_KERNEL and pixels >= REPAID_PIXELS_OF_LARGE
 
 
 def fast_tiles(shape: ConvShape, in_panels: bool = False) -> bool:

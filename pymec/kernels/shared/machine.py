@@ -214,23 +214,23 @@ LONG_TAP_ROW = 9
 """Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up
 their number; from twice as many on it always is (``profiling/anywhere.py``)."""
 
-PACKED_LINES = 512
+KERNEL_BLOCK_LINES = 512
 """Lines of K that ``direct_packed`` packs at a time."""
 
-PACKED_PANELS = 4
+KERNEL_BLOCK_PANELS = 4
 """And panels: with tiles of 128 bytes a quarter of a level-2 cache.  Measured, as are the four numbers below, on
 an AMD EPYC (Zen 5) in November 2026: 12 kernels with 256 to 2048 output channels each, 1 to 784 output pixels."""
 
 PAGE = 4096
 """Bytes of a row of K, all output channels of a tap and input channel, from which packing pays: a page."""
 
-PACKED_PIXELS = 48
+REPAID_PIXELS = 48
 """Output pixels from which it pays: with 28 it is as fast to read K in place, with 14 faster."""
 
 LARGE_KERNEL = 8 * 2**20
 """Bytes of K from which packing pays whatever the rows, if there are many pixels: by 1.0 to 1.7 with 784."""
 
-PACKED_PIXELS_OF_LARGE = 512
+REPAID_PIXELS_OF_LARGE = 512
 """How many: with 196 packing and reading in place were as fast."""
 
 HALO_SHARE = 1 / 4
