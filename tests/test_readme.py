@@ -89,10 +89,10 @@ def test_the_papers_page_has_every_line(algorithm, last):
 def test_the_oldest_versions_are_those_of_pyproject():
     """What `make test-serial` installs: the first two numbers of every floor."""
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    needed = re.findall(r"^(?:dependencies|test) = \[(.*)\]$|^profile = \[([^]]*)\]", pyproject, re.MULTILINE)
+    needed = re.findall(r"^(?:dependencies|test|profile) = \[(.*?)\]$", pyproject, re.MULTILINE | re.DOTALL)
     floors = {
         name: ".".join([*version.split("."), "0"][:2])
-        for name, version in re.findall(r'"([\w-]+)>=([\d.]+)', " ".join(map("".join, needed)))
+        for name, version in re.findall(r'"([\w-]+)>=([\d.]+)', " ".join(needed))
     }
     oldest = (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8")
     assert dict(re.findall(r"^([\w-]+)==(.*)\.\*$", oldest, re.MULTILINE)) == floors

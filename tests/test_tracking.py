@@ -24,7 +24,7 @@ from pymec.memory.scripts import run_script  # noqa: E402
 from pymec.memory.timeline import timeline_of  # noqa: E402
 
 pytestmark = pytest.mark.memory
-SHAPE = 64 * 64 * 32
+EXAMPLES = Path(__file__).resolve().parent.parent / "profiling" / "examples"
 FILE = "/home/user/net.py"
 
 CNN = """
@@ -289,6 +289,27 @@ def test_profile_runs_a_script(tmp_path, cnn, capsys):
         assert "name a script to run, or give --read" in capsys.readouterr().err
     assert main(["profile", "nowhere.py"]) == 2
     assert "script 'nowhere.py' is no file" in capsys.readouterr().err
+
+
+# The examples ---------------------------------------------------------------------------------------------
+
+
+def test_the_example_of_a_small_network(capsys):
+    _, track = run_script(EXAMPLES / "small_cnn.py")
+    assert capsys.readouterr().out == "scores: (1, 10)\n"
+    copied = on_line(track, "x.transpose(0, 3, 1, 2).reshape(len(x), -1)")["numpy"]
+    assert copied.most == 4 * 112 * 112 * 64
+    convolved = on_line(track, "pymec.conv2d(x, kernel")["workspace"]
+    assert convolved.most == 4 * 112 * 112 * 9 * 64
+
+
+def test_the_example_of_a_limit_fails_for_im2col_and_passes_for_mec():
+    pytest.importorskip("pytest_memray")
+    command = [sys.executable, "-m", "pytest", "--memray", "-q", "-p", "no:cacheprovider", "test_memory_limit.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=EXAMPLES)
+    assert "FAILED test_memory_limit.py::test_im2col_keeps_the_limit" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+    assert "Test was limited to 2.0MiB but allocated 3.3MiB" in done.stdout
 
 
 # BLAS -----------------------------------------------------------------------------------------------------
