@@ -115,14 +115,26 @@ def _measure(arguments: argparse.Namespace) -> int:
     from pymec import memory
 
     x_shape, kernel_shape, options = _convolution(arguments)
-    found = memory.measure_shape(
-        ConvShape.from_shapes(x_shape, kernel_shape, **options),
-        arguments.algorithm,
-        operation=arguments.operation,
-        workspace_limit=arguments.limit,
-        n_threads=arguments.threads,
-        record=arguments.record,
-    )
+    shape = ConvShape.from_shapes(x_shape, kernel_shape, **options)
+
+    def measured(option: str, record: str | None = None) -> memory.MemoryReport:
+        try:
+            return memory.measure_shape(
+                shape, getattr(arguments, option), operation=arguments.operation, workspace_limit=arguments.limit,
+                n_threads=arguments.threads, record=record,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(re.sub("^algorithm ", f"{option} ", str(error))) from None
+
+    other = None if arguments.against is None else measured("against")
+    found = measured("algorithm", arguments.record)
+    if other is not None:
+        if arguments.json:
+            both = [{**report.as_dict(), "peak": report.peak, "exact": report.exact} for report in (other, found)]
+            _print_json(both)
+        else:
+            print(memory.compare(other, found).table())
+        return OK if found.exact and other.exact else CHECK_FAILED
     if arguments.json:
         _print_json({**found.as_dict(), "peak": found.peak, "exact": found.exact})
     else:
@@ -263,8 +275,8 @@ def _extent(vertical: int, horizontal: int) -> str:
 _OPTIONS = {
     "x_shape": "--input", "kernel_shape": "--kernel", "workspace_limit": "--limit", "n_threads": "--threads",
     **{name: f"--{name}" for name in (
-        "algorithm", "algorithms", "batch", "dilation", "dtype", "groups", "layers", "padding", "record",
-        "stride",
+        "against", "algorithm", "algorithms", "batch", "dilation", "dtype", "groups", "layers", "padding",
+        "record", "stride",
     )},
 }  # fmt: skip
 """The option that sets each argument of the library."""
@@ -357,6 +369,7 @@ def _parser() -> argparse.ArgumentParser:
         commands, "measure", _measure,
         "Predicted and measured bytes of one call, in a fresh process under memray.",
         "pymec measure cv4 --algorithm mec --threads 2",
+        "pymec measure cv4 --algorithm mec --against im2col",
         "pymec measure cv4 --algorithm im2col --record im2col.bin && memray flamegraph im2col.bin",
         notes="Exit code 1 says that the formula and memray disagree.",
     )  # fmt: skip
@@ -364,6 +377,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--algorithm", default="auto", metavar="NAME", help=f"auto, or one of {', '.join(registry.every_name())}"
     )
+    measure.add_argument("--against", metavar="NAME", help="another algorithm, to be measured and set beside it")
     measure.add_argument("--record", metavar="FILE", help="keep memray's record for its own reporters")
 
     profile = _command(

@@ -312,6 +312,51 @@ def test_the_example_of_a_limit_fails_for_im2col_and_passes_for_mec():
     assert "Test was limited to 2.0MiB but allocated 3.3MiB" in done.stdout
 
 
+# Side by side ---------------------------------------------------------------------------------------------
+
+
+def test_two_reports_side_by_side(capsys):
+    shape = pymec.ConvShape.from_shapes((1, 20, 20, 8), (3, 3, 8, 16))
+    with memory.side_by_side(2) as submit:
+        jobs = [submit(shape, name, n_threads=1) for name in ("im2col", "mec")]
+        first, second = (job.result() for job in jobs)
+    compared = memory.compare(first, second)
+    assert compared.names == ("im2col", "mec")
+    of = {row.what: row for row in compared.rows}
+    assert of["workspace"][1:] == (4 * 18 * 18 * 9 * 8, 4 * 18 * 20 * 3 * 8)
+    assert of["workspace"].difference == second.workspace - first.workspace
+    assert of["peak"][1:] == (first.peak, second.peak)
+    assert f"{second.workspace / first.workspace:.2f}×" in compared.table()
+    assert "<td>workspace</td>" in compared._repr_html_()
+    arguments = "measure --input 1,20,20,8 --kernel 3,3,8,16 --algorithm mec --against im2col --threads 1"
+    assert main(arguments.split()) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["im2col", "mec", "difference", "times"]
+    assert main(f"{arguments} --json".split()) == 0
+    assert '"algorithm": "im2col"' in capsys.readouterr().out
+    assert main(["measure", "cv12", "--against", "mecc"]) == 2
+    assert "--against must be 'auto' or one of" in capsys.readouterr().err
+
+
+def test_two_blocks_side_by_side(tmp_path):
+    tracks = []
+    for factor in (1, 3):
+        script = tmp_path / f"script{factor}.py"
+        script.write_text(
+            f"import numpy as np\nn = {10**5 * factor}\nx = np.ones(n)\n" + "y = x + 1\n" * (factor > 1)
+        )
+        tracks.append(run_script(script)[1])
+    compared = memory.compare(*tracks, names=("before", "after"))
+    of = {row.what: row for row in compared.rows}
+    assert of["NumPy: x = np.ones(n)"][1:] == (8 * 10**5, 24 * 10**5)
+    assert of["NumPy: y = x + 1"][1:] == (0, 24 * 10**5)
+    assert of["NumPy"][1:] == (8 * 10**5, 48 * 10**5)
+    assert of["peak"][1:] == tuple(track.peak for track in tracks)
+    assert compared.table().splitlines()[0].split() == ["before", "after", "difference", "times"]
+    with pytest.raises(TypeError, match="must be two MemoryReports or two Tracks, got Track and int"):
+        memory.compare(tracks[0], 3)
+
+
 # BLAS -----------------------------------------------------------------------------------------------------
 
 

@@ -17,11 +17,16 @@ memray counts what is requested, whether or not a page is ever touched; ``reside
 separate call without memray.
 
 Any code is tracked where it runs: :func:`track` is for a block of it, :func:`read` for a record that exists, and
-:func:`warm_up` takes BLAS's buffers out of what is measured afterwards.
+:func:`warm_up` takes BLAS's buffers out of what is measured afterwards.  :func:`compare` sets two measurements side
+by side.
 """
 
+from pymec.memory.comparing import Comparison, compare
 from pymec.memory.measuring import MemoryReport, measure, measure_shape, side_by_side
 from pymec.memory.tracking import Track, read, track
 from pymec.memory.warming import warm_up
 
-__all__ = ["MemoryReport", "Track", "measure", "measure_shape", "read", "side_by_side", "track", "warm_up"]
+__all__ = [
+    "Comparison", "MemoryReport", "Track", "compare", "measure", "measure_shape", "read", "side_by_side", "track",
+    "warm_up",
+]  # fmt: skip

@@ -21,7 +21,7 @@ def source_of(line: Line) -> str:
 def of_owners(uses: dict[str, Use]) -> str:
     """The owners, by name."""
     rows = [(OWNERS[name], mib(use.at_peak), mib(use.most)) for name, use in uses.items()]
-    return _aligned(("whose", "at the peak", "at its most"), sorted(rows, key=lambda row: row[0]))
+    return aligned(("whose", "at the peak", "at its most"), sorted(rows, key=lambda row: row[0]))
 
 
 def of_lines(uses: dict[tuple[Line, str], Use], peak: int) -> str:
@@ -31,7 +31,7 @@ def of_lines(uses: dict[tuple[Line, str], Use], peak: int) -> str:
         (str(line), OWNERS[owner], mib(use.at_peak), mib(use.most), source_of(line))
         for (line, owner), use in large.items()
     ]
-    text = _aligned(("line", "whose", "at the peak", "at its most", ""), rows)
+    text = aligned(("line", "whose", "at the peak", "at its most", ""), rows)
     left_out = len(uses) - len(large)
     return text + (f"\n({left_out} with less than {LEAST_SHARE:.1%} of the peak)" if left_out else "")
 
@@ -45,21 +45,20 @@ def of_calls(calls: list[Call]) -> str:
         (str(line), str(len(made)), mib(max(c.workspace for c in made)), mib(max(c.peak for c in made)))
         for line, made in of_line.items()
     ]
-    return _aligned(("calls with workspace", "calls", "largest workspace", "highest peak meanwhile"), rows)
+    return aligned(("calls with workspace", "calls", "largest workspace", "highest peak meanwhile"), rows)
 
 
-def _aligned(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A table whose columns of numbers, those with a unit or none, stand to the right."""
+def aligned(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A table with columns of numbers, which begin with a digit or a sign or are none, to the right."""
     table = [header, *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    numbers = [all(cell[:1] in "0123456789+-∞–" for cell in column) for column in zip(*rows, strict=True)]
+    numbers = numbers or [False] * len(header)
     lines = []
     for row in table:
         cells = [
-            cell.rjust(width) if header[i] in _NUMBERS else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-_NUMBERS = ("at the peak", "at its most", "calls", "largest workspace", "highest peak meanwhile")
