@@ -17,8 +17,8 @@ memray counts what is requested, whether or not a page is ever touched; ``reside
 separate call without memray.
 
 Any code is tracked where it runs: :func:`track` is for a block of it, :func:`read` for a record that exists, and
-:func:`warm_up` takes BLAS's buffers out of what is measured afterwards.  :func:`compare` sets two measurements side
-by side.
+:func:`warm_up` takes BLAS's buffers out of what is measured afterwards.  :func:`compare` sets two measurements
+side by side.
 """
 
 from pymec.memory.comparing import Comparison, compare
