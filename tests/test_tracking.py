@@ -352,7 +352,7 @@ def test_two_blocks_side_by_side(tmp_path):
     assert of["NumPy"][1:] == (8 * 10**5, 48 * 10**5)
     assert of["peak"][1:] == tuple(track.peak for track in tracks)
     assert compared.table().splitlines()[0].split() == ["before", "after", "difference", "times"]
-    with pytest.raises(TypeError, match="must be two MemoryReports or two Tracks, got Track and int"):
+    with pytest.raises(TypeError, match="must be two MemoryReports or two Tracks, got track and int"):
         memory.compare(tracks[0], 3)
 
 

@@ -289,7 +289,8 @@ def run_kernel_grad(
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* dO = &grad_out[0, 0, 0, 0]
     lines = n_vectors(vector_bytes() / sizeof(floating), &g)
-    parts = g.k_h if lines % n_threads else 1
+    # Kernel rows are summed together, which takes half the time of one by one: that is worth uneven shares.
+    parts = g.k_h if 2 * ceil_div(lines, n_threads) * n_threads > 3 * lines else 1
     with nogil:
         for task in prange(lines * parts, num_threads=n_threads, schedule="static"):
             kernel_grad_line(I, dO, dK, task / parts, share_of(g.k_h, task % parts, parts), &g)

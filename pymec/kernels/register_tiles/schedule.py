@@ -102,7 +102,8 @@ def tile_schedule(
     step = shape.s_w * shape.i_c
     pixels, width = tile_for(channels, shape.itemsize, lines, step)
     panels = shape.groups * -(-shape.k_cg // width)
-    shares = _channel_shares(shape, panels, pixels, n_threads, lines * width * shape.itemsize)
+    large = packed is not None or panels * lines * width * shape.itemsize > 2 * HALF_L2_BYTES
+    shares = _channel_shares(shape, panels, pixels, n_threads, large)
     together, depth = _kept(shape, width, -(-panels // shares), in_panels)
     if packed is not None:
         together, depth = packed
@@ -267,11 +268,12 @@ def _rows_fill_tiles(shape: ConvShape, channels: int, most: int, lines: int) -> 
     return most > PORTABLE_PIXELS and slots <= UNEVEN_TILES * shape.o_w
 
 
-def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, panel_nbytes: int) -> int:
+def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, large: bool) -> int:
     """Into how many shares the panels are divided; the other threads divide the pixels.
 
     Of the numbers that make shares even the smallest is taken: threads then write to different lines of O.  Only
-    where K is larger than their caches is it the largest: not every thread reads all of K then.
+    where K is ``large``, because it is larger than their caches or is packed, is it the largest: not every thread
+    reads, or packs, all of K then.
     """
     pixels = max(shape.i_n * shape.o_h * shape.o_w, 1)
     tiles = {}
@@ -280,4 +282,4 @@ def _channel_shares(shape: ConvShape, panels: int, tile: int, n_threads: int, pa
             share = -(-pixels // (n_threads // shares))
             tiles[shares] = -(-panels // shares) * -(-share // tile)
     even = [shares for shares in tiles if tiles[shares] <= UNEVEN_TILES * min(tiles.values())]
-    return max(even) if panels * panel_nbytes > 2 * HALF_L2_BYTES else min(even)
+    return max(even) if large else min(even)
