@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from pymec import ConvShape, __version__, console, explaining, layers, planning, recipes, registry, tuning
 from pymec.console import CHECK_FAILED, OK, USER_MISTAKE
+from pymec.figures import counted
 from pymec.operations import KERNEL_GRAD, OPERATIONS, operation_named
 from pymec.spelling import did_you_mean
 from pymec.versions import show_versions, versions
@@ -75,7 +76,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json(asdict(explanation))
     else:
-        print(explanation)
+        print(explanation.table(formulas=arguments.formulas, unsupported=arguments.all))
     return OK
 
 
@@ -139,7 +140,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         _print_json({**found.as_dict(), "peak": found.peak, "exact": found.exact})
     else:
         verdict = "predicted = measured" if found.exact else "predicted ≠ measured"
-        print(f"{found.algorithm}, {found.n_threads} thread{'s' if found.n_threads > 1 else ''}: {verdict}")
+        print(f"{found.algorithm}, {counted(found.n_threads, 'thread')}: {verdict}")
         print()
         for name, meaning in _MEASURED:
             print(f"{name:<10} {getattr(found, name):>15,}  {meaning}")
@@ -351,6 +352,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_convolution(explain)
     _add_accuracy(explain)
+    explain.add_argument("--formulas", action="store_true", help="every workspace as a formula, too")
+    explain.add_argument("--all", action="store_true", help="also what can't do it, with the reason")
 
     tune = _command(
         commands, "tune", _tune,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pymec import planning, registry
 from pymec.execution import as_array, checked_operand, execute
+from pymec.figures import counted, html_table
 from pymec.kept_kernels import KeptKernel, can_take_over, form_of, keep
 from pymec.kernels.mec.rows import tuned_schedule
 from pymec.operations import CONV2D, operation_named
@@ -40,8 +41,20 @@ class _Plan:
 
     def __repr__(self) -> str:
         kind, nbytes = type(self).__name__, self.workspace_nbytes
-        threads = f"{self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
-        return f"<{kind} {self.algorithm}, {nbytes} bytes of workspace, {threads}>"
+        return f"<{kind} {self.algorithm}, {nbytes} bytes of workspace, {counted(self.n_threads, 'thread')}>"
+
+    def _repr_html_(self) -> str:
+        s = self.shape
+        rows = [
+            ("operation", self.operation),
+            ("input", f"{s.i_n}×{s.i_h}×{s.i_w}×{s.i_c}"),
+            ("kernel", f"{s.k_h}×{s.k_w}×{s.i_cg}×{s.k_c}"),
+            ("algorithm", self.algorithm),
+            ("threads", str(self.n_threads)),
+            ("workspace bytes", f"{self.workspace_nbytes:,}"),
+            ("bytes of the prepared kernel", f"{self.prepared_nbytes:,}"),
+        ]
+        return html_table((type(self).__name__, s.dtype), rows)
 
     def _scratch(self, recipe: Recipe) -> int:
         """Bytes of a call's workspace."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymec import layouts, planning, registry
+from pymec.figures import aligned, counted, html_table
 from pymec.operations import operation_named
 from pymec.recipes import parse_bytes, recipe_of
 from pymec.shapes import ConvShape, Padding, Pair
@@ -90,6 +91,7 @@ class Explanation(Sequence[ExplainedAlgorithm]):
     chosen: str
     planned: str
     n_threads: int
+    limit: int | None
     rows: tuple[ExplainedAlgorithm, ...]
 
     def __getitem__(self, index: Any) -> Any:
@@ -102,24 +104,51 @@ class Explanation(Sequence[ExplainedAlgorithm]):
         return iter(self.rows)
 
     def __str__(self) -> str:
+        return self.table()
+
+    def table(self, *, formulas: bool = False, unsupported: bool = False) -> str:
+        """The rows as text of 80 columns.
+
+        Parameters
+        ----------
+        formulas : bool
+            Whether each workspace stands as a formula, too, in the paper's symbols; lines are longer then.
+        unsupported : bool
+            Whether algorithms that can't do the shape, or not within the limit, are there with the reason.
+        """
+        rows = [row for row in self.rows if row.supported or unsupported]
+        texts = [self._cells(row) for row in rows]
+        notes = [row.formula if row.supported and formulas else row.reason or "" for row in rows]
+        lines = aligned(("", "algorithm", "workspace bytes", "im2col ÷ it"), texts).splitlines()
+        lines[1:] = [f"{line}  {note}".rstrip() for line, note in zip(lines[1:], notes, strict=True)]
+        left_out = len(self.rows) - len(rows)
+        if left_out:
+            lines += ["", f"{left_out} more can't do this{'' if self.limit is None else ' within the limit'}."]
+        return "\n".join([*self._head(), "", *lines, "", *self._choice()])
+
+    def _repr_html_(self) -> str:
+        rows = [(*self._cells(row), row.formula) for row in self.rows if row.supported]
+        table = html_table(("", "algorithm", "workspace bytes", "im2col ÷ it", "formula"), rows)
+        return f"<p>{'<br>'.join(self._head())}</p>{table}<p>{'<br>'.join(self._choice())}</p>"
+
+    def _head(self) -> tuple[str, str]:
         s = self.shape
-        head = (
+        return (
             f"input {s.i_n}×{s.i_h}×{s.i_w}×{s.i_c}  kernel {s.k_h}×{s.k_w}×{s.i_cg}×{s.k_c}  "
-            f"output {s.i_n}×{s.o_h}×{s.o_w}×{s.k_c}  {s.dtype}  {s.multiply_adds:,} multiply-adds  "
-            f"{self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
+            f"output {s.i_n}×{s.o_h}×{s.o_w}×{s.k_c}",
+            f"{s.dtype}  {s.multiply_adds:,} multiply-adds  {counted(self.n_threads, 'thread')}",
         )
-        table = [("", "algorithm", "workspace bytes", "im2col ÷ it", "formula or reason")]
-        for row in self.rows:
-            mark = "→" if row.algorithm == self.chosen else " "
-            if row.workspace_nbytes is None:
-                table.append((mark, row.algorithm, "-", "-", f"can't: {row.reason}"))
-            else:
-                ratio = "-" if not row.ratio_to_im2col else f"{1 / row.ratio_to_im2col:.2f}"
-                table.append((mark, row.algorithm, f"{row.workspace_nbytes:,}", ratio, row.formula))
-        widths = [max(len(line[i]) for line in table) for i in range(4)]
-        lines = [f"{m} {n:<{widths[1]}}  {b:>{widths[2]}}  {r:>{widths[3]}}  {f}" for m, n, b, r, f in table]
-        plan = "" if self.planned == self.chosen else f"; a plan, which keeps the kernel: {self.planned}"
-        return "\n".join([head, "", *lines, "", f"→ what algorithm='auto' takes: {self.chosen}{plan}"])
+
+    def _choice(self) -> list[str]:
+        lines = [f"→ what algorithm='auto' takes: {self.chosen}"]
+        return lines + [f"  for a plan, which keeps the kernel: {self.planned}"] * (self.planned != self.chosen)
+
+    def _cells(self, row: ExplainedAlgorithm) -> tuple[str, str, str, str]:
+        mark = "→" if row.algorithm == self.chosen else " "
+        if row.workspace_nbytes is None:
+            return mark, row.algorithm, "–", "–"
+        ratio = "–" if not row.ratio_to_im2col else f"{1 / row.ratio_to_im2col:.2f}"
+        return mark, row.algorithm, f"{row.workspace_nbytes:,}", ratio
 
 
 def explain(
@@ -152,8 +181,9 @@ def explain(
     -------
     Explanation
         A sequence of rows (``algorithm``, ``reason`` why it can't or None, ``workspace_nbytes``,
-        ``ratio_to_im2col``, ``multiply_adds``, ``formula``, ``idea``) that prints as a table.  ``chosen`` is
-        what a single call takes, ``planned`` what :func:`pymec.plan` takes.
+        ``ratio_to_im2col``, ``multiply_adds``, ``formula``, ``idea``) that prints as a table; its method ``table``
+        shows formulas and reasons, too.  ``chosen`` is what a single call takes, ``planned`` what
+        :func:`pymec.plan` takes.
     """
     shape = ConvShape.from_shapes(
         x_shape, kernel_shape, stride=stride, padding=padding, dilation=dilation, groups=groups,
@@ -175,4 +205,5 @@ def explain(
         rows.append(
             ExplainedAlgorithm(row.name, row.idea, row.formula, reason, nbytes, ratio, shape.multiply_adds)
         )
-    return Explanation(shape, chosen.algorithm.name, planned.algorithm.name, chosen.n_threads, tuple(rows))
+    names = chosen.algorithm.name, planned.algorithm.name
+    return Explanation(shape, *names, chosen.n_threads, limit, tuple(rows))

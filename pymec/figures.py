@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+from collections.abc import Iterable, Sequence
 
 MIB = 2**20
 ABSENT = "–"
@@ -43,3 +45,36 @@ def milliseconds(seconds: float) -> str:
     """Seconds in ms to three digits."""
     value = seconds * 1000
     return f"{value:,.0f} ms" if value >= 100 else f"{value:#.3g} ms"
+
+
+def counted(count: int, thing: str) -> str:
+    """1 thread, 2 threads."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+# Tables -------------------------------------------------------------------------------------------------
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text; columns of numbers, which begin with a digit or a sign or are none, stand to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    numbers = [_are_numbers(column) for column in zip(*rows, strict=True)] or [False] * len(header)
+    lines = []
+    for row in (header, *rows):
+        cells = (
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(row, widths, numbers, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table for a notebook."""
+    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in header)]
+    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _are_numbers(column: Sequence[str]) -> bool:
+    return all(cell[:1] in "0123456789+-∞–" for cell in column)

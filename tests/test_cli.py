@@ -87,6 +87,12 @@ def test_explain_passes_every_option_on(capsys):
     assert capsys.readouterr().out == f"{expected}\n"
 
 
+def test_explain_shows_formulas_and_reasons_on_request(capsys):
+    assert main(["explain", "cv4", "--formulas", "--all"]) == 0
+    expected = pymec.explain((1, 224, 224, 64), (7, 7, 64, 64), stride=2)
+    assert capsys.readouterr().out == f"{expected.table(formulas=True, unsupported=True)}\n"
+
+
 def test_explain_takes_padding_by_name(capsys):
     argv = [
         "explain",

@@ -125,10 +125,20 @@ def test_explain_is_a_table():
     assert by_name["im2col"].ratio_to_im2col == 1
     assert by_name["direct"].workspace_nbytes == 0
     assert all(row.multiply_adds == 2 * 20 * 21 * 8 * 3 * 3 * 6 for row in table)
-    text = str(table)
+    text, whole = str(table), table.table(formulas=True, unsupported=True)
     for name in pymec.algorithms():
-        assert name in text
+        row = by_name[name]
+        assert f" {name} " in whole
+        assert (f" {name} " in text) == row.supported
+        assert (row.formula if row.supported else row.reason) in whole
     assert f"{by_name['mec'].workspace_nbytes:,}" in text
+    assert by_name["im2col"].formula not in text
+    unsupported = sum(not row.supported for row in table)
+    assert f"\n{unsupported} more can't do this.\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+    part = table._repr_html_()
+    assert f"<td>{by_name['mec'].workspace_nbytes:,}</td>" in part
+    assert part.count("<tr>") == 1 + len(table) - unsupported
     assert table.planned == pymec.plan(X, K, padding=1, n_threads=2).algorithm
 
 
@@ -138,7 +148,9 @@ def test_explain_says_why_not():
     assert not by_name["im2col"].supported
     assert "more than the limit" in by_name["im2col"].reason
     assert by_name["direct"].supported
-    assert "can't: needs" in str(table)
+    assert "needs" not in str(table)
+    assert "more can't do this within the limit." in str(table)
+    assert f"  {by_name['im2col'].reason}" in table.table(unsupported=True)
     huge = pymec.explain((1, 100_000, 100_000, 3), (3, 3, 3, 8))
     assert "BLAS's integer" in {row.algorithm: row for row in huge}["im2col"].reason
 
@@ -324,7 +336,7 @@ def test_auto_follows_its_written_rule(x, kernel, by_tiles, by_blas, registers):
     )  # which packs K for them
     planned = by_plan if tiles else by_blas
     assert pymec.plan(x, kernel).algorithm == pymec.explain(x, kernel).planned == planned
-    said = f"; a plan, which keeps the kernel: {planned}"
+    said = f"\n  for a plan, which keeps the kernel: {planned}"
     assert (said in str(pymec.explain(x, kernel))) == (planned != pymec.explain(x, kernel).chosen)
     nothing = {(1, 1): "pointwise", (1, 9): "filter_row_gemm"}.get(kernel[:2], "direct")
     in_place = tiles and kernel[3] >= 16  # panels padded with zeros need room

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from pymec.figures import factor, mib
+from pymec.figures import aligned, factor, html_table, mib
 from pymec.memory.measuring import MemoryReport
 from pymec.memory.owners import OWNERS
-from pymec.memory.tables import aligned, source_of
+from pymec.memory.tables import source_of
 from pymec.memory.tracking import Track
 
 
@@ -55,9 +54,7 @@ class Comparison:
         return row.what, mib(row.first), mib(row.second), f"{sign}{mib(abs(row.difference))}", times
 
     def _repr_html_(self) -> str:
-        lines = [self._header(), *map(self._cells, self.rows)]
-        cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in lines)
-        return f"<table>{''.join(f'<tr>{line}</tr>' for line in cells)}</table>"
+        return html_table(self._header(), map(self._cells, self.rows))
 
 
 def compare(

@@ -12,6 +12,7 @@ from typing import Any
 
 from pymec import planning
 from pymec.execution import as_array, checked_operand
+from pymec.figures import counted, html_table
 from pymec.memory.processes import Processes
 from pymec.operations import operation_named
 from pymec.recipes import parse_bytes
@@ -56,6 +57,11 @@ class MemoryReport:
     def exact(self) -> bool:
         """Whether the formula and memray agree to the byte."""
         return self.predicted == self.workspace
+
+    def _repr_html_(self) -> str:
+        head = f"{self.algorithm}, {counted(self.n_threads, 'thread')}"
+        parts = ("predicted", "workspace", "output", "blas", "fft", "other", "peak", "resident")
+        return html_table((head, "bytes"), [(name, f"{getattr(self, name):,}") for name in parts])
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""

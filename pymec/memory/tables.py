@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Sequence
 
-from pymec.figures import mib
+from pymec.figures import aligned, mib
 from pymec.memory.owners import OWNERS, Line
 from pymec.memory.timeline import Call, Use
 
@@ -46,19 +45,3 @@ def of_calls(calls: list[Call]) -> str:
         for line, made in of_line.items()
     ]
     return aligned(("calls with workspace", "calls", "largest workspace", "highest peak meanwhile"), rows)
-
-
-def aligned(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A table with columns of numbers, which begin with a digit or a sign or are none, to the right."""
-    table = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    numbers = [all(cell[:1] in "0123456789+-∞–" for cell in column) for column in zip(*rows, strict=True)]
-    numbers = numbers or [False] * len(header)
-    lines = []
-    for row in table:
-        cells = [
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, numbers, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

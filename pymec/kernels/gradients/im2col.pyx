@@ -87,15 +87,23 @@ cdef void lowered_grad_share(
     const floating* dO, const floating* K, floating* dL, Py_ssize_t group, Py_ssize_t share, Py_ssize_t shares,
     const Geometry* g
 ) noexcept nogil:
-    """One thread's share of a group's dL: some of its output pixels."""
+    """One thread's share of a group's dL: some of its output pixels, or of its columns if there are more of these.
+
+    The larger of dO and K is read by one thread each then, and the other one by all.
+    """
     cdef Py_ssize_t all_pixels = g.i_n * g.o_h * g.o_w, patch = g.k_h * g.k_w * g.i_cg
-    cdef Span pixels = share_of(all_pixels, share, shares)
-    if pixels.first == pixels.end:
+    cdef Span pixels = Span(0, all_pixels), columns = Span(0, patch)
+    if all_pixels >= patch:
+        pixels = share_of(all_pixels, share, shares)
+    else:
+        columns = share_of(patch, share, shares)
+    if pixels.first == pixels.end or columns.first == columns.end:
         return
     # dL_g (i_n·o_h·o_w × k_h·k_w·i_c/G) = dO_g (i_n·o_h·o_w × k_c/G) · K_gᵀ (k_c/G × k_h·k_w·i_c/G)
-    gemm_rowmajor_transposed(False, True, pixels.end - pixels.first, patch, g.k_cg,
-                             dO + pixels.first * g.k_c + group * g.k_cg, g.k_c, K + group * g.k_cg, g.k_c,
-                             <floating> 0, dL + (group * all_pixels + pixels.first) * patch, patch)
+    gemm_rowmajor_transposed(False, True, pixels.end - pixels.first, columns.end - columns.first, g.k_cg,
+                             dO + pixels.first * g.k_c + group * g.k_cg, g.k_c,
+                             K + columns.first * g.k_c + group * g.k_cg, g.k_c, <floating> 0,
+                             dL + (group * all_pixels + pixels.first) * patch + columns.first, patch)
 
 
 def lowered_grad(const floating[:, :, :, ::1] grad_out, const floating[:, :, :, ::1] kernel, floating[::1] L,
