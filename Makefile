@@ -46,11 +46,12 @@ guided: $(VENV)/installed-test ## wrong arguments, chosen by what they reach (at
 docs: $(VENV)/installed-docs ## build the site into docs/_build/html, warnings as errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-test-debug: ## build with every Cython check on, for NEWEST_PYTHON: every kernel against its oracle
+test-debug: ## build with every Cython check and .pyx lines on, for NEWEST_PYTHON: every kernel against its oracle
 	test -x .venv-debug/bin/python || $(NEWEST_PYTHON) -m venv .venv-debug
-	PYMEC_DEBUG=1 .venv-debug/bin/pip install --quiet ".[test]"
+	PYMEC_DEBUG=1 PYMEC_PROFILE=1 .venv-debug/bin/pip install --quiet ".[test]"
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" -k oracle tests/test_algorithms.py tests/test_grads.py
 	.venv-debug/bin/$(PYTEST) -m "not memory and not slow" tests/test_paper.py tests/test_defects.py
+	.venv-debug/bin/$(PYTEST) tests/test_tracking.py -k native_stacks
 	.venv-debug/bin/$(PYTEST) -m smoke
 
 # Beside the oldest versions that are allowed, where there are wheels of them: numpy 2.0 has none for Python 3.13.

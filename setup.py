@@ -6,6 +6,7 @@ PYMEC_NO_OPENMP   build without OpenMP; pymec then runs on one thread and says s
 PYMEC_DEBUG       all of Cython's run-time checks on, no optimisation: for tests, not for timing
 PYMEC_ANNOTATE    write the annotated HTML of each kernel beside its source
 PYMEC_NATIVE      tune for the CPU of this machine (-march=native); such a build must not be passed on
+PYMEC_PROFILE     line directives: what reads native stacks (memray --native, perf, gdb) names lines of .pyx files
 
 PYMEC_SANITIZE    a sanitizer of GCC or Clang: address, undefined or thread; see `make asan`, `ubsan` and `tsan`
 """
@@ -36,6 +37,7 @@ def switch(name):
 DEBUG = switch("PYMEC_DEBUG")
 ANNOTATE = switch("PYMEC_ANNOTATE")
 NATIVE = switch("PYMEC_NATIVE")
+PROFILE = switch("PYMEC_PROFILE")
 SANITIZE = os.environ.get("PYMEC_SANITIZE", "")
 
 OPENMP_PROBE = """
@@ -124,7 +126,9 @@ def extensions():
             extra_compile_args=optimise + compile_openmp,
             extra_link_args=link_openmp,
             # what pymec._build_info says of this build; with the macro _OPENMP, the compiler's own
-            define_macros=[("PYMEC_DEBUG", int(DEBUG)), ("PYMEC_NATIVE", int(NATIVE))],
+            define_macros=[
+                ("PYMEC_DEBUG", int(DEBUG)), ("PYMEC_NATIVE", int(NATIVE)), ("PYMEC_PROFILE", int(PROFILE)),
+            ],
         )
         for source in sorted(KERNELS.glob("*/*.pyx"))
     ]
@@ -138,6 +142,7 @@ KIND = "-".join(
         ("serial", switch("PYMEC_NO_OPENMP")),
         ("debug", DEBUG),
         ("native", NATIVE),
+        ("profile", PROFILE),
         (SANITIZE, SANITIZE),
         ("kernels", True),
     )
@@ -151,6 +156,7 @@ setup(
         nthreads=0 if WINDOWS or MACOS else CPUS,
         shared_utility_qualified_name=UTILITY,
         annotate=ANNOTATE,
+        emit_linenums=PROFILE,
         build_dir=None if ANNOTATE else f"build/{KIND}",  # annotated pages lie beside their sources
         force=DEBUG or ANNOTATE,
         compiler_directives={

@@ -98,12 +98,15 @@ FAULTS = {
     ],
     # register tiles -----------------------------------------------------------------------------------------
     "pymec/kernels/register_tiles/convolution.pyx": [
+        ("+ part.group * g.k_cg + group_channel,", "+ group_channel,", "the first group's K is packed for all"),
+        ("room + share * size if slices", "room if slices", "all threads pack at one place"),
         ("\n                      and reduction.c + reduction.channels == g.i_cg)", ")",
          "ReLU before sums are complete"),
         ("rows and (g.i_n == 1 or out.image == g.o_h * g.o_w * out.pixel)", "rows",
          "tiles that go on to an image further away"),
     ],
     "pymec/kernels/register_tiles/output_tile.pyx": [
+        ("K += (line - part.kernel.first_line)", "K += line", "lines of a block counted through all of K"),
         ("copy(line + overlap, bias + overlap, width - overlap)", "copy(line + overlap, bias, width - overlap)",
          "the bias of a panel that overlaps"),
         ("panel * block.tile.channels - overlap\n", "panel * block.tile.channels\n", "the last panel is not back"),
@@ -140,6 +143,8 @@ FAULTS = {
         ("max(vector.c + width - g.i_c, 0)", "0", "reads past the end of the image"),
     ],
     "pymec/kernels/register_tiles/panels.pyx": [
+        ("K + min(panel * width, channels - width), width", "K + panel * width, width",
+         "the last panel of a block does not reach back"),
         ("min(first, g.k_cg - width + zeros)", "first", "the last panel doesn't reach back"),
         ("panels[zeros + i] = channels[i * step]", "panels[zeros + i] = channels[i]", "adjacent channels"),
         ("min(panel * width, g.k_cg - channels)", "panel * width", "the last panel of filters doesn't reach back"),
@@ -260,6 +265,8 @@ FAULTS = {
         ("tile.pixel = g.s_w * g.image.pixel", "tile.pixel = g.s_w * g.i_c", "dI written as if it were no slice"),
     ],
     "pymec/kernels/gradients/im2col.pyx": [
+        ("pixels.first) * patch + columns.first, patch)", "pixels.first) * patch, patch)",
+         "dL's shares at one place"),
         ("dL + (group * all_pixels + pixels.first)", "dL + (pixels.first)", "groups over each other in dL"),
     ],
     "pymec/kernels/gradients/mec.pyx": [
@@ -299,6 +306,8 @@ FAULTS = {
          "if k_h * k_w < 3 else filters.reshape(k_c, i_cg, -1).transpose(1, 0, 2)", "two taps as one matrix"),
     ],
     "pymec/kernels/register_tiles/rows.py": [
+        ("if limit is None or n_threads * slice_size + line <= limit:", "if True:",
+         "packed blocks beyond the limit"),
         ("even_part(max(s.i_n, 1), min(caches, left) // image)", "max(s.i_n, 1)", "all images at once"),
         ("left = limit - size if limit", "left = limit if limit", "no room for the panels"),
         ("elif rows >= least_rows:", "elif rows > 0:", "parts that share most of their rows"),
@@ -308,7 +317,8 @@ FAULTS = {
         ("if has_filters(kernel):", "if True:", "every kernel taken for o-i-h-w"),
     ],
     "pymec/kernels/register_tiles/schedule.py": [
-        ("ALL_PIXELS if one_sum and panels <= together else block", "ALL_PIXELS", "no blocks of pixels"),
+        ("ALL_PIXELS if packed or (one_sum and panels <= together) else block", "ALL_PIXELS",
+         "no blocks of pixels"),
     ],
     "pymec/kernels/shared/geometry.pyx": [
         ("not 1 <= n_threads <= 64", "not 1 <= n_threads <= 65", "more threads than BLAS has buffers"),
@@ -323,6 +333,7 @@ FAULTS = {
     ],
     # shapes and sizes ---------------------------------------------------------------------------------------
     "pymec/shapes.py": [
+        ("(kind is tuple and all(map(_is_plain, value)))", "kind is tuple", "(True, 1) taken for (1, 1)"),
         ("if max(numbers) > 2**14:", "if max(numbers) > 2**40:", "arrays that no machine can hold"),
         ("-(-self.p_t // (self.s_h * band_rows))", "(self.p_t // (self.s_h * band_rows))", "r_b of a padded band"),
         ("(self.p_t + self.i_h) // self.s_h + 1)", "(self.p_t + self.i_h) // self.s_h)", "r_b misses a band"),
@@ -340,7 +351,7 @@ FAULTS = {
         ("low <= min(numbers) <= max(numbers) <= LARGEST", "low <= min(numbers)", "no upper limit for arguments"),
         ("            and set(map(type, x_shape + kernel_shape)) <= _INTEGER\n", "",
          "True in a shape, if 1 is remembered"),
-        ('if x["N"] < 0 or', 'if x["N"] < 1 or', "no image is an error"),
+        ('if x["N"] < 0:', 'if x["N"] < 1:', "no image is an error"),
         ("self.o_w * (self.i_h + self.p_t + self.p_b) * self.k_w", "self.o_w * (self.i_h + self.p_t) * self.k_w",
          "the paper's L without the padding below"),
     ],
@@ -350,25 +361,28 @@ FAULTS = {
         ("or has_positive_steps(array)", "or True", "arrays that go backward"),
         ('"NHWC" else tuple(extents', '"NCHW" else tuple(extents', "room for pixels where planes are read"),
         ("if not plain_in_place(role, shape, reading))", ")", "copies of one channel are predicted"),
-        (" if view is None)", ")", "room for copies that are not made"),
+        ("zip(roles, lie_well, strict=True) if not well)", "zip(roles, lie_well, strict=True))",
+         "room for copies that are not made"),
         ("step > 0 and step % array.itemsize == 0", "step > 0", "steps of half an element are rounded"),
         ("channels > 1 and height", "height", "a slice of a grey image gives an output with channels last"),
         ("            if step < end:\n                return True\n", "", "an output that overlaps itself"),
         ('"kernel": (3, 2, 0, 1)', '"kernel": (3, 2, 1, 0)', "the kernel's extents turned"),
         ("lies_well and flags.aligned", "lies_well", "unaligned arrays reach kernels"),
-        ("0 if lies_well else array.size", "array.size", "room for arrays that are read in place"),
-        ("0 if result_too else", "0 if not result_too else", "no room for a plain result"),
+        ("return Places(lie_well[:-1], lie_well[-1],", "return Places(lie_well[:-1], True,",
+         "a result is never turned back"),
     ],
     # choices ------------------------------------------------------------------------------------------------
     "pymec/planning.py": [
-        ('if best in ("direct_panels", "direct_blocked"):', "if False:", "tiles turn whole images"),
+        ('if best in ("direct_panels", "direct_packed", "direct_blocked"):', "if False:",
+         "tiles turn whole images"),
         ("shape.groups > 1 or shape.k_c * shape.itemsize <= CACHE_LINE", "True", "one filter after the other"),
         ("    if few_filters_per_channel(shape):\n", "    if False:\n", "few filters of a grey image by BLAS"),
         ("shape.k_h == 1 and unpacked", "shape.k_h == 1 < shape.k_w and unpacked", "1×1 with a stride lowered"),
         ("shape.is_pointwise and not unpacked", "shape.is_pointwise", "one product for every BLAS"),
         ("None and made.workspace_nbytes > limit", "None and made.workspace_nbytes >= limit",
          "a limit of just enough is refused"),
-        ('if planned or small else ("direct_blocked",)', 'if planned else ("direct_blocked",)', "no small panels"),
+        ("if planned or small:", "if planned:", "no small panels"),
+        ("if packing_pays(shape) else", "if False else", "wide rows of K are read in place"),
         ("shape.i_n > 1 and choose_solution", "choose_solution", "Solution A for a single image"),
         ("max(2 * tiled, SMALL", "min(2 * tiled, SMALL", "mec only where both reasons hold"),
         ("band_size(1) * shape.itemsize > SLICE", "band_size(1) > SLICE", "elements compared with bytes"),
@@ -400,7 +414,7 @@ FAULTS = {
         ("operands[1] if kept is None else kept.given", "operands[-1]", "out may lie in a plan's kernel"),
         ('            "bias": bias,\n', "", "a bias may lie in out"),
         ("if workspace.nbytes < needed:", "if workspace.nbytes <= needed:", "just enough is refused"),
-        ("if start % itemsize:", "if start % 4:", "doubles at half addresses"),
+        ("if not used.flags.aligned:", "if False:", "doubles at half addresses"),
         ("(bias is not None or relu)", "bias is not None", "ReLU without a bias is forgotten"),
         ("view, scratch = layouts", "view, _ = layouts", "NCHW's copies are overwritten"),
     ],
@@ -513,6 +527,26 @@ FAULTS = {
         ("if not done or record is None:", "if record is None:", "part of a record stays"),
         ('{**plain_environment(), "PYTHONMALLOC": "malloc"}', "plain_environment()",
          "Python's heap grows during a measurement"),
+    ],
+    "pymec/memory/timeline.py": [
+        ("self._release(part.event, last - first)", "self._release(part.event, end - start)",
+         "more unmapped than was"),
+        ("self.peak_event + 1", "self.peak_event", "the peak without what made it"),
+        ("max(self.released[i], i + 1)", "i + 1", "a call's peak before its kernel ran"),
+        ("key = record.stack_id, record.native_stack_id if large else None", "key = record.stack_id, None",
+         "BLAS's and NumPy's blocks of a line are one owner's"),
+    ],
+    "pymec/memory/owners.py": [
+        ("        if is_users(file):", "        if True:", "lines of packages"),
+        ('    ("pocketfft", "fft"),\n', "", "a transform's own memory"),
+    ],
+    "pymec/memory/tracking.py": [
+        ("            self.record = self._path\n", "            self.record = None\n",
+         "a track without its record"),
+        ("                self._path.unlink()\n", "", "a record that is not the block's"),
+    ],
+    "pymec/memory/scripts.py": [
+        ("        sys.argv, sys.path[:] = before[0], before[1]\n", "        pass\n", "a script's arguments stay"),
     ],
     "pymec/memory/start.py": [
         ("            os.kill(pid, signal.SIGKILL)\n", "", "a fork lives longer than the caller"),

@@ -17,7 +17,7 @@ import pymec
 
 memray = pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
 pytest.importorskip("matplotlib")
-from pymec import memory  # noqa: E402
+from pymec import _build_info, memory  # noqa: E402
 from pymec.cli import main  # noqa: E402
 from pymec.memory.owners import OWNERS, Line, is_users, line_of, owner_of  # noqa: E402
 from pymec.memory.scripts import run_script  # noqa: E402
@@ -381,6 +381,24 @@ def test_after_a_warm_up_no_call_pays_for_blas_on_a_busy_machine(tmp_path):
         for process in busy:
             process.kill()
             process.wait()
+
+
+def test_native_stacks_name_lines_of_pyx_files_in_a_profiling_build(tmp_path):
+    """The buffer that BLAS maps for the first product is asked for below blas.pyx; other builds name a C file."""
+    code = (
+        "import memray, numpy as np, pymec\n"
+        "x, k = np.ones((1, 64, 64, 64), np.float32), np.ones((3, 3, 64, 64), np.float32)\n"
+        "with memray.Tracker('out.bin', native_traces=True):\n"
+        "    pymec.conv2d(x, k, algorithm='im2col', n_threads=1)\n"
+        "with memray.FileReader('out.bin') as reader:\n"
+        "    for block in reader.get_allocation_records():\n"
+        "        stack = block.native_stack_trace() if block.size >= 2**20 else []\n"
+        "        print(*(file for function, file, line in stack if 'gemm_rowmajor' in function and line > 0))\n"
+    )
+    command = [sys.executable, "-c", code]
+    files = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.split()
+    assert files
+    assert {Path(file).name for file in files} == {"blas.pyx" if _build_info.PROFILE else "blas.c"}
 
 
 def test_warm_up_says_for_how_many_threads():

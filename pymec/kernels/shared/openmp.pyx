@@ -13,11 +13,12 @@ cdef extern from *:
     """
     int omp_get_max_threads() nogil
     int omp_get_num_procs() nogil
-    int PYMEC_OPENMP, PYMEC_DEBUG, PYMEC_NATIVE
+    int PYMEC_OPENMP, PYMEC_DEBUG, PYMEC_NATIVE, PYMEC_PROFILE
 
 OPENMP = bool(PYMEC_OPENMP)
 DEBUG = bool(PYMEC_DEBUG)
 NATIVE = bool(PYMEC_NATIVE)
+PROFILE = bool(PYMEC_PROFILE)
 
 
 def max_threads():
