@@ -127,7 +127,9 @@ def extensions():
             extra_link_args=link_openmp,
             # what pymec._build_info says of this build; with the macro _OPENMP, the compiler's own
             define_macros=[
-                ("PYMEC_DEBUG", int(DEBUG)), ("PYMEC_NATIVE", int(NATIVE)), ("PYMEC_PROFILE", int(PROFILE)),
+                ("PYMEC_DEBUG", int(DEBUG)),
+                ("PYMEC_NATIVE", int(NATIVE)),
+                ("PYMEC_PROFILE", int(PROFILE)),
             ],
         )
         for source in sorted(KERNELS.glob("*/*.pyx"))

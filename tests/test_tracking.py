@@ -24,6 +24,7 @@ from pymec.memory.scripts import run_script  # noqa: E402
 from pymec.memory.timeline import timeline_of  # noqa: E402
 
 pytestmark = pytest.mark.memory
+KIND = memray.AllocatorType
 EXAMPLES = Path(__file__).resolve().parent.parent / "profiling" / "examples"
 FILE = "/home/user/net.py"
 
@@ -303,9 +304,18 @@ def test_the_example_of_a_small_network(capsys):
     assert convolved.most == 4 * 112 * 112 * 9 * 64
 
 
-def test_the_example_of_a_limit_fails_for_im2col_and_passes_for_mec():
+def test_the_example_of_a_limit_fails_for_im2col_and_passes_for_mec(tmp_path):
     pytest.importorskip("pytest_memray")
-    command = [sys.executable, "-m", "pytest", "--memray", "-q", "-p", "no:cacheprovider", "test_memory_limit.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--memray",
+        "-q",
+        "-o",
+        f"cache_dir={tmp_path}",
+        "test_memory_limit.py",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=EXAMPLES)
     assert "FAILED test_memory_limit.py::test_im2col_keeps_the_limit" in done.stdout
     assert "1 failed, 1 passed" in done.stdout
@@ -453,18 +463,18 @@ def programs(draw):
         size = draw(st.integers(0, 5)) * 4096
         if what in ("malloc", "mmap"):
             address += 10**6
-            records.append(record(14 if what == "mmap" else 6, address, size, line))
+            records.append(record(KIND.MMAP if what == "mmap" else KIND.MALLOC, address, size, line))
             if what == "mmap":
                 mapped[address] = [(address, address + size)]
             else:
                 live.append(address)
         elif what == "free" and live:
-            records.append(record(5, live.pop(draw(st.integers(0, len(live) - 1))), 0, None))
+            records.append(record(KIND.FREE, live.pop(draw(st.integers(0, len(live) - 1))), 0, None))
         elif what == "munmap" and mapped:
             start = draw(st.sampled_from(sorted(mapped)))
-            records.append(record(15, start, draw(st.integers(0, 5)) * 4096, None))
+            records.append(record(KIND.MUNMAP, start, draw(st.integers(0, 5)) * 4096, None))
         elif what == "stray":
-            records.append(record(5, 7, 0, None))  # of a block from before
+            records.append(record(KIND.FREE, 7, 0, None))  # of a block from before
     return records
 
 
@@ -480,11 +490,11 @@ def simulated(records):
     """The bytes of each line in memory after each record, kept in the plainest way."""
     blocks, mapped, after = {}, {}, []
     for r in records:
-        if r.allocator == 6:
+        if r.allocator == KIND.MALLOC:
             blocks[r.address] = (r.size, r.stack_id)
-        elif r.allocator == 5:
+        elif r.allocator == KIND.FREE:
             blocks.pop(r.address, None)
-        elif r.allocator == 14:
+        elif r.allocator == KIND.MMAP:
             mapped.update(dict.fromkeys(range(r.address, r.address + r.size, 4096), r.stack_id))
         else:
             for page in range(r.address, r.address + r.size, 4096):

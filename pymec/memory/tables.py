@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import linecache
+from typing import TYPE_CHECKING
 
 from pymec.figures import aligned, mib
 from pymec.memory.owners import OWNERS, Line
-from pymec.memory.timeline import Call, Use
+
+if TYPE_CHECKING:
+    from pymec.memory.timeline import Call, Use
 
 LEAST_SHARE = 0.005
 """Of the peak: lines that never have so much are left out of a table, and counted."""

@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from memray import AllocatorType
 from numpy.typing import NDArray
 
 from pymec.memory.owners import OWNERS, SMALL_BYTES, Line, line_of, owner_of, symbols_of
-
-RELEASES = (1, 5)
-"""memray's numbers of the allocators that release a block, PYMALLOC_FREE and FREE."""
-
-MMAP, MUNMAP = 14, 15
 
 
 class Use(NamedTuple):
@@ -145,7 +141,7 @@ class _Events:
 
     def allocate(self, record: Any) -> None:
         event = self._add(record.size, *self._asker(record))
-        if record.allocator == MMAP:
+        if record.allocator == AllocatorType.MMAP:
             self.mapped.append(Mapped(record.address, record.address + record.size, event))
         else:
             self.blocks[record.address] = event
@@ -195,9 +191,9 @@ def timeline_of(records: Iterable[Any]) -> Timeline:
     """The events of memray's allocation records, in the order in which they happened."""
     events = _Events()
     for record in records:
-        if record.allocator in RELEASES:
+        if record.allocator in (AllocatorType.FREE, AllocatorType.PYMALLOC_FREE):
             events.free(record.address)
-        elif record.allocator == MUNMAP:
+        elif record.allocator == AllocatorType.MUNMAP:
             events.unmap(record.address, record.address + record.size)
         else:
             events.allocate(record)

@@ -21,12 +21,13 @@ from pymec.figures import mib
 from pymec.memory import tables
 from pymec.memory.measuring import new_file
 from pymec.memory.owners import Line
-from pymec.memory.timeline import Call, Timeline, Use, timeline_of
 from pymec.memory.warming import warm_up
 from pymec.spelling import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from pymec.memory.timeline import Call, Timeline, Use
 
 
 class Track:
@@ -48,6 +49,8 @@ class Track:
     def timeline(self) -> Timeline:
         """Every allocation and release, in order."""
         import memray
+
+        from pymec.memory.timeline import timeline_of
 
         if self.record is None:
             said = f": {self.notes[-1]}" if self.notes else ""
