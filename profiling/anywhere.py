@@ -107,6 +107,8 @@ def many_channels() -> Iterator[pymec.ConvShape]:
     for c, pixels in ((512, 14), (1024, 7), (2048, 7), (512, 4), (1000, 10)):
         for k in (1, 3):
             yield shape(1, pixels, pixels, c, k, c if c < 2048 else 512)
+    for c, m, pixels, k in ((1024, 1024, 14, 3), (1024, 1024, 28, 3), (512, 1024, 32, 3), (256, 2048, 14, 1)):
+        yield shape(1, pixels, pixels, c, k, m)  # a row of K is a page of memory, or two
 
 
 def depthwise() -> Iterator[pymec.ConvShape]:

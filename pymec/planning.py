@@ -21,6 +21,7 @@ from pymec.kernels.register_tiles.schedule import (
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.machine import (
     CACHE_LINE,
+    FEW_PATCHES,
     GRAD_CHANNELS,
     GRAD_PHASES,
     LONG_DOT,
@@ -246,7 +247,7 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     able = registry.get("direct_grouped", "conv2d_input_grad").unsupported(shape) is None
     if able and shape.groups > 1 and whole_vectors(shape, swapped=True):
         return ("direct_conv", "direct_grouped", *rest) if dense and one_channel else ("direct_grouped", *rest)
-    few = shape.groups == 1 and 2 * shape.im2col_size <= shape.kernel_size
+    few = shape.groups == 1 and FEW_PATCHES * shape.im2col_size <= shape.kernel_size
     if few and not planned:
         return "im2col", "direct_conv", *rest
     swapped = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
