@@ -189,7 +189,7 @@ MANY_PIXELS = 1024
 
 FEW_PATCHES = 8
 """How many of im2col's matrices K is as large as, from which on a single call of the input's gradient multiplies
-with K as it is, and does not flip it: an AMD EPYC (Zen 5) in November 2026, eight layers, two kinds of BLAS kernels."""
+with K as it is, and does not flip it: an AMD EPYC (Zen 5) in November 2026, eight layers, two kinds of BLAS."""
 
 GRAD_PHASES = 16
 """Phases of a stride up to which "auto" takes a convolution for each: each is one more parallel region
