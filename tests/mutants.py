@@ -209,7 +209,8 @@ def killer(copy: Path, tests: str, built: Path) -> str | None:
 
 def first_failure(folder: Path, tests: str, *options: str) -> str | None:
     """Run tests in a copy; return the first that fails, or what was to be run if it hangs or can't be read."""
-    marked = "not slow" if tests.startswith("tests/test_memory.py") else "not memory and not slow"
+    of_memory = tests.startswith(("tests/test_memory.py", "tests/test_tracking.py"))
+    marked = "not slow" if of_memory else "not memory and not slow"
     command = [
         sys.executable, "-m", "pytest", "-q", "-x", "-n", "1", "-p", "no:cacheprovider",
         "--hypothesis-profile=mutants", "-m", marked, *options, tests,
