@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pymec import figures, svg
 from pymec.memory.owners import OWNERS
+from pymec.memory.tables import large_ones, source_of
 from pymec.memory.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -72,17 +73,12 @@ def draw(timeline: Timeline, ax: Axes | None = None) -> Axes:
 
 def page(track: Track, whole: bool, title: str = "memory") -> str:
     """Tables and plot as a page, or as a part of one (a notebook's)."""
-    from pymec.memory.tables import source_of
-
     with mpl.rc_context(svg.STYLE):
         axes = draw(track.timeline)
     figure = axes.figure
     assert isinstance(figure, Figure)
-    lines = [
-        (line, source_of(line), OWNERS[owner], use)
-        for (line, owner), use in list(track.by_line.items())[:MOST_LINES]
-        if use.most
-    ]
+    large = large_ones(track.by_line, track.peak)
+    lines = [(line, source_of(line), OWNERS[owner], use) for (line, owner), use in large.items()][:MOST_LINES]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -28,7 +28,7 @@ def of_owners(uses: dict[str, Use]) -> str:
 
 def of_lines(uses: dict[tuple[Line, str], Use], peak: int) -> str:
     """The lines, the one that had most first."""
-    large = {key: use for key, use in uses.items() if use.most >= LEAST_SHARE * peak}
+    large = large_ones(uses, peak)
     rows = [
         (str(line), OWNERS[owner], mib(use.at_peak), mib(use.most), source_of(line))
         for (line, owner), use in large.items()
@@ -36,6 +36,11 @@ def of_lines(uses: dict[tuple[Line, str], Use], peak: int) -> str:
     text = aligned(("line", "whose", "at the peak", "at its most", ""), rows)
     left_out = len(uses) - len(large)
     return text + (f"\n({left_out} with less than {LEAST_SHARE:.1%} of the peak)" if left_out else "")
+
+
+def large_ones(uses: dict[tuple[Line, str], Use], peak: int) -> dict[tuple[Line, str], Use]:
+    """The lines that a table has."""
+    return {key: use for key, use in uses.items() if use.most >= LEAST_SHARE * peak}
 
 
 def of_calls(calls: list[Call]) -> str:
