@@ -433,6 +433,7 @@ def test_owners():
     assert owner_of([("zeros", "/x/site-packages/numpy/core/numeric.py", 3), mine], []) == "numpy"
     assert owner_of([("fftn", "/x/site-packages/scipy/fft/_basic.py", 3), mine], []) == "fft"
     assert owner_of([mine], ["_PyObject_Malloc", "PyList_New"]) == "python"
+    assert owner_of([], ["malloc", "pocketfft::detail::arr<float>::ralloc"]) == "fft"  # of its own threads
     assert owner_of([mine], ["malloc", "some_library"]) == "other"
     assert owner_of([], []) == "other"
 
@@ -526,6 +527,18 @@ def test_the_timeline_is_what_a_plain_simulation_finds(records):
     small_too = {r.size < 4096 for r in records if r.stack_id == 2}
     if of_two and small_too == {False}:
         assert by_owner["numpy"].most == max(of_two)
+
+
+def test_a_line_may_have_blocks_of_several_owners():
+    """A product in NumPy: the array of its result, and the buffer that BLAS maps for it."""
+    records = []
+    for native, symbol in ((1, "PyDataMem_UserNEW"), (2, "blas_memory_alloc")):
+        made = record(KIND.MALLOC, 4096 * native, 4096 * native, line=3)
+        made.native_stack_id = native
+        made.native_stack_trace = lambda symbol=symbol: [(symbol, "", 0)]
+        records.append(made)
+    uses = timeline_of(records).by_line()
+    assert {owner: use.most for (_, owner), use in uses.items()} == {"blas": 8192, "numpy": 4096}
 
 
 def test_a_warning_of_nothing_is_no_warning():
