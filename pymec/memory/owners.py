@@ -62,7 +62,7 @@ class Line(NamedTuple):
     function: str
 
     def __str__(self) -> str:
-        return f"{PurePath(self.file).name}:{self.number}"
+        return f"{PurePath(self.file).name}:{self.number}" if self.number else self.file
 
 
 NOBODY = Line("(no line of Python)", 0, "")
