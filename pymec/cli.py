@@ -135,6 +135,9 @@ def _measure(arguments: argparse.Namespace) -> int:
             _print_json(both)
         else:
             print(memory.compare(other, found).table())
+            for report in (other, found):
+                print(f"\n{report.algorithm}: predicted {'=' if report.exact else '≠'} measured", end="")
+            print()
         return OK if found.exact and other.exact else CHECK_FAILED
     if arguments.json:
         _print_json({**found.as_dict(), "peak": found.peak, "exact": found.exact})
@@ -154,15 +157,20 @@ def _profile(arguments: argparse.Namespace) -> int:
 
     given = [arguments.script, *arguments.arguments] if arguments.script is not None else []
     if (arguments.read is None) == (not given):
-        raise ValueError("name a script to run, or give --read with a record that exists, and not both")
+        raise ValueError("name a script to run, or give --read with a record of memray's, and not both")
+    if arguments.read is not None and arguments.record is not None:
+        raise ValueError("--record goes with a script; --read has its record already")
     page = None if arguments.output is None else _free(arguments.output, arguments.force)
     if given:
         status, track = run_script(given[0], given[1:], arguments.record)
         title = f"The memory of {' '.join(given)}"
     else:
-        status, track, title = OK, memory.read(arguments.read), f"The memory of {arguments.read}"
+        try:
+            status, track, title = OK, memory.read(arguments.read), f"The memory of {arguments.read}"
+        except ValueError as error:
+            raise ValueError(str(error).replace("record", "read", 1)) from None
     print(track.table(), file=sys.stderr if given else sys.stdout)
-    if page is not None:
+    if page is not None and track.record is not None:
         page.unlink(missing_ok=True)
         print(f"page: {track.save_page(page, title)}", file=sys.stderr)
     return status
@@ -170,11 +178,15 @@ def _profile(arguments: argparse.Namespace) -> int:
 
 def _free(output: str, force: bool) -> Path:
     """The path of a page to be written, where none is yet, or one may be replaced."""
-    path = Path(output)
+    path = Path(output).absolute()  # the script may go to another folder
+    if path.is_dir():
+        raise ValueError(f"--output {output} is a folder; name a file")
     if path.exists() and not force:
         raise ValueError(f"--output {output} exists already; name another file, or give --force")
-    if not path.absolute().parent.is_dir():
+    if not path.parent.is_dir():
         raise ValueError(f"--output {output} lies in a folder that does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"--output {output} lies in a folder that can't be written")
     return path
 
 
@@ -277,7 +289,7 @@ _OPTIONS = {
     "x_shape": "--input", "kernel_shape": "--kernel", "workspace_limit": "--limit", "n_threads": "--threads",
     **{name: f"--{name}" for name in (
         "against", "algorithm", "algorithms", "batch", "dilation", "dtype", "groups", "layers", "padding",
-        "record", "stride",
+        "read", "record", "stride",
     )},
 }  # fmt: skip
 """The option that sets each argument of the library."""
@@ -389,7 +401,8 @@ def _parser() -> argparse.ArgumentParser:
         "pymec profile train.py --epochs 1",
         "pymec profile --output memory.html train.py",
         "pymec profile --read out.bin --output memory.html",
-        notes="The script's output goes to stdout and the table to stderr; with --read the table goes to stdout.\n"
+        notes="Options stand before the script: what follows it is the script's.  Processes that it starts are\n"
+        "not followed.  Its output goes to stdout and the table to stderr; with --read it goes to stdout.\n"
         "The exit status is the script's.",
     )  # fmt: skip
     profile.add_argument("--read", metavar="FILE", help="a record of memray's, in place of a script")

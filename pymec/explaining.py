@@ -123,7 +123,8 @@ class Explanation(Sequence[ExplainedAlgorithm]):
         lines[1:] = [f"{line}  {note}".rstrip() for line, note in zip(lines[1:], notes, strict=True)]
         left_out = len(self.rows) - len(rows)
         if left_out:
-            lines += ["", f"{left_out} more can't do this{'' if self.limit is None else ' within the limit'}."]
+            within = "" if self.limit is None else " within the limit"
+            lines += ["", f"{left_out} more can't do this{within} (--all, or table(unsupported=True), shows why)."]
         return "\n".join([*self._head(), "", *lines, "", *self._choice()])
 
     def _repr_html_(self) -> str:

@@ -529,11 +529,11 @@ FAULTS = {
          "Python's heap grows during a measurement"),
     ],
     "pymec/memory/timeline.py": [
-        ("self._release(part.event, last - first)", "self._release(part.event, end - start)",
+        ("self._release(part.event, gone_to - gone_from)", "self._release(part.event, end - start)",
          "more unmapped than was"),
         ("self.peak_event + 1", "self.peak_event", "the peak without what made it"),
         ("max(self.released[i], i + 1)", "i + 1", "a call's peak before its kernel ran"),
-        ("key = record.stack_id, record.native_stack_id if large else None", "key = record.stack_id, None",
+        ("key = record.stack_id, record.native_stack_id", "key = record.stack_id, 0",
          "BLAS's and NumPy's blocks of a line are one owner's"),
     ],
     "pymec/memory/owners.py": [
@@ -541,12 +541,13 @@ FAULTS = {
         ('    ("pocketfft", "fft"),\n', "", "a transform's own memory"),
     ],
     "pymec/memory/tracking.py": [
-        ("            self.record = self._path\n", "            self.record = None\n",
-         "a track without its record"),
-        ("                self._path.unlink()\n", "", "a record that is not the block's"),
+        ("        self.record = self._path\n", "        pass\n", "a track without its record"),
+        ("            self._path.unlink(missing_ok=True)\n", "            pass\n",
+         "a record that is not the block's"),
     ],
     "pymec/memory/scripts.py": [
-        ("        sys.argv, sys.path[:] = before[0], before[1]\n", "        pass\n", "a script's arguments stay"),
+        ("        sys.argv, sys.path[:], sys.modules[\"__main__\"] = before[0], before[1], before[2]\n",
+         "        pass\n", "a script's arguments stay"),
     ],
     "pymec/memory/start.py": [
         ("            os.kill(pid, signal.SIGKILL)\n", "", "a fork lives longer than the caller"),

@@ -134,7 +134,7 @@ def test_explain_is_a_table():
     assert f"{by_name['mec'].workspace_nbytes:,}" in text
     assert by_name["im2col"].formula not in text
     unsupported = sum(not row.supported for row in table)
-    assert f"\n{unsupported} more can't do this.\n" in text
+    assert f"\n{unsupported} more can't do this (--all, or table(unsupported=True), shows why).\n" in text
     assert max(map(len, text.splitlines())) <= 80
     part = table._repr_html_()
     assert f"<td>{by_name['mec'].workspace_nbytes:,}</td>" in part
@@ -149,7 +149,7 @@ def test_explain_says_why_not():
     assert "more than the limit" in by_name["im2col"].reason
     assert by_name["direct"].supported
     assert "needs" not in str(table)
-    assert "more can't do this within the limit." in str(table)
+    assert "more can't do this within the limit (--all" in str(table)
     assert f"  {by_name['im2col'].reason}" in table.table(unsupported=True)
     huge = pymec.explain((1, 100_000, 100_000, 3), (3, 3, 3, 8))
     assert "BLAS's integer" in {row.algorithm: row for row in huge}["im2col"].reason

@@ -19,7 +19,7 @@ memray = pytest.importorskip("memray", reason="memray exists for Linux and macOS
 pytest.importorskip("matplotlib")
 from pymec import _build_info, memory  # noqa: E402
 from pymec.cli import main  # noqa: E402
-from pymec.memory.owners import OWNERS, Line, is_users, line_of, owner_of  # noqa: E402
+from pymec.memory.owners import NOBODY, OWNERS, Line, is_users, line_of, owner_of, package_of  # noqa: E402
 from pymec.memory.scripts import run_script  # noqa: E402
 from pymec.memory.timeline import timeline_of  # noqa: E402
 
@@ -107,22 +107,47 @@ def test_a_script_that_fails_is_shown_until_then(tmp_path, capsys):
     status, track = run_script(script)
     assert status == 1
     assert on_line(track, "np.ones(10**6)")["numpy"].most == 8 * 10**6
-    assert "cannot reshape" in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert "cannot reshape" in complaint
+    assert "scripts.py" not in complaint
     for code, expected in (("sys.exit(7)", 7), ("sys.exit('full')", 1), ("sys.exit()", 0)):
         script.write_text(f"import sys\n{code}\n")
         assert run_script(script)[0] == expected
+    script.write_text("import numpy as np\nx = np.ones(10**6)\nraise KeyboardInterrupt\n")
+    status, track = run_script(script)
+    assert status == 130
+    assert on_line(track, "np.ones(10**6)")["numpy"].most == 8 * 10**6
+    with pytest.raises(ValueError, match="is a folder; name a Python file"):
+        run_script(tmp_path)
     with pytest.raises(ValueError, match=r"script 'nowhere\.py' is no file"):
         run_script("nowhere.py")
 
 
-def test_a_script_finds_its_arguments_and_its_folder(tmp_path, capsys):
+def test_a_script_finds_its_arguments_and_its_folder(tmp_path, capsys, monkeypatch):
     (tmp_path / "beside.py").write_text("x = 5\n")
     script = tmp_path / "script.py"
-    script.write_text("import sys, beside\nprint(sys.argv[1:], beside.x, __name__)\n")
-    before = sys.argv, sys.path[:]
-    run_script(script, ["--epochs", "1"])
-    assert capsys.readouterr().out == "['--epochs', '1'] 5 __main__\n"
-    assert (sys.argv, sys.path) == before
+    script.write_text(
+        "import sys, pickle, threading, time, beside\n"
+        "class Thing: pass\n"
+        "again = pickle.loads(pickle.dumps(Thing()))\n"
+        "print(sys.argv, beside.x, __name__, __file__ == sys.path[0] + '/script.py', type(again))\n"
+        "threading.Thread(target=lambda: (time.sleep(0.2), print('waited for'))).start()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = sys.argv, sys.path[:], sys.modules["__main__"]
+    run_script("script.py", ["--epochs", "1"])
+    printed = capsys.readouterr().out
+    assert printed == "['script.py', '--epochs', '1'] 5 __main__ True <class '__main__.Thing'>\nwaited for\n"
+    assert (sys.argv, sys.path, sys.modules["__main__"]) == before
+
+
+def test_a_child_that_a_script_forks_reports_nothing(tmp_path):
+    script = tmp_path / "fork.py"
+    script.write_text("import os\npid = os.fork()\nif pid:\n    os.waitpid(pid, 0)\nprint('end')\n")
+    command = [sys.executable, "-m", "pymec", "profile", "fork.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "end\nend\n"
+    assert done.stderr.count("peak:") == 1
 
 
 # A block --------------------------------------------------------------------------------------------------
@@ -184,17 +209,22 @@ def test_a_second_tracker_steps_aside():
         kept = np.ones(10**6)
     assert outer.by_owner["numpy"].most == kept.nbytes
     with pytest.raises(RuntimeError, match="nothing was tracked: another tracker of memray's is at work"):
-        inner.table()
+        inner.peak  # noqa: B018
+    assert str(inner).startswith("nothing was tracked: another tracker")
+    assert inner._repr_html_().startswith("<p>nothing was tracked: another tracker")
 
 
 def test_a_track_says_what_was_wrong(tmp_path):
-    with pytest.raises(RuntimeError, match="the block has not ended yet"):
-        memory.track().table()
+    with pytest.raises(RuntimeError, match="the block has not begun or not ended yet"):
+        memory.track().peak  # noqa: B018
     with memory.track() as track:
         pass
     assert track.peak >= 0
-    with pytest.raises(RuntimeError, match="has been tracked already"), track:
+    assert "<svg" in track._repr_html_()  # an empty plot
+    with pytest.raises(ValueError, match="has been tracked already"), track:
         pass
+    with pytest.raises(ValueError, match="record must be a file's path, got '', which is a folder"):
+        memory.track("")
     (tmp_path / "there.bin").write_text("")
     with pytest.raises(ValueError, match=r"record .*there\.bin' exists already"):
         memory.track(tmp_path / "there.bin")
@@ -231,6 +261,38 @@ def test_without_native_stacks_python_lines_decide(tmp_path):
     track = memory.read(record)
     assert sum(use.most for use in track.by_line.values()) >= kept.nbytes
     assert "no native stacks" in track.table()
+
+
+def test_what_the_block_itself_asks_for_is_on_its_lines():
+    """No frame of pymec's stands between the block and memray's tracker."""
+    with memory.track() as track:
+        first = np.empty(10**6, np.uint8)
+        second = pymec.conv2d(np.ones((1, 20, 20, 16), np.float32), np.ones((3, 3, 16, 16), np.float32))
+    assert on_line(track, "first = np.empty(10**6, np.uint8)")["numpy"].most == first.nbytes
+    assert on_line(track, "second = pymec.conv2d")["output"].most == second.nbytes
+    assert {Path(line.file) for (line, _) in track.by_line if line.number} == {Path(__file__)}
+
+
+def test_small_blocks_of_one_line_are_looked_at_together():
+    def many():
+        return [np.empty(2000, np.uint8) for _ in range(1000)]
+
+    with memory.track() as track:
+        kept = many()
+        grown = []
+        for _ in range(10**5):
+            grown.append(None)
+    assert 2000 * len(kept) <= on_line(track, "np.empty(2000, np.uint8)")["numpy"].most < 2100 * len(kept)
+    assert on_line(track, "grown.append(None)")["python"].most >= 8 * len(grown)
+
+
+def test_many_mappings_take_no_longer_each():
+    address, size = 4096, 4096
+    records = [record(KIND.MMAP, address * (2 * i + 1), size, 1) for i in range(30_000)]
+    records += [record(KIND.MUNMAP, address * (2 * i + 1), size, None) for i in range(30_000)]
+    timeline = timeline_of(records)
+    assert timeline.peak == 30_000 * size
+    assert timeline.in_memory[-1] == 0
 
 
 # What it shows --------------------------------------------------------------------------------------------
@@ -288,6 +350,13 @@ def test_profile_runs_a_script(tmp_path, cnn, capsys):
     for arguments in ([], ["--read", str(record), str(cnn)]):
         assert main(["profile", *arguments]) == 2
         assert "name a script to run, or give --read" in capsys.readouterr().err
+    for arguments, said in (
+        (["--read", "nowhere"], "--read 'nowhere' can't be read as a record"),
+        (["--read", str(record), "--record", "x"], "--record goes with a script"),
+        (["--output", str(tmp_path), str(cnn)], "is a folder; name a file"),
+    ):
+        assert main(["profile", *arguments]) == 2
+        assert said in capsys.readouterr().err
     assert main(["profile", "nowhere.py"]) == 2
     assert "script 'nowhere.py' is no file" in capsys.readouterr().err
 
@@ -362,6 +431,8 @@ def test_two_blocks_side_by_side(tmp_path):
     assert of["NumPy"][1:] == (8 * 10**5, 48 * 10**5)
     assert of["peak"][1:] == tuple(track.peak for track in tracks)
     assert compared.table().splitlines()[0].split() == ["before", "after", "difference", "times"]
+    with pytest.raises(ValueError, match="names must be two texts, got 'ab'"):
+        memory.compare(*tracks, names="ab")
     with pytest.raises(TypeError, match="must be two MemoryReports or two Tracks, got track and int"):
         memory.compare(tracks[0], 3)
 
@@ -447,8 +518,10 @@ def test_the_users_line_is_the_innermost_of_nobodys_package():
     assert not is_users(os.__file__)
     assert not is_users("<frozen runpy>")
     assert is_users("/tmp/ipykernel_3/77.py")
-    assert line_of(stack[:2]) == Line(str(own), 4, "conv2d")
-    assert str(line_of([])) == "(no line of Python)"
+    assert line_of(stack[:2]) == NOBODY
+    assert package_of("/x/site-packages/torch/nn/modules/conv.py") == "torch"
+    assert package_of("/home/user/torch/train.py") == package_of("torch.py") == ""
+    assert str(line_of([])) == "(no line of the program)"
 
 
 # The timeline ---------------------------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 from pymec.figures import aligned, factor, html_table, mib
 from pymec.memory.measuring import MemoryReport
 from pymec.memory.owners import OWNERS
 from pymec.memory.tables import source_of
 from pymec.memory.tracking import Track
+from pymec.spelling import shown
 
 
 class Pair(NamedTuple):
@@ -81,6 +84,10 @@ def compare(
     >>> reports = [pymec.memory.measure(x, kernel, algorithm=name) for name in ("im2col", "mec")]  # doctest: +SKIP
     >>> print(pymec.memory.compare(*reports))  # doctest: +SKIP
     """
+    if names is not None and not (
+        isinstance(names, (tuple, list)) and len(names) == 2 and all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(f"names must be two texts, got {shown(names)}")
     if isinstance(first, MemoryReport) and isinstance(second, MemoryReport):
         named = names or (first.algorithm, second.algorithm)
         return Comparison(named, _of_reports(first, second))
@@ -91,8 +98,9 @@ def compare(
 
 
 def _of_reports(first: MemoryReport, second: MemoryReport) -> tuple[Pair, ...]:
-    parts = [field.name for field in fields(MemoryReport) if field.name not in ("algorithm", "n_threads")]
-    return tuple(Pair(name, getattr(first, name), getattr(second, name)) for name in ("peak", *parts))
+    """The formula, the parts of the peak, the peak, and what was measured without memray."""
+    parts = ("predicted", "workspace", "output", "blas", "fft", "other", "peak", "resident")
+    return tuple(Pair(name, getattr(first, name), getattr(second, name)) for name in parts)
 
 
 def _of_tracks(first: Track, second: Track) -> tuple[Pair, ...]:
@@ -102,12 +110,18 @@ def _of_tracks(first: Track, second: Track) -> tuple[Pair, ...]:
 
 
 def _by_text(track: Track) -> dict[str, int]:
-    """Bytes of each line at its most, by its owner and text."""
-    found: dict[str, int] = {}
-    for (line, owner), use in track.by_line.items():
-        key = f"{OWNERS[owner]}: {source_of(line) or line}"
-        found[key] = found.get(key, 0) + use.most
-    return found
+    """Bytes of each text of a line and owner, at their most; lines of the same text count together."""
+    timeline, names = track.timeline, list(OWNERS)
+    texts = [source_of(line) or str(line) for line in timeline.lines]
+    numbers = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    of_line = np.array([numbers[text] for text in texts], np.int64)
+    key = of_line[timeline.line] * len(names) + timeline.owner
+    uses = timeline.uses(key, len(numbers) * len(names))
+    return {
+        f"{OWNERS[names[i % len(names)]]}: {list(numbers)[i // len(names)]}": use.most
+        for i, use in enumerate(uses)
+        if use.most > 0
+    }
 
 
 def _pairs(first: dict[str, int], second: dict[str, int]) -> list[Pair]:

@@ -47,14 +47,15 @@ def draw(timeline: Timeline, ax: Axes | None = None) -> Axes:
     axes = _new_axes() if ax is None else ax
     events = _shown(timeline.in_memory)
     uses = timeline.by_owner()
-    stacked = [timeline.of_owner(name)[events] / figures.MIB for name in uses]
-    axes.stackplot(
-        events,
-        stacked,
-        step="post",
-        labels=[OWNERS[name] for name in uses],
-        colors=[COLOURS[name] for name in uses],
-    )
+    if uses:
+        axes.stackplot(
+            events,
+            [timeline.of_owner(name)[events] / figures.MIB for name in uses],
+            step="post",
+            labels=[OWNERS[name] for name in uses],
+            colors=[COLOURS[name] for name in uses],
+        )
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small", frameon=False)
     if timeline.peak_event >= 0:
         event, height = timeline.peak_event, timeline.peak / figures.MIB
         line = timeline.lines[timeline.line[event]]
@@ -67,7 +68,6 @@ def draw(timeline: Timeline, ax: Axes | None = None) -> Axes:
     axes.set_xlim(0, max(len(timeline.delta) - 1, 1))
     axes.set_xlabel("allocations and releases, in order")
     axes.set_ylabel("MiB in memory")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize="small", frameon=False)
     return axes
 
 

@@ -200,6 +200,8 @@ def new_file(argument: str, value: str | Path) -> Path:
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{argument} must be a path, got {type(value).__name__}")
     path = Path(value).absolute()
+    if path.is_dir():
+        raise ValueError(f"{argument} must be a file's path, got {str(value)!r}, which is a folder")
     if not path.parent.is_dir():
         raise ValueError(f"{argument} {str(value)!r} lies in a folder that does not exist")
     if path.exists():

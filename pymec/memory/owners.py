@@ -10,7 +10,6 @@ import os
 import sysconfig
 from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -34,6 +33,7 @@ SMALL_BYTES = 4096
 """The owner of smaller blocks is read from the Python stack alone: to read a process's symbols takes a second."""
 
 _PACKAGE = Path(__file__).parent.parent
+_INSTALLED = ("site-packages", "dist-packages")
 _KEPT = str(_PACKAGE / "kept_kernels.py")
 _WORKSPACE = str(_PACKAGE / "workspace.py")
 _NATIVE = (
@@ -49,7 +49,9 @@ _NATIVE = (
 )
 """What a native stack is searched for, in this order: BLAS is called by NumPy, too, and arrays are made by all."""
 
-_PYTHONS_OWN = ("PyObject_Malloc", "PyMem_", "_PyObject_", "PyObject_Realloc", "PyUnicode_New", "dictresize")
+_FOURIER = str(_PACKAGE / "kernels" / "fourier") + os.sep
+
+_PYTHONS_OWN = ("PyObject_", "PyMem_", "PyUnicode_New", "list_resize", "dictresize")
 
 Frame = tuple[str, str, int]
 
@@ -65,8 +67,8 @@ class Line(NamedTuple):
         return f"{PurePath(self.file).name}:{self.number}" if self.number else self.file
 
 
-NOBODY = Line("(no line of Python)", 0, "")
-"""Of blocks that are asked for by threads of a library, which have no Python stack."""
+NOBODY = Line("(no line of the program)", 0, "")
+"""Of blocks that nothing but a library asks for: its threads have no Python stack, or one of packages alone."""
 
 
 def owner_of(stack: Sequence[Frame], symbols: Sequence[str]) -> str:
@@ -84,16 +86,15 @@ def owner_of(stack: Sequence[Frame], symbols: Sequence[str]) -> str:
         return ALLOCATORS[function]
     if file == _KEPT:
         return "plans"
-    calling = next((PurePath(file).parts for _, file, _ in stack if "numpy" not in PurePath(file).parts), ())
-    if any(pair == ("scipy", "fft") or pair == ("kernels", "fourier") for pair in pairwise(calling)):
+    calling = next((file for _, file, _ in stack if package_of(file) != "numpy"), "")
+    if calling.startswith(_FOURIER) or (package_of(calling) == "scipy" and "fft" in PurePath(calling).parts):
         return "fft"
     for part, owner in _NATIVE:
         if any(part in symbol for symbol in symbols):
             return owner
-    for package, owner in (("torch", "torch"), ("numpy", "numpy")):
-        if package in PurePath(file).parts:
-            return owner
-    if any(own in symbol for symbol in symbols[:4] for own in _PYTHONS_OWN):
+    if package_of(file) in ("numpy", "torch"):
+        return package_of(file)
+    if any(own in symbol for symbol in symbols[:6] for own in _PYTHONS_OWN):
         return "python"
     return "other"
 
@@ -103,10 +104,14 @@ def line_of(stack: Sequence[Frame]) -> Line:
     for function, file, number in stack:
         if is_users(file):
             return Line(file, number, function)
-    if stack:
-        function, file, number = stack[-1]
-        return Line(file, number, function)
     return NOBODY
+
+
+@cache
+def package_of(file: str) -> str:
+    """The installed package that a file belongs to, or nothing."""
+    parts = PurePath(file).parts
+    return next((parts[i + 1] for i in range(len(parts) - 1) if parts[i] in _INSTALLED), "")
 
 
 @cache
@@ -114,8 +119,7 @@ def is_users(file: str) -> bool:
     """Whether a file is the user's own: not installed, nor a part of Python."""
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")] + [str(_PACKAGE)]
-    installed = {"site-packages", "dist-packages"} & set(PurePath(file).parts)
-    return not (installed or file.startswith(("<frozen", *(folder + os.sep for folder in folders))))
+    return not (package_of(file) or file.startswith(("<frozen", *(folder + os.sep for folder in folders))))
 
 
 def symbols_of(record: Any) -> list[str]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import runpy
+import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from pymec.memory.tracking import Track, track
 
-FAILED = 1
+FAILED, INTERRUPTED = 1, 130
 
 
 def run_script(
     script: str | Path, arguments: Sequence[str] = (), record: str | Path | None = None
 ) -> tuple[int, Track]:
     """Run a script as ``python script arguments`` does, and track its memory.
+
+    Processes that it starts are not followed.  Threads that it leaves behind are waited for.
 
     Parameters
     ----------
@@ -29,29 +33,52 @@ def run_script(
     Returns
     -------
     status : int
-        The script's exit status; 1 after an error, whose traceback has been printed.
+        The script's exit status; 1 after an error, whose traceback has been printed, and 130 after Ctrl-C.
     track : Track
         What it had in memory until then.
     """
     path = Path(script).absolute()
     if not path.is_file():
-        raise ValueError(f"script {str(script)!r} is no file")
-    before = sys.argv, sys.path[:]
-    sys.argv, sys.path[:] = [str(script), *arguments], [str(path.parent), *sys.path]
-    status = 0
+        kind = "a folder" if path.is_dir() else "no file"
+        raise ValueError(f"script {str(script)!r} is {kind}; name a Python file")
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=str(path), __builtins__=__builtins__)
+    before = sys.argv, sys.path[:], sys.modules["__main__"]
+    sys.argv, sys.path[:], sys.modules["__main__"] = [str(script), *arguments], [str(path.parent), *sys.path], main
+    status, pid = 0, os.getpid()
     tracked = track(record)
     try:
         with tracked:
-            try:
-                runpy.run_path(str(path), run_name="__main__")
-            except SystemExit as end:
-                status = _status(end)
-            except Exception:
-                traceback.print_exc()
-                status = FAILED
+            status = _run(path, main)
+        if os.getpid() != pid:  # a child that the script has forked and let come here
+            sys.stdout.flush()
+            os._exit(status)
     finally:
-        sys.argv, sys.path[:] = before[0], before[1]
+        sys.argv, sys.path[:], sys.modules["__main__"] = before[0], before[1], before[2]
     return status, tracked
+
+
+def _run(path: Path, main: ModuleType) -> int:
+    """Run the file as that module, and say how it ended."""
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), main.__dict__)
+        _wait_for_threads()
+    except SystemExit as end:
+        return _status(end)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        trace = error.__traceback__
+        traceback.print_exception(error.with_traceback(trace.tb_next if trace else None))  # without this function
+        return FAILED
+    return 0
+
+
+def _wait_for_threads() -> None:
+    """As Python does before it ends: all but daemons."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
 
 
 def _status(end: SystemExit) -> int:

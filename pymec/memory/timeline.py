@@ -7,6 +7,7 @@ how much was in memory, when it was fullest and with what, and how much each lin
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -76,14 +77,14 @@ class Timeline:
 
     def by_owner(self) -> dict[str, Use]:
         """What each owner had, those who had something."""
-        found = self._uses(self.owner.astype(np.int64), len(OWNERS))
+        found = self.uses(self.owner.astype(np.int64), len(OWNERS))
         return {name: use for name, use in zip(OWNERS, found, strict=True) if use.most > 0}
 
     def by_line(self) -> dict[tuple[Line, str], Use]:
         """What each line had of each owner's, the most first."""
         names = list(OWNERS)
         key = self.line.astype(np.int64) * len(names) + self.owner
-        found = self._uses(key, len(self.lines) * len(names))
+        found = self.uses(key, len(self.lines) * len(names))
         uses = {
             (self.lines[i // len(names)], names[i % len(names)]): use
             for i, use in enumerate(found)
@@ -105,7 +106,7 @@ class Timeline:
             for i in begun
         ]
 
-    def _uses(self, key: NDArray[np.int64], count: int) -> list[Use]:
+    def uses(self, key: NDArray[np.int64], count: int) -> list[Use]:
         """For each of ``count`` keys its bytes at the peak, and the maximum of its own running sum."""
         until = self.peak_event + 1
         at_peak = np.zeros(count, np.int64)
@@ -131,60 +132,59 @@ class _Events:
 
     def __init__(self) -> None:
         self.delta: list[int] = []
-        self.line: list[int] = []
-        self.owner: list[int] = []
+        self.asker: list[int] = []  # whose stack it was: an index of askers
         self.released: list[int] = []
-        self.lines: dict[Line, int] = {}
-        self.blocks: dict[int, int] = {}  # where a block begins, and the event that allocated it
-        self.mapped: list[Mapped] = []
-        self._askers: dict[tuple[int, int | None], tuple[int, int]] = {}
+        self.askers: list[Any] = []  # a record of each stack
+        self.totals: list[int] = []  # all bytes that a stack asked for
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._blocks: dict[int, int] = {}  # where a block begins, and the event that allocated it
+        self._mapped: list[Mapped] = []  # in the order of their addresses
 
     def allocate(self, record: Any) -> None:
-        event = self._add(record.size, *self._asker(record))
+        key = record.stack_id, record.native_stack_id
+        asker = self._numbers.setdefault(key, len(self.askers))
+        if asker == len(self.askers):
+            self.askers.append(record)
+            self.totals.append(0)
+        self.totals[asker] += record.size
+        event = self._add(record.size, asker)
         if record.allocator == AllocatorType.MMAP:
-            self.mapped.append(Mapped(record.address, record.address + record.size, event))
+            insort(self._mapped, Mapped(record.address, record.address + record.size, event))
         else:
-            self.blocks[record.address] = event
+            self._blocks[record.address] = event
 
     def free(self, address: int) -> None:
         """Release a block; one from before the record is none of ours."""
-        event = self.blocks.pop(address, None)
+        event = self._blocks.pop(address, None)
         if event is not None:
             self._release(event, self.delta[event])
 
     def unmap(self, start: int, end: int) -> None:
         """Release what is mapped of these addresses: parts of mappings, or several of them."""
-        before, self.mapped = self.mapped, []
-        for part in before:
-            first, last = max(part.start, start), min(part.end, end)
-            if first >= last:
-                self.mapped.append(part)
-                continue
-            self._release(part.event, last - first)
-            rest = Mapped(part.start, first, part.event), Mapped(last, part.end, part.event)
-            self.mapped += [some for some in rest if some.start < some.end]
+        first = bisect_left(self._mapped, (start,))
+        if first > 0 and self._mapped[first - 1].end > start:
+            first -= 1
+        last = first
+        rest: list[Mapped] = []
+        while last < len(self._mapped) and self._mapped[last].start < end:
+            part = self._mapped[last]
+            gone_from, gone_to = max(part.start, start), min(part.end, end)
+            if gone_from < gone_to:
+                self._release(part.event, gone_to - gone_from)
+            kept = Mapped(part.start, gone_from, part.event), Mapped(gone_to, part.end, part.event)
+            rest += [some for some in kept if some.start < some.end]
+            last += 1
+        self._mapped[first:last] = rest
 
     def _release(self, event: int, size: int) -> None:
-        at = self._add(-size, self.line[event], self.owner[event])
+        at = self._add(-size, self.asker[event])
         self.released[event] = self.released[at] = at
 
-    def _add(self, size: int, line: int, owner: int) -> int:
+    def _add(self, size: int, asker: int) -> int:
         self.delta.append(size)
-        self.line.append(line)
-        self.owner.append(owner)
+        self.asker.append(asker)
         self.released.append(-1)
         return len(self.delta) - 1
-
-    def _asker(self, record: Any) -> tuple[int, int]:
-        """The numbers of the line and of the owner, worked out once for each stack."""
-        large = record.size >= SMALL_BYTES
-        key = record.stack_id, record.native_stack_id if large else None
-        if key not in self._askers:
-            stack = record.stack_trace()
-            owner = owner_of(stack, symbols_of(record) if large else [])
-            line = self.lines.setdefault(line_of(stack), len(self.lines))
-            self._askers[key] = line, list(OWNERS).index(owner)
-        return self._askers[key]
 
 
 def timeline_of(records: Iterable[Any]) -> Timeline:
@@ -197,11 +197,19 @@ def timeline_of(records: Iterable[Any]) -> Timeline:
             events.unmap(record.address, record.address + record.size)
         else:
             events.allocate(record)
+    lines: dict[Line, int] = {}
+    line, owner = [], []
+    for record, total in zip(events.askers, events.totals, strict=True):
+        stack = record.stack_trace()
+        name = owner_of(stack, symbols_of(record) if total >= SMALL_BYTES else [])
+        line.append(lines.setdefault(line_of(stack), len(lines)))
+        owner.append(list(OWNERS).index(name))
+    asker = np.array(events.asker, np.int64)
     released = np.array(events.released, np.int64)
     return Timeline(
         np.array(events.delta, np.int64),
-        np.array(events.line, np.int32),
-        np.array(events.owner, np.int8),
-        list(events.lines),
+        np.array(line, np.int32)[asker],
+        np.array(owner, np.int8)[asker],
+        list(lines),
         np.where(released < 0, released.size, released),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import html
 import itertools
 import os
 import shutil
@@ -14,10 +15,10 @@ import warnings
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pymec.figures import mib
+from pymec.figures import counted, mib
+from pymec.kernels.shared.guard import Entered
 from pymec.memory import tables
 from pymec.memory.measuring import new_file
 from pymec.memory.owners import Line
@@ -53,8 +54,7 @@ class Track:
         from pymec.memory.timeline import timeline_of
 
         if self.record is None:
-            said = f": {self.notes[-1]}" if self.notes else ""
-            raise RuntimeError(f"nothing was tracked{said or '; the block has not ended yet'}")
+            raise RuntimeError(self._untracked())
         with memray.FileReader(self.record) as reader:
             has_native_stacks = reader.metadata.has_native_traces
             timeline = timeline_of(reader.get_allocation_records())
@@ -63,6 +63,10 @@ class Track:
                 "the record has no native stacks: BLAS, FFT and NumPy are told by Python lines alone"
             )
         return timeline
+
+    def _untracked(self) -> str:
+        why = self.notes[-1] if self.notes else "the block has not begun or not ended yet"
+        return f"nothing was tracked: {why}"
 
     @property
     def peak(self) -> int:
@@ -86,6 +90,8 @@ class Track:
 
     def table(self) -> str:
         """Owners, lines and calls as text, of 100 columns or so."""
+        if self.record is None:
+            return self._untracked()
         parts = [
             f"peak: {mib(self.peak)} ({self.peak:,} bytes)",
             tables.of_owners(self.by_owner),
@@ -124,16 +130,20 @@ class Track:
         """
         target = new_file("path", path)
         self.timeline  # noqa: B018  # or the error that nothing was tracked
-        command = [sys.executable, "-m", "memray", "flamegraph", "--output", str(target), str(self.record)]
-        done = subprocess.run(
-            [*command, *(["--temporal"] if temporal else [])], capture_output=True, text=True, check=False
-        )
+        assert self.record is not None
+        command = [sys.executable, "-m", "memray", "flamegraph", *(["--temporal"] if temporal else [])]
+        files = ["--output", str(target), str(self.record.absolute())]
+        # In another folder: modules of the current one would hide those of the standard library.
+        done = subprocess.run([*command, *files], capture_output=True, text=True, check=False, cwd=sys.prefix)
         if done.returncode or not target.exists():
             raise RuntimeError(f"memray flamegraph failed: {(done.stderr or done.stdout).strip()[-300:]}")
         return target
 
     def _repr_html_(self) -> str:
         from pymec.memory.drawing import page
+
+        if self.record is None:
+            return f"<p>{html.escape(self._untracked())}</p>"
 
         return page(self, whole=False)
 
@@ -146,14 +156,14 @@ class Track:
         return target
 
 
-class track(Track):  # used as a function is
+class track(Track, Entered):  # used as a function is
     """Track the memory of a block of code.
 
     Parameters
     ----------
     record : path, optional
         Keep memray's record here, for :func:`read` and memray's own reporters.  By default it is removed when
-        this process ends.
+        this process ends in an ordinary way.
     n_threads : int, optional
         Before the block BLAS is made to map its buffers for as many threads (:func:`warm_up`), by default for as
         many as pymec takes: they are mapped once for a process, and belong to no line.  0 leaves that out.
@@ -165,7 +175,8 @@ class track(Track):  # used as a function is
 
     Notes
     -----
-    Where memray is tracking already, as under ``memray run``, the block runs untracked, and a warning says so.
+    Where memray is tracking already, as under ``memray run``, the block runs untracked, and a warning says so; the
+    table says so, too, and numbers raise a RuntimeError.
     memray sees what is requested of the system's allocator, by all threads.  Objects that Python puts into memory
     it already has are not seen, nor is memory that NumPy keeps for arrays of up to a kilobyte.
 
@@ -186,37 +197,44 @@ class track(Track):  # used as a function is
         ):
             raise ValueError(f"n_threads must be an integer of at least 0, or None, got {shown(n_threads)}")
         self._n_threads = n_threads
-        self._tracker: Any = None
+        self._path = Path()
+        self._used = False
 
-    def __enter__(self) -> track:
+    def _prepared(self) -> Any:
+        """memray's tracker, with BLAS warmed up, if no other tracker would see that."""
         import memray
 
-        if self._tracker is not None or self.record is not None:
-            raise RuntimeError("this block has been tracked already; make a new pymec.memory.track()")
+        if self._used:
+            raise ValueError("this block has been tracked already; make a new pymec.memory.track()")
+        self._used = True
         self._path = self._kept or _records(os.getpid()) / f"{next(_numbers)}.bin"
+        if self._n_threads != 0 and self._is_alone():
+            threads = counted(warm_up(self._n_threads), "thread")
+            self.notes.append(f"BLAS mapped its buffers for {threads} before the block")
         gc.collect()
-        try:
-            if self._n_threads != 0:
-                with memray.Tracker(self._path):  # nothing is warmed up where another tracker would see it
-                    pass
-                self._path.unlink()
-                threads = warm_up(self._n_threads)
-                self.notes.append(
-                    f"BLAS mapped its buffers for {threads} thread{'s' if threads > 1 else ''} before the block"
-                )
-            tracker = memray.Tracker(self._path, native_traces=True)
-            tracker.__enter__()
-            self._tracker = tracker
-        except RuntimeError as error:  # memray allows for one tracker
-            self.notes.append(f"another tracker of memray's is at work ({error}); the block ran untracked")
-            warnings.warn(f"pymec.memory.track: {self.notes[-1]}", RuntimeWarning, stacklevel=2)
-        return self
+        return memray.Tracker(self._path, native_traces=True)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        tracker, self._tracker = self._tracker, None
-        if tracker is not None:
-            tracker.__exit__(kind, error, traceback)
-            self.record = self._path
+    def _is_alone(self) -> bool:
+        """Whether no other tracker would see what is done now."""
+        import memray
+
+        alone = False
+        try:
+            with memray.Tracker(self._path):
+                alone = True
+        except RuntimeError:
+            pass
+        finally:
+            self._path.unlink(missing_ok=True)
+        return alone
+
+    def _refused(self, error: RuntimeError) -> None:
+        """Another tracker is at work, and memray allows for one."""
+        self.notes.append(f"another tracker of memray's is at work ({error}); the block ran untracked")
+        warnings.warn(f"pymec.memory.track: {self.notes[-1]}", RuntimeWarning, stacklevel=2)
+
+    def _left(self) -> None:
+        self.record = self._path
 
 
 _numbers = itertools.count()

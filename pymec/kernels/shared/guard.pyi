@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
 class Guard:
     def __init__(
@@ -6,3 +8,9 @@ class Guard:
     ) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
+
+class Entered:
+    def __enter__(self) -> Any: ...
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...

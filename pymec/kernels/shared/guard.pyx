@@ -7,6 +7,32 @@ compiled.
 """
 
 
+cdef class Entered:
+    """A base for what enters something else, with no frame of Python's between that and the ``with`` statement.
+
+    memray's tracker notes the lines that are being run as it is entered; a frame that has returned since would
+    take the caller's lines with it.  ``_prepared()`` gives what is to be entered, ``_refused(error)`` is told of a
+    RuntimeError as it is, and ``_left()`` of its end.
+    """
+
+    cdef object inner
+
+    def __enter__(self):
+        self.inner = self._prepared()
+        try:
+            self.inner.__enter__()
+        except RuntimeError as error:
+            self.inner = None
+            self._refused(error)
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        inner, self.inner = self.inner, None
+        if inner is not None:
+            inner.__exit__(kind, error, traceback)
+            self._left()
+
+
 cdef class Guard:
     """``with Guard(enter, leave, member):`` calls ``enter(member)``, and after the block ``leave(member)``.
 
