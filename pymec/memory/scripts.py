@@ -61,8 +61,9 @@ def run_script(
 def _run(path: Path, main: ModuleType) -> int:
     """Run the file as that module, and say how it ended."""
     try:
+        before = set(threading.enumerate())
         exec(compile(path.read_bytes(), str(path), "exec"), main.__dict__)
-        _wait_for_threads()
+        _wait_for_threads(before)
     except SystemExit as end:
         return _status(end)
     except KeyboardInterrupt:
@@ -74,10 +75,10 @@ def _run(path: Path, main: ModuleType) -> int:
     return 0
 
 
-def _wait_for_threads() -> None:
-    """As Python does before it ends: all but daemons."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
+def _wait_for_threads(before: set[threading.Thread]) -> None:
+    """As Python does before it ends: for those that the script has started, but for daemons."""
+    for thread in set(threading.enumerate()) - before:
+        if not thread.daemon:
             thread.join()
 
 
