@@ -219,7 +219,7 @@ def test_a_track_says_what_was_wrong(tmp_path):
         memory.track().peak  # noqa: B018
     with memory.track() as track:
         pass
-    assert track.peak >= 0
+    assert track.record is not None
     assert "<svg" in track._repr_html_()  # an empty plot
     with pytest.raises(ValueError, match="has been tracked already"), track:
         pass
@@ -270,7 +270,8 @@ def test_what_the_block_itself_asks_for_is_on_its_lines():
         second = pymec.conv2d(np.ones((1, 20, 20, 16), np.float32), np.ones((3, 3, 16, 16), np.float32))
     assert on_line(track, "first = np.empty(10**6, np.uint8)")["numpy"].most == first.nbytes
     assert on_line(track, "second = pymec.conv2d")["output"].most == second.nbytes
-    assert {Path(line.file) for (line, _) in track.by_line if line.number} == {Path(__file__)}
+    large = {line for (line, _), use in track.by_line.items() if use.most >= 2**12}  # other threads ask for a little
+    assert {line.file for line in large} == {__file__}
 
 
 def test_small_blocks_of_one_line_are_looked_at_together():

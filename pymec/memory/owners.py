@@ -124,7 +124,4 @@ def is_users(file: str) -> bool:
 
 def symbols_of(record: Any) -> list[str]:
     """The names of the native functions on the way to a block; none if the record has no native stacks."""
-    try:
-        return [symbol for symbol, _, _ in record.native_stack_trace()]
-    except (NotImplementedError, RuntimeError):
-        return []
+    return [symbol for symbol, _, _ in record.native_stack_trace()]

@@ -144,7 +144,6 @@ class Track:
 
         if self.record is None:
             return f"<p>{html.escape(self._untracked())}</p>"
-
         return page(self, whole=False)
 
     def save_page(self, path: str | Path, title: str = "memory") -> Path:
@@ -156,7 +155,7 @@ class Track:
         return target
 
 
-class track(Track, Entered):  # used as a function is
+class track(Track, Entered):
     """Track the memory of a block of code.
 
     Parameters
@@ -177,6 +176,7 @@ class track(Track, Entered):  # used as a function is
     -----
     Where memray is tracking already, as under ``memray run``, the block runs untracked, and a warning says so; the
     table says so, too, and numbers raise a RuntimeError.
+
     memray sees what is requested of the system's allocator, by all threads.  Objects that Python puts into memory
     it already has are not seen, nor is memory that NumPy keeps for arrays of up to a kilobyte.
 

@@ -213,7 +213,7 @@ INPUT_GRAD_ROWS = (
         name="direct_conv",
         idea="a convolution of dO by register tiles for each phase of the stride: nothing is lowered or spread",
         source="ours",
-        formula="|K|, and direct_packed's blocks of it where i_c·itemsize >= 4096",
+        formula="|K|, and where packing K pays the blocks of direct_packed",
         order="k²",
         unsupported=_too_many_phases,
         schedule=_direct_conv,

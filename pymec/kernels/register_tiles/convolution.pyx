@@ -42,7 +42,7 @@ from pymec.kernels.register_tiles.pixels cimport (
     place_pixels, point_at_block, taps_adjacent, without_padding,
 )
 from pymec.kernels.register_tiles.tile cimport (
-    CACHE_LINE, Tile, at_cache_line, n_equal_tiles, panel_tile, pixels_of_tile, tile_for_sums,
+    CACHE_LINE, Tile, at_cache_line, n_equal_tiles, panel_tile, pixels_of_tile, tile_for_sums, widest_tile,
 )
 from pymec.kernels.shared.bias_relu cimport bias_relu_of
 from pymec.kernels.shared.geometry cimport (
@@ -195,7 +195,7 @@ cdef bint evenly_spaced(const PixelStrides* out, const Geometry* g) noexcept nog
 def packed_size(schedule, shape):
     """Elements of a block of K, packed by one thread: whole cache lines of them."""
     cdef Geometry g = sizes_of(shape)
-    cdef Tile tile = tile_for_sums(g.k_cg, shape.itemsize, g.k_h * g.k_w * g.i_cg, g.s_w * g.i_c)
+    cdef Tile tile = widest_tile(g.k_cg, shape.itemsize)  # sums and steps change its pixels, not its channels
     panels = min(schedule.panels, n_panels(tile.channels, &g))
     lines = min(schedule.rows, g.k_h) * min(schedule.taps, g.k_w) * min(schedule.channels, g.i_cg)
     line = CACHE_LINE // shape.itemsize
