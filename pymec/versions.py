@@ -16,13 +16,20 @@ PACKAGES = ("numpy", "scipy", "threadpoolctl", "memray", "matplotlib")
 
 
 def cpu_name() -> str:
-    """The CPU as the system names it."""
+    """The CPU as the system names it, with its family and model: makers give many CPUs one name."""
+    found: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+            for line in file:
+                key, _, value = line.partition(":")
+                found.setdefault(key.strip(), value.strip())
     except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+        pass
+    name = found.get("model name") or platform.processor() or platform.machine()
+    numbers = [
+        f"{key} {found[full]}" for key, full in (("family", "cpu family"), ("model", "model")) if full in found
+    ]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def versions() -> dict[str, str]:
