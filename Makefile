@@ -66,8 +66,8 @@ test-serial: $(VENV)/installed-dev ## build the sdist without OpenMP, for OLDEST
 # A sanitizer's runtime is loaded before Python, which was built without it.  Its first report ends the test process.
 # ThreadSanitizer learns from LLVM's tool Archer which threads OpenMP has synchronised: no report is suppressed.
 SANITIZED := --hypothesis-profile=sanitized -m "not memory and not slow" $(foreach name, \
-	algorithms grads paper properties register_tiles direct_grouped direct_dots slices planes direct_planes layouts \
-	winograd tiled zero_copy,tests/test_$(name).py)
+	algorithms grads paper properties register_tiles direct_grouped depthwise_grads direct_dots slices planes \
+	direct_planes layouts winograd tiled zero_copy,tests/test_$(name).py)
 CLANG ?= clang
 
 asan ubsan: ## run the kernels' tests under GCC's AddressSanitizer, or its UndefinedBehaviorSanitizer

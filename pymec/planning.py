@@ -138,7 +138,7 @@ def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, .
     blas = _blas_order(shape, n_threads)
     if shape.i_cg == shape.k_cg == 1:
         return depthwise_algorithm(shape), "depthwise", *blas
-    if registry.get("direct_grouped").unsupported(shape) is None and shared_vectors(shape):
+    if _can("direct_grouped", shape, "conv2d") and shared_vectors(shape):
         return "direct_grouped", "direct_blocked"
     if few_filters_per_channel(shape):
         return "depthwise_windows", *blas
@@ -229,8 +229,9 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     few pixels takes ``im2col``, which multiplies with K as it is: flipping K would take longer.  With too few
     channels for tiles, or a large stride, whose phases have few pixels each, one product per tap (``pixel_gemm``)
     or, with stride 1 or few channels, MEC through L comes first.  Few input channels of many output channels are
-    dot products (``direct_dots``), but not before MEC where a stride leaves them short.  If a limit leaves no room
-    for these, it is an algorithm without workspace.
+    dot products (``direct_dots``), but not before MEC where a stride leaves them short.  The depthwise layers of
+    networks, 3×3 with stride 2, have an algorithm of their own (``depthwise``).  If a limit leaves no room for
+    these, it is an algorithm without workspace.
     """
     one_channel = shape.i_cg == shape.k_cg == 1
     few_phases = shape.s_h * shape.s_w <= GRAD_PHASES
@@ -244,9 +245,11 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     if few_filters(phase):
         long = phase.k_h * phase.k_w * phase.i_cg > LONG_DOT
         return ("direct_dots", *rest) if dense or long else (rest[0], "direct_dots", *rest[1:])
-    able = registry.get("direct_grouped", "conv2d_input_grad").unsupported(shape) is None
-    if able and shape.groups > 1 and whole_vectors(shape, swapped=True):
-        return ("direct_conv", "direct_grouped", *rest) if dense and one_channel else ("direct_grouped", *rest)
+    if shape.groups > 1 and whole_vectors(shape, swapped=True):
+        if _can("depthwise", shape, "conv2d_input_grad"):
+            return "depthwise", *rest
+        if _can("direct_grouped", shape, "conv2d_input_grad"):
+            return ("direct_conv", "direct_grouped", *rest) if dense and one_channel else ("direct_grouped", *rest)
     few = shape.groups == 1 and FEW_PATCHES * shape.im2col_size <= shape.kernel_size
     if few and not planned:
         return "im2col", "direct_conv", *rest
@@ -257,14 +260,24 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What "auto" tries for the kernel's gradient, in order.
 
-    Register tiles are the fastest, as in :func:`_auto_order`; small groups share a vector.  With too few output
-    channels for either it is a product per tap by BLAS, or, where a tap has few channels, MEC through L.
+    Register tiles are the fastest, as in :func:`_auto_order`; small groups share a vector.  The depthwise layers
+    of networks keep their sums in registers, if there is a cache line of channels for each thread.  With too few
+    output channels for these it is a product per tap by BLAS, or, where a tap has few channels, MEC through L.
     """
     few = shape.i_cg < GRAD_CHANNELS
     rest = ("mec", "pixel_gemm", "direct") if few else ("pixel_gemm", "direct")
     if fast_tiles(shape):
         rest = "direct_blocked", "direct"
-    return ("direct_grouped", *rest) if few and shape.groups > 1 and whole_vectors(shape) else rest
+    if not (few and shape.groups > 1 and whole_vectors(shape)):
+        return rest
+    if shape.k_c * shape.itemsize >= n_threads * CACHE_LINE and _can("depthwise", shape, "conv2d_kernel_grad"):
+        return "depthwise", *rest
+    return "direct_grouped", *rest
+
+
+def _can(algorithm: str, shape: ConvShape, operation: str) -> bool:
+    """Whether an algorithm can do the shape at all."""
+    return registry.get(algorithm, operation).unsupported(shape) is None
 
 
 _AUTO_ORDERS = {

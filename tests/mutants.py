@@ -44,8 +44,8 @@ settings.register_profile("mutants", settings.get_profile("tests"), max_examples
 
 TESTS = (
     "algorithms", "grads", "properties", "shapes", "sizes", "planning", "defects", "errors", "ends",
-    "mec_relatives", "tiled", "register_tiles", "direct_grouped", "direct_dots", "copies", "plans", "layouts",
-    "slices", "planes", "direct_planes", "arrays", "threads", "guard_pages",
+    "mec_relatives", "tiled", "register_tiles", "direct_grouped", "depthwise_grads", "direct_dots", "copies",
+    "plans", "layouts", "slices", "planes", "direct_planes", "arrays", "threads", "guard_pages",
     "winograd", "fft", "paper", "kn2row", "zero_copy", "implicit_gemm", "blas", "cpu_quota", "interrupts",
 )  # fmt: skip
 """Files of tests, in the order in which they run after those of FIRST."""
@@ -80,6 +80,8 @@ FIRST = {
     "gradients/blocked": "grads",
     "gradients/direct_dots": "grads direct_dots plans",
     "gradients/blocks": "grads",
+    "gradients/depthwise": "depthwise_grads",
+    "register_tiles/depthwise_grads": "depthwise_grads",
     "register_tiles/outer_tiles": "grads",
     "gradients": "grads direct_grouped",
     "shared/blas": "blas",

@@ -186,6 +186,13 @@ FAULTS = {
         ("min(columns_before(row.i_w - column, row.s_w)", "min(columns_before(row.i_w - column - 1, row.s_w)",
          "the image's last column, in the kernel's gradient"),
     ],
+    "pymec/kernels/register_tiles/depthwise_grads.pyx.in": [
+        ("if x + 1 < pair.o_w", "if x + 2 < pair.o_w", "the last column of dO, in pairs of rows"),
+        ("if w + 1 < pair.i_w", "if w + 2 < pair.i_w", "the image's last column, in pairs of rows"),
+        ("if 0 <= w + {{b}} < rows.i_w", "if 0 < w + {{b}} < rows.i_w", "the image's first column, in nine sums"),
+        ("row{{a}} += rows.s_w * step{{a}}", "row{{a}} += rows.s_h * step{{a}}", "columns a row's stride apart"),
+        ("{{side}}_{{a}}{{b}} if afresh else", "{{side}}_{{a}}{{b}} if False else", "sums that never begin"),
+    ],
     "pymec/kernels/register_tiles/depthwise_rows.pyx.in": [
         ("if 0 <= column < columns.i_w", "if 0 < column < columns.i_w", "the image's first column"),
     ],
@@ -256,6 +263,12 @@ FAULTS = {
         ("if end - before < inputs:", "if before == end:", "taps on padding keep the last pixel's numbers"),
         ("(column * g.s_w - g.p_l)", "(column - g.p_l)", "a stride reads adjacent pixels"),
         ("if g.image.pixel > g.i_c:", "if False:", "taps of a slice taken for adjacent"),
+    ],
+    "pymec/kernels/gradients/depthwise.pyx": [
+        ("for m in range(these.overlap, width)", "for m in range(width)", "channels of two vectors added twice"),
+        ("return (g.i_h + g.p_t) / 2 - first_pair(g)", "return g.i_h / 2 + 1", "pairs of rows but for padding"),
+        ("these.count, first, end", "1, first, end", "the second of two vectors"),
+        ("        if 0 <= y + i < g.o_h:", "        if 0 <= y < g.o_h:", "a row below dO"),
     ],
     "pymec/kernels/gradients/grouped.pyx": [
         ("    taps.output += kept.first * taps.advance\n", "", "rows of dO where the first taps lie outside"),

@@ -22,6 +22,7 @@ SHAPES = [
     ConvShape.from_shapes((1, 8, 9, 24), (3, 3, 3, 32), groups=8),
     ConvShape.from_shapes((1, 9, 9, 20), (3, 3, 1, 20), groups=20, padding=1),
     ConvShape.from_shapes((2, 5, 6, 7), (1, 1, 7, 40)),
+    ConvShape.from_shapes((1, 9, 9, 20), (3, 3, 1, 20), groups=20, padding=1, stride=2),
 ]
 
 

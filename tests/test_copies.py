@@ -33,11 +33,10 @@ def problem(operation, name, layout="NHWC", dtype="float32", **options):
     """A prepared plan of a shape that the algorithm can do, and its argument."""
     rng = np.random.default_rng(7)
     row = registry.get(name, operation)
-    # for algorithms that need them: groups of eight channels, or one channel in and out (depthwise)
-    for channels, groups in ((32, 1), (32, 4), (16, 16)):
-        shape = ConvShape.from_shapes(
-            (1, 13, 12, channels), (3, 3, channels // groups, channels), padding=1, groups=groups, dtype=dtype
-        )
+    # for algorithms that need them: groups of eight channels, or of one (depthwise), also with a stride
+    for channels, groups, stride in ((32, 1, 1), (32, 4, 1), (16, 16, 1), (16, 16, 2)):
+        sizes = {"padding": 1, "groups": groups, "stride": stride, "dtype": dtype}
+        shape = ConvShape.from_shapes((1, 13, 12, channels), (3, 3, channels // groups, channels), **sizes)
         if row.unsupported(shape) is None:
             break
     else:
@@ -51,7 +50,8 @@ def problem(operation, name, layout="NHWC", dtype="float32", **options):
         first, kernel = first.transpose(0, 3, 1, 2).copy(), kernel.transpose(3, 2, 0, 1).copy()
     plan = pymec.plan(
         [int(extent) for extent in x_shape], [int(extent) for extent in kernel_shape], padding=shape.p_t,
-        groups=shape.groups, dtype=dtype, layout=layout, operation=operation, algorithm=name, **options,
+        stride=shape.s_h, groups=shape.groups, dtype=dtype, layout=layout, operation=operation, algorithm=name,
+        **options,
     )  # fmt: skip
     return plan.prepare(kernel), first
 

@@ -216,8 +216,10 @@ def test_which_gradients_auto_takes(monkeypatch):
     assert choice(*small, "conv2d_kernel_grad", groups=16) == "direct_grouped"
     assert choice(*small, "conv2d_input_grad", groups=16, stride=2) == "direct_grouped"
     assert choice(*depthwise_layer, "conv2d_input_grad", groups=64) == "direct_conv"
-    assert choice(*depthwise_layer, "conv2d_input_grad", groups=64, stride=2) == "direct_grouped"
-    assert choice(*depthwise_layer, "conv2d_kernel_grad", groups=64) == "direct_grouped"
+    assert choice(*depthwise_layer, "conv2d_input_grad", groups=64, stride=2) == "depthwise"
+    assert choice(*depthwise_layer, "conv2d_input_grad", groups=64, stride=3) == "direct_grouped"
+    assert choice(*depthwise_layer, "conv2d_kernel_grad", groups=64, n_threads=4) == "depthwise"
+    assert choice(*depthwise_layer, "conv2d_kernel_grad", groups=64, n_threads=5) == "direct_grouped"
     assert choice((1, 7, 7, 64), (3, 3, 32, 64), "conv2d_input_grad", groups=2) == "direct_conv"
     assert choice((1, 7, 7, 64), (3, 3, 16, 128), "conv2d_input_grad", groups=4) == "direct_conv"
     few = (1, 7, 7, 512), (3, 3, 512, 512)

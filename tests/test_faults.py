@@ -103,8 +103,10 @@ for operation, table in registry.TABLES.items():
         if operation == "conv2d":
             kernel_shape, groups = suited(name, x_shape, 32)
         else:
-            kernel_shape, groups = ((3, 3, 1, 16), 16) if name == "direct_grouped" else ((3, 3, 16, 32), 1)
-        shape = ConvShape.from_shapes(x_shape, kernel_shape, groups=groups)
+            small = name in ("direct_grouped", "depthwise")
+            kernel_shape, groups = ((3, 3, 1, 16), 16) if small else ((3, 3, 16, 32), 1)
+        stride = 2 if name == "depthwise" else 1
+        shape = ConvShape.from_shapes(x_shape, kernel_shape, groups=groups, stride=stride)
         if registry.get(name, operation).unsupported(shape):
             raise SystemExit(f"no shape for {name}")
         rng = np.random.default_rng(0)

@@ -21,6 +21,7 @@ SMALL = ConvShape.from_shapes((1, 48, 49, 64), (3, 3, 64, 32), padding=1)
 ORDINARY = ConvShape.from_shapes((1, 96, 97, 128), (3, 3, 128, 64), padding=1)
 DEPTHWISE = ConvShape.from_shapes((1, 128, 128, 64), (15, 15, 1, 64), groups=64, padding=7)
 GROUPED = ConvShape.from_shapes((2, 160, 160, 64), (5, 5, 4, 64), groups=16, padding=2)
+NETWORK = ConvShape.from_shapes((4, 256, 256, 64), (3, 3, 1, 64), groups=64, padding=1, stride=2)
 POINTWISE = ConvShape.from_shapes((1, 128, 128, 256), (1, 1, 256, 256))
 
 
@@ -50,7 +51,9 @@ def shape_for(name, operation="conv2d"):
     """One that takes the algorithm some milliseconds."""
     row = registry.TABLES[operation][name]
     ordinary = SMALL if name in ("direct", "fft", "fft_lean") else ORDINARY
-    return next(shape for shape in (ordinary, GROUPED, DEPTHWISE, POINTWISE) if row.unsupported(shape) is None)
+    return next(
+        shape for shape in (ordinary, GROUPED, DEPTHWISE, NETWORK, POINTWISE) if row.unsupported(shape) is None
+    )
 
 
 def call_of(name, operation, shape, n_threads):

@@ -34,12 +34,13 @@ CALLS = {
 def layer(operation, name, i_n=2, i_h=13, i_w=12, layout="NHWC", dtype="float32"):
     """A layer that the algorithm can do, as (x_shape, kernel_shape, options of a call)."""
     row = registry.get(name, operation)
-    # some need a stride of 1, groups of eight channels, or groups of one; most kernels are no whole panels
+    # some need a stride of 1, groups of eight channels, or of one; most kernels are no whole panels
     for i_c, k_c, k, stride, groups in (
         (6, 20, 3, (2, 1), 1),
         (32, 32, 3, (1, 1), 4),
         (24, 40, 3, (1, 1), 1),
         (8, 8, 3, (1, 1), 8),
+        (16, 16, 3, (2, 2), 16),
         (6, 20, 1, (1, 1), 1),
     ):
         options = {"stride": stride, "padding": k // 2, "groups": groups}

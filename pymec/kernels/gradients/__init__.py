@@ -12,7 +12,8 @@ Read ``direct.pyx`` first, the two definitions as loops; then ``im2col.pyx``, wh
 ``direct_conv``     the input's as forward convolutions, one for each phase of the stride (ours, Python)
 ``direct_dots``     the input's with few channels: the same phases by dot products (ours, Python)
 ``grouped``         ``direct_grouped``: both for groups of a few channels that share a register (ours)
-``flipped_kernel``  K flipped by 180 degrees, its channels swapped: what the last two convolve dO with
+``depthwise``       both for a channel per group and 3×3 taps: a network's depthwise layers (ours)
+``flipped_kernel``  K flipped by 180 degrees, its channels swapped: what the input's gradient convolves dO with
 ``taps``            which output has a given tap on a given image row
 ``rows``            the table's rows of all these: workspace, limits, blocking
 ==================  ============================================================================================

@@ -10,6 +10,7 @@ from pymec import reference
 from pymec.algorithm import Algorithm, Schedule, any_shape, blas_limit, no_workspace, reads_slices
 from pymec.kernels.gradients import (
     blocked,
+    depthwise,
     direct,
     direct_conv,
     direct_dots,
@@ -34,7 +35,7 @@ from pymec.kernels.register_tiles.rows import (
 from pymec.kernels.register_tiles.schedule import packing_pays
 from pymec.kernels.shared.arrays import Array
 from pymec.kernels.shared.blocking import GradBlocking, grad_blocking, input_grad_blocking
-from pymec.kernels.shared.machine import CACHE_LINE
+from pymec.kernels.shared.machine import CACHE_LINE, HALF_L2_BYTES
 from pymec.kernels.shared.turning import transpose_back, transpose_kernel
 from pymec.layouts import Reading
 from pymec.shapes import ConvShape
@@ -63,6 +64,22 @@ def _too_many_phases(shape: ConvShape) -> str | None:
 
 def _no_dots(shape: ConvShape) -> str | None:
     return no_line_of_channels(shape, inputs="output") or _too_many_phases(shape)
+
+
+def _no_network_depthwise(shape: ConvShape) -> str | None:
+    if not shape.i_cg == shape.k_cg == 1:
+        return f"its groups have {shape.i_cg} input and {shape.k_cg} output channels, not one of each"
+    if shape.i_c * shape.itemsize < CACHE_LINE:
+        return f"its {shape.i_c} channels are fewer than {CACHE_LINE} bytes"
+    if (shape.k_h, shape.k_w) != (3, 3) or (shape.d_h, shape.d_w) != (1, 1):
+        return "its taps are not 3×3 side by side"
+    return None
+
+
+def _no_network_depthwise_of_stride_2(shape: ConvShape) -> str | None:
+    if (shape.s_h, shape.s_w) == (2, 2):
+        return _no_network_depthwise(shape)
+    return f"its stride is {shape.s_h}×{shape.s_w}, not 2×2"
 
 
 def _swapped_groups(shape: ConvShape) -> str | None:
@@ -126,6 +143,12 @@ def _blocked_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) ->
     size = n_threads * blocked.slice_size(shape) + CACHE_LINE // shape.itemsize
     copies = limit is None or size <= limit
     return Schedule(size if copies else 0, {"copies": copies})
+
+
+def _depthwise_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """As many rows of outputs as fit into half of a level-2 cache, with the rows of the image under them."""
+    row = (shape.s_h * shape.i_w + shape.o_w) * shape.i_c * shape.itemsize
+    return Schedule(0, {"rows_at_once": max(HALF_L2_BYTES // row, 1)})
 
 
 def _grouped_input_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -265,6 +288,19 @@ INPUT_GRAD_ROWS = (
         uses_blas=False,
         ours=True,
     ),
+    _InputGrad(
+        name="depthwise",
+        idea="3×3 taps with stride 2: two rows at once, each pixel of dO loaded once for all that it meets there",
+        source="ours",
+        formula="0",
+        order="none",
+        unsupported=_no_network_depthwise_of_stride_2,
+        schedule=no_workspace,
+        run=depthwise.run_input_grad,
+        reading=reads_slices,
+        uses_blas=False,
+        ours=True,
+    ),
 )
 
 KERNEL_GRAD_ROWS = (
@@ -334,6 +370,19 @@ KERNEL_GRAD_ROWS = (
         schedule=no_workspace,
         run=grouped.run_kernel_grad,
         reading=_reading_of_vectors,
+        uses_blas=False,
+        ours=True,
+    ),
+    _KernelGrad(
+        name="depthwise",
+        idea="3×3 taps: nine sums of a vector of channels stay in registers over rows of outputs",
+        source="ours",
+        formula="0",
+        order="none",
+        unsupported=_no_network_depthwise,
+        schedule=_depthwise_kernel_grad,
+        run=depthwise.run_kernel_grad,
+        reading=reads_slices,
         uses_blas=False,
         ours=True,
     ),

@@ -35,6 +35,7 @@ Open ``convolution.pyx`` first: it has the loops in the order in which they run.
 ``dot_tiles``        dot products of a few pixels' patches with a few filters (a template)
 ``outer_tiles``      outer products of channels, added up over pixels: the kernel's gradient (a template)
 ``group_grad_rows``  and of their kernel's gradient (a template)
+``depthwise_grads``  both gradients of depthwise convolutions with 3×3 taps (a template)
 ``depthwise_rows``   a row of a depthwise convolution with 3×3 taps (a template)
 ``depthwise_four``   four outputs of any other depthwise convolution (a template)
 ``peak``             the most multiply-adds a second that the CPU can do: what speeds are compared with
