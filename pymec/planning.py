@@ -21,11 +21,12 @@ from pymec.kernels.register_tiles.schedule import (
 from pymec.kernels.shared.blas_library import blas_multiplies_small_products_unpacked
 from pymec.kernels.shared.machine import (
     CACHE_LINE,
-    FEW_PATCHES,
     GRAD_CHANNELS,
     GRAD_PHASES,
+    KERNEL_BLOCK_LINES,
     LONG_DOT,
     MANY_PIXELS,
+    REPAID_FLIP,
     SLICE_BYTES,
     SMALL_PANELS,
     SMALL_WORKSPACE,
@@ -226,12 +227,12 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
 
     With enough channels it is done by forward convolutions on register tiles (``direct_conv``), and so is that of
     one channel per group, by ``depthwise``; small groups share vectors (``direct_grouped``).  A single call with
-    few pixels takes ``im2col``, which multiplies with K as it is: flipping K would take longer.  With too few
-    channels for tiles, or a large stride, whose phases have few pixels each, one product per tap (``pixel_gemm``)
-    or, with stride 1 or few channels, MEC through L comes first.  Few input channels of many output channels are
-    dot products (``direct_dots``), but not before MEC where a stride leaves them short.  The depthwise layers of
-    networks, 3×3 with stride 2, have an algorithm of their own (``depthwise``).  If a limit leaves no room for
-    these, it is an algorithm without workspace.
+    few pixels, or short sums, flips K as it packs it (``direct_packed``): that takes less time than to flip all
+    of it first.  With too few channels for tiles, or a large stride, whose phases have few pixels each, one
+    product per tap (``pixel_gemm``) or, with stride 1 or few channels, MEC through L comes first.  Few input
+    channels of many output channels are dot products (``direct_dots``), but not before MEC where a stride leaves
+    them short.  The depthwise layers of networks, 3×3 with stride 2, have an algorithm of their own
+    (``depthwise``).  If a limit leaves no room for these, it is an algorithm without workspace.
     """
     one_channel = shape.i_cg == shape.k_cg == 1
     few_phases = shape.s_h * shape.s_w <= GRAD_PHASES
@@ -250,11 +251,14 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
             return "depthwise", *rest
         if _can("direct_grouped", shape, "conv2d_input_grad"):
             return ("direct_conv", "direct_grouped", *rest) if dense and one_channel else ("direct_grouped", *rest)
-    few = shape.groups == 1 and FEW_PATCHES * shape.im2col_size <= shape.kernel_size
-    if few and not planned:
-        return "im2col", "direct_conv", *rest
     swapped = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
-    return ("direct_conv", *rest) if few_phases and (one_channel or fast_tiles(swapped)) else rest
+    if not few_phases or not (one_channel or fast_tiles(swapped)):
+        return rest
+    pixels = shape.i_n * -(-shape.i_h // shape.s_h) * -(-shape.i_w // shape.s_w)
+    one_block = phase.k_h * phase.k_w * phase.i_cg <= KERNEL_BLOCK_LINES
+    if not planned and not one_channel and (one_block or pixels < REPAID_FLIP):
+        return "direct_packed", "direct_conv", *rest
+    return "direct_conv", *rest
 
 
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:

@@ -145,6 +145,10 @@ FAULTS = {
     "pymec/kernels/register_tiles/panels.pyx": [
         ("K + min(panel * width, channels - width), width", "K + panel * width, width",
          "the last panel of a block does not reach back"),
+        ("taps[tap] * g.k_cg * g.i_c", "tap * g.k_cg * g.i_c", "taps of a kernel that is not flipped"),
+        ("first + min(panel * width, channels - width) * g.i_c", "first + panel * width * g.i_c",
+         "the last flipped panel doesn't reach back"),
+        ("min(BLOCK, lines - j)", "BLOCK", "a flipped block beyond the last line"),
         ("min(first, g.k_cg - width + zeros)", "first", "the last panel doesn't reach back"),
         ("panels[zeros + i] = channels[i * step]", "panels[zeros + i] = channels[i]", "adjacent channels"),
         ("min(panel * width, g.k_cg - channels)", "panel * width", "the last panel of filters doesn't reach back"),

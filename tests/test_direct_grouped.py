@@ -202,7 +202,7 @@ def test_depthwise_by_channels_by_blocks_or_by_pixels(channels, k, stride, dilat
 
 
 def test_which_gradients_auto_takes(monkeypatch):
-    """Small groups share vectors; few pixels of one group use K as it is, unless a plan has flipped it."""
+    """Small groups share vectors; with few pixels K is flipped as it is packed, unless a plan has flipped it."""
 
     def choice(x, kernel, operation, planned=False, **options):
         made = pymec.explain(x, kernel, operation=operation, **options)
@@ -220,12 +220,15 @@ def test_which_gradients_auto_takes(monkeypatch):
     assert choice(*depthwise_layer, "conv2d_input_grad", groups=64, stride=3) == "direct_grouped"
     assert choice(*depthwise_layer, "conv2d_kernel_grad", groups=64, n_threads=4) == "depthwise"
     assert choice(*depthwise_layer, "conv2d_kernel_grad", groups=64, n_threads=5) == "direct_grouped"
-    assert choice((1, 7, 7, 64), (3, 3, 32, 64), "conv2d_input_grad", groups=2) == "direct_conv"
-    assert choice((1, 7, 7, 64), (3, 3, 16, 128), "conv2d_input_grad", groups=4) == "direct_conv"
-    few = (1, 7, 7, 512), (3, 3, 512, 512)
-    assert choice(*few, "conv2d_input_grad") == "im2col"
-    assert choice(*few, "conv2d_input_grad", planned=True) == "direct_conv"
-    assert choice((1, 14, 14, 128), (3, 3, 128, 128), "conv2d_input_grad") == "direct_conv"
+    assert choice((1, 7, 7, 64), (3, 3, 32, 64), "conv2d_input_grad", groups=2) == "direct_packed"
+    assert choice((1, 7, 7, 64), (3, 3, 16, 128), "conv2d_input_grad", groups=4) == "direct_packed"
+    few = (1, 31, 33, 128), (3, 3, 128, 128)  # 1023 pixels, and sums of 1152 products
+    assert choice(*few, "conv2d_input_grad", padding=1) == "direct_packed"
+    assert choice(*few, "conv2d_input_grad", padding=1, planned=True) == "direct_conv"
+    assert choice((1, 32, 32, 128), (3, 3, 128, 128), "conv2d_input_grad", padding=1) == "direct_conv"
+    assert choice((1, 62, 66, 128), (3, 3, 128, 256), "conv2d_input_grad", stride=2) == "direct_packed"
+    assert choice((1, 99, 99, 128), (1, 1, 128, 512), "conv2d_input_grad") == "direct_packed"  # one block
+    assert choice((1, 99, 99, 128), (1, 1, 128, 513), "conv2d_input_grad") == "direct_conv"
     pymec.planning.cached_recipe.cache_clear()
 
 

@@ -16,7 +16,8 @@ from pymec.kernels.gradients import pixel_gemm as pixel_gemm_grad
 from pymec.kernels.gradients.flipped_kernel import flip_and_swap
 from pymec.kernels.im2col import im2col
 from pymec.kernels.mec import tuned as mec
-from pymec.kernels.register_tiles.schedule import fast_tiles
+from pymec.kernels.register_tiles import convolution
+from pymec.kernels.register_tiles.schedule import fast_tiles, tile_schedule
 
 INPUT, KERNEL = "conv2d_input_grad", "conv2d_kernel_grad"
 ROWS = [(operation, name) for operation in (INPUT, KERNEL) for name in registry.TABLES[operation]]
@@ -212,7 +213,7 @@ def test_errors_name_the_argument(function, arguments, error, message):
 
 def test_an_unknown_algorithm_is_answered_with_those_of_the_operation():
     with pytest.raises(
-        ValueError, match="mec, direct_conv, direct_dots, pixel_gemm, direct_grouped, depthwise; got 'mec_banded'"
+        ValueError, match="direct_conv, direct_packed, direct_dots, pixel_gemm, .*, depthwise; got 'mec_banded'"
     ):
         pymec.conv2d_input_grad(G, K, X.shape, algorithm="mec_banded")
     with pytest.raises(ValueError, match="operation must be one of conv2d, conv2d_input_grad"):
@@ -246,6 +247,49 @@ def test_phases_share_out_pixels_and_taps(stride, dilation, padding):
     expected = pymec.conv2d_input_grad(dO, kernel, (2, 13, 12, 4), algorithm="direct", **options)
     found = pymec.conv2d_input_grad(dO, kernel, (2, 13, 12, 4), algorithm="direct_conv", n_threads=2, **options)
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", [(1, 2), (5, 3), (17, 33), (16, 64), (40, 100)])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"groups": 3, "padding": 1}, {"stride": 2, "padding": 1}, {"stride": (3, 2), "dilation": (1, 2)},
+     {"stride": 4}],
+    ids=str,
+)  # fmt: skip
+def test_a_kernel_flipped_block_by_block_changes_no_bit(options, channels, dtype):
+    """Blocks of a few lines and panels, so that sums go on from block to block; K as it is, or flipped before."""
+    groups = options.get("groups", 1)
+    i_cg, k_cg = channels
+    shape = ConvShape.from_shapes((2, 7, 8, groups * i_cg), (3, 2, i_cg, groups * k_cg), dtype=dtype, **options)
+    x, kernel, grad_out = arrays(shape)
+    expected = call(INPUT, x, kernel, grad_out, algorithm="direct_conv", n_threads=1, **options)
+    least = pymec.workspace_size(x.shape, kernel.shape, algorithm="direct_packed", operation=INPUT, dtype=dtype,
+                                 workspace_limit=64 + 128 * 4 * 9, n_threads=2, **options)  # fmt: skip
+    for limit, n_threads in ((None, 1), (None, 3), (least, 2)):
+        got = call(INPUT, x, kernel, grad_out, algorithm="direct_packed", workspace_limit=limit,
+                   n_threads=n_threads, **options)  # fmt: skip
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_taps_of_another_kernel_are_checked():
+    shape = ConvShape.from_shapes((1, 6, 6, 16), (3, 3, 16, 32))
+    _, kernel, grad_out = arrays(shape)
+    (phase,) = direct_conv_grad.phases(shape)
+    schedule = tile_schedule(phase.shape, 1, False, packed=(1, 16))
+    out, room = np.full(shape.input_shape, 7, np.float32), np.zeros(9999, np.float32)
+    taps = np.arange(9)[::-1].copy()
+    for wrong, slices, given, message in (
+        (taps, 0, kernel, "slices must be at least 1 for the taps of another layer's kernel"),
+        (taps, 1, kernel[:, :, :8].copy(), "kernel must have channels 16 and 32, got 8 and 32"),
+        (taps[:8].copy(), 1, kernel, "taps must be 9, got 8"),
+        (taps + 1, 1, kernel, "taps must be below 9, got 9"),
+        (taps - 1, 1, kernel, "taps must be below 9, got -1"),
+        (taps, 1, None, "kernel must be an array"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convolution.run(grad_out, given, out, room, phase.shape, 1, schedule, slices=slices, taps=wrong)
+    assert (out == 7).all()
 
 
 def test_no_more_phases_than_taps():

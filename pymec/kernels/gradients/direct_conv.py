@@ -28,7 +28,8 @@ grad_x      (i_n, i_h, i_w, i_c)            the input's gradient dI
 ==========  ==============================  =====================================================
 
 Workspace, in elements:  |K|, the flipped kernel, which a plan keeps; where its rows are wide, room for blocks of
-it, as ``direct_packed`` has.
+it, as the forward ``direct_packed`` has.  The gradient's ``direct_packed`` (:func:`run_packed`) has these blocks
+alone: it flips K as it packs it.
 
 Any stride, padding, dilation and number of groups, with up to :data:`MOST_PHASES` phases.
 """
@@ -151,15 +152,23 @@ def leaves_pixels_out(shape: ConvShape) -> bool:
 
 
 @lru_cache(maxsize=256)
+def taps_of_phases(shape: ConvShape) -> tuple[NDArray[np.intp], ...]:
+    """The taps of K, counted row by row, that each phase convolves dO with, in its order: flipped."""
+    tap = np.arange(shape.k_h * shape.k_w).reshape(shape.k_h, shape.k_w)
+    down, across = _down_and_across(shape)
+    found = tuple(
+        tap[v.first_tap :: v.step, h.first_tap :: h.step][::-1, ::-1].ravel() for v in down for h in across
+    )
+    for taps in found:
+        taps.flags.writeable = False
+    return found
+
+
+@lru_cache(maxsize=256)
 def places(shape: ConvShape) -> NDArray[np.intp]:
     """Where in the flipped kernel each tap of K comes to lie: phase after phase, and flipped in each."""
     count = shape.k_h * shape.k_w
-    tap = np.arange(count).reshape(shape.k_h, shape.k_w)
-    down, across = _down_and_across(shape)
-    order: list[int] = []
-    for v in down:
-        for h in across:
-            order += tap[v.first_tap :: v.step, h.first_tap :: h.step][::-1, ::-1].ravel().tolist()
+    order = [tap for taps in taps_of_phases(shape) for tap in taps.tolist()]
     order += sorted(set(range(count)).difference(order))  # taps that meet no pixel
     found = np.empty(count, np.intp)
     found[order] = np.arange(count)
@@ -195,3 +204,21 @@ def run_input_grad(
             depthwise.run(grad_out, taps, grad_x, workspace, forward, n_threads)
         else:
             convolution.run(grad_out, taps, grad_x[:, rows, columns], workspace, forward, n_threads, **options)
+
+
+def run_packed(
+    grad_out: Array,
+    kernel: Array,
+    grad_x: Array,
+    workspace: Array,
+    shape: ConvShape,
+    n_threads: int = 1,
+    *,
+    schedules: Sequence[Mapping[str, Any]],
+) -> None:
+    """The same from K itself, whose taps are transposed as they are packed, block by block in ``workspace``."""
+    if leaves_pixels_out(shape):
+        grad_x[...] = 0
+    for phase, taps, options in zip(phases(shape), taps_of_phases(shape), schedules, strict=True):
+        pixels = grad_x[:, phase.rows, phase.columns]
+        convolution.run(grad_out, kernel, pixels, workspace, phase.shape, n_threads, taps=taps, **options)

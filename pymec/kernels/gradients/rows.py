@@ -134,6 +134,14 @@ def _phase(forward: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     return packed
 
 
+def _packed_phases(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
+    """Each phase as the forward ``direct_packed``; they share a workspace, one after the other."""
+    phases = direct_conv.phases(shape)
+    scheduled = {forward: packed_by_block(forward, n_threads, limit) for forward in {p.shape for p in phases}}
+    options = {"schedules": tuple(scheduled[phase.shape].options for phase in phases)}
+    return Schedule(max((found.size for found in scheduled.values()), default=0), options)
+
+
 def _dots(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
     columns = tuple(dot_columns(phase.shape) for phase in direct_conv.phases(shape))
     return Schedule(shape.kernel_size, {"columns": columns}, prepared=shape.kernel_size)
@@ -243,6 +251,19 @@ INPUT_GRAD_ROWS = (
         prepare=_flip_by_phase,
         read_back=_flip_back_by_phase,
         run=direct_conv.run_input_grad,
+        reading=reads_slices,
+        uses_blas=False,
+        ours=True,
+    ),
+    _InputGrad(
+        name="direct_packed",
+        idea="direct_conv without a flipped kernel: K is flipped as it is packed, block by block",
+        source="ours",
+        formula="slices·lines·channels + 64/itemsize, lines at most 512 and channels at most 512/itemsize of K",
+        order="bounded",
+        unsupported=_too_many_phases,
+        schedule=_packed_phases,
+        run=direct_conv.run_packed,
         reading=reads_slices,
         uses_blas=False,
         ours=True,

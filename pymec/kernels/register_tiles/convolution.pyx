@@ -36,7 +36,7 @@ from cython.parallel import prange
 from pymec.kernels.register_tiles.output_tile cimport (
     KernelStrides, OutputPart, TileBlock, TileEnds, add_panel, add_tap_by_tap, goes_tap_by_tap,
 )
-from pymec.kernels.register_tiles.panels cimport elements_of_panels, n_panels, pack_block
+from pymec.kernels.register_tiles.panels cimport elements_of_panels, n_panels, pack_block, pack_turned_block
 from pymec.kernels.register_tiles.pixels cimport (
     POINTERS, RUNS, WINDOW, ZEROS, Cursor, ReductionBlock, cursor_at, join_tiles, next_block,
     place_pixels, point_at_block, taps_adjacent, without_padding,
@@ -110,12 +110,14 @@ cdef void convolve_block(
 
 
 cdef void convolve_share(
-    const floating* I, const floating* K, floating* O, floating* slice, const OutputPart* whole, Py_ssize_t share,
-    Py_ssize_t shares, const TileSchedule* schedule, const TileEnds* ends, const Geometry* g
+    const floating* I, const floating* K, const Py_ssize_t* taps, floating* O, floating* slice,
+    const OutputPart* whole, Py_ssize_t share, Py_ssize_t shares, const TileSchedule* schedule,
+    const TileEnds* ends, const Geometry* g
 ) noexcept nogil:
     """Some pixels stay in cache while the share's panels pass; one block of these stays while the pixels do.
 
-    With a ``slice`` of workspace each block of K is packed in it first.
+    With a ``slice`` of workspace each block of K is packed in it first: from another layer's K, if there are
+    ``taps``.
     """
     cdef Py_ssize_t channels = max(g.k_cg, whole.kernel.width)  # of a panel, where the group has fewer
     cdef Tile tile = tile_for_sums(channels, sizeof(floating), g.k_h * g.k_w * g.i_cg, g.s_w * whole.image.pixel)
@@ -142,8 +144,13 @@ cdef void convolve_share(
                 line = (block.a * g.k_w + block.b) * g.i_cg + block.c
                 lines = block.rows * block.taps * block.channels
                 group_channel = part.first_panel * tile.channels
-                pack_block(K + line * g.k_c + part.group * g.k_cg + group_channel, slice, lines,
-                           part.end_panel - part.first_panel, tile.channels, g.k_cg - group_channel, g.k_c)
+                if taps == NULL:
+                    pack_block(K + line * g.k_c + part.group * g.k_cg + group_channel, slice, lines,
+                               part.end_panel - part.first_panel, tile.channels, g.k_cg - group_channel, g.k_c)
+                else:
+                    pack_turned_block(K + group_channel * g.i_c + part.group * g.i_cg + block.c,
+                                      taps + block.a * g.k_w + block.b, block.rows * block.taps, slice, lines,
+                                      part.end_panel - part.first_panel, tile.channels, g.k_cg - group_channel, g)
                 part.kernel = KernelStrides(tile.channels, lines * tile.channels, 0, line, part.first_panel)
                 convolve_block(I, <const floating*> slice, O, &part, &block, schedule, &tile, ends, g)
             panel += part.end_panel - part.first_panel
@@ -192,6 +199,23 @@ cdef bint evenly_spaced(const PixelStrides* out, const Geometry* g) noexcept nog
     return rows and (g.i_n == 1 or out.image == g.o_h * g.o_w * out.pixel)
 
 
+cdef int check_taps(
+    const Py_ssize_t[::1] taps, const Py_ssize_t* kernel, Py_ssize_t slices, const Geometry* g
+) except -1:
+    """Refuse taps of another layer's kernel that are not in it, or that nothing is packed from."""
+    cdef Py_ssize_t tap
+    if slices == 0:
+        raise ValueError("slices must be at least 1 for the taps of another layer's kernel, which is packed")
+    if kernel[2] != g.k_cg or kernel[3] != g.i_c:
+        raise ValueError(f"kernel must have channels {g.k_cg} and {g.i_c}, got {kernel[2]} and {kernel[3]}")
+    if taps.shape[0] != g.k_h * g.k_w:
+        raise ValueError(f"taps must be {g.k_h * g.k_w}, got {taps.shape[0]}")
+    for tap in taps:
+        if not 0 <= tap < kernel[0] * kernel[1]:
+            raise ValueError(f"taps must be below {kernel[0] * kernel[1]}, got {tap}")
+    return 0
+
+
 def packed_size(schedule, shape):
     """Elements of a block of K, packed by one thread: whole cache lines of them."""
     cdef Geometry g = sizes_of(shape)
@@ -205,7 +229,7 @@ def packed_size(schedule, shape):
 def run(
     const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
     floating[::1] workspace, shape, int n_threads, schedule, const floating[::1] prepared=None,
-    const floating[::1] bias=None, bint relu=False, Py_ssize_t slices=0,
+    const floating[::1] bias=None, bint relu=False, Py_ssize_t slices=0, const Py_ssize_t[::1] taps=None,
 ):
     """Convolve tile by tile on ``n_threads`` threads.
 
@@ -227,6 +251,9 @@ def run(
     slices : int
         Of the workspace, each of :func:`packed_size` elements.  A thread has one, and packs every block of K in it
         before it multiplies with it; as many threads work as there are slices.  With 0 no workspace is used.
+    taps : array of k_h·k_w integers, optional
+        If this convolution is a gradient of another layer's input: where each of its taps is in the layer's
+        ``kernel``, which has shape (., ., k_c/G, i_c) then and is transposed as it is packed.
     """
     cdef Geometry g = geometry(shape)
     cdef TileEnds ends = TileEnds(bias_relu_of(bias, relu, &g).bias, False, relu)
@@ -235,9 +262,11 @@ def run(
     cdef OutputPart whole
     if not 0 <= slices <= n_threads:
         raise ValueError(f"slices must be from 0 to n_threads={n_threads}, got {slices}")
-    if kernel is None and prepared is None:
+    if kernel is None and (prepared is None or taps is not None):
         raise ValueError("kernel must be an array, if there is no prepared one")
-    check_stage(&g, n_threads, x.shape, NULL if kernel is None else kernel.shape, out.shape)
+    check_stage(&g, n_threads, x.shape, NULL if kernel is None or taps is not None else kernel.shape, out.shape)
+    if taps is not None:
+        check_taps(taps, kernel.shape, slices, &g)
     find_pixels(&g, x.shape, x.strides, out.shape, out.strides, sizeof(floating))
     whole.image, whole.out = g.image, g.out
     cdef TileSchedule order = schedule_of(schedule, shares, shape.is_padded, &whole.image, &g)
@@ -260,7 +289,8 @@ def run(
     cdef const floating* I = &x[0, 0, 0, 0]
     cdef const floating* K = &kernel[0, 0, 0, 0] if prepared is None else at_cache_line(&prepared[0])
     cdef floating* O = &out[0, 0, 0, 0]
+    cdef const Py_ssize_t* places = NULL if taps is None else &taps[0]
     with nogil:
         for share in prange(shares, num_threads=n_threads, schedule="static", chunksize=1):
-            convolve_share(I, K, O, room + share * size if slices > 0 else room, &whole, share, shares, &order,
-                           &ends, &g)
+            convolve_share(I, K, places, O, room + share * size if slices > 0 else room, &whole, share, shares,
+                           &order, &ends, &g)

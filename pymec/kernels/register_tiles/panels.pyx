@@ -94,6 +94,38 @@ cdef void pack_block(
         K += step
 
 
+cdef compiled_per_cpu turn_lines(
+    const floating* K, Py_ssize_t pitch, floating* panel, Py_ssize_t lines, Py_ssize_t width
+) noexcept nogil:
+    """``width`` output channels of ``lines`` adjacent input channels, transposed into lines of a panel."""
+    cdef Py_ssize_t i = 0, j
+    while i < width:
+        j = 0
+        while j < lines:
+            transpose_block(K + i * pitch + j, pitch, min(BLOCK, width - i), min(BLOCK, lines - j),
+                            panel + j * width + i, width)
+            j += BLOCK
+        i += BLOCK
+
+
+cdef void pack_turned_block(
+    const floating* K, const Py_ssize_t* taps, Py_ssize_t n_taps, floating* packed, Py_ssize_t lines,
+    Py_ssize_t panels, Py_ssize_t width, Py_ssize_t channels, const Geometry* g
+) noexcept nogil:
+    """The same from the kernel of the layer whose input's gradient this convolution is.
+
+    ``taps`` are the places in it of the block's taps, with ``lines`` / ``n_taps`` input channels each: its output
+    channels, which are adjacent.  The output channels here are its input channels, g.i_c apart.
+    """
+    cdef Py_ssize_t depth = lines / n_taps, tap, panel
+    cdef const floating* first
+    for tap in range(n_taps):
+        first = K + taps[tap] * g.k_cg * g.i_c
+        for panel in range(panels):
+            turn_lines(first + min(panel * width, channels - width) * g.i_c, g.i_c,
+                       packed + (panel * lines + tap * depth) * width, depth, width)
+
+
 def unpack(const floating[::1] panels, floating[:, :, :, ::1] kernel, shape):
     """K again, from what :func:`pack` wrote."""
     cdef Geometry g = geometry(shape)

@@ -187,9 +187,10 @@ MANY_PIXELS = 1024
 
 # Gradients ----------------------------------------------------------------------------------------------
 
-FEW_PATCHES = 8
-"""How many of im2col's matrices K is as large as, from which on a single call of the input's gradient multiplies
-with K as it is, and does not flip it: an AMD EPYC (Zen 5) in November 2026, eight layers, two kinds of BLAS."""
+REPAID_FLIP = 1024
+"""Pixels of a phase of dI from which on a single call flips all of K first.  With fewer it is flipped as blocks of
+it are packed; their sums are stored and loaded again for each block (``profiling/gradients.py``: an AMD EPYC
+(Zen 5) in November 2026, 62 layers of networks)."""
 
 GRAD_PHASES = 16
 """Phases of a stride up to which "auto" takes a convolution for each: each is one more parallel region
