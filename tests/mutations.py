@@ -298,7 +298,8 @@ FAULTS = {
         ("position and y < outputs", "position and y <= outputs", "an output past the last one"),
     ],
     "pymec/kernels/gradients/direct_conv.py": [
-        ("if leaves_pixels_out(shape):", "if False:", "pixels that no tap meets keep what they held"),
+        ("grad_x[...] = 0\n    for (rows", "pass\n    for (rows", "pixels that no tap meets keep what they held"),
+        ("grad_x[...] = 0\n    for phase", "pass\n    for phase", "they keep what they held where K is packed"),
     ],
     # shared -------------------------------------------------------------------------------------------------
     "pymec/kernels/shared/bias_relu.pyx": [
@@ -405,8 +406,10 @@ FAULTS = {
         ("band_size(1) * shape.itemsize > SLICE", "band_size(1) > SLICE", "elements compared with bytes"),
         ("min(shape.i_cg, shape.k_cg) >= WINOGRAD", "max(shape.i_cg, shape.k_cg) >= WINOGRAD", "few channels in"),
         ("best_tiles(shape, n_threads, planned)", "best_tiles(shape, n_threads, True)", "a transform is free"),
-        ("if few and not planned:", "if few:", "plans of a gradient that keep no flipped kernel"),
-        ("if few_phases and (one_channel", "if (one_channel", "too many phases"),
+        ("if not planned and not one_channel and (one_block", "if not one_channel and (one_block",
+         "plans of a gradient that keep no flipped kernel"),
+        ("if not few_phases or not (one_channel", "if not (one_channel", "too many phases"),
+        ("or pixels < REPAID_FLIP", "or False", "few pixels repay a flipped kernel"),
         ("few = shape.i_cg < GRAD_CHANNELS", "few = shape.k_cg < GRAD_CHANNELS", "output channels decide"),
         ("copied > shape.kernel_size)", "copied > 0)", "planes of channels-last images"),
         ("min(needs, key", "max(needs, key", "the hint names the largest"),
