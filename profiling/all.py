@@ -10,6 +10,7 @@ that has changed since.  The time that is left is told from what each step took 
 
 from __future__ import annotations
 
+import math
 import shlex
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import tables
-from _common import HERE, command_line
+from _common import HERE, command_line, counted
 from _store import RESULTS, Record, Store
 
 FEW = "--layers cv4,cv9,cv12"
@@ -116,8 +117,8 @@ def time_left(store: Store, steps: list[tuple[str, str]]) -> str:
     known = [record for step in steps if (record := taken(store, step))]
     minutes = sum(record.values["seconds"] for record in known) / 60
     new = len(steps) - len(known)
-    unknown = f", and {new} step{'s' if new > 1 else ''} that never ran" * bool(new)
-    return f"at most {minutes:.0f} minutes left{unknown}"
+    unknown = f", and {counted(new, 'step')} that never ran" * bool(new)
+    return f"at most {counted(math.ceil(minutes), 'minute')} left{unknown}"
 
 
 if __name__ == "__main__":
