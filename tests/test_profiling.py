@@ -9,6 +9,7 @@ import math
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -799,7 +800,7 @@ def test_the_steps_are_scripts_and_options_that_these_have(load):
     for script, *both in everything.STEPS:
         for given in both:
             if hasattr(load(script), "parse"):
-                load(script).parse(given.split())
+                load(script).parse(shlex.split(given))
 
 
 # versions.py -------------------------------------------------------------------------------------------
