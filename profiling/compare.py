@@ -36,16 +36,13 @@ from _common import (
     progress,
     save_figure,
 )
+from _limits import FMA_LIMIT, peak_call
 from _peers import INEXACT, PEERS, Call, CannotDo
 from _timing import Canary, random_arrays, refuse_what_means_nothing, statistics_of, take_turns
 from numpy.typing import NDArray
 
 import pymec
 from pymec import reference
-from pymec.kernels.register_tiles import peak as _peak
-
-LIMIT = "FMA limit"
-PEAK_STEPS = 5_000
 
 OURS = {"pymec conv2d": "exact", "pymec plan": "exact", "pymec plan, fast": "fast"}
 """The ways to call pymec without naming an algorithm, and the accuracy of each."""
@@ -139,8 +136,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     scale = np.abs(expected).max()
     notes: dict[str, str] = {}
     peak, flops_of_limit = peak_call(n_threads)
-    calls: dict[str, Callable[[], object]] = {LIMIT: peak}
-    errors: dict[str, float] = {LIMIT: 0.0}
+    calls: dict[str, Callable[[], object]] = {FMA_LIMIT: peak}
+    errors: dict[str, float] = {FMA_LIMIT: 0.0}
     for name, make in contenders(shape, x, kernel, job, notes):
         call = make()
         errors[name] = float(np.abs(call.as_nhwc(call.run()) - expected).max() / scale)
@@ -152,7 +149,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             calls[name] = call.run
     canary = Canary(job["patience"], job["share"])
     times = take_turns(calls, n_threads, job["seconds"], canary)
-    flops = {LIMIT: flops_of_limit}
+    flops = {FMA_LIMIT: flops_of_limit}
     records = [
         {
             "layer": job["layer"], "i_n": job["i_n"], "n_threads": n_threads, "contender": name,
@@ -168,15 +165,6 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         for name in wrong
     ]  # fmt: skip
     return {"records": records, "notes": notes, "canary": canary.as_dict()}
-
-
-def peak_call(n_threads: int) -> tuple[Callable[[], object], int]:
-    """A call of multiply-adds in registers, its answer checked here, and the number of its operations."""
-    results = np.zeros((n_threads, 416), np.float32)
-    _peak.run(results, 10, n_threads)
-    if not (results[:, 0] == 24).all():
-        sys.exit("wrong answer: the machine's limit was not reached by multiply-adds")
-    return partial(_peak.run, results, PEAK_STEPS, n_threads), 2 * 24 * 16 * PEAK_STEPS * n_threads
 
 
 def contenders(
@@ -239,7 +227,9 @@ def print_tables(records: list[dict[str, Any]], options: argparse.Namespace) -> 
                 print(markdown_table(["contender", *options.layers], rows) + "\n")
             print_ratios(found, options)
             errors = {
-                name: max(r["error"] for r in records if r["contender"] == name) for name in found if name != LIMIT
+                name: max(r["error"] for r in records if r["contender"] == name)
+                for name in found
+                if name != FMA_LIMIT
             }
             print("Largest error, relative to the largest output: ", end="")
             print(", ".join(f"{name} {error:.0e}" for name, error in errors.items()) + "\n")
@@ -254,7 +244,7 @@ def print_ratios(found: dict[str, dict[str, tuple[float, float]]], options: argp
             ("the best peer", options.peers),
             ("torch channels-last", ["torch channels-last"]),
             ("ncnn", ["ncnn"]),
-            ("the machine's limit", [LIMIT]),
+            ("the machine's limit", [FMA_LIMIT]),
         ):
             ratios = {}
             for layer, (best, _) in found[ours].items():
@@ -280,7 +270,7 @@ def draw(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
             at = [layer for layer in options.layers if layer in of]
             values = [of[layer][0] for layer in at]
             where = [options.layers.index(layer) for layer in at]
-            if name == LIMIT:
+            if name == FMA_LIMIT:
                 axes.plot(where, values, color="black", linewidth=1, label=name)
             elif name.startswith("pymec"):
                 axes.plot(where, values, "o", markersize=8, label=name)

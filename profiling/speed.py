@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 from _common import (
-    MIB,
     comma_integers,
     comma_list,
     command_line,
@@ -42,6 +41,7 @@ from _common import (
     mib,
     progress,
 )
+from _limits import caches
 from _timing import Canary, check, random_arrays, refuse_what_means_nothing, statistics_of, take_turns
 from numpy.typing import NDArray
 
@@ -224,7 +224,7 @@ def time_lowering(options: argparse.Namespace, canary: Canary) -> list[dict[str,
         ThreadPoolExecutor(max(options.threads)) as pool,
         progress(len(options.threads), "lowering") as step,
     ):
-        source = np.ones(4 * last_level_cache(), np.uint8)
+        source = np.ones(4 * max(caches().values()), np.uint8)
         target = np.zeros_like(source)
         for n_threads in options.threads:
             calls: dict[str, Callable[[], object]] = {
@@ -247,15 +247,6 @@ def time_lowering(options: argparse.Namespace, canary: Canary) -> list[dict[str,
                 records.append({**record, **statistics_of(times)})
             step(f"t{n_threads}")
     return records
-
-
-def last_level_cache() -> int:
-    """Bytes of the largest cache that Linux reports; 32 MiB if it reports none."""
-    sizes = []
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = path.read_text().strip()
-        sizes.append(int(text.rstrip("KM")) * {"K": 2**10, "M": 2**20}.get(text[-1], 1))
-    return max(sizes, default=32 * MIB)
 
 
 def copy_on_threads(pool: ThreadPoolExecutor, source: NDArray, target: NDArray, n_threads: int) -> None:
