@@ -23,6 +23,7 @@ extensions = [
     "kernel_pages",
     "house",
     "rounding",
+    "traffic_tables",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
