@@ -6,11 +6,14 @@ with what its compiled stages write and read, on images full of ones; the rest w
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict, replace
+from itertools import pairwise
 from itertools import product as combinations
 from pathlib import Path
 
@@ -19,7 +22,7 @@ import pytest
 from cases import CASES
 
 import pymec
-from pymec import ConvShape, registry
+from pymec import ConvShape, _build_info, registry
 from pymec.kernels.im2col import im2col, implicit_gemm
 from pymec.kernels.mec import paper, tuned
 from pymec.kernels.shared.blocking import GemmBlocking
@@ -27,6 +30,8 @@ from pymec.kernels.small_products import shift_gemm
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "profiling"))
 import counting
+
+PROFILING = Path(counting.__file__).parent.parent
 
 SHAPES = [case.shape() for case in CASES if case.shape().i_n > 0 and case.shape().multiply_adds < 2_000_000]
 BY_BLAS = ("im2col", "im2col_per_image", "mec_vanilla", "mec_a", "mec_b", "mec_paper", "kn2row", "kn2row_aa")
@@ -328,3 +333,79 @@ def test_what_is_not_counted_is_refused():
         counting.traffic("direct_blocked", padded)
     with pytest.raises(pymec.UnsupportedShape, match="stride"):
         counting.traffic("shift_gemm", replace(padded, s_h=2))
+
+
+def test_who_passes_a_cache_of_a_mebibyte():
+    """What the page says of the paper's layers."""
+    layers = {name: pymec.layers.get(name).shape() for name in pymec.layers.PAPER}
+    far = {
+        algorithm: {name: counting.traffic(algorithm, s).far_nbytes(2**20) for name, s in layers.items()}
+        for algorithm in ("im2col", "im2col_blocked", "mec_b", "mec_banded")
+    }
+    more = [name for name in layers if far["mec_b"][name] > far["im2col"][name]]
+    assert more == ["cv5", "cv6", "cv11", "cv12"]
+    assert more == [name for name, s in layers.items() if s.kernel_size * 4 > 2**20]
+    for name in set(layers) - set(more) - {"cv7"}:  # whose output is most of what it moves
+        assert 1.8 < far["im2col"][name] / far["mec_b"][name] < 3.2
+    if counting.traffic("mec_banded", layers["cv4"]).held * 4 > 2**20:
+        assert far["mec_banded"]["cv4"] == far["im2col"]["cv4"]
+
+
+# The scripts --------------------------------------------------------------------------------------------
+
+
+def script(name, *arguments):
+    """Run a script of ``profiling/``."""
+    done = subprocess.run(
+        [sys.executable, PROFILING / name, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not _build_info.OPENMP or _build_info.DEBUG, reason="this build's speeds mean nothing")
+def test_the_script_keeps_what_it_has_measured(tmp_path):
+    figure = tmp_path / "traffic.svg"
+    chosen = ("--layers", "cv12", "--drawn", "cv12", "--algorithms", "im2col,mec_b,mec", "--results", tmp_path)
+    printed = script("traffic.py", *chosen, "--seconds", "0.01", "--figure", figure)
+    (run, record) = map(json.loads, (tmp_path / "traffic.jsonl").read_text().splitlines())
+    assert run["machine"]["cpu"]
+    found = record["values"]["algorithms"]["mec_b"]
+    shape = pymec.layers.get("cv12").shape()
+    assert found["held"] == pymec.workspace_size(shape.input_shape, shape.kernel_shape, algorithm="mec_b")
+    assert found["moved"] == counting.traffic("mec_b", shape).moved_nbytes
+    assert 0 < found["best"] <= found["median"]
+    assert {"FMA limit", "memory", "level 2"} <= set(record["values"]["limits"])
+    assert "5 × 512 × 4608" in printed
+    assert figure.read_text().startswith("<?xml")
+    assert script("traffic.py", *chosen) == printed  # from the record
+    assert script("traffic.py", *chosen, "--print") == printed
+    assert len((tmp_path / "traffic.jsonl").read_text().splitlines()) == 2
+
+
+def test_faster_is_faster_by_best_and_median():
+    traffic = importlib.import_module("traffic")
+    one, two, mixed = {"best": 1.0, "median": 1.0}, {"best": 1.1, "median": 1.2}, {"best": 1.1, "median": 1.01}
+    assert traffic.winner("a", "b", one, two) == "a"
+    assert traffic.winner("a", "b", two, one) == "b"
+    assert traffic.winner("a", "b", one, mixed) == traffic.winner("a", "b", mixed, one) == "neither"
+
+
+def test_labels_of_the_figure_keep_apart():
+    figure = importlib.import_module("_traffic_figure")
+    gap = 100**figure.LEAST_GAP
+    heights = figure.label_heights([10.0, 10.1, 10.2, 99.0], 1.0, 100.0)
+    assert all(high / low >= gap * 0.999 for low, high in pairwise(heights))
+    assert heights[-1] <= 100
+
+
+def test_misses_are_read_from_cachegrinds_report(tmp_path):
+    simulated = importlib.import_module("simulated_cache")
+    report = tmp_path / "1"
+    report.write_text("desc: D1\nevents: Ir Dr DLmr Dw DLmw\nfn=f\n1 1 1 1 1 1\nsummary: 90 50 7 30 4\n")
+    assert simulated.missed_bytes(report) == 64 * 11
