@@ -7,9 +7,12 @@ Counted are an algorithm's own reads and writes, each element once per touch:
 * what follows the products: Solution A's repair, the planes of kn2row, shifted and added, the rows of shift-GEMM.
 
 A product keeps its operands in a cache while it works, and how often registers load them from there is its own
-affair.  BLAS packs A and B of a product first, unless the product is small: that is counted beside the rest
-(:meth:`Traffic.packed`), once for each call.  Not counted are cache misses, what a last panel of output channels
-repeats or fills up with zeros, and what a plan has prepared.
+affair.  BLAS packs A and B of a product first, unless the product is small.  That is counted beside the rest
+(:meth:`Traffic.packed`), once for each call, as OpenBLAS's loops do it; no test observes it.  Not counted are
+what a last panel of output channels repeats or fills up with zeros, and what a plan has prepared.
+
+Cache misses are another question.  :meth:`Traffic.far_nbytes` estimates how many bytes pass a cache of a given
+size, and ``simulated_cache.py`` compares the estimate with a simulation.
 
 ``lowered.py`` and ``in_place.py`` say again, in Python, in which order the kernels multiply.
 ``tests/test_traffic.py`` compares them with the calls that BLAS and register tiles really get, and with what
