@@ -35,7 +35,8 @@ class TrafficRecords(Directive):
         script = "simulated_cache" if part == "simulated" else "traffic"
         store = Store(script)
         self.state.document.settings.record_dependencies.add(str(store.path))
-        records = [record for layer in pymec.layers.PAPER for record in store.find(**CELLS[script], layer=layer)]
+        layers = [*pymec.layers.PAPER, *simulated_cache.WIDENED]
+        records = [record for layer in layers for record in store.find(**CELLS[script], layer=layer)]
         lines = [f"*Not measured yet:* ``python profiling/{script}.py``."]
         if records:
             parts = {"times": times, "verdicts": verdicts, "figure": figure, "simulated": simulated}

@@ -73,21 +73,23 @@ class Traffic:
     def far_nbytes(self, cache: int) -> int:
         """An estimate of the bytes that pass between one thread's cache and what lies behind it.
 
-        I is read once and O is written once.  K is read once if it fits the cache, and otherwise as often as its
-        blocks return, or, if these don't fit either, with every product.  What lowering writes, or a product
-        writes to workspace, goes out and comes back if the piece that is written before it is read is larger than
-        the cache; so does what is written to O more than once, if O is larger.
+        I is read once and O is written once.  K is read once if it is smaller than the cache, and otherwise as
+        often as its blocks return, or, if these aren't smaller either, with every product.  What lowering writes,
+        or a product writes to workspace, goes out and comes back unless the piece that is written before it is
+        read is smaller than the cache; so does what is written to O more than once, unless O is smaller.
+
+        That is a cache in which a line may have any place.  ``simulated_cache.py`` shows what others do.
         """
         s = self.shape
         elements = s.input_size + s.output_size
-        if s.kernel_size * s.itemsize <= cache:
+        if s.kernel_size * s.itemsize < cache:
             elements += s.kernel_size
-        elif max(p.k * p.n for p in self.products) * s.itemsize <= cache:
+        elif max(p.k * p.n for p in self.products) * s.itemsize < cache:
             elements += self.loaded
         else:
             elements += sum(count * p.k * p.n for p, count in self.products.items())
-        elements += 2 * self.scratch * (self.piece * s.itemsize > cache)
-        elements += self.returns * (s.output_nbytes > cache)
+        elements += 2 * self.scratch * (self.piece * s.itemsize >= cache)
+        elements += self.returns * (s.output_nbytes >= cache)
         return s.itemsize * elements
 
     def intensity(self, nbytes: int) -> float:
