@@ -39,7 +39,7 @@ LEVEL_2 = MIB
 LINE = 64
 SIMULATED = ("--I1=32768,8,64", "--D1=32768,8,64", f"--LL={LEVEL_2},16,{LINE}")
 WIDENED = {"cv12_528": replace(pymec.layers.get("cv12").shape(), k_c=528)}
-LAYERS = ["cv9", "cv12", *WIDENED]
+LAYERS = ["cv9", "cv11", "cv12", *WIDENED]
 ALGORITHMS = ["im2col", "im2col_blocked", "mec_b", "mec", "mec_banded", "direct_blocked"]
 
 

@@ -182,12 +182,12 @@ def bytes_table(records: list[Record], algorithms: list[str]) -> tuple[list[str]
 
 def times_table(records: list[Record], algorithms: list[str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: what passes the level-2 cache, how long that and the multiply-adds take, and the call."""
-    header = ["layer", "algorithm", "held, MiB", "moved, MiB", "behind level 2, MiB", "operations a byte"]
+    header = ["layer", "algorithm", "held, MiB", "behind level 2, MiB", "operations a byte"]
     header += ["copying, ms", "multiply-adds, ms", "call, ms", "call ÷ both"]
     rows = []
     for record, name, found in each(records, algorithms):
         copying, multiplying = least_seconds(record, found)
-        row = [record.cell["layer"], f"`{name}`", mib(found["held"]), mib(found["moved"]), mib(found["far"])]
+        row = [record.cell["layer"], f"`{name}`", mib(found["held"]), mib(found["far"])]
         row += [f"{found['operations'] / found['far']:.0f}", f"{1e3 * copying:.3f}", f"{1e3 * multiplying:.3f}"]
         best = found["best"]
         rows.append(
@@ -227,9 +227,9 @@ def verdicts(records: list[Record]) -> list[str]:
             times = [record.values["algorithms"].get(name, {}) for name in (one, other)]
             if all(time.get("best") for time in times):
                 faster[winner(one, other, *times)].append(record.cell["layer"])
-        told = (f"{name} on {', '.join(layers) or 'none'}" for name, layers in faster.items())
-        lines.append(f"{one} or {other}, whichever is faster by {FASTER - 1:.0%}: {'; '.join(told)}")
-    return lines
+        told = [f"{name} on {', '.join(layers)}" for name, layers in faster.items() if layers]
+        lines.append(f"{one} or {other}, faster by {FASTER - 1:.0%}: {'; '.join(told)}")
+    return [line for line in lines if not line.endswith(": ")]
 
 
 def winner(one: str, other: str, first: dict[str, Any], second: dict[str, Any]) -> str:
