@@ -25,6 +25,7 @@ extensions = [
     "house",
     "rounding",
     "results",
+    "traffic_tables",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from _common import comma_integers, comma_list, command_line, progress, save_figure
+from _limits import FMA_LIMIT, peak_call
 from _peers import INEXACT, PEERS, Call, CannotDo, versions_of_peers
 from _store import Record, Store
 from _tables import (
@@ -47,10 +48,6 @@ from numpy.typing import NDArray
 
 import pymec
 from pymec import reference
-from pymec.kernels.register_tiles import peak as _peak
-
-LIMIT = "FMA limit"
-PEAK_STEPS = 5_000
 
 OURS = {"pymec conv2d": "exact", "pymec plan": "exact", "pymec plan, fast": "fast"}
 """The ways to call pymec without naming an algorithm, and the accuracy of each."""
@@ -154,8 +151,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     scale = np.abs(expected).max()
     notes: dict[str, str] = {}
     peak, flops_of_limit = peak_call(n_threads)
-    calls: dict[str, Callable[[], object]] = {LIMIT: peak}
-    about: dict[str, dict[str, Any]] = {LIMIT: {"flops": flops_of_limit, "by": None}}
+    calls: dict[str, Callable[[], object]] = {FMA_LIMIT: peak}
+    about: dict[str, dict[str, Any]] = {FMA_LIMIT: {"flops": flops_of_limit, "by": None}}
     wrong: dict[str, float] = {}
     for name, make in contenders_of(shape, x, kernel, job, notes):
         call = make()
@@ -183,15 +180,6 @@ def algorithm_of(name: str, shape: pymec.ConvShape, n_threads: int) -> str | Non
     options = {"accuracy": OURS[name]} if name in OURS else {"algorithm": name.removeprefix("pymec ")}
     plan = pymec.plan(shape.input_shape, shape.kernel_shape, n_threads=n_threads, **shape.arguments, **options)
     return plan.algorithm
-
-
-def peak_call(n_threads: int) -> tuple[Callable[[], object], int]:
-    """A call of multiply-adds in registers, its answer checked here, and the number of its operations."""
-    results = np.zeros((n_threads, 416), np.float32)
-    _peak.run(results, 10, n_threads)
-    if not (results[:, 0] == 24).all():
-        sys.exit("wrong answer: the machine's limit was not reached by multiply-adds")
-    return partial(_peak.run, results, PEAK_STEPS, n_threads), 2 * 24 * 16 * PEAK_STEPS * n_threads
 
 
 def contenders_of(
@@ -276,12 +264,12 @@ def summary(records: Sequence[Record]) -> Iterator[Table]:
     for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
         for network, layers in by_network(found).items():
             names = contenders(layers)
-            peers = [name for name in names if name != LIMIT and not name.startswith("pymec ")]
+            peers = [name for name in names if name != FMA_LIMIT and not name.startswith("pymec ")]
             against = {
                 "the best exact peer": [name for name in peers if name not in INEXACT],
                 "the best peer": peers,
                 "torch channels-last": [name for name in peers if name == "torch channels-last"],
-                "the machine's limit": [LIMIT],
+                "the machine's limit": [FMA_LIMIT],
             }
             marks = "".join(sorted({mark for record in layers for mark in record.marks()}))
             for ours, rivals in RATIOS:
@@ -313,7 +301,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
         for number_of_peer, name in enumerate(contenders(found)):
             rates = {layers.index(layer): rate(at[layer], name) for layer in layers if name in at[layer].values}
             where, values = list(rates), list(rates.values())
-            if name == LIMIT:
+            if name == FMA_LIMIT:
                 axes.plot(where, values, color="black", linewidth=1, label=name)
             elif name.startswith("pymec"):
                 axes.plot(where, values, "o", markersize=8, label=name)

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import MIB, comma_integers, comma_list, command_line, mib
+from _common import comma_integers, comma_list, command_line, mib
+from _limits import caches
 from _store import Record, Store
 from _tables import Table, best_and_median, entries, groups, plural, show
 from _timing import Contender, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
@@ -56,7 +56,7 @@ def bytes_of(cell: dict[str, Any], layers: Sequence[str]) -> dict[str, Any]:
     """Bytes of each layer's L, and of what is copied."""
     shapes = {layer: pymec.layers.get(layer).shape(cell["i_n"]) for layer in layers}
     found = {layer: shape.mec_size * shape.itemsize for layer, shape in shapes.items()}
-    return {"bytes": {**found, COPY: 4 * last_level_cache()}}
+    return {"bytes": {**found, COPY: 4 * max(caches().values())}}
 
 
 def calls_of(cell: dict[str, Any], layers: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, Contender]:
@@ -71,22 +71,13 @@ def calls_of(cell: dict[str, Any], layers: Sequence[str], pool: ThreadPoolExecut
         if not np.array_equal(L, lowered_by_numpy(x, shape)):
             sys.exit(f"wrong answer: L of {layer} with {n_threads} threads")
         made[layer] = Contender(call, "mec")
-    source = np.ones(4 * last_level_cache(), np.uint8)
+    source = np.ones(4 * max(caches().values()), np.uint8)
     target = np.zeros_like(source)
     copy = partial(copy_on_threads, pool, source, target, n_threads)
     copy()
     if not np.array_equal(source, target):
         sys.exit(f"wrong answer: copying with {n_threads} threads")
     return {**made, COPY: Contender(copy)}
-
-
-def last_level_cache() -> int:
-    """Bytes of the largest cache that Linux reports; 32 MiB if it reports none."""
-    sizes = []
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = path.read_text().strip()
-        sizes.append(int(text.rstrip("KM")) * {"K": 2**10, "M": 2**20}.get(text[-1], 1))
-    return max(sizes, default=32 * MIB)
 
 
 def copy_on_threads(pool: ThreadPoolExecutor, source: NDArray, target: NDArray, n_threads: int) -> None:
