@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     parser.add_argument("--seconds", type=float, default=seconds, help="timing of one call, by each algorithm")
     parser.add_argument("--patience", type=int, default=200, help="dropped bursts before a layer is given up")
     parser.add_argument("--share", type=float, default=0.75, help="as in speed.py")
-    parser.add_argument("--quick", action="store_true", help="two layers, short bursts, records in results/quick")
+    add_store_options(parser)
     parser.add_argument(
         "--coretypes",
         type=lambda text: text.split(","),
@@ -54,9 +54,21 @@ def add_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     parser.add_argument("--measure-only", action="store_true", help=argparse.SUPPRESS)
 
 
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every script that keeps records."""
+    parser.add_argument("--quick", action="store_true", help="a layer or two, short bursts, all in results/quick")
+    parser.add_argument("--records", type=Path, help="the folder of the records")
+    parser.add_argument("--figure", type=Path)
+
+
 def store_of(script: str, options: argparse.Namespace) -> Store:
     """The script's records."""
-    return Store(script, QUICK if options.quick else RESULTS)
+    return Store(script, options.records or (QUICK if options.quick else RESULTS))
+
+
+def figure_of(script: str, options: argparse.Namespace) -> Path:
+    """Where the script's figure goes."""
+    return options.figure or (QUICK if options.quick else HERE / "figures") / f"{script}.svg"
 
 
 def in_processes(script: str, arguments: list[str] | None, coretypes: Iterable[str]) -> int:

@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 
 from _common import (
-    HERE,
     MIB,
     comma_integers,
     comma_list,
@@ -31,8 +30,8 @@ from _common import (
 )
 from _common import Cell as Measured
 from _figures import by_layer
-from _in_turns import QUICK, free_memory, newest
-from _store import RESULTS, Record, Store
+from _in_turns import add_store_options, figure_of, free_memory, newest, store_of
+from _store import Record, Store
 
 import pymec
 from pymec import registry
@@ -46,8 +45,7 @@ ALGORITHMS = (
 def main(arguments: list[str] | None = None) -> int:
     """Measure what is missing, print and draw; the exit status."""
     options = parse(arguments)
-    folder = QUICK if options.quick else RESULTS
-    store = Store("paper_memory", folder)
+    store = store_of("paper_memory", options)
     status = measure(options, store)
     records = newest(store)
     inexact = [f"{cell_name(record)} {name}" for record in records for name in wrong(record)]
@@ -57,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     count = sum(len(record.values["workspace"]) for record in records)
     print(f"predicted == measured, to the byte: {count - len(inexact)} of {count} cells")
     print("".join(f"different: {what}\n" for what in inexact), end="")
-    draw(records, options.figure or (HERE / "figures" if not options.quick else folder) / "paper_memory.svg")
+    draw(records, figure_of("paper_memory", options))
     return status | bool(inexact)
 
 
@@ -68,8 +66,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=comma_integers, default=[1, 32])
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
     parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes at once")
-    parser.add_argument("--figure", type=Path)
-    parser.add_argument("--quick", action="store_true", help="two layers, records in results/quick")
+    add_store_options(parser)
     options = parser.parse_args(arguments)
     options.layers = options.layers or (["cv9", "cv12"] if options.quick else list(pymec.layers.PAPER))
     return options

@@ -20,7 +20,6 @@ import sys
 from pathlib import Path
 
 from _common import (
-    HERE,
     comma_integers,
     comma_list,
     command_line,
@@ -34,6 +33,7 @@ from _in_turns import (
     Problem,
     add_options,
     cell_of,
+    figure_of,
     in_processes,
     keep,
     kernels_in,
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(provenance(records) + "\n")
         for kernel in kernels_in(records):
             print_tables([record for record in records if record.cell["blas"] == kernel], kernel)
-        draw(records, options.figure or (HERE / "figures" / "paper_time.svg"))
+        draw(records, figure_of("paper_time", options))
     return status
 
 
@@ -76,13 +76,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__)
     parser.add_argument("--layers", type=comma_list(pymec.layers.PAPER))
     parser.add_argument("--batch", type=comma_integers, default=[1, 32])
-    parser.add_argument("--figure", type=Path)
     add_options(parser, seconds=0.2)
     options = parser.parse_args(arguments)
     options.layers = options.layers or (["cv9", "cv12"] if options.quick else list(pymec.layers.PAPER))
     if options.quick:
         options.seconds = min(options.seconds, 0.03)
-        options.figure = options.figure or HERE / "results" / "quick" / "paper_time.svg"
     return options
 
 
