@@ -20,6 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "from_code",
+    "claims_table",
     "kernel_pages",
     "house",
     "rounding",
@@ -85,4 +86,4 @@ html_theme_options = {
     "pygments_dark_style": "monokai",
 }
 # Code is up to 110 characters wide: lessons and concepts have the room of the sidebar, too.
-html_sidebars = {"index": [], "auto_tutorials/*": [], "concepts/*": []}
+html_sidebars = {"index": [], "auto_tutorials/*": [], "concepts/*": [], "results/*": []}
