@@ -10,7 +10,7 @@ SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pyme
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test smoke fuzz guided test-debug test-serial asan ubsan tsan valgrind soak huge mutants
-.PHONY: memtest docs annotate speed lint sdist clean
+.PHONY: memtest docs annotate speed profile profile-quick lint sdist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,13 @@ annotate: $(VENV)/installed-test ## write the annotated HTML of every kernel bes
 
 speed: $(VENV)/installed-profile ## time mec, which is tuned MEC, against im2col on the paper's layers
 	$(BIN)/python profiling/speed.py
+
+# Only what the stores in profiling/results don't know is measured: an interrupted run goes on where it stopped.
+profile: $(VENV)/installed-profile ## measure all that the README and the site show, and write the tables: under an hour
+	$(BIN)/python profiling/all.py
+
+profile-quick: $(VENV)/installed-profile ## the same of a few layers, with short timings: under five minutes
+	$(BIN)/python profiling/all.py --quick
 
 lint: $(VENV)/installed-dev ## ruff, cython-lint, codespell, mypy, stubtest; no Python inside the kernels
 	$(BIN)/ruff check

@@ -33,18 +33,27 @@ def command_line(docstring: str | None) -> argparse.ArgumentParser:
 
 
 def comma_list(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """An argparse type: some of ``known``, separated by commas; "all", or a network's name for all its layers."""
+    """An argparse type: some of ``known``, separated by commas; "all", or a network's name for all its layers.
+
+    The paper's twelve layers have no network in their names; they are ``paper``.
+    """
 
     def parse(text: str) -> list[str]:
         chosen = []
         for name in text.split(","):
-            found = [name] if name in known else [one for one in known if name in ("all", one.partition(".")[0])]
+            found = [name] if name in known else [one for one in known if name in ("all", network_of(one))]
             if not found:
                 raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
             chosen += found
         return chosen
 
     return parse
+
+
+def network_of(layer: str) -> str:
+    """The network in a layer's name, or ``paper``."""
+    network, _, of_network = layer.partition(".")
+    return network if of_network else "paper"
 
 
 def comma_integers(text: str) -> list[int]:

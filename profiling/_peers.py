@@ -8,6 +8,7 @@ the clock has stopped.  A library that is not installed is left out; its ``pip i
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -242,3 +243,14 @@ PEERS: dict[str, tuple[Callable[[pymec.ConvShape, NDArray, NDArray, int], Call],
 
 INEXACT = ("ncnn",)
 """Peers that may compute with other products than the definition's (Winograd)."""
+
+
+def versions_of_peers() -> dict[str, str]:
+    """The versions of the libraries that are installed."""
+    found = {}
+    for name in ("torch", "onnxruntime", "openvino", "ncnn", "jax"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -5,18 +5,21 @@ commit, the date) or a record that names its run.  The calls of one record took 
 **ratios are always taken inside a record**.  Lines are appended as they are measured: an interrupted script goes
 on where it stopped.
 
-A record keeps a fingerprint of each kernel that it measured.  Where today's kernel has another one, the record is
-stale: the script measures it again, and what prints it marks its numbers until then.
+What tells a record from all others is its cell, its machine and the kernel that BLAS ran (OpenBLAS takes another
+one under ``OPENBLAS_CORETYPE``).  A record keeps a fingerprint of each of pymec's kernels that it measured.  Where
+today's kernel has another one, the record is stale: the script measures it again, and what prints it marks its
+numbers until then.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cache, partial
 from pathlib import Path
@@ -31,28 +34,39 @@ RESULTS = HERE / "results"
 PACKAGE = Path(pymec.__file__).parent
 SUFFIXES = (".pyx.in", ".pyx", ".pxd", ".py")
 
-SAME_MACHINE = ("cpu", "build", "blas", "threads")
+SAME_MACHINE = ("cpu", "build", "threads")
 """The entries of a run that tell one machine from another."""
 
-Cell = dict[str, Any]
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Record:
     """What was measured in one go.
 
-    ``cell`` says what was asked, ``values`` what came out, ``kernels`` which code did it, ``run`` where and when.
+    ``cell`` says what was asked and ``values`` what came out: for every contender its seconds, or its bytes, and
+    under ``by`` the algorithm that did it.  ``kernels`` says which code that was, ``run`` where and when it ran,
+    and ``how`` how carefully: the seconds of timing, and what the canary saw.
     """
 
-    cell: Cell
+    cell: dict[str, Any]
     values: dict[str, Any]
     kernels: dict[str, str]
     run: dict[str, str] = field(repr=False)
+    how: dict[str, Any] = field(default_factory=dict)
 
     @property
     def stale(self) -> list[str]:
         """The algorithms whose kernels have changed since, or exist no more."""
         return [name for name, known in self.kernels.items() if fingerprint(*name.split(":")) != known]
+
+    def marks(self, *contenders: str) -> str:
+        """What a number of these contenders, or of any, is shown with.
+
+        † says that a kernel has changed since, ‡ that some threads shared a core meanwhile.
+        """
+        by = {self.values[name].get("by", name) for name in contenders} if contenders else set(self.kernels)
+        return "†" * bool(by.intersection(self.stale)) + "‡" * bool(self.how.get("disturbed"))
 
 
 class Store:
@@ -61,71 +75,109 @@ class Store:
     def __init__(self, script: str, folder: Path = RESULTS) -> None:
         self.path = folder / f"{script}.jsonl"
         self.runs: dict[str, dict[str, str]] = {}
-        self.records: list[Record] = []
+        self.newest: dict[Key, Record] = {}  # of each cell, machine and BLAS; the last one was added last
         content = self.path.read_bytes() if self.path.exists() else b""
         self.complete_bytes = content.rfind(b"\n") + 1
         for line in content[: self.complete_bytes].splitlines():
             self._read(json.loads(line))
 
-    def _read(self, entry: dict[str, Any]) -> None:
+    def _read(self, entry: dict[str, Any]) -> Record | None:
         if "machine" in entry:
             self.runs[entry["run"]] = entry["machine"]
-        else:
-            self.records.append(Record(entry["cell"], entry["values"], entry["kernels"], self.runs[entry["run"]]))
+            return None
+        parts = (entry[name] for name in ("cell", "values", "kernels"))
+        record = Record(*parts, self.runs[entry["run"]], entry.get("how", {}))
+        key = key_of(record.cell, record.run)
+        self.newest.pop(key, None)
+        self.newest[key] = record
+        return record
 
-    def add(self, cell: Cell, values: dict[str, Any], algorithms: Iterable[str] = ()) -> Record:
-        """Append what was just measured; ``algorithms`` are names, ``mec`` or ``direct:conv2d_input_grad``."""
-        run = this_run()
-        name = hashlib.sha256(json.dumps(run).encode()).hexdigest()[:8]
-        lines = [] if name in self.runs else [{"run": name, "machine": run}]
-        kernels = {algorithm: fingerprint(*algorithm.split(":")) for algorithm in algorithms}
-        lines.append({"run": name, "cell": cell, "values": values, "kernels": kernels})
+    def add(
+        self,
+        cell: dict[str, Any],
+        values: dict[str, Any],
+        algorithms: Iterable[str] = (),
+        how: dict[str, Any] | None = None,
+    ) -> Record:
+        """Append what was just measured.
+
+        ``algorithms`` names those whose code was measured besides the contenders' own: ``mec`` or
+        ``direct:conv2d_input_grad``.
+        """
+        names = {value["by"]: None for value in values.values() if isinstance(value, dict) and value.get("by")}
+        kernels = {name: fingerprint(*name.split(":")) for name in [*names, *algorithms]}
+        record = Record(cell, values, kernels, this_run(), how or {})
+        lines = self._lines([record], dict(self.runs))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
             file.truncate(self.complete_bytes)  # a line that an interruption left half-written
-            file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+            file.write(as_text(lines))
             file.flush()
             self.complete_bytes = file.tell()
         for line in lines:
             self._read(line)
-        return self.records[-1]
+        return record
 
-    def find(self, **wanted: Any) -> list[Record]:
-        """The newest record of each cell that has these entries, all of the machine that measured last."""
-        if not self.records:
-            return []
-        here = where(self.records[-1].run)
-        newest = {
-            json.dumps(record.cell, sort_keys=True): record
-            for record in self.records
-            if where(record.run) == here and wanted.items() <= record.cell.items()
-        }
-        return list(newest.values())
-
-    def known(self, cell: Cell) -> bool:
-        """Whether this machine has measured the cell by today's kernels."""
-        here = where(this_run())
-        newest = [record for record in self.records if record.cell == cell and where(record.run) == here]
-        return bool(newest) and not newest[-1].stale
-
-    def compact(self) -> None:
-        """Rewrite the file with the newest record of each cell and machine alone."""
-        kept = {(json.dumps(record.cell, sort_keys=True), where(record.run)): record for record in self.records}
-        records, self.records, self.runs, self.complete_bytes = list(kept.values()), [], {}, 0
-        named: dict[str, dict[str, str]] = {}
-        lines = []
+    def _lines(self, records: Iterable[Record], runs: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
+        """The lines of some records; a run that is not among ``runs`` comes before its first record."""
+        lines: list[dict[str, Any]] = []
         for record in records:
             name = hashlib.sha256(json.dumps(record.run).encode()).hexdigest()[:8]
-            if name not in named:
-                named[name] = record.run
+            if name not in runs:
+                runs[name] = record.run
                 lines.append({"run": name, "machine": record.run})
-            entry = asdict(record)
-            lines.append({"run": name, **{key: entry[key] for key in ("cell", "values", "kernels")}})
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        self.path.write_text(text, encoding="utf-8")
+            line = {"run": name, "cell": record.cell, "values": record.values, "kernels": record.kernels}
+            lines.append(line | ({"how": record.how} if record.how else {}))
+        return lines
+
+    def find(self, blas: str | None = None, **wanted: Any) -> list[Record]:
+        """The newest record of each cell that has these entries, all of the machine that measured last.
+
+        All are of one BLAS: of the one whose name has ``blas`` in it.  If none is asked for, that is the one with
+        the kernel that it takes by itself, or the last one if all were told which to take.
+        """
+        if not self.newest:
+            return []
+        here = where(next(reversed(self.newest.values())).run)
+        found = [record for record in self.newest.values() if where(record.run) == here]
+        if blas is None:
+            own = [record for record in found if not record.run.get("told")]
+            blas = (own or found)[-1].run["blas"]
+        return [record for record in found if blas in record.run["blas"] and wanted.items() <= record.cell.items()]
+
+    def here(self, cells: Iterable[dict[str, Any]]) -> list[Record]:
+        """The newest record of each of these cells by this machine and its BLAS."""
+        keys = (key_of(cell, this_run()) for cell in cells)
+        return [self.newest[key] for key in keys if key in self.newest]
+
+    def known(self, cell: dict[str, Any], contenders: Sequence[str] = (), seconds: float = 0) -> bool:
+        """Whether this machine has measured the cell by today's kernels, with these contenders, as carefully."""
+        found = self.here([cell])
+        return any(
+            not record.stale
+            and record.values.keys() >= set(contenders)
+            and record.how.get("seconds", 0) >= seconds
+            for record in found
+        )
+
+    def compact(self) -> None:
+        """Rewrite the file with the newest record of each cell, machine and BLAS alone."""
+        self.runs = {}
+        text = as_text(self._lines(self.newest.values(), self.runs))
+        new = self.path.with_suffix(".new")
+        new.write_text(text, encoding="utf-8")
+        new.replace(self.path)
         self.complete_bytes = len(text.encode())
-        for line in lines:
-            self._read(line)
+
+
+def as_text(lines: Iterable[dict[str, Any]]) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def key_of(cell: dict[str, Any], run: dict[str, str]) -> Key:
+    """What tells a record from all others."""
+    return json.dumps(cell, sort_keys=True), *where(run), run["blas"]
 
 
 # Where and when -----------------------------------------------------------------------------------------
@@ -136,9 +188,10 @@ def this_run() -> dict[str, str]:
     """What every number depends on beside its kernel: machine, versions, commit, date."""
     found = machine()
     blas = next((value for name, value in found.items() if name.startswith("blas of pymec")), "none")
-    threads = found["openmp"]
     kept = {name: found[name] for name in ("cpu", "build", "python", "numpy", "scipy", "pymec")}
-    return {"date": date.today().isoformat(), "commit": commit(), **kept, "blas": blas, "threads": threads}
+    told = os.environ.get("OPENBLAS_CORETYPE", "")
+    run = {"date": date.today().isoformat(), "commit": commit(), **kept, "blas": blas, "told": told}
+    return {**run, "threads": found["openmp"]}
 
 
 def where(run: dict[str, str]) -> tuple[str, ...]:
@@ -199,11 +252,12 @@ def sources(module: str) -> tuple[str, ...]:
 
 
 def imported(text: str) -> list[str]:
-    """The modules of ``pymec.kernels`` that a source names in its imports."""
-    found = []
-    for package, names in re.findall(r"^\s*from (pymec\.kernels[\w.]*) c?import ([\w, ]+|\()", text, re.MULTILINE):
+    """The modules of ``pymec.kernels`` that a source names in its imports, and names that may be modules."""
+    found = re.findall(r"^\s*c?import (pymec\.kernels[\w.]*)", text, re.MULTILINE)
+    names = r"(\([^)]*\)|[^\n(]*)"  # in brackets over several lines, or in one line
+    for package, several in re.findall(rf"^\s*from (pymec\.kernels[\w.]*) c?import {names}", text, re.MULTILINE):
         found.append(package)
-        found += [f"{package}.{name.split()[0]}" for name in names.split(",") if name.strip(" (")]
+        found += [f"{package}.{name.split()[0]}" for name in several.strip("()").split(",") if name.split()]
     return found
 
 

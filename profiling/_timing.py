@@ -1,16 +1,19 @@
-"""The timing loop that the speed scripts share: taking turns, under a canary's watch."""
+"""What the speed scripts share: options, the loop over cells, and taking turns under a canary's watch."""
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from _common import usable_cpus
+from _common import progress, usable_cpus
+from _store import RESULTS, Store
 from numpy.typing import NDArray
 
 import pymec
@@ -23,6 +26,24 @@ BURST = 0.05
 """Seconds of one burst: long beside the waking of threads, short beside a disturbance by a neighbour."""
 
 Times = dict[Any, list[float]]
+
+
+class Contender(NamedTuple):
+    """A call that is timed, and the algorithm that does it: ``mec``, ``direct:conv2d_input_grad``, or none."""
+
+    call: Callable[[], object]
+    by: str | None = None
+
+
+def timing_arguments(parser: argparse.ArgumentParser, seconds: float, patience: int = 300) -> None:
+    """The options of a script that times."""
+    parser.add_argument("--seconds", type=float, default=seconds, help="timing of one call (default: %(default)s)")
+    parser.add_argument("--patience", type=int, default=patience, help="dropped bursts before a cell is given up")
+    share = "of n times one thread's best rate, what the canary must reach on n threads"
+    parser.add_argument("--share", type=float, default=0.75, help=share)
+    parser.add_argument("--no-wait", action="store_true", help="keep every burst, and mark what was disturbed")
+    parser.add_argument("--again", action="store_true", help="time what is known, too")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the stores")
 
 
 def refuse_what_means_nothing(thread_counts: Sequence[int]) -> None:
@@ -42,23 +63,35 @@ class Canary:
     product is a convolution whose arrays fit a core's own cache, so that only the cores bound its speed.
     """
 
-    def __init__(self, patience: int, share: float = 0.75) -> None:
+    def __init__(self, patience: int, share: float = 0.75, no_wait: bool = False) -> None:
         self.shape = pymec.ConvShape.from_shapes((1, 26, 26, 64), (3, 3, 64, 64))
         self.x, self.kernel = random_arrays(self.shape)
         self.out = np.empty(self.shape.output_shape, self.shape.dtype)
         self.workspace = np.empty(self.shape.mec_size, self.shape.dtype)
         self.blocking = small_blas_products(self.shape, self.shape.o_w, 1)
-        self.patience, self.share = patience, share
+        self.patience, self.share, self.no_wait = patience, share, no_wait
         self.alone = math.inf  # seconds on one thread, the best of this run
         self.gains: list[float] = []  # around the bursts that were kept
-        self.bursts = self.dropped = 0
+        self.bursts = self.dropped = self.disturbed = 0
+
+    @classmethod
+    def of(cls, options: argparse.Namespace, thread_counts: Iterable[int]) -> Canary:
+        """One with a script's options, which says what it waits for."""
+        if max(thread_counts) > 1 and not options.no_wait:
+            print(
+                "bursts on several threads wait until each has a core for itself, which a small product tells; "
+                "--no-wait keeps all and marks those that were disturbed",
+                file=sys.stderr,
+            )
+        return cls(options.patience, options.share, options.no_wait)
 
     def __str__(self) -> str:
         if not self.bursts:
             return "canary: not needed, one thread only"
+        kept = f"{self.disturbed} disturbed ones kept; " * self.no_wait
         gain = f"{statistics.median(self.gains):.2f} times that" if self.gains else "never enough"
         return (
-            f"canary: {self.dropped} of {self.bursts} bursts on several threads dropped; one thread's best "
+            f"canary: {self.dropped} of {self.bursts} bursts on several threads dropped; {kept}one thread's best "
             f"rate {self.gflops:.0f} GFLOP/s, several threads' median rate around the kept bursts {gain}"
         )
 
@@ -67,12 +100,9 @@ class Canary:
         """One thread's best rate."""
         return 2e-9 * self.shape.multiply_adds / self.alone
 
-    def as_dict(self) -> dict[str, float]:
-        """For JSON."""
-        record = {"bursts": self.bursts, "dropped": self.dropped, "share": self.share}
-        if self.gains:
-            record |= {"one_thread_gflops": self.gflops, "median_gain": statistics.median(self.gains)}
-        return record
+    def counts(self) -> dict[str, int]:
+        """Bursts on several threads so far: all, those dropped, those kept although they were disturbed."""
+        return {"bursts": self.bursts, "dropped": self.dropped, "disturbed": self.disturbed}
 
     def seconds(self, n_threads: int) -> list[float]:
         """Seconds of each of eight runs."""
@@ -95,19 +125,67 @@ class Canary:
         """The times of an undisturbed burst, or none, and the patience that is left."""
         if n_threads == 1:
             return burst(), patience
-        while patience > 0:
+        while patience > 0 or self.no_wait:
             self.bursts += 1
             before = self.gain(n_threads)
-            if before >= self.share * n_threads:
+            if before >= self.share * n_threads or self.no_wait:
                 times = burst()
                 after = self.gain(n_threads)
-                if after >= self.share * n_threads:
+                free = min(before, after) >= self.share * n_threads
+                if free or self.no_wait:
                     self.gains += [before, after]
+                    self.disturbed += not free
                     return times, patience
             self.dropped += 1
             patience -= 1
             time.sleep(BURST)
         return [], 0
+
+
+def time_cells(
+    store: Store,
+    cells: Iterable[dict[str, Any]],
+    options: argparse.Namespace,
+    contenders: Callable[[dict[str, Any]], dict[str, Contender]],
+    names: Sequence[str] = (),
+    how: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> int:
+    """Time the contenders of each cell that the store doesn't know; the number of cells that could not be timed.
+
+    A cell says ``n_threads``.  ``contenders(cell)`` makes its calls, whose answers it has checked; it is asked
+    for no other cell.  A record must have the contenders ``names`` to be known.  ``how`` says of a cell what its
+    record is to keep besides: by default the operations of its layer.
+    """
+    how = how or flops_of_layer
+    cells = list(cells)
+    wanted = [cell for cell in cells if options.again or not store.known(cell, names, options.seconds)]
+    script = store.path.stem
+    print(f"{len(cells)} cells, {len(cells) - len(wanted)} of them known", file=sys.stderr)
+    if not wanted:
+        return 0
+    canary = Canary.of(options, [cell["n_threads"] for cell in wanted])
+    failed = 0
+    with progress(len(wanted), script) as step:
+        for cell in wanted:
+            made = contenders(cell)
+            time.sleep(BURST)  # until the BLAS threads that a check has used have gone to sleep
+            before = canary.counts()
+            calls = {name: contender.call for name, contender in made.items()}
+            times = take_turns(calls, cell["n_threads"], options.seconds, canary)
+            if all(times.values()):
+                values = {name: statistics_of(found) | {"by": made[name].by} for name, found in times.items()}
+                seen = {name: count - before[name] for name, count in canary.counts().items()}
+                store.add(cell, values, how={"seconds": options.seconds, **seen, **how(cell)})
+            else:
+                failed += 1
+            step(" ".join(map(str, cell.values())))
+    print(canary, file=sys.stderr)
+    return failed
+
+
+def flops_of_layer(cell: dict[str, Any]) -> dict[str, int]:
+    """The operations of the definition, for the rates."""
+    return {"flops": 2 * pymec.layers.get(cell["layer"]).shape(cell.get("i_n", 1)).multiply_adds}
 
 
 def take_turns(calls: dict[Any, Callable[[], object]], n_threads: int, seconds: float, canary: Canary) -> Times:
@@ -150,10 +228,9 @@ def timed(call: Callable[[], object], count: int) -> list[float]:
 
 
 def statistics_of(times: list[float]) -> dict[str, Any]:
-    """Best, median and number of calls; None where there was no undisturbed one."""
-    if not times:
-        return {"best": None, "median": None, "calls": 0}
-    return {"best": min(times), "median": statistics.median(times), "calls": len(times)}
+    """Best and median seconds, to five digits, and the number of calls."""
+    best, median = (float(f"{seconds:.5g}") for seconds in (min(times), statistics.median(times)))
+    return {"best": best, "median": median, "calls": len(times)}
 
 
 def random_arrays(shape: pymec.ConvShape) -> tuple[NDArray, NDArray]:

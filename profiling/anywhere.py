@@ -6,35 +6,28 @@ planned, with ``accuracy="fast"``, and with what SciPy and torch offer for the s
 The worst ratios are printed first.
 
     python profiling/anywhere.py --threads 1
-    python profiling/anywhere.py --families grey,signals --json profiling/results/anywhere.json
+    python profiling/anywhere.py --families grey,signals
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    geometric_mean,
-    machine,
-    machine_line,
-    markdown_table,
-    progress,
-)
+from _common import comma_integers, comma_list, command_line, geometric_mean
+from _families import FAMILIES, described
 from _peers import CannotDo, symmetric_padding, to_oihw
-from _timing import Canary, random_arrays, refuse_what_means_nothing, take_turns
+from _store import Record, Store
+from _tables import Table, entries, plural, show
+from _timing import Contender, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
 from numpy.typing import NDArray
 
 import pymec
@@ -48,154 +41,6 @@ HOPELESS = 10.0
 """Its first call is not repeated if it took this many times as long as the fastest so far."""
 
 Call = Callable[[], Any]
-
-
-# The shapes ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Family:
-    motive: str
-    shapes: Callable[[], Iterator[pymec.ConvShape]]
-
-
-def shape(n: int, h: int, w: int, c: int, k: Any, m: int, **options: Any) -> pymec.ConvShape:
-    """An n-h-w-c image and a k_h × k_w filter with m outputs; padding="same" unless the options say otherwise."""
-    k_h, k_w = k if isinstance(k, tuple) else (k, k)
-    options = {"padding": ((k_h // 2, k_h // 2), (k_w // 2, k_w // 2)), **options}
-    return pymec.ConvShape.from_shapes((n, h, w, c), (k_h, k_w, c // options.get("groups", 1), m), **options)
-
-
-def grey() -> Iterator[pymec.ConvShape]:
-    for h, w in ((256, 256), (512, 512), (1080, 1920)):
-        for k in (3, 5, 7, 9, 15, 31, 63, 127):
-            if h * w * k * k < 3e9:
-                yield shape(1, h, w, 1, k, 1)
-    for k in ((1, 31), (31, 1)):
-        yield shape(1, 512, 512, 1, k, 1)
-    for m in (2, 4, 8, 16, 32, 64):
-        for k in (3, 7, 15):
-            yield shape(1, 256, 256, 1, k, m)
-
-
-def colour() -> Iterator[pymec.ConvShape]:
-    for k, s in ((3, 1), (3, 2), (5, 1), (7, 2), (11, 4), (16, 16)):
-        for m in (3, 8, 16, 32, 64):
-            yield shape(1, 224, 224, 3, k, m, stride=s)
-
-
-def signals() -> Iterator[pymec.ConvShape]:
-    for length in (16_000, 500_000):
-        for c, m in ((1, 1), (1, 4), (1, 16), (16, 16), (64, 64)):
-            for k, s in ((3, 1), (8, 2), (25, 1), (101, 1)):
-                if length * c * m * k / s < 3e9:
-                    yield shape(1, 1, length, c, (1, k), m, stride=(1, s))
-                    yield shape(1, length, 1, c, (k, 1), m, stride=(s, 1))
-
-
-def few_channels() -> Iterator[pymec.ConvShape]:
-    for c in (1, 2, 3, 4, 6, 8, 12):
-        for m in (1, 2, 3, 5, 8, 12, 20):
-            yield shape(1, 128, 128, c, 3, m)
-    for c in (16, 64):  # few filters of many channels, as the last layers of a segmentation have
-        for m in (1, 2, 4, 5, 8, 12):
-            for k in (1, 3, (1, 9)):
-                yield shape(1, 128, 128, c, k, m)
-
-
-def many_channels() -> Iterator[pymec.ConvShape]:
-    for c, pixels in ((512, 14), (1024, 7), (2048, 7), (512, 4), (1000, 10)):
-        for k in (1, 3):
-            yield shape(1, pixels, pixels, c, k, c if c < 2048 else 512)
-    for c, m, pixels, k in ((1024, 1024, 14, 3), (1024, 1024, 28, 3), (512, 1024, 32, 3), (256, 2048, 14, 1)):
-        yield shape(1, pixels, pixels, c, k, m)  # a row of K is a page of memory, or two
-
-
-def depthwise() -> Iterator[pymec.ConvShape]:
-    for c in (1, 3, 8, 16, 24, 31, 32, 64, 96, 144, 200, 256, 1000):
-        for k in (3, 5, 9):
-            pixels = 112 if c <= 64 else 28
-            yield shape(1, pixels, pixels, c, k, c, groups=c)
-            if k == 3:
-                yield shape(1, pixels, pixels, c, k, c, groups=c, stride=2)
-    for c in (16, 128):
-        yield shape(1, 56, 56, c, 31, c, groups=c)
-        yield shape(1, 56, 56, c, 3, c, groups=c, dilation=2)
-    yield shape(1, 56, 56, 32, 3, 64, groups=32)
-
-
-def groups() -> Iterator[pymec.ConvShape]:
-    for g, c_g, m_g in (
-        (2, 48, 48),
-        (3, 5, 7),
-        (32, 4, 4),
-        (32, 8, 8),
-        (7, 3, 3),
-        (8, 6, 6),
-        (5, 12, 24),
-        (16, 1, 3),
-    ):
-        for k in (1, 3, 5):
-            yield shape(1, 56, 56, g * c_g, k, g * m_g, groups=g)
-
-
-def pointwise() -> Iterator[pymec.ConvShape]:
-    for c, m, pixels in ((16, 96, 112), (24, 144, 56), (64, 64, 56), (3, 8, 224), (512, 512, 7), (320, 1280, 7)):
-        for s in (1, 2):
-            yield shape(1, pixels, pixels, c, 1, m, stride=s)
-
-
-def sizes() -> Iterator[pymec.ConvShape]:
-    for pixels in (1, 2, 3, 5, 8):
-        for c, m in ((4, 4), (32, 32), (256, 256)):
-            yield shape(1, pixels, pixels, c, 3, m)
-    for c, m in ((1, 8), (3, 16), (8, 8), (16, 16)):
-        yield shape(1, 1500, 1500, c, 3, m)
-    yield shape(1, 1000, 15, 64, 1, 64)
-    yield shape(1, 16, 4096, 16, 3, 16)
-
-
-def planes() -> Iterator[pymec.ConvShape]:
-    for c, pixels, k, s in ((3, 224, 7, 2), (64, 56, 3, 1), (64, 56, 1, 1), (128, 28, 3, 1), (256, 14, 3, 1),
-                            (512, 14, 3, 1), (512, 7, 3, 1), (512, 7, 1, 1), (32, 112, 3, 2)):  # fmt: skip
-        yield replace(shape(1, pixels, pixels, c, k, max(64, c), stride=s), layout="NCHW")
-    yield replace(shape(1, 1000, 15, 64, 1, 64), layout="NCHW")
-    for c, pixels, k, s in ((96, 112, 3, 1), (96, 112, 3, 2), (120, 28, 5, 1), (960, 7, 3, 1), (3, 512, 9, 1)):
-        yield replace(shape(1, pixels, pixels, c, k, c, stride=s, groups=c), layout="NCHW")
-    for c, pixels, m in ((32, 112, 16), (24, 56, 144), (576, 14, 96), (320, 7, 1280)):
-        yield replace(shape(1, pixels, pixels, c, 1, m), layout="NCHW")
-    yield replace(shape(8, 28, 28, 128, 3, 128), layout="NCHW")
-
-
-def batches() -> Iterator[pymec.ConvShape]:
-    for n in (8, 64, 256):
-        for h, c, k, m in ((28, 1, 5, 6), (12, 6, 5, 16), (32, 3, 3, 32), (8, 64, 3, 64), (7, 256, 1, 256)):
-            yield shape(n, h, h, c, k, m, padding=0)
-
-
-FAMILIES = {
-    "grey": Family("a grey photograph with one filter, or a few: what everybody tries first", grey),
-    "colour": Family("the first layer of a network", colour),
-    "signals": Family("one dimension, along rows and along columns", signals),
-    "few": Family("fewer channels than a register has lanes", few_channels),
-    "many": Family("many channels, few pixels: the kernel is larger than the image", many_channels),
-    "depthwise": Family("a filter of its own for each channel, any number of these", depthwise),
-    "groups": Family("groups of any size", groups),
-    "pointwise": Family("1×1", pointwise),
-    "sizes": Family("tiny images, large ones, narrow ones", sizes),
-    "batches": Family("many small images", batches),
-    "planes": Family("the layout of most networks, NCHW, beside the same arrays in NHWC", planes),
-}
-
-
-def described(s: pymec.ConvShape) -> str:
-    """A shape in a few words, with what differs from the usual."""
-    text = f"{s.i_n}×{s.i_h}×{s.i_w}×{s.i_c}, {s.k_h}×{s.k_w}, {s.k_c} outputs"
-    for name, values in (("stride", (s.s_h, s.s_w)), ("dilation", (s.d_h, s.d_w))):
-        if values != (1, 1):
-            text += f", {name} {values[0]}×{values[1]}"
-    text += f", {s.groups} groups" if s.groups > 1 else ""
-    return text + (", NCHW" if s.layout == "NCHW" else "")
 
 
 # One shape ----------------------------------------------------------------------------------------------
@@ -378,8 +223,8 @@ def screened(makers: dict[Any, Callable[[], Call]], problem: Problem, layout: st
     return {label: call for label, (_, call) in kept.items()}
 
 
-def measure(problem: Problem, n_threads: int, seconds: float, canary: Canary) -> dict[str, Any]:
-    """The best time of every way that took part, by what it is compared with."""
+def contenders(problem: Problem, n_threads: int) -> dict[str, Contender]:
+    """A call of every way that takes part, by what it is compared with: "call mec", "peer torch", "NHWC plan"."""
     s, operation = problem.shape, problem.operation
     able = [name for name, row in registry.TABLES[operation].items() if row.unsupported(s) is None]
     calls: dict[Any, Call] = {}
@@ -396,8 +241,8 @@ def measure(problem: Problem, n_threads: int, seconds: float, canary: Canary) ->
         calls |= {("NHWC", way): getattr(problem, way)("auto", n_threads, "NHWC") for way in ("call", "plan")}
     for (way, name), call in calls.items():
         problem.check(call(), f"{way} {name} on {described(s)}", s.layout if way in ("call", "plan") else "NHWC")
-    times = take_turns(calls, n_threads, seconds, canary)
-    return {label: min(found) for label, found in times.items() if found}
+    own = {(way, name): f"{name}:{operation}" for way, name in calls if name in able and way in ("call", "plan")}
+    return {" ".join(label): Contender(call, own.get(label)) for label, call in calls.items()}
 
 
 def ratios_of(best: dict[Any, float], operation: str) -> dict[str, tuple[float, str]]:
@@ -431,52 +276,74 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every shape, print the worst ratios and each family's geometric mean; 1 if a shape is missing."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    canary = Canary(options.patience)
-    cases = [(name, s) for name in options.families for s in FAMILIES[name].shapes()]
-    cases = [(name, s) for name, s in cases if s.multiply_adds <= options.largest]
-    print(f"{machine_line()}\n")
-    records, missing = [], False
-    with progress(len(cases) * len(options.threads) * len(options.operations), "anywhere") as step:
-        for family, s in cases:
-            for operation in options.operations:
-                problem = Problem(operation, s)
-                time.sleep(0.05)  # until BLAS's own threads have gone to sleep
-                for n_threads in options.threads:
-                    best = measure(problem, n_threads, options.seconds, canary)
-                    missing |= not best
-                    for question, (ratio, rival) in ratios_of(best, operation).items():
-                        record = {"family": family, "shape": described(s), "operation": operation}
-                        record |= {"n_threads": n_threads, "question": question}
-                        records.append(record | {"ratio": ratio, "rival": rival})
-                    step(f"{family} {described(s)} {operation} t{n_threads}")
-    print_tables(records, options)
-    print(canary)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        found = {"machine": machine(), "records": records, "canary": canary.as_dict()}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if missing else 0
+    store = Store("anywhere", options.results)
+    shapes = {(name, described(s)): s for name in options.families for s in FAMILIES[name].shapes()}
+    cells = [
+        {"family": family, "shape": shape, "operation": operation, "n_threads": n_threads}
+        for (family, shape), s in shapes.items()
+        if s.multiply_adds <= options.largest
+        for operation, n_threads in itertools.product(options.operations, options.threads)
+    ]
+
+    def of_cell(cell: dict[str, Any]) -> dict[str, Contender]:
+        problem = problem_of(cell["operation"], shapes[cell["family"], cell["shape"]])
+        return contenders(problem, cell["n_threads"])
+
+    failed = time_cells(store, cells, options, of_cell, how=lambda cell: {})
+    show(tables(store.here(cells), options.worst))
+    return 1 if failed else 0
 
 
-def print_tables(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """The worst ratios of each question, then the families."""
-    questions = list(dict.fromkeys(record["question"] for record in records))
-    for question in questions:
-        asked = sorted((r for r in records if r["question"] == question), key=lambda r: -r["ratio"])
-        print(f"{question}: time ÷ that of the best, the worst of {len(asked)}\n")
+@lru_cache(1)
+def problem_of(operation: str, s: pymec.ConvShape) -> Problem:
+    """A problem, made once for all thread counts."""
+    return Problem(operation, s)
+
+
+def tables(records: Sequence[Record], worst: int = 20) -> Iterator[Table]:
+    """The worst ratios of each question."""
+    found = asked(records)
+    header = ["family", "shape", "operation", "n_threads", "ratio", "best"]
+    for question in dict.fromkeys(question for _, question, *_ in found):
+        ratios = sorted((one for one in found if one[1] == question), key=lambda one: -one[2])
         rows = [
-            [r["family"], r["shape"], r["operation"], str(r["n_threads"]), f"{r['ratio']:.2f}", r["rival"]]
-            for r in asked[: options.worst]
+            [*(str(record.cell[name]) for name in header[:4]), f"{ratio:.2f}{record.marks()}", rival]
+            for record, _, ratio, rival in ratios[:worst]
         ]
-        print(markdown_table(["family", "shape", "operation", "threads", "ratio", "best"], rows) + "\n")
+        title = f"{question}: time ÷ that of the best, the worst of {len(ratios)}"
+        yield Table(title, header, rows, [record for record, *_ in ratios], "anywhere")
+    yield from summary(records)
+
+
+def summary(records: Sequence[Record]) -> Iterator[Table]:
+    """Geometric means of the ratios: a row per family and thread count."""
+    found = asked(records)
+    questions = list(dict.fromkeys(question for _, question, *_ in found))
     rows = []
-    for family in options.families:
-        row = [family]
+    for family, n_threads in itertools.product(entries(records, "family"), entries(records, "n_threads")):
+        row = [family, plural(n_threads)]
         for question in questions:
-            found = [r["ratio"] for r in records if (r["family"], r["question"]) == (family, question)]
-            row.append(f"{geometric_mean(found):.2f}" if found else "-")
+            ratios = [
+                (ratio, record.marks())
+                for record, asks, ratio, _ in found
+                if asks == question and (record.cell["family"], record.cell["n_threads"]) == (family, n_threads)
+            ]
+            marks = "".join(sorted(set("".join(marks for _, marks in ratios))))
+            row.append(f"{geometric_mean(ratio for ratio, _ in ratios):.2f}{marks}" if ratios else "-")
         rows.append(row)
-    print(markdown_table(["geometric means", *questions], rows))
+    if rows:
+        title = "Time of what auto takes ÷ that of the best, geometric means, float32"
+        yield Table(title, ["family", "threads", *questions], rows, records, "anywhere")
+
+
+def asked(records: Sequence[Record]) -> list[tuple[Record, str, float, str]]:
+    """Every record's questions, ratios and fastest rivals."""
+    found = []
+    for record in records:
+        best = {tuple(label.split(" ", 1)): value["best"] for label, value in record.values.items()}
+        for question, (ratio, rival) in ratios_of(best, record.cell["operation"]).items():
+            found.append((record, question, ratio, rival))
+    return found
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -486,10 +353,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--operations", type=comma_list(list(registry.TABLES)), default=["conv2d"])
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
     parser.add_argument("--largest", type=float, default=1e9, help="multiply-adds of the largest shape")
-    parser.add_argument("--seconds", type=float, default=0.05, help="timing of one way on one shape")
-    parser.add_argument("--patience", type=int, default=40, help="dropped bursts before a shape is given up")
     parser.add_argument("--worst", type=int, default=20, help="rows of each table")
-    parser.add_argument("--json", type=Path, help="write every ratio here, too")
+    timing_arguments(parser, seconds=0.05, patience=40)
     return parser.parse_args(arguments)
 
 

@@ -5,32 +5,24 @@ timed), workspace and out are given.  The kernel's gradient has no kernel to pre
 function.  Every answer is checked within the algorithm's own error bound before it is timed; algorithms take
 turns in short bursts, guarded by a canary where there are several threads (see ``speed.py``).
 
-    python profiling/atlas.py --json profiling/results/atlas.json
+    python profiling/atlas.py
     python profiling/atlas.py --layers cv9 --operations conv2d --threads 1
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import sys
-import time
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    machine,
-    machine_line,
-    markdown_table,
-    progress,
-)
-from _timing import Canary, check, random_arrays, refuse_what_means_nothing, statistics_of, take_turns
+from _common import comma_integers, comma_list, command_line
+from _store import Record, Store
+from _tables import Table, contenders, entries, groups, plural, rate, show
+from _timing import Contender, check, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
 from numpy.typing import NDArray
 
 import pymec
@@ -40,32 +32,17 @@ OPERATIONS = tuple(registry.TABLES)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Time what is asked for; 1 if some call could not be timed undisturbed."""
+    """Time what is asked for; 1 if some cell could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    canary = Canary(options.patience, options.share)
-    print(f"{machine_line()}\n")
-    records = []
-    with progress(len(options.layers) * len(options.operations) * len(options.threads), "atlas") as step:
-        for layer in options.layers:
-            shape = pymec.layers.get(layer).shape(options.batch)
-            for operation in options.operations:
-                problem = Problem(operation, shape)
-                time.sleep(0.1)  # until NumPy's BLAS threads, which the reference used, have gone to sleep
-                for n_threads in options.threads:
-                    calls = problem.calls(n_threads)
-                    for name, times in take_turns(calls, n_threads, options.seconds, canary).items():
-                        record = {"layer": layer, "operation": operation, "algorithm": name}
-                        record |= {"n_threads": n_threads, "flops": 2 * shape.multiply_adds}
-                        records.append(record | statistics_of(times))
-                    step(f"{layer} {operation} t{n_threads}")
-    print_tables(records, options)
-    print(canary)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        found = {"machine": machine(), "records": records, "canary": canary.as_dict()}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if any(record["calls"] == 0 for record in records) else 0
+    store = Store("atlas", options.results)
+    cells = [
+        {"layer": layer, "operation": operation, "i_n": options.batch, "n_threads": n_threads}
+        for layer, operation, n_threads in itertools.product(options.layers, options.operations, options.threads)
+    ]
+    failed = time_cells(store, cells, options, lambda cell: problem_of(cell).contenders(cell["n_threads"]))
+    show(tables(store.here(cells)))
+    return 1 if failed else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -75,11 +52,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--operations", type=comma_list(OPERATIONS), default=list(OPERATIONS))
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.15, help="timing of one call on one layer")
-    parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
-    parser.add_argument("--share", type=float, default=0.75, help="the canary's least share of its full rate")
-    parser.add_argument("--json", type=Path, help="write every number here, too")
+    timing_arguments(parser, seconds=0.15)
     return parser.parse_args(arguments)
+
+
+def problem_of(cell: dict[str, Any]) -> Problem:
+    """The problem of a cell, made once for all thread counts."""
+    return problem(cell["operation"], pymec.layers.get(cell["layer"]).shape(cell["i_n"]))
+
+
+@lru_cache(1)
+def problem(operation: str, shape: pymec.ConvShape) -> Problem:
+    """The last problem is kept."""
+    return Problem(operation, shape)
 
 
 class Problem:
@@ -97,7 +82,7 @@ class Problem:
         self.expected = oracle(*self.operands, shape)
         self.bounds: dict[Callable[..., NDArray], NDArray] = {}
 
-    def calls(self, n_threads: int) -> dict[str, Callable[[], NDArray]]:
+    def contenders(self, n_threads: int) -> dict[str, Contender]:
         """A call by each algorithm that can do it, every answer checked."""
         made = {}
         for name in pymec.algorithms(self.operation):
@@ -108,7 +93,7 @@ class Problem:
                     self.bounds[row.error_bound] = row.error_bound(*self.operands, self.shape)
                 bound = self.bounds[row.error_bound]
                 check(call(), self.expected, bound, f"{self.operation} by {name} with {n_threads} threads")
-                made[name] = call
+                made[name] = Contender(call, f"{name}:{self.operation}")
         return made
 
     def call(self, name: str, n_threads: int) -> Callable[[], NDArray]:
@@ -134,33 +119,26 @@ class Problem:
         return partial(plan, first, out=out, workspace=workspace)
 
 
-def print_tables(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """A table per operation and thread count: algorithms down, layers across, the fastest in bold."""
-    for operation in options.operations:
-        for n_threads in options.threads:
-            rates = {
-                (record["layer"], record["algorithm"]): 1e-9 * record["flops"] / record["best"]
-                for record in records
-                if (record["operation"], record["n_threads"]) == (operation, n_threads) and record["calls"]
-            }
-            best = {
-                layer: max((r for (at, _), r in rates.items() if at == layer), default=0)
-                for layer in options.layers
-            }
-            print(f"{operation}, batch {options.batch}, float32, threads: {n_threads}; GFLOP/s by the best call\n")
-            rows = [
-                [f"`{name}`", *(entry(rates.get((layer, name)), best[layer]) for layer in options.layers)]
-                for name in pymec.algorithms(operation)
-            ]
-            print(markdown_table(["algorithm", *options.layers], rows) + "\n")
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """A table per operation, batch and thread count: algorithms down, layers across, the fastest in bold."""
+    for (operation, i_n, n_threads), found in groups(records, "operation", "i_n", "n_threads").items():
+        at = {record.cell["layer"]: record for record in found}
+        layers = entries(found, "layer")
+        best = {layer: max(rate(record, name) or 0 for name in record.values) for layer, record in at.items()}
+        rows = [
+            [f"`{name}`", *(entry(at[layer], name, best[layer]) for layer in layers)] for name in contenders(found)
+        ]
+        title = f"{operation}, GFLOP/s by the best call, batch {i_n}, float32, {plural(n_threads)}"
+        yield Table(title, ["algorithm", *layers], rows, found, "atlas")
 
 
-def entry(rate: float | None, best: float) -> str:
-    """A rate with two digits, or a dash."""
-    if rate is None:
+def entry(record: Record, name: str, best: float) -> str:
+    """A rate with two digits and its marks, or a dash."""
+    value = rate(record, name)
+    if value is None:
         return "-"
-    text = f"{rate:.0f}" if rate >= 9.95 else f"{rate:.1f}"
-    return f"**{text}**" if rate == best else text
+    text = f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+    return (f"**{text}**" if value == best else text) + record.marks(name)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ algorithms named, and the peers of ``_peers.py``.  A fresh process per layer, ba
 them in turns, by bursts under the canary's watch (see ``speed.py``).  The machine's own limit takes part as
 well: multiply-adds in registers, nothing from memory.  With one thread every contender has one CPU.
 
-    python profiling/compare.py --json profiling/results/compare.json --figure profiling/figures/compare.svg
+    python profiling/compare.py --figure profiling/figures/compare.svg
     python profiling/compare.py --layers cv9,cv10 --threads 2 --algorithms mec,filter_row_gemm
 
 Libraries that are not installed are left out; the output says how to install them.
@@ -14,30 +14,35 @@ Libraries that are not installed are left out; the output says how to install th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    geometric_mean,
-    machine,
-    machine_line,
-    markdown_table,
-    progress,
-    save_figure,
+from _common import comma_integers, comma_list, command_line, progress, save_figure
+from _peers import INEXACT, PEERS, Call, CannotDo, versions_of_peers
+from _store import Record, Store
+from _tables import (
+    Table,
+    best_and_median,
+    by_network,
+    contenders,
+    entries,
+    groups,
+    mean_of,
+    number,
+    plural,
+    rate,
+    show,
 )
-from _peers import INEXACT, PEERS, Call, CannotDo
-from _timing import Canary, random_arrays, refuse_what_means_nothing, statistics_of, take_turns
+from _timing import Canary, random_arrays, refuse_what_means_nothing, statistics_of, take_turns, timing_arguments
 from numpy.typing import NDArray
 
 import pymec
@@ -50,78 +55,88 @@ PEAK_STEPS = 5_000
 OURS = {"pymec conv2d": "exact", "pymec plan": "exact", "pymec plan, fast": "fast"}
 """The ways to call pymec without naming an algorithm, and the accuracy of each."""
 
+RATIOS = (
+    ("pymec conv2d", "torch channels-last"),
+    ("pymec plan", "torch channels-last"),
+    ("pymec plan", "the best exact peer"),
+    ("pymec plan", "the machine's limit"),
+    ("pymec plan, fast", "the best peer"),
+)
+"""What the summary divides: torch as users call it, prepared peers, multiply-adds in registers."""
+
 TOLERANCE = 1e-3
 """The largest error of a right answer, relative to the largest output."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare; 1 if an answer was wrong or a call could not be timed undisturbed."""
+    """Compare; 1 if an answer was wrong or a cell could not be timed undisturbed."""
     options = parse(arguments)
     if options.child:
         print(json.dumps(measure(json.load(sys.stdin))))
         return 0
     refuse_what_means_nothing(options.threads)
-    print(f"{machine_line()}\n")
-    records: list[dict[str, Any]] = []
+    store = Store("compare", options.results)
+    cells = [
+        {"layer": layer, "i_n": i_n, "n_threads": n_threads}
+        for i_n, layer, n_threads in itertools.product(options.batch, options.layers, options.threads)
+    ]
+    names = [*OURS, *(f"pymec {name}" for name in options.algorithms)]
+    wanted = [cell for cell in cells if options.again or not store.known(cell, names, options.seconds)]
     notes: dict[str, str] = {}
-    canaries = []
-    jobs = [(layer, i_n, n) for i_n in options.batch for layer in options.layers for n in options.threads]
-    with progress(len(jobs), "compare") as step:
-        for layer, i_n, n_threads in jobs:
-            found = in_fresh_process(layer, i_n, n_threads, options)
-            records += found["records"]
+    failed = False
+    if wanted:
+        Canary.of(options, [cell["n_threads"] for cell in wanted])
+    with progress(len(wanted), "compare") as step:
+        for cell in wanted:
+            found = in_fresh_process(cell, options)
             notes |= found["notes"]
-            canaries.append(found["canary"])
-            step(f"{layer} n{i_n} t{n_threads}")
-    print_tables(records, options)
+            failed |= bool(found["wrong"]) or not found["values"]
+            if found["values"]:
+                how = {"seconds": options.seconds, "flops": found["flops"], "peers": found["peers"]}
+                store.add(cell, found["values"], how={**how, **found["canary"]})
+            for name, error in found["wrong"].items():
+                print(f"wrong answer: {name} on {cell} is off by {error:.0e}", file=sys.stderr)
+            step(" ".join(map(str, cell.values())))
+    records = store.here(cells)
+    show([*tables(records), *summary(records)])
     for name, note in notes.items():
         print(f"- {name}: {note}")
-    dropped, bursts = (sum(canary[key] for canary in canaries) for key in ("dropped", "bursts"))
-    print(f"- canary: {dropped} of {bursts} bursts on several threads dropped")
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(
-            json.dumps({"machine": machine(), "records": records, "notes": notes}, indent=1) + "\n"
-        )
     if options.figure:
-        draw(records, options)
-    return 1 if any(not record["right"] or not record["calls"] for record in records) else 0
+        draw(records, options.figure)
+    return 1 if failed else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = command_line(__doc__)
     parser.add_argument("--layers", type=comma_list(pymec.layers.names()), default=list(pymec.layers.PAPER))
-    parser.add_argument("--algorithms", type=comma_list(pymec.algorithms()), default=[], help="of pymec, by name")
+    parser.add_argument(
+        "--algorithms", type=comma_list(pymec.algorithms()), default=["im2col", "mec_b", "mec"], help="of pymec"
+    )
     parser.add_argument("--peers", type=comma_list(tuple(PEERS)), default=list(PEERS))
     parser.add_argument("--batch", type=comma_integers, default=[1])
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=0.5, help="timing of one call on one layer")
     parser.add_argument(
         "--longest", type=float, default=1.0, help="seconds of one call above which a peer is left out"
     )
-    parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
-    parser.add_argument("--share", type=float, default=0.75, help="the canary's least share of its full rate")
-    parser.add_argument("--json", type=Path, help="write every number here, too")
+    timing_arguments(parser, seconds=0.5)
     parser.add_argument("--figure", type=Path, help="draw the rates here")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def in_fresh_process(layer: str, i_n: int, n_threads: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One layer's comparison; the thread pools of all libraries are as large as asked, from their start on."""
-    job = {
-        "layer": layer, "i_n": i_n, "n_threads": n_threads, "algorithms": options.algorithms,
-        "peers": options.peers, "seconds": options.seconds, "longest": options.longest,
-        "patience": options.patience, "share": options.share,
-    }  # fmt: skip
+def in_fresh_process(cell: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """One cell's comparison; the thread pools of all libraries are as large as asked, from their start on."""
+    asked = ("algorithms", "peers", "seconds", "longest", "patience", "share", "no_wait")
+    job = {**cell, **{name: getattr(options, name) for name in asked}}
+    n_threads = cell["n_threads"]
     pools = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(n_threads))
     command = [sys.executable, __file__, "--child"]
     done = subprocess.run(
         command, input=json.dumps(job), capture_output=True, text=True, env={**os.environ, **pools}
     )
     if done.returncode:
-        sys.exit(f"comparing on {layer} failed:\n{done.stderr.strip()}")
+        sys.exit(f"comparing on {cell} failed:\n{done.stderr.strip()}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -140,34 +155,34 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     notes: dict[str, str] = {}
     peak, flops_of_limit = peak_call(n_threads)
     calls: dict[str, Callable[[], object]] = {LIMIT: peak}
-    errors: dict[str, float] = {LIMIT: 0.0}
-    for name, make in contenders(shape, x, kernel, job, notes):
+    about: dict[str, dict[str, Any]] = {LIMIT: {"flops": flops_of_limit, "by": None}}
+    wrong: dict[str, float] = {}
+    for name, make in contenders_of(shape, x, kernel, job, notes):
         call = make()
-        errors[name] = float(np.abs(call.as_nhwc(call.run()) - expected).max() / scale)
+        error = float(np.abs(call.as_nhwc(call.run()) - expected).max() / scale)
         start = time.perf_counter()
         call.run()
-        if time.perf_counter() - start > job["longest"]:
+        if not error <= TOLERANCE:  # a wrong answer is not timed
+            wrong[name] = error
+        elif time.perf_counter() - start > job["longest"]:
             notes[name] = f"left out where a call takes more than {job['longest']} s"
-        elif errors[name] <= TOLERANCE:  # a wrong answer is not timed
+        else:
             calls[name] = call.run
-    canary = Canary(job["patience"], job["share"])
+            about[name] = {"error": float(f"{error:.2g}"), "by": algorithm_of(name, shape, n_threads)}
+    canary = Canary(job["patience"], job["share"], job["no_wait"])
     times = take_turns(calls, n_threads, job["seconds"], canary)
-    flops = {LIMIT: flops_of_limit}
-    records = [
-        {
-            "layer": job["layer"], "i_n": job["i_n"], "n_threads": n_threads, "contender": name,
-            "flops": flops.get(name, 2 * shape.multiply_adds), "error": errors[name], "right": True,
-            **statistics_of(times_of_one),
-        }
-        for name, times_of_one in times.items()
-    ]  # fmt: skip
-    wrong = [name for name, error in errors.items() if not error <= TOLERANCE]
-    records += [
-        {"layer": job["layer"], "i_n": job["i_n"], "n_threads": n_threads, "contender": name, "right": False,
-         "flops": 0, "error": errors[name], **statistics_of([])}
-        for name in wrong
-    ]  # fmt: skip
-    return {"records": records, "notes": notes, "canary": canary.as_dict()}
+    timed = {name: statistics_of(found) | about[name] for name, found in times.items() if found}
+    found = {"values": timed, "wrong": wrong, "notes": notes, "canary": canary.counts()}
+    return {**found, "flops": 2 * shape.multiply_adds, "peers": versions_of_peers()}
+
+
+def algorithm_of(name: str, shape: pymec.ConvShape, n_threads: int) -> str | None:
+    """Which of pymec's algorithms a contender is, if it is one."""
+    if not name.startswith("pymec "):
+        return None
+    options = {"accuracy": OURS[name]} if name in OURS else {"algorithm": name.removeprefix("pymec ")}
+    plan = pymec.plan(shape.input_shape, shape.kernel_shape, n_threads=n_threads, **shape.arguments, **options)
+    return plan.algorithm
 
 
 def peak_call(n_threads: int) -> tuple[Callable[[], object], int]:
@@ -179,7 +194,7 @@ def peak_call(n_threads: int) -> tuple[Callable[[], object], int]:
     return partial(_peak.run, results, PEAK_STEPS, n_threads), 2 * 24 * 16 * PEAK_STEPS * n_threads
 
 
-def contenders(
+def contenders_of(
     shape: pymec.ConvShape, x: NDArray, kernel: NDArray, job: dict[str, Any], notes: dict[str, str]
 ) -> Iterator[tuple[str, Callable[[], Call]]]:
     """Each contender's name and a function that makes its call; ``notes`` has those that can't take part."""
@@ -215,84 +230,101 @@ def our_call(x: NDArray, kernel: NDArray, arguments: dict[str, Any], planned: bo
 # What comes out -----------------------------------------------------------------------------------------
 
 
-def rates(records: list[dict[str, Any]], i_n: int, n_threads: int) -> dict[str, dict[str, tuple[float, float]]]:
-    """contender -> layer -> GFLOP/s of the best and of the median call."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for record in records:
-        if (record["i_n"], record["n_threads"]) == (i_n, n_threads) and record["calls"]:
-            pair = tuple(1e-9 * record["flops"] / record[which] for which in ("best", "median"))
-            found.setdefault(record["contender"], {})[record["layer"]] = pair
-    return found
-
-
-def print_tables(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """For each batch and thread count: rates by the best and by the median call, then ratios to the best peer."""
-    for i_n in options.batch:
-        for n_threads in options.threads:
-            found = rates(records, i_n, n_threads)
-            for which, title in enumerate(("best", "median")):
-                print(f"batch {i_n}, float32, threads: {n_threads}; GFLOP/s by the {title} call\n")
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """For each batch and thread count: the paper's layers across, and the layers of each network down."""
+    for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
+        for network, of_network in by_network(found).items():
+            names = contenders(of_network)
+            title = f"{network}: GFLOP/s, batch {i_n}, float32, {plural(n_threads)}, best"
+            if "." not in of_network[0].cell["layer"]:
+                at = {record.cell["layer"]: record for record in of_network}
+                layers = entries(of_network, "layer")
+                rows = [[n, *(number(rate(at[layer], n), at[layer], n) for layer in layers)] for n in names]
+                yield Table(
+                    f"{title} call", ["contender", *layers], rows, of_network, "compare", errors(of_network)
+                )
+            else:
                 rows = [
-                    [name, *(f"{of[layer][which]:.0f}" if layer in of else "-" for layer in options.layers)]
-                    for name, of in found.items()
+                    [
+                        r.cell["layer"].partition(".")[2],
+                        *(best_and_median(r, n, rate, form="{:.0f}") for n in names),
+                    ]
+                    for r in of_network
                 ]
-                print(markdown_table(["contender", *options.layers], rows) + "\n")
-            print_ratios(found, options)
-            errors = {
-                name: max(r["error"] for r in records if r["contender"] == name) for name in found if name != LIMIT
+                yield Table(
+                    f"{title} / median call", ["layer", *names], rows, of_network, "compare", errors(of_network)
+                )
+
+
+def errors(records: Sequence[Record]) -> list[str]:
+    """The largest error of each contender, and the versions of the peers."""
+    largest: dict[str, float] = {}
+    for record in records:
+        for name, value in record.values.items():
+            if "error" in value:
+                largest[name] = max(value["error"], largest.get(name, 0))
+    versions = {name: version for record in records for name, version in record.how["peers"].items()}
+    notes = [
+        "largest error, relative to the largest output: " + ", ".join(f"{n} {e:.0e}" for n, e in largest.items())
+    ]
+    return notes + ["peers: " + ", ".join(f"{n} {v}" for n, v in versions.items())] * bool(versions)
+
+
+def summary(records: Sequence[Record]) -> Iterator[Table]:
+    """pymec ÷ the best exact peer, the best of all, torch as users call it, and the machine's limit."""
+    rows = []
+    for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
+        for network, layers in by_network(found).items():
+            names = contenders(layers)
+            peers = [name for name in names if name != LIMIT and not name.startswith("pymec ")]
+            against = {
+                "the best exact peer": [name for name in peers if name not in INEXACT],
+                "the best peer": peers,
+                "torch channels-last": [name for name in peers if name == "torch channels-last"],
+                "the machine's limit": [LIMIT],
             }
-            print("Largest error, relative to the largest output: ", end="")
-            print(", ".join(f"{name} {error:.0e}" for name, error in errors.items()) + "\n")
+            marks = "".join(sorted({mark for record in layers for mark in record.marks()}))
+            for ours, rivals in RATIOS:
+                if against[rivals]:
+                    mean = mean_of(layers, lambda record, o=ours, t=against[rivals]: beside(record, o, t))
+                    rows.append([f"{ours} ÷ {rivals}", network, str(i_n), str(n_threads), mean + marks])
+    header = ["ratio of rates", "layers", "batch", "threads", "over the layers"]
+    if rows:
+        yield Table("pymec's rate ÷ that of others, by the best call, float32", header, rows, records, "compare")
 
 
-def print_ratios(found: dict[str, dict[str, tuple[float, float]]], options: argparse.Namespace) -> None:
-    """pymec beside the best exact peer, the best of all, torch as users call it, and the machine's limit."""
-    exact = [name for name in options.peers if name not in INEXACT]
-    for ours in (name for name in found if name.startswith("pymec")):
-        for against, others in (
-            ("the best exact peer", exact),
-            ("the best peer", options.peers),
-            ("torch channels-last", ["torch channels-last"]),
-            ("ncnn", ["ncnn"]),
-            ("the machine's limit", [LIMIT]),
-        ):
-            ratios = {}
-            for layer, (best, _) in found[ours].items():
-                theirs = [found[name][layer][0] for name in others if layer in found.get(name, {})]
-                if theirs:
-                    ratios[layer] = best / max(theirs)
-            if ratios:
-                each = " ".join(f"{layer} {ratio:.2f}" for layer, ratio in ratios.items())
-                print(f"- {ours} ÷ {against}: geometric mean {geometric_mean(ratios.values()):.2f} ({each})")
-    print()
+def beside(record: Record, ours: str, others: Sequence[str]) -> float | None:
+    """Our rate divided by the best of theirs; None if none of them took part."""
+    mine, theirs = rate(record, ours), [found for name in others if (found := rate(record, name))]
+    return mine / max(theirs) if mine and theirs else None
 
 
-def draw(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
+def draw(records: Sequence[Record], path: Path) -> None:
     """A panel per batch and thread count: the peers as grey marks, pymec in colour, the limit as a line."""
     from matplotlib.figure import Figure
 
-    panels = [(i_n, n) for i_n in options.batch for n in options.threads]
+    panels = groups(records, "i_n", "n_threads")
     figure = Figure(figsize=(10, 3.2 * len(panels)), layout="constrained")
-    for i, (i_n, n_threads) in enumerate(panels, 1):
+    for i, ((i_n, n_threads), found) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(len(panels), 1, i)
-        found = rates(records, i_n, n_threads)
-        for number, (name, of) in enumerate(found.items()):
-            at = [layer for layer in options.layers if layer in of]
-            values = [of[layer][0] for layer in at]
-            where = [options.layers.index(layer) for layer in at]
+        layers = entries(found, "layer")
+        at = {record.cell["layer"]: record for record in found}
+        for number_of_peer, name in enumerate(contenders(found)):
+            rates = {layers.index(layer): rate(at[layer], name) for layer in layers if name in at[layer].values}
+            where, values = list(rates), list(rates.values())
             if name == LIMIT:
                 axes.plot(where, values, color="black", linewidth=1, label=name)
             elif name.startswith("pymec"):
                 axes.plot(where, values, "o", markersize=8, label=name)
             else:
-                marker = "v^<>sDPX*"[number % 9]
+                marker = "v^<>sDPX*"[number_of_peer % 9]
                 axes.plot(where, values, marker, color="0.55", markersize=5, label=name)
-        axes.set_xticks(range(len(options.layers)), options.layers)
+        axes.set_xticks(range(len(layers)), layers)
         axes.set_ylim(bottom=0)
         axes.set_ylabel("GFLOP/s, best call")
-        axes.set_title(f"batch {i_n}, {n_threads} thread{'s' if n_threads > 1 else ''}")
+        axes.set_title(f"batch {i_n}, {plural(n_threads)}")
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
-    save_figure(figure, options.figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

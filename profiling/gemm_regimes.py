@@ -9,23 +9,30 @@ roundest number between the two sizes of every shape, and says whether pymec kno
 where pymec reads it, and pymec then cuts its products for it.
 
     python profiling/gemm_regimes.py
-    python profiling/gemm_regimes.py --write --json profiling/results/gemm_regimes.json
+    python profiling/gemm_regimes.py --write
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import comma_list, command_line, machine, machine_line, markdown_table, progress
-from _timing import Canary, refuse_what_means_nothing, take_turns
+from _common import comma_list, command_line, progress
+from _store import Record, Store
+from _tables import Table, groups, show
+from _timing import (
+    Canary,
+    refuse_what_means_nothing,
+    statistics_of,
+    take_turns,
+    timing_arguments,
+)
 from numpy.typing import NDArray
 
 from pymec.kernels.shared import blas as _blas
@@ -49,32 +56,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Time the products and print the tables; 1 if they disagree, or pymec has another limit."""
     options = parse(arguments)
     refuse_what_means_nothing([1])
-    print(f"{machine_line()}\n")
-    found, around = {}, {}
-    with progress(len(options.dtype) * len(SHAPES), "gemm_regimes") as step:
-        for dtype in options.dtype:
-            for m, n in SHAPES:
-                case = m, n, dtype
-                found[case] = rates(*case, SIZES, options.seconds)
-                around[case] = narrowed(case, limit_of(found[case]), options.seconds)
-                step(f"{dtype} {m}×k×{n}")
-    for dtype in options.dtype:
-        of_dtype = {(m, n): rate for (m, n, name), rate in found.items() if name == dtype}
-        print(f"GFLOP/s by the best call, {dtype}, one thread; m·n·k in thousands\n\n{table(of_dtype)}\n")
-        for m, n in SHAPES:
-            sizes = around[m, n, dtype]
-            said = "by less than a tenth" if sizes is None else f"most from {sizes[0]:,} to {sizes[1]:,}"
-            print(f"- {m} × k × {n}: falls {said}")
-        print()
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        records = [
-            {"dtype": dtype, "m": m, "n": n, "k": size // (m * n), "gflops": rate}
-            for (m, n, dtype), of in found.items()
-            for size, rate in of.items()
-        ]
-        options.json.write_text(json.dumps({"machine": machine(), "records": records}, indent=1) + "\n")
-    return conclude(limit_between(list(around.values())), options.write)
+    store = Store("gemm_regimes", options.results)
+    cells = [{"dtype": dtype, "m": m, "n": n, "n_threads": 1} for dtype in options.dtype for m, n in SHAPES]
+    wanted = [cell for cell in cells if options.again or not store.known(cell, seconds=options.seconds)]
+    with progress(len(wanted), "gemm_regimes") as step:
+        for cell in wanted:
+            case = cell["m"], cell["n"], cell["dtype"]
+            values = timed_products(*case, SIZES, options.seconds)
+            between = narrowed(case, limit_of(rates(*case[:2], values)), options.seconds)
+            store.add(cell, values, how={"seconds": options.seconds, "between": between})
+            step(" ".join(map(str, case)))
+    found = store.here(cells)
+    show(tables(found))
+    return conclude(limit_between([record.how["between"] for record in found]), options.write)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -82,9 +76,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__)
     kinds = ("float32", "float64")
     parser.add_argument("--dtype", type=comma_list(kinds), default=list(kinds))
-    parser.add_argument("--seconds", type=float, default=0.2, help="timing of each product")
-    parser.add_argument("--json", type=Path, help="write every number here, too")
     parser.add_argument("--write", action="store_true", help="store the limit where pymec reads it")
+    timing_arguments(parser, seconds=0.2)
     return parser.parse_args(arguments)
 
 
@@ -102,16 +95,16 @@ def conclude(limit: int | None, write: bool) -> int:
     return 0 if write or known == limit else 1
 
 
-def rates(m: int, n: int, dtype: str, sizes: tuple[int, ...], seconds: float) -> dict[int, float]:
-    """GFLOP/s of m × k × n for every size, all taking turns."""
-    calls, flops = {}, {}
-    for size in sizes:
-        k = size // (m * n)
-        calls[size] = product(m, n, k, dtype)
-        flops[size] = 2e-9 * m * n * k
+def timed_products(m: int, n: int, dtype: str, sizes: Sequence[int], seconds: float) -> dict[str, Any]:
+    """Best and median seconds of m × k × n for every size, all taking turns."""
     with single_threaded_blas():
-        times = take_turns(calls, 1, seconds, Canary(1))
-    return {size: flops[size] / min(of) for size, of in times.items()}
+        times = take_turns({size: product(m, n, size // (m * n), dtype) for size in sizes}, 1, seconds, Canary(1))
+    return {str(size): statistics_of(of) for size, of in times.items()}
+
+
+def rates(m: int, n: int, values: dict[str, Any]) -> dict[int, float]:
+    """GFLOP/s of every size."""
+    return {int(size): 2e-9 * (int(size) // (m * n) * m * n) / of["best"] for size, of in values.items()}
 
 
 def product(m: int, n: int, k: int, dtype: str) -> Any:
@@ -146,12 +139,12 @@ def narrowed(case: tuple[int, int, str], around: tuple[int, int] | None, seconds
         middle = math.isqrt(low * high) // (m * n) * m * n
         if middle <= low:
             break
-        rate = rates(*case, (low, middle, high), seconds)
+        rate = rates(m, n, timed_products(*case, (low, middle, high), seconds))
         low, high = (middle, high) if rate[middle] ** 2 > rate[low] * rate[high] else (low, middle)
     return low, high
 
 
-def limit_between(around: list[tuple[int, int] | None]) -> int | None:
+def limit_between(around: Sequence[Sequence[int] | None]) -> int | None:
     """The roundest number between the sizes of every pair; 0 if no shape has one, None if they disagree."""
     if not any(around):
         return 0
@@ -165,10 +158,19 @@ def limit_between(around: list[tuple[int, int] | None]) -> int | None:
     return None
 
 
-def table(found: dict[tuple[int, int], dict[int, float]]) -> str:
-    """A row for each shape."""
-    rows = [[f"{m} × k × {n}", *(f"{rate[size]:.0f}" for size in SIZES)] for (m, n), rate in found.items()]
-    return markdown_table(["product", *(f"{size / 1000:.0f}" for size in SIZES)], rows)
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """A table for each dtype, a row for each shape."""
+    for (dtype,), found in groups(records, "dtype").items():
+        rows, notes = [], []
+        for record in found:
+            m, n = record.cell["m"], record.cell["n"]
+            name, between = f"{m} × k × {n}", record.how["between"]
+            rows.append([name, *(f"{rate:.0f}" for rate in rates(m, n, record.values).values())])
+            said = f"most from {between[0]:,} to {between[1]:,}" if between else "by less than a tenth"
+            notes.append(f"{name}: falls {said}")
+        header = ["product", *(f"{int(size) / 1000:.0f}" for size in found[0].values)]
+        title = f"GFLOP/s by the best call, {dtype}, 1 thread; m·n·k in thousands"
+        yield Table(title, header, rows, found, "gemm_regimes", notes)
 
 
 if __name__ == "__main__":

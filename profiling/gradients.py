@@ -13,20 +13,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    geometric_mean,
-    machine_line,
-    markdown_table,
-    progress,
-)
+from _common import comma_integers, comma_list, command_line
 from _peers import symmetric_padding
-from _timing import Canary, check, random_arrays, refuse_what_means_nothing, take_turns
+from _store import Record, Store
+from _tables import Table, by_network, groups, mean_of, number, plural, ratio, show
+from _timing import Contender, check, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
 from numpy.typing import NDArray
 
 import pymec
@@ -36,36 +31,18 @@ GRADIENTS = ("input", "kernel")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Time every layer and print a table for each number of threads; 1 if some cell is missing."""
+    """Time every layer and print a table for each number of threads; 1 if some cell could not be timed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    canary = Canary(options.patience)
-    print(f"{machine_line()}\n")
-    missing = False
-    for i_n, n_threads in itertools.product(options.batch, options.threads):
-        rows, ratios = [], {gradient: [] for gradient in GRADIENTS}
-        with progress(len(options.layers), f"gradients b{i_n} t{n_threads}") as step:
-            for name in options.layers:
-                times = measure(pymec.layers.get(name).shape(i_n), n_threads, options.seconds, canary)
-                row = [name]
-                for gradient in GRADIENTS:
-                    ours, torchs = times[gradient, "pymec"], times[gradient, "torch"]
-                    row += ["-" if not found else f"{1e6 * min(found):.0f}" for found in (ours, torchs)]
-                    row.append(f"{min(torchs) / min(ours):.2f}" if ours and torchs else "-")
-                    if ours and torchs:
-                        ratios[gradient].append(min(torchs) / min(ours))
-                missing |= "-" in row
-                rows.append(row)
-                step(name)
-        print(f"float32, batch {i_n}, threads: {n_threads}; µs of the best call\n")
-        columns = [f"{gradient}, {what}" for gradient in GRADIENTS for what in ("pymec", "torch", "torch ÷ pymec")]
-        print(markdown_table(["layer", *columns], rows) + "\n")
-        for gradient, found in ratios.items():
-            if found:
-                print(f"- {gradient}: geometric mean {geometric_mean(found):.2f}, least {min(found):.2f}")
-        print()
-    print(canary)
-    return 1 if missing else 0
+    store = Store("gradients", options.results)
+    cells = [
+        {"layer": layer, "i_n": i_n, "n_threads": n_threads}
+        for i_n, n_threads, layer in itertools.product(options.batch, options.threads, options.layers)
+    ]
+    failed = time_cells(store, cells, options, contenders, how=lambda cell: {})
+    found = store.here(cells)
+    show([*summary(found), *tables(found)])
+    return 1 if failed else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -74,19 +51,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=comma_list(pymec.layers.names()), default=list(pymec.layers.PAPER))
     parser.add_argument("--batch", type=comma_integers, default=[1])
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=0.3, help="timing of one gradient of one layer")
-    parser.add_argument("--patience", type=int, default=40, help="dropped bursts before a cell is given up")
+    timing_arguments(parser, seconds=0.3, patience=40)
     return parser.parse_args(arguments)
 
 
-def measure(shape: pymec.ConvShape, n_threads: int, seconds: float, canary: Canary) -> Any:
-    """The times of both libraries' gradients, by gradient and library."""
+def contenders(cell: dict[str, Any]) -> dict[str, Contender]:
+    """The calls of both libraries' gradients, answers checked."""
+    return gradients_of(pymec.layers.get(cell["layer"]).shape(cell["i_n"]), cell["n_threads"])
+
+
+def gradients_of(shape: pymec.ConvShape, n_threads: int) -> dict[str, Contender]:
+    """The same for any shape: "input, pymec", "input, torch" and so on."""
     x, kernel = random_arrays(shape)
     grad_out = np.random.default_rng(1).standard_normal(shape.output_shape).astype(shape.dtype)
-    calls = {}
-    for gradient in GRADIENTS:
-        calls[gradient, "pymec"] = pymec_gradient(gradient, shape, x, kernel, grad_out, n_threads)
-        calls[gradient, "torch"] = torch_gradient(gradient, shape, x, kernel, grad_out, n_threads)
     exact = {
         "input": reference.input_grad(grad_out, kernel, shape),
         "kernel": reference.kernel_grad(x, grad_out, shape),
@@ -95,9 +72,18 @@ def measure(shape: pymec.ConvShape, n_threads: int, seconds: float, canary: Cana
         "input": reference.input_grad_bound(grad_out, kernel, shape),
         "kernel": reference.kernel_grad_bound(x, grad_out, shape),
     }
-    for (gradient, library), call in calls.items():
-        check(call(), exact[gradient], bounds[gradient], f"{library}'s gradient of the {gradient}")
-    return take_turns(calls, n_threads, seconds, canary)
+    made = {}
+    for gradient in GRADIENTS:
+        operation = f"conv2d_{gradient}_grad"
+        plan = pymec.plan(
+            shape.input_shape, shape.kernel_shape, operation=operation, n_threads=n_threads, **shape.arguments
+        )
+        for library, make in (("pymec", pymec_gradient), ("torch", torch_gradient)):
+            call = make(gradient, shape, x, kernel, grad_out, n_threads)
+            check(call(), exact[gradient], bounds[gradient], f"{library}'s gradient of the {gradient}")
+            by = f"{plan.algorithm}:{operation}" if library == "pymec" else None
+            made[f"{gradient}, {library}"] = Contender(call, by)
+    return made
 
 
 def pymec_gradient(
@@ -133,6 +119,40 @@ def torch_gradient(
         return np.asarray(grads[1].permute(2, 3, 1, 0).numpy())
 
     return call
+
+
+def torch_by_pymec(record: Record, gradient: str) -> float | None:
+    """torch's time divided by pymec's."""
+    return ratio(record, f"{gradient}, torch", f"{gradient}, pymec")
+
+
+def summary(records: Sequence[Record]) -> Iterator[Table]:
+    """torch ÷ pymec: a row per network, batch and thread count."""
+    rows = []
+    for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
+        for network, layers in by_network(found).items():
+            marks = "".join(sorted({mark for record in layers for mark in record.marks()}))
+            means = (mean_of(layers, lambda r, g=gradient: torch_by_pymec(r, g)) + marks for gradient in GRADIENTS)
+            rows.append([f"{network}, {len(layers)} layers", str(i_n), str(n_threads), *means])
+    header = ["network", "batch", "threads", "gradient of the input", "gradient of the kernel"]
+    if rows:
+        yield Table("torch's time ÷ pymec's, float32", header, rows, records, "gradients")
+
+
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """A table for each batch and number of threads, a row per layer."""
+    header = ["layer", *(f"{g}, {what}" for g in GRADIENTS for what in ("pymec", "torch", "torch ÷ pymec"))]
+    for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
+        rows = []
+        for record in found:
+            row = [record.cell["layer"]]
+            for gradient in GRADIENTS:
+                names = [f"{gradient}, {library}" for library in ("pymec", "torch")]
+                row += [number(1e6 * record.values[name]["best"], record, name) for name in names]
+                row.append(number(torch_by_pymec(record, gradient), record, *names, form="{:.2f}"))
+            rows.append(row)
+        title = f"Microseconds of the best call, batch {i_n}, float32, {plural(n_threads)}"
+        yield Table(title, header, rows, found, "gradients")
 
 
 if __name__ == "__main__":

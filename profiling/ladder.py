@@ -20,21 +20,17 @@ of it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    geometric_mean,
-    machine_line,
-    markdown_table,
-    progress,
-)
-from _timing import Canary, check, random_arrays, refuse_what_means_nothing, take_turns
+from _common import comma_integers, comma_list, command_line, geometric_mean
+from _store import Record, Store
+from _tables import Table, entries, groups, number, plural, rate, ratio, show
+from _timing import Contender, check, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
 from numpy.typing import NDArray
 
 import pymec
@@ -56,27 +52,15 @@ STEPS = ("im2col", "published", *PRODUCTS, "bands", "no lowering", "panels", "Wi
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Time every step; 1 if some step could not be timed undisturbed."""
+    """Time every step; 1 if some cell could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    canary = Canary(options.patience, options.share)
-    print(f"{machine_line()}\n")
-    status = 0
-    for n_threads in options.threads:
-        rates: dict[str, dict[str, float]] = {step: {} for step in STEPS}
-        with progress(len(options.layers), f"ladder t{n_threads}") as step_on, single_threaded_blas():
-            for layer in options.layers:
-                shape = pymec.layers.get(layer).shape()
-                times = take_turns(calls(shape, n_threads), n_threads, options.seconds, canary)
-                status |= not all(times.values())
-                for step, found in times.items():
-                    if found:
-                        rates[step][layer] = 2e-9 * shape.multiply_adds / min(found)
-                step_on(layer)
-        print(f"GFLOP/s by the best call, batch 1, float32, threads: {n_threads}\n")
-        print(table(rates, options.layers) + "\n")
-    print(canary)
-    return status
+    store = Store("ladder", options.results)
+    cells = [{"layer": layer, "n_threads": n} for n, layer in itertools.product(options.threads, options.layers)]
+    with single_threaded_blas():
+        failed = time_cells(store, cells, options, contenders, STEPS)
+    show(tables(store.here(cells)))
+    return 1 if failed else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -84,29 +68,29 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__)
     parser.add_argument("--layers", type=comma_list(pymec.layers.names()), default=list(pymec.layers.PAPER))
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=0.4, help="timing of one step on one layer")
-    parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
-    parser.add_argument("--share", type=float, default=0.75, help="as in speed.py")
+    timing_arguments(parser, seconds=0.4)
     return parser.parse_args(arguments)
 
 
-def calls(shape: pymec.ConvShape, n_threads: int) -> dict[str, Callable[[], object]]:
+def contenders(cell: dict[str, Any]) -> dict[str, Contender]:
     """A call of every step, its answer checked."""
+    shape, n_threads = pymec.layers.get(cell["layer"]).shape(), cell["n_threads"]
     x, kernel = random_arrays(shape)
     expected = reference.conv2d(x, kernel, shape)
     out = np.empty(shape.output_shape, np.float32)
     L = np.empty(shape.mec_size, np.float32)
-    made: dict[str, Callable[[], object]] = {}
+    made: dict[str, Contender] = {}
     for step in STEPS:
         if step in PRODUCTS:
             blocking = gemm_blocking(PRODUCTS[step], shape, shape.o_w, n_threads)
-            made[step] = partial(mec.run, x, kernel, out, L, shape, n_threads, "B", blocking)
+            call = partial(mec.run, x, kernel, out, L, shape, n_threads, "B", blocking)
             row = registry.get("mec")
         else:
-            made[step], row = planned(shape, x, kernel, out, ALGORITHMS[step], n_threads)
+            call, row = planned(shape, x, kernel, out, ALGORITHMS[step], n_threads)
         out.fill(np.nan)
-        made[step]()
+        call()
         check(out, expected, row.error_bound(x, kernel, shape), f"{step} on {shape}")
+        made[step] = Contender(call, row.name)
     return made
 
 
@@ -122,15 +106,18 @@ def planned(
     return partial(plan, x, out=out, workspace=workspace), registry.get(plan.algorithm)
 
 
-def table(rates: dict[str, dict[str, float]], layers: list[str]) -> str:
+def tables(records: Sequence[Record]) -> Iterator[Table]:
     """A row per step, and how many times as fast as im2col it is in geometric mean."""
-    lines = []
-    for step, of in rates.items():
-        both = [layer for layer in of if layer in rates["im2col"]]
-        gain = geometric_mean(of[layer] / rates["im2col"][layer] for layer in both) if both else float("nan")
-        cells = [f"{of[layer]:.0f}" if layer in of else "-" for layer in layers]
-        lines.append([step, *cells, f"{gain:.2f}"])
-    return markdown_table(["step", *layers, "÷ im2col"], lines)
+    for (n_threads,), found in groups(records, "n_threads").items():
+        layers = {record.cell["layer"]: record for record in found}
+        header = ["step", *entries(found, "layer"), "÷ im2col"]
+        rows = []
+        for step in STEPS:
+            gain = geometric_mean(ratio(record, "im2col", step) for record in found)
+            rates = [number(rate(layers[name], step), layers[name], step) for name in header[1:-1]]
+            rows.append([step, *rates, f"{gain:.2f}"])
+        title = f"GFLOP/s by the best call, batch 1, float32, {plural(n_threads)}"
+        yield Table(title, header, rows, found, "ladder")
 
 
 if __name__ == "__main__":

@@ -13,24 +13,21 @@ no cache holds, bytes read and bytes written added up.  A layer near that rate w
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    machine_line,
-    markdown_table,
-    progress,
-)
+from _common import comma_integers, comma_list, command_line
 from _peers import PEERS, CannotDo
-from _timing import Canary, check, random_arrays, refuse_what_means_nothing, take_turns
+from _store import Record, Store
+from _tables import Table, contenders, groups, number, plural, show
+from _timing import Contender, check, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
+from lowering import copy_on_threads
 from numpy.typing import NDArray
-from speed import copy_on_threads
 
 import pymec
 from pymec import reference
@@ -53,21 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every case and print a table for each number of threads."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    canary = Canary(options.patience)
-    print(f"{machine_line()}\n")
-    missing = False
-    for n_threads in options.threads:
-        rows = []
-        with progress(len(options.cases), f"large t{n_threads}") as step:
-            for name in options.cases:
-                rows.append(row_of(name, n_threads, options.peers, options.seconds, canary))
-                missing |= "-" in rows[-1][2:4]
-                step(name)
-        print(f"float32 unless the case says float64, threads: {n_threads}; best call\n")
-        headings = ["case", "algorithm", "GFLOP/s", "GB/s", "copying, GB/s", *options.peers]
-        print(markdown_table(headings, rows) + "\n")
-    print(canary)
-    return 1 if missing else 0
+    store = Store("large", options.results)
+    cells = [{"case": case, "n_threads": n} for n, case in itertools.product(options.threads, options.cases)]
+    with ThreadPoolExecutor(max(options.threads)) as pool:
+        failed = time_cells(store, cells, options, partial(calls_of, peers=options.peers, pool=pool), how=work_of)
+    show(tables(store.here(cells)))
+    return 1 if failed else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -76,42 +64,42 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cases", type=comma_list(tuple(CASES)), default=list(CASES))
     parser.add_argument("--peers", type=comma_list(tuple(PEERS)), default=[])
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=1.0, help="timing of one contender on one case")
-    parser.add_argument("--patience", type=int, default=100, help="dropped bursts before a case is given up")
+    timing_arguments(parser, seconds=1.0, patience=100)
     return parser.parse_args(arguments)
 
 
-def row_of(name: str, n_threads: int, peers: list[str], seconds: float, canary: Canary) -> list[str]:
-    """A case's algorithm, rates, and the peers' GFLOP/s."""
-    x_shape, kernel_shape, options = CASES[name]
-    shape = pymec.ConvShape.from_shapes(x_shape, kernel_shape, **options)
+def shape_of(cell: dict[str, Any]) -> pymec.ConvShape:
+    """The layer of a case."""
+    x_shape, kernel_shape, options = CASES[cell["case"]]
+    return pymec.ConvShape.from_shapes(x_shape, kernel_shape, **options)
+
+
+def work_of(cell: dict[str, Any]) -> dict[str, int]:
+    """Operations, and the bytes of input, kernel and output."""
+    shape = shape_of(cell)
+    sizes = map(np.prod, (shape.input_shape, shape.kernel_shape, shape.output_shape))
+    return {"flops": 2 * shape.multiply_adds, "bytes": int(sum(sizes)) * shape.itemsize}
+
+
+def calls_of(cell: dict[str, Any], peers: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, Contender]:
+    """A plan's call, the peers' calls, their answers checked, and plain copying."""
+    shape, n_threads = shape_of(cell), cell["n_threads"]
     x, kernel = (array.astype(shape.dtype, copy=False) for array in random_arrays(shape))
-    expected = reference.conv2d(x, kernel, shape)
-    bound = reference.error_bound(x, kernel, shape)
+    expected, bound = reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
     plan, out, call = planned(shape, x, kernel, n_threads)
     call()
-    check(out, expected, bound, name)
-    calls: dict[str, Callable[[], object]] = {"plan": call}
+    check(out, expected, bound, cell["case"])
+    made = {"plan": Contender(call, plan.algorithm)}
     for peer in peers:
         try:
             theirs = PEERS[peer][0](shape, x, kernel, n_threads)
         except (ImportError, CannotDo):
             continue
-        check(np.asarray(theirs.as_nhwc(theirs.run())), expected, 4 * bound, f"{peer} on {name}")
-        calls[peer] = theirs.run
+        check(np.asarray(theirs.as_nhwc(theirs.run())), expected, 4 * bound, f"{peer} on {cell['case']}")
+        made[peer] = Contender(theirs.run)
     source = np.ones(COPIED // 8)
-    target = np.empty_like(source)
-    with ThreadPoolExecutor(n_threads) as pool:
-        calls["copy"] = partial(copy_on_threads, pool, source, target, n_threads)
-        best = {who: min(of) if of else None for who, of in take_turns(calls, n_threads, seconds, canary).items()}
-    return [
-        name,
-        f"`{plan.algorithm}`",
-        rate(2e-9 * shape.multiply_adds, best["plan"]),
-        rate(1e-9 * (x.nbytes + kernel.nbytes + out.nbytes), best["plan"]),
-        rate(2e-9 * COPIED, best["copy"]),
-        *(rate(2e-9 * shape.multiply_adds, best.get(peer)) for peer in peers),
-    ]
+    made["copying"] = Contender(partial(copy_on_threads, pool, source, np.empty_like(source), n_threads))
+    return made
 
 
 def planned(
@@ -127,11 +115,30 @@ def planned(
     return plan, out, partial(plan, x, out=out, workspace=workspace)
 
 
-def rate(amount: float, seconds: float | None) -> str:
-    """An amount per second to two digits or more, or a dash if there was no undisturbed call."""
-    if seconds is None:
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """A table for each number of threads, a row per case."""
+    for (n_threads,), found in groups(records, "n_threads").items():
+        peers = [name for name in contenders(found) if name not in ("plan", "copying")]
+        rows = []
+        for record in found:
+            rates = [
+                per_second(record, "plan", record.how["flops"]),
+                per_second(record, "plan", record.how["bytes"]),
+                per_second(record, "copying", 2 * COPIED),
+                *(per_second(record, peer, record.how["flops"]) for peer in peers),
+            ]
+            rows.append([record.cell["case"], f"`{record.values['plan']['by']}`", *rates])
+        header = ["case", "algorithm", "GFLOP/s", "GB/s", "copying, GB/s", *peers]
+        title = f"Best call, batch 1, float32 unless the case says float64, {plural(n_threads)}"
+        yield Table(title, header, rows, found, "large")
+
+
+def per_second(record: Record, name: str, amount: float) -> str:
+    """10⁹ of an amount per second, with two digits or more, or a dash."""
+    if name not in record.values:
         return "-"
-    return f"{amount / seconds:.0f}" if amount >= 10 * seconds else f"{amount / seconds:.2g}"
+    value = 1e-9 * amount / record.values[name]["best"]
+    return number(value, record, name, form="{:.0f}" if value >= 10 else "{:.2g}")
 
 
 if __name__ == "__main__":

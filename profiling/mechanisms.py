@@ -12,14 +12,17 @@ compares such a kernel with the same loops without registers.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-from _common import comma_integers, comma_list, command_line, machine_line, markdown_table, progress
-from _timing import Canary, check, random_arrays, refuse_what_means_nothing, take_turns
+from _common import comma_integers, comma_list, command_line
+from _store import Record, Store
+from _tables import Table, groups, number, plural, ratio, show
+from _timing import Contender, check, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
 
 import pymec
 from pymec import reference
@@ -83,25 +86,27 @@ MECHANISMS: dict[str, tuple[Callable[[pymec.ConvShape, int], tuple[Call, Call, A
 }
 
 
+BY = {
+    "depthwise": ("direct_blocked", "depthwise"),
+    "direct_grouped": ("direct_blocked", "direct_grouped"),
+    "group_grad_rows": ("direct:conv2d_kernel_grad", "direct_grouped:conv2d_kernel_grad"),
+}
+"""The algorithms without and with a mechanism, where it is no option of ``direct_blocked``."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Time every mechanism on its layers and print a table for each number of threads."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    canary = Canary(options.patience)
-    cells = [(name, layer) for name in options.mechanisms for layer in MECHANISMS[name][1]]
-    print(f"{machine_line()}\n")
-    missing = False
-    for n_threads in options.threads:
-        rows = []
-        with progress(len(cells), f"mechanisms t{n_threads}") as step:
-            for name, layer in cells:
-                rows.append(row_of(name, layer, n_threads, options.seconds, canary))
-                missing |= "-" in rows[-1]
-                step(f"{name}, {layer}")
-        print(f"float32, batch 1, threads: {n_threads}; milliseconds of the best call\n")
-        print(markdown_table(["mechanism", "layer", "without", "with", "without ÷ with"], rows) + "\n")
-    print(canary)
-    return 1 if missing else 0
+    store = Store("mechanisms", options.results)
+    cells = [
+        {"mechanism": name, "layer": layer, "n_threads": n_threads}
+        for n_threads, name in itertools.product(options.threads, options.mechanisms)
+        for layer in MECHANISMS[name][1]
+    ]
+    failed = time_cells(store, cells, options, contenders, how=lambda cell: {})
+    show(tables(store.here(cells)))
+    return 1 if failed else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -109,8 +114,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_line(__doc__)
     parser.add_argument("--mechanisms", type=comma_list(tuple(MECHANISMS)), default=list(MECHANISMS))
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=1.0, help="timing of one call")
-    parser.add_argument("--patience", type=int, default=100, help="dropped bursts before a layer is given up")
+    timing_arguments(parser, seconds=1.0, patience=100)
     return parser.parse_args(arguments)
 
 
@@ -121,10 +125,11 @@ def shape_of(layer: str) -> pymec.ConvShape:
     return pymec.layers.get(layer).shape(1)
 
 
-def row_of(name: str, layer: str, n_threads: int, seconds: float, canary: Canary) -> list[str]:
-    """One line of the table; exits if the two calls disagree by more than rounding."""
+def contenders(cell: dict[str, Any]) -> dict[str, Contender]:
+    """The two calls; exits if an answer is off by more than rounding."""
+    name, layer = cell["mechanism"], cell["layer"]
     shape = shape_of(layer)
-    without, with_it, out = MECHANISMS[name][0](shape, n_threads)
+    *calls, out = MECHANISMS[name][0](shape, cell["n_threads"])
     x, kernel = random_arrays(shape)
     if name == "group_grad_rows":
         ones = np.ones(shape.output_shape, np.float32)
@@ -132,15 +137,34 @@ def row_of(name: str, layer: str, n_threads: int, seconds: float, canary: Canary
         bound = reference.kernel_grad_bound(x, ones, shape)
     else:
         expected, bound = reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
-    for call, which in ((without, "without"), (with_it, "with")):
+    made = {}
+    algorithms = BY.get(name, ("direct_blocked", "direct_blocked"))
+    for which, call, algorithm in zip(("without", "with"), calls, algorithms, strict=True):
         out[...] = np.nan
         call()
         check(out, expected, bound, f"{layer} {which} {name}")
-    times = take_turns({"without": without, "with": with_it}, n_threads, seconds, canary)
-    if not all(times.values()):
-        return [name, layer, "-", "-", "-"]
-    off, on = min(times["without"]), min(times["with"])
-    return [name, layer, f"{1e3 * off:.3f}", f"{1e3 * on:.3f}", f"{off / on:.2f}"]
+        made[which] = Contender(call, algorithm)
+    return made
+
+
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """A table for each number of threads."""
+    header = ["mechanism", "layer", "without", "with", "without ÷ with"]
+    for (n_threads,), found in groups(records, "n_threads").items():
+        rows = [
+            [
+                record.cell["mechanism"],
+                record.cell["layer"],
+                *(
+                    number(1e3 * record.values[which]["best"], record, which, form="{:.3f}")
+                    for which in header[2:4]
+                ),
+                number(ratio(record, "without", "with"), record, "without", "with", form="{:.2f}"),
+            ]
+            for record in found
+        ]
+        title = f"Milliseconds of the best call, batch 1, float32, {plural(n_threads)}"
+        yield Table(title, header, rows, found, "mechanisms")
 
 
 if __name__ == "__main__":

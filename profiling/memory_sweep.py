@@ -1,13 +1,12 @@
 """Predicted and measured workspace of every layer × operation × algorithm × threads × batch × dtype.
 
-Each cell is one call of ``pymec.conv2d``, or of a gradient, in a fresh process under memray.  A cell is
-appended to a file, one JSON object a line, as soon as it is measured: an interrupted sweep goes on where it
-stopped.  Cells of another version of pymec, and cells whose formula has changed since, are measured again.
+Each cell is one call of ``pymec.conv2d``, or of a gradient, in a fresh process under memray.  It is appended to
+the store as soon as it is measured: an interrupted sweep goes on where it stopped.  Cells whose kernel or whose
+formula has changed since are measured again.
 
-    python profiling/memory_sweep.py                                        # batch 1, float32
-    python profiling/memory_sweep.py --batch 1,4 --dtype float32,float64    # everything
+    python profiling/memory_sweep.py                                          # batch 1, float32
+    python profiling/memory_sweep.py --batch 1,4,32 --dtype float32,float64   # everything
     python profiling/memory_sweep.py --operations conv2d_input_grad,conv2d_kernel_grad
-    python profiling/memory_sweep.py --table                                # Markdown, from the file
 
 The exit status is 1 if a cell's formula and memray differ by a byte, or a cell can't be measured.
 """
@@ -16,61 +15,49 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from _common import (
-    HERE,
-    MIB,
-    Cell,
-    comma_integers,
-    comma_list,
-    command_line,
-    markdown_table,
-    measure_cells,
-    usable_cpus,
-)
+from _common import MIB, Cell, comma_integers, comma_list, command_line, measure_cells, usable_cpus
+from _store import RESULTS, Record, Store
+from _tables import Table, entries, groups, plural, show
 
 import pymec
 
-Key = tuple[str, str, str, int, int, str]
-KEY = ("layer", "operation", "algorithm", "n_threads", "i_n", "dtype")
-"""What tells a cell from all others in the file."""
+STORE = "memory"
+
+MEASURED = ("predicted", "workspace", "output", "blas", "fft", "other", "peak", "resident")
+"""What a record keeps of a report, in bytes."""
+
+NEAR = 64 * 1024
+"""Bytes that the interpreter may touch meanwhile: more than a hundredth of a small call."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Sweep, or print the table; the exit status."""
+    """Sweep and print the tables; the exit status."""
     options = parse(arguments)
-    done, complete_bytes = read(options.output)
-    if options.table:
-        print_tables(done)
-        return 0
-
+    store = Store(STORE, options.results)
     predicted = {}
     for cell in cells(options):
         try:
             predicted[cell] = predict(cell)
         except pymec.UnsupportedShape as error:
             print(f"skipped: {cell}: {error}", file=sys.stderr)
-    known = {cell for cell, nbytes in predicted.items() if done.get(key(cell), {}).get("predicted") == nbytes}
-    wanted = [cell for cell in predicted if cell not in known]
-    print(f"{len(predicted)} cells, {len(known)} of them in {options.output} already", file=sys.stderr)
+    wanted = [cell for cell, nbytes in predicted.items() if options.again or not known(store, cell, nbytes)]
+    print(f"{len(predicted)} cells, {len(predicted) - len(wanted)} of them known", file=sys.stderr)
 
     failed = {}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with open(options.output, "a") as file:
-        file.truncate(complete_bytes)  # a line that an interruption left half-written
-        for cell, report in measure_cells(wanted, options.workers, "memory"):
-            if isinstance(report, Exception):
-                failed[cell] = report
-                continue
-            record = record_of(cell, report)
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            done[key(cell)] = record
-    return summary([cell for cell in predicted if cell not in failed], done, failed)
+    for cell, report in measure_cells(wanted, options.workers, "memory"):
+        if isinstance(report, Exception):
+            failed[cell] = report
+        else:
+            values = {name: getattr(report, name) for name in MEASURED}
+            store.add(entries_of(cell), values, [f"{cell.algorithm}:{cell.operation}"])
+    records = store.here(entries_of(cell) for cell in predicted if cell not in failed)
+    show(tables(records))
+    return summary(records, failed)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -86,8 +73,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=comma_integers, default=[1])
     parser.add_argument("--dtype", type=comma_list(("float32", "float64")), default=["float32"])
     parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes at once")
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "memory.jsonl")
-    parser.add_argument("--table", action="store_true", help="print the file as Markdown; measure nothing")
+    parser.add_argument("--again", action="store_true", help="measure what is known, too")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the stores")
     return parser.parse_args(arguments)
 
 
@@ -115,78 +102,93 @@ def predict(cell: Cell) -> int:
     )  # fmt: skip
 
 
-# The file -----------------------------------------------------------------------------------------------
+def entries_of(cell: Cell) -> dict[str, Any]:
+    """A cell as the store keeps it."""
+    return {
+        "layer": cell.name,
+        "operation": cell.operation,
+        "algorithm": cell.algorithm,
+        "n_threads": cell.n_threads,
+        "i_n": cell.shape.i_n,
+        "dtype": cell.shape.dtype,
+    }
 
 
-def key(cell: Cell) -> Key:
-    """A cell's :data:`KEY`."""
-    return cell.name, cell.operation, cell.algorithm, cell.n_threads, cell.shape.i_n, cell.shape.dtype
-
-
-def record_of(cell: Cell, report: pymec.memory.MemoryReport) -> dict[str, Any]:
-    """A cell as a line of the file."""
-    names = dict(zip(KEY, key(cell), strict=True))
-    return {"pymec": pymec.__version__, **report.as_dict(), **names, "peak": report.peak}
-
-
-def read(path: Path) -> tuple[dict[Key, dict[str, Any]], int]:
-    """This version's cells, the latest of each, and the bytes up to the end of the last whole line."""
-    content = path.read_bytes() if path.exists() else b""
-    complete_bytes = content.rfind(b"\n") + 1
-    found = {}
-    for line in content[:complete_bytes].splitlines():
-        record = {"operation": "conv2d", **json.loads(line)}
-        if record["pymec"] == pymec.__version__:
-            found[tuple(record[name] for name in KEY)] = record
-    return found, complete_bytes
+def known(store: Store, cell: Cell, predicted: int) -> bool:
+    """Whether the store has the cell by today's kernel, and by today's formula."""
+    asked = entries_of(cell)
+    return store.known(asked) and store.here([asked])[0].values["predicted"] == predicted
 
 
 # What comes out -----------------------------------------------------------------------------------------
 
 
-def summary(measured: list[Cell], done: dict[Key, dict[str, Any]], failed: dict[Cell, Exception]) -> int:
+def summary(records: Sequence[Record], failed: dict[Cell, Exception]) -> int:
     """Print how many cells agree and which don't; the exit status."""
-    differing = [cell for cell in measured if done[key(cell)]["predicted"] != done[key(cell)]["workspace"]]
-    print(f"cells measured: {len(measured)}")
-    print(f"predicted == measured, to the byte: {len(measured) - len(differing)}")
+    differing = [record for record in records if record.values["predicted"] != record.values["workspace"]]
+    print(f"cells measured: {len(records)}")
+    print(f"predicted == measured, to the byte: {len(records) - len(differing)}")
     print(f"different: {len(differing)}")
-    for cell in differing:
-        record = done[key(cell)]
-        print(f"  {cell}: predicted {record['predicted']}, measured {record['workspace']}")
+    for record in differing:
+        name = " ".join(map(str, record.cell.values()))
+        print(f"  {name}: predicted {record.values['predicted']}, measured {record.values['workspace']}")
     for cell, error in failed.items():
         print(f"failed: {cell}: {str(error).splitlines()[-1]}")
     return 1 if differing or failed else 0
 
 
-def print_tables(done: dict[Key, dict[str, Any]]) -> None:
-    """A table for every operation, batch, dtype and thread count: algorithms down, layers across."""
-    combinations = sorted({(operation, *rest) for _, operation, _, *rest in done}, key=str)
-    for operation, n_threads, i_n, dtype in combinations:
-        inside = {
-            (layer, algorithm): record
-            for (layer, *others), record in done.items()
-            for algorithm in [others.pop(1)]
-            if others == [operation, n_threads, i_n, dtype]
-        }
-        layers = [name for name in pymec.layers.names() if any(name == layer for layer, _ in inside)]
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """Workspace, a table for every operation, batch, dtype and thread count: algorithms down, layers across."""
+    for names, found in groups(records, "operation", "i_n", "dtype", "n_threads").items():
+        operation, i_n, dtype, n_threads = names
+        inside = {(record.cell["layer"], record.cell["algorithm"]): record for record in found}
+        layers = entries(found, "layer")
         algorithms = [name for name in pymec.algorithms(operation) if any(name == other for _, other in inside)]
-        print(f"\n{operation}, batch {i_n}, {dtype}, {n_threads} thread{'s' if n_threads > 1 else ''}: ", end="")
-        print("measured workspace in MiB (im2col's workspace ÷ this one)\n")
         rows = [[name, *(entry(inside, layer, name) for layer in layers)] for name in algorithms]
-        print(markdown_table(["algorithm", *layers], rows))
-    if not combinations:
-        print(f"no cells of pymec {pymec.__version__} in the file; run without --table first")
+        title = f"{operation}, batch {i_n}, {dtype}, {plural(n_threads)}: "
+        title += "measured workspace in MiB (im2col's workspace ÷ this one)"
+        exact = sum(record.values["predicted"] == record.values["workspace"] for record in found)
+        notes = [f"predicted = measured, to the byte, in {exact} of {len(found)} cells"]
+        yield Table(title, ["algorithm", *layers], rows, found, "memory_sweep", notes)
 
 
-def entry(inside: dict[tuple[str, str], dict[str, Any]], layer: str, algorithm: str) -> str:
+def entry(inside: dict[tuple[str, str], Record], layer: str, algorithm: str) -> str:
     """One cell of the table; ``≠`` marks a formula that memray contradicts."""
     record, im2col = inside.get((layer, algorithm)), inside.get((layer, "im2col"))
     if record is None:
         return "-"
-    nbytes = record["workspace"]
-    mark = "" if nbytes == record["predicted"] else " ≠"
-    ratio = f" ({im2col['workspace'] / nbytes:.2f})" if im2col and nbytes else ""
-    return f"{nbytes / MIB:.3f}{ratio}{mark}"
+    nbytes = record.values["workspace"]
+    mark = "" if nbytes == record.values["predicted"] else " ≠"
+    ratio = f" ({im2col.values['workspace'] / nbytes:.2f})" if im2col and nbytes else ""
+    return f"{nbytes / MIB:.3f}{ratio}{mark}{record.marks()}"
+
+
+def owners(records: Sequence[Record]) -> Iterator[Table]:
+    """What was in memory at the peak of each call, by who asked for it, and the pages that were touched."""
+    for (layer, n_threads), found in groups(records, "layer", "n_threads").items():
+        rows = []
+        for record in found:
+            sizes = [f"{record.values[name] / MIB:.3f}" for name in MEASURED]
+            rows.append([record.cell["algorithm"], *(size + record.marks() for size in sizes)])
+        title = f"{layer}, {plural(n_threads)}: MiB at the peak of one call, by who asked for them"
+        yield Table(title, ["algorithm", *MEASURED], rows, found, "memory_sweep")
+
+
+def agreement(records: Sequence[Record]) -> Iterator[Table]:
+    """How many cells agree to the byte, have memory of BLAS in them, and are about as large in touched pages."""
+    rows = []
+    for names, found in groups(records, "operation", "i_n", "dtype", "n_threads").items():
+        exact = sum(record.values["predicted"] == record.values["workspace"] for record in found)
+        blas = sum(record.values["blas"] > 0 for record in found)
+        near = sum(
+            abs(record.values["resident"] - record.values["peak"]) <= max(0.01 * record.values["peak"], NEAR)
+            for record in found
+        )
+        rows.append([*map(str, names), *map(str, (len(found), exact, blas, near))])
+    header = ["operation", "batch", "dtype", "threads", "cells", "predicted = measured", "with BLAS's memory"]
+    header += [f"resident = peak within 1 % or {NEAR // 1024} KiB"]
+    if rows:
+        yield Table("Cells measured, and how many of them agree", header, rows, records, "memory_sweep")
 
 
 if __name__ == "__main__":

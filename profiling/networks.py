@@ -12,16 +12,20 @@ The last feature maps of all ways are compared.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from _common import comma_integers, comma_list, command_line, machine_line, markdown_table, mib, progress
+from _common import comma_integers, comma_list, command_line, mib, progress
+from _store import RESULTS, Record, Store
+from _tables import Table, contenders, groups, plural, show
 from numpy.typing import NDArray
 
 import pymec
@@ -251,7 +255,7 @@ def resident(kind: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind + ":"))
 
 
-def measure_here(name: str, way: str, i_n: int, n_threads: int, answer: Path) -> dict[str, int]:
+def measure_here(name: str, way: str, i_n: int, n_threads: int, answer: Path) -> dict[str, Any]:
     """In a process of its own: the bytes of the weights, and the peak above weights and input."""
     library = WAYS[way](n_threads)
     warm = np.zeros((1, 9, 9, 16), np.float32)
@@ -265,18 +269,19 @@ def measure_here(name: str, way: str, i_n: int, n_threads: int, answer: Path) ->
     base = resident("VmRSS")
     for _ in range(2):
         out = network.run(x)
-    found = {"peak": resident("VmHWM") - base}
+    plans = [layer[0] for layer in library.layers if isinstance(layer[0], pymec.ConvPlan)]
+    found = {"peak": resident("VmHWM") - base, "algorithms": sorted({plan.algorithm for plan in plans})}
     np.save(answer, library.output(out))
     return found
 
 
-def measure(name: str, way: str, i_n: int, n_threads: int, answer: Path) -> int:
-    """The peak that a fresh process reports."""
+def measure(name: str, way: str, i_n: int, n_threads: int, answer: Path) -> dict[str, Any]:
+    """The peak that a fresh process reports, and the algorithms of its plans."""
     cell = json.dumps([name, way, i_n, n_threads, str(answer)])
     done = subprocess.run([sys.executable, __file__, "--cell", cell], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name} by {way} failed:\n{done.stderr}")
-    return json.loads(done.stdout)["peak"]
+    return json.loads(done.stdout)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -287,21 +292,38 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(measure_here(name, way, i_n, n_threads, Path(answer))))
         return 0
     ways = [way for way in WAYS if way != "torch" or find_spec("torch")]
-    rows = []
-    with TemporaryDirectory() as folder, progress(len(options.networks) * len(options.batch), "networks") as step:
-        for name in options.networks:
-            for i_n in options.batch:
-                answers = [Path(folder) / f"{number}.npy" for number in range(len(ways))]
-                peaks = [
-                    measure(name, way, i_n, options.threads, answer)
-                    for way, answer in zip(ways, answers, strict=True)
-                ]
-                agree(answers, ways)
-                rows.append([name, str(i_n), *map(mib, peaks)])
-                step(f"{name}, batch {i_n}")
-    print(f"{machine_line()}\n\nfloat32, threads: {options.threads}; MiB above weights and input\n")
-    print(markdown_table(["network", "batch", *ways], rows))
+    store = Store("networks", options.results)
+    cells = [
+        {"network": name, "i_n": i_n, "n_threads": options.threads}
+        for name, i_n in itertools.product(options.networks, options.batch)
+    ]
+    wanted = [cell for cell in cells if options.again or not store.known(cell, ways)]
+    with TemporaryDirectory() as folder, progress(len(wanted), "networks") as step:
+        for cell in wanted:
+            answers = [Path(folder) / f"{number}.npy" for number in range(len(ways))]
+            values = {
+                way: measure(cell["network"], way, cell["i_n"], cell["n_threads"], answer)
+                for way, answer in zip(ways, answers, strict=True)
+            }
+            agree(answers, ways)
+            algorithms = sorted({name for value in values.values() for name in value.pop("algorithms")})
+            store.add(cell, values, algorithms)
+            step(f"{cell['network']}, batch {cell['i_n']}")
+    show(tables(store.here(cells)))
     return 0
+
+
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """A table for each number of threads, a row per network and batch."""
+    for (n_threads,), found in groups(records, "n_threads").items():
+        ways = contenders(found)
+        rows = []
+        for record in found:
+            peaks = [mib(record.values[way]["peak"]) if way in record.values else "-" for way in ways]
+            marks = record.marks()
+            rows.append([record.cell["network"], str(record.cell["i_n"]), *(peak + marks for peak in peaks)])
+        title = f"MiB above weights and input, float32, {plural(n_threads)}"
+        yield Table(title, ["network", "batch", *ways], rows, found, "networks")
 
 
 def agree(answers: list[Path], ways: list[str]) -> None:
@@ -319,6 +341,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", type=comma_list(tuple(NETWORKS)), default=list(NETWORKS))
     parser.add_argument("--batch", type=comma_integers, default=[1, 8])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="measure what is known, too")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the stores")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

@@ -12,20 +12,17 @@ lose.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    geometric_mean,
-    machine_line,
-    markdown_table,
-    progress,
-)
-from _timing import Canary, check, random_arrays, refuse_what_means_nothing, take_turns
+from _common import comma_integers, comma_list, command_line, geometric_mean
+from _store import Record, Store
+from _tables import Table, groups, plural, show
+from _timing import Contender, check, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
 
 import pymec
 from pymec import reference, registry
@@ -42,35 +39,17 @@ SUITED = tuple(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Estimate and measure; 1 if some way could not be timed undisturbed."""
+    """Estimate and measure; 1 if some cell could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    canary = Canary(options.patience, options.share)
-    print(f"{machine_line()}\n")
-    status = 0
-    for n_threads in options.threads:
-        rows, losses = [], []
-        with progress(len(options.layers), f"winograd t{n_threads}") as step:
-            for layer in options.layers:
-                shape = pymec.layers.get(layer).shape(options.batch)
-                estimated, measured = estimates(shape, n_threads), times(shape, n_threads, options.seconds, canary)
-                step(layer)
-                if measured is None:
-                    status = 1
-                    continue
-                losses.append(measured[min(estimated, key=estimated.__getitem__)] / min(measured.values()))
-                rows.append([layer, *cells(estimated, 1e-3), *cells(measured, 1e6)])
-        header = ["layer", *(f"{way}, kcycles" for way in WAYS), *(f"{way}, µs" for way in WAYS)]
-        print(f"batch {options.batch}, float32, threads: {n_threads}\n\n{markdown_table(header, rows)}\n")
-        if losses:
-            best = sum(loss == 1 for loss in losses)
-            print(
-                f"the estimate chose the fastest of four in {best} of {len(losses)} layers; its choices take",
-                end="",
-            )
-            print(f" {geometric_mean(losses):.3f} times as long in geometric mean, {max(losses):.2f} at worst\n")
-    print(canary)
-    return status
+    store = Store("winograd_choice", options.results)
+    cells = [
+        {"layer": layer, "i_n": options.batch, "n_threads": n_threads}
+        for n_threads, layer in itertools.product(options.threads, options.layers)
+    ]
+    failed = time_cells(store, cells, options, contenders, tuple(WAYS), estimated_of)
+    show(tables(store.here(cells)))
+    return 1 if failed else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -79,10 +58,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=comma_list(SUITED), default=list(SUITED))
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0.2, help="timing of one way on one layer")
-    parser.add_argument("--patience", type=int, default=300, help="dropped bursts before a layer is given up")
-    parser.add_argument("--share", type=float, default=0.75, help="as in speed.py")
+    timing_arguments(parser, seconds=0.2)
     return parser.parse_args(arguments)
+
+
+def shape_of(cell: dict[str, Any]) -> pymec.ConvShape:
+    """The layer of a cell."""
+    return pymec.layers.get(cell["layer"]).shape(cell["i_n"])
 
 
 def estimates(shape: pymec.ConvShape, n_threads: int) -> dict[str, float]:
@@ -93,22 +75,46 @@ def estimates(shape: pymec.ConvShape, n_threads: int) -> dict[str, float]:
     return found
 
 
-def times(shape: pymec.ConvShape, n_threads: int, seconds: float, canary: Canary) -> dict[str, float] | None:
-    """Seconds of every way's best call, its answer checked; None if the canary never allowed it."""
+def estimated_of(cell: dict[str, Any]) -> dict[str, Any]:
+    """The estimates, which depend on the CPU's caches."""
+    return {"estimated": estimates(shape_of(cell), cell["n_threads"])}
+
+
+def contenders(cell: dict[str, Any]) -> dict[str, Contender]:
+    """A call of every way, its answer checked."""
+    shape = shape_of(cell)
     x, kernel = random_arrays(shape)
     expected = reference.conv2d(x, kernel, shape)
     out = np.empty(shape.output_shape, np.float32)
-    calls = {}
+    made = {}
     for way, algorithm in WAYS.items():
         plan = pymec.plan(
-            x.shape, kernel.shape, algorithm=algorithm, n_threads=n_threads, **shape.arguments
+            x.shape, kernel.shape, algorithm=algorithm, n_threads=cell["n_threads"], **shape.arguments
         ).prepare(kernel)
-        calls[way] = partial(plan, x, out=out, workspace=np.full(plan.workspace_nbytes, 255, np.uint8))
+        call = partial(plan, x, out=out, workspace=np.full(plan.workspace_nbytes, 255, np.uint8))
         out.fill(np.nan)
-        calls[way]()
+        call()
         check(out, expected, registry.get(algorithm).error_bound(x, kernel, shape), f"{algorithm} on {shape}")
-    found = take_turns(calls, n_threads, seconds, canary)
-    return {way: min(of) for way, of in found.items()} if all(found.values()) else None
+        made[way] = Contender(call, algorithm)
+    return made
+
+
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """The estimates beside the measured times, for each batch and thread count."""
+    header = ["layer", *(f"{way}, kcycles" for way in WAYS), *(f"{way}, µs" for way in WAYS)]
+    for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
+        rows, losses = [], []
+        for record in found:
+            estimated = record.how["estimated"]
+            measured = {way: record.values[way]["best"] for way in WAYS}
+            losses.append(measured[min(estimated, key=estimated.__getitem__)] / min(measured.values()))
+            marks = [record.marks(way) for way in WAYS]
+            times = [cell + mark for cell, mark in zip(cells(measured, 1e6), marks, strict=True)]
+            rows.append([record.cell["layer"], *cells(estimated, 1e-3), *times])
+        best = sum(loss == 1 for loss in losses)
+        lost = f"{geometric_mean(losses):.3f} times as long in geometric mean, {max(losses):.2f} at worst"
+        note = f"the estimate chose the fastest of four in {best} of {len(losses)} layers; its choices take {lost}"
+        yield Table(f"batch {i_n}, float32, {plural(n_threads)}", header, rows, found, "winograd_choice", [note])
 
 
 def cells(of: dict[str, float], scale: float) -> list[str]:

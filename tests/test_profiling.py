@@ -70,6 +70,12 @@ def table_rows(text):
     return {row[0]: row[1:] for row in rows}
 
 
+def records(folder, script):
+    """The records of a store's file."""
+    lines = map(json.loads, (folder / f"{script}.jsonl").read_text().splitlines())
+    return [line for line in lines if "cell" in line]
+
+
 @pytest.fixture
 def load(monkeypatch):
     """Import a script as a module."""
@@ -84,25 +90,23 @@ def load(monkeypatch):
 @pytest.mark.memory
 def test_memory_sweep_resumes(tmp_path):
     path = tmp_path / "memory.jsonl"
-    selection = ("--layers", "cv12", "--algorithms", "im2col,mec", "--threads", "1", "--output", path)
+    selection = ("--layers", "cv12", "--algorithms", "im2col,mec", "--threads", "1", "--results", tmp_path)
 
     first = run("memory_sweep.py", *selection)
     assert first.returncode == 0, first.stderr
     assert "predicted == measured, to the byte: 2\n" in first.stdout
     measured = path.read_text()
-    records = {record["algorithm"]: record for record in map(json.loads, measured.splitlines())}
-    assert records["im2col"]["workspace"] == 5 * 5 * 3 * 3 * 512 * 4
-    assert records["mec"]["workspace"] == 5 * 7 * 3 * 512 * 4
+    found = records(tmp_path, "memory")
+    workspace = {record["cell"]["algorithm"]: record["values"]["workspace"] for record in found}
+    assert workspace == {"im2col": 5 * 5 * 3 * 3 * 512 * 4, "mec": 5 * 7 * 3 * 512 * 4}
+    assert all({"blas", "resident"} <= record["values"].keys() for record in found)
 
-    path.write_text(measured + '{"pymec": "0.1')  # what an interruption leaves
+    path.write_text(measured + '{"run": "0.1')  # what an interruption leaves
     again = run_apart("memory_sweep.py", *selection)
     assert again.returncode == 0, again.stderr
-    assert "2 cells, 2 of them" in again.stderr
+    assert "2 cells, 2 of them known" in again.stderr
     assert "memory 1/" not in again.stderr
-    assert path.read_text() == measured
-
-    table = run("memory_sweep.py", "--table", "--output", path)
-    rows = table_rows(table.stdout)
+    rows = table_rows(again.stdout)
     assert rows["im2col"] == ["0.439 (1.00)"]
     assert rows["mec"] == ["0.205 (2.14)"]
 
@@ -110,16 +114,13 @@ def test_memory_sweep_resumes(tmp_path):
 @needs_memray
 @pytest.mark.memory
 def test_memory_sweep_of_gradients(tmp_path):
-    path = tmp_path / "memory.jsonl"
     operations = "conv2d_input_grad,conv2d_kernel_grad"
     selection = ("--operations", operations, "--layers", "cv12", "--algorithms", "mec,direct_conv,depthwise")
-    done = run("memory_sweep.py", *selection, "--threads", 1, "--output", path)
+    done = run("memory_sweep.py", *selection, "--threads", 1, "--results", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "predicted == measured, to the byte: 3\n" in done.stdout
-    cells = [
-        (record["operation"], record["algorithm"]) for record in map(json.loads, path.read_text().splitlines())
-    ]
-    assert sorted(cells) == [
+    cells = [record["cell"] for record in records(tmp_path, "memory")]
+    assert sorted((cell["operation"], cell["algorithm"]) for cell in cells) == [
         ("conv2d_input_grad", "direct_conv"),
         ("conv2d_input_grad", "mec"),
         ("conv2d_kernel_grad", "mec"),
@@ -128,22 +129,21 @@ def test_memory_sweep_of_gradients(tmp_path):
 
 @needs_memray
 @pytest.mark.memory
-def test_memory_sweep_tells_a_byte(tmp_path):
-    path = tmp_path / "memory.jsonl"
+def test_memory_sweep_tells_a_byte(load, tmp_path):
+    sweep, store = load("memory_sweep"), load("_store").Store("memory", tmp_path)
     shape = pymec.layers.get("cv12").shape()
-    record = {"pymec": pymec.__version__, "layer": "cv12", "n_threads": 1, "i_n": 1, "dtype": "float32"}
-    off_by_one = {"predicted": 4 * shape.mec_size, "workspace": 4 * shape.mec_size + 1}
-    old_formula = {"predicted": 7, "workspace": 7}
-    lines = [{**record, "algorithm": "mec", **off_by_one}, {**record, "algorithm": "im2col", **old_formula}]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rest = dict.fromkeys(sweep.MEASURED, 0)
+    for algorithm, predicted, measured in (("mec", 215_040, 215_041), ("im2col", 7, 7)):
+        cell = sweep.entries_of(sweep.Cell("cv12", shape, algorithm))
+        store.add(cell, {**rest, "predicted": predicted, "workspace": measured}, [f"{algorithm}:conv2d"])
 
-    done = run(
-        "memory_sweep.py", "--layers", "cv12", "--algorithms", "im2col,mec", "--threads", 1, "--output", path
-    )
+    chosen = ("--layers", "cv12", "--algorithms", "im2col,mec", "--threads", 1, "--results", tmp_path)
+    done = run("memory_sweep.py", *chosen)
     assert done.returncode == 1
     assert "memory 1/1: cv12 im2col" in done.stderr  # its formula has changed
     assert "different: 1\n" in done.stdout
-    assert "cv12 mec t1 n1 float32: predicted 215040, measured 215041" in done.stdout
+    assert "cv12 conv2d mec 1 1 float32: predicted 215040, measured 215041" in done.stdout
+    assert table_rows(done.stdout)["mec"] == ["0.205 (2.14) ≠"]
 
 
 def test_memory_sweep_refuses_what_it_does_not_know():
@@ -241,39 +241,51 @@ def test_flamegraphs(tmp_path):
 
 @needs_fast_build
 def test_speed(tmp_path):
-    path = tmp_path / "speed.json"
-    quick = ("--layers", "cv12", "--algorithms", "mec", "--threads", "1", "--seconds", "0.02")
-    done = run("speed.py", *quick, "--reuse", "--json", path)
+    quick = ("--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--results", tmp_path)
+    done = run("speed.py", *quick, "--algorithms", "mec", "--reuse")
     assert done.returncode == 0, done.stderr
-    found = json.loads(path.read_text())
-    assert {(record["calling"], record["algorithm"]) for record in found["speed"]} == {
-        (calling, algorithm) for calling in ("as called", "reusing") for algorithm in ("im2col", "mec")
-    }
-    assert all(0 < record["best"] <= record["median"] for record in found["speed"] + found["lowering"])
-    assert {record["flops"] for record in found["speed"]} == {2 * 5 * 5 * 512 * 3 * 3 * 512}
-    assert {record["bytes"] for record in found["lowering"] if record["what"] == "cv12"} == {2 * 215_040}
-    mec = next(record for record in found["speed"] if record["algorithm"] == "mec")
+    (record,) = records(tmp_path, "speed")
+    assert list(record["values"]) == ["im2col", "mec", "im2col, reusing", "mec, reusing"]
+    assert all(0 < value["best"] <= value["median"] for value in record["values"].values())
+    assert record["how"]["flops"] == 2 * 5 * 5 * 512 * 3 * 3 * 512
     shown = table_rows(done.stdout.split("with workspace and out given")[0])["cv12"][1]
-    assert shown.split(" / ")[0] == f"{1e-9 * mec['flops'] / mec['best']:.0f}"
-    overhead = {(record["algorithm"], record["what"]): record["best"] for record in found["overhead"]}
-    assert overhead["mec", "run"] < overhead["mec", "conv2d"]
+    assert shown.split(" / ")[0] == f"{1e-9 * record['how']['flops'] / record['values']['mec']['best']:.0f}"
+
+    assert "1 cells, 1 of them known" in run("speed.py", *quick, "--algorithms", "mec").stderr
+    assert "1 cells, 0 of them known" in run("speed.py", *quick, "--algorithms", "mec_b").stderr
+
+
+@needs_fast_build
+def test_lowering(tmp_path):
+    done = run("lowering.py", "--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path, "lowering")
+    assert record["how"]["bytes"]["cv12"] == 215_040
+    assert table_rows(done.stdout)["copying"][-1] == "100% / 100%"
+
+
+@needs_fast_build
+def test_overhead(tmp_path):
+    done = run("overhead.py", "--algorithms", "mec", "--seconds", "0.02", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path, "overhead")
+    assert record["values"]["mec, run"]["best"] < record["values"]["mec, conv2d"]["best"]
 
 
 @needs_fast_build
 @pytest.mark.skipif(CPUS < 2, reason="needs two CPUs")
 def test_speed_with_two_threads(load, tmp_path, capsys):
-    path = tmp_path / "speed.json"
-    quick = ["--layers", "cv12", "--algorithms", "mec", "--threads", "1,2", "--seconds", "0.02"]
-    status = load("speed").main([*quick, "--sections", "speed,lowering", "--patience", "3", "--json", str(path)])
-    found = json.loads(path.read_text())
-    disturbed = any(record["calls"] == 0 for record in found["speed"] + found["lowering"])
-    assert status == (1 if disturbed else 0)
-    assert found["canary"]["bursts"] > 0
-    assert "bursts on several threads dropped" in capsys.readouterr().out
+    quick = ["--layers", "cv12", "--algorithms", "mec", "--threads", "1,2", "--seconds", "0.02", "--patience", "3"]
+    status = load("speed").main([*quick, "--results", str(tmp_path)])
+    found = records(tmp_path, "speed")
+    assert len(found) == (1 if status else 2)  # what was disturbed is no record
+    printed = capsys.readouterr().err
+    assert "bursts on several threads wait until each has a core for itself" in printed
+    assert "bursts on several threads dropped" in printed
 
 
 @needs_fast_build
-def test_speed_stops_at_a_wrong_answer(load, monkeypatch):
+def test_speed_stops_at_a_wrong_answer(load, monkeypatch, tmp_path):
     right = pymec.conv2d
 
     def wrong(*arguments, **options):
@@ -283,9 +295,10 @@ def test_speed_stops_at_a_wrong_answer(load, monkeypatch):
         return out
 
     monkeypatch.setattr(pymec, "conv2d", wrong)
-    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--sections", "speed"]
+    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--results", str(tmp_path)]
     with pytest.raises(SystemExit, match="wrong answer: mec on cv12"):
         load("speed").main(quick)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("flag", "value", "reason"), [("OPENMP", False, "OpenMP"), ("DEBUG", True, "index")])
@@ -307,21 +320,31 @@ def test_speed_refuses_slow_builds(load, monkeypatch, flag, value, reason):
     ],
 )
 def test_canary_drops_bursts_on_a_shared_core(load, monkeypatch, gains, times, left, dropped):
-    speed = load("speed")
-    canary = speed.Canary(patience=3)
+    timing = load("_timing")
+    canary = timing.Canary(patience=3)
     canary.alone = 1.0
     songs = iter(gains)
     monkeypatch.setattr(canary, "seconds", lambda n_threads: [1 / next(songs)])
-    monkeypatch.setattr(speed.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(timing.time, "sleep", lambda seconds: None)
     assert canary.guard(lambda: [1.0], 2, canary.patience) == (times, left)
     assert canary.dropped == dropped
     assert next(songs, None) is None
 
 
 def test_canary_does_not_guard_one_thread(load):
-    canary = load("speed").Canary(patience=0)
+    canary = load("_timing").Canary(patience=0)
     assert canary.guard(lambda: [1.0], 1, 0) == ([1.0], 0)
     assert canary.bursts == 0
+
+
+def test_canary_keeps_and_counts_disturbed_bursts_if_nobody_waits(load, monkeypatch):
+    canary = load("_timing").Canary(patience=0, no_wait=True)
+    canary.alone = 1.0
+    songs = iter([1.9, 1.9, 1.0, 1.9, 1.9, 1.0])
+    monkeypatch.setattr(canary, "seconds", lambda n_threads: [1 / next(songs)])
+    for disturbed in (0, 1, 2):
+        assert canary.guard(lambda: [1.0], 2, 0) == ([1.0], 0)
+        assert canary.counts() == {"bursts": disturbed + 1, "dropped": 0, "disturbed": disturbed}
 
 
 # solutions.py -------------------------------------------------------------------------------------------
@@ -419,17 +442,15 @@ def test_the_T_that_loses_least(load):
 
 
 @needs_fast_build
-def test_anywhere(tmp_path):
-    path = tmp_path / "anywhere.json"
-    options = ("--families", "few,sizes", "--largest", 2e4, "--threads", 1, "--seconds", 0.01, "--json", path)
+def test_anywhere(load, tmp_path):
+    options = ("--families", "few,sizes", "--largest", 2e4, "--threads", 1, "--seconds", 0.01)
     operations = ",".join(registry.TABLES)
-    done = run("anywhere.py", *options, "--operations", operations)
+    done = run("anywhere.py", *options, "--operations", operations, "--results", tmp_path)
     assert done.returncode == 0, done.stderr
-    records = json.loads(path.read_text())["records"]
-    assert {record["operation"] for record in records} == set(registry.TABLES)
-    assert {"auto call", "auto plan", "fast call", "fast plan"} == {record["question"] for record in records}
-    assert all(record["ratio"] >= 1 for record in records)
-    assert all(record["rival"] in registry.every_name() for record in records)
+    assert {record["cell"]["operation"] for record in records(tmp_path, "anywhere")} == set(registry.TABLES)
+    asked = load("anywhere").asked(load("_store").Store("anywhere", tmp_path).find())
+    assert {"auto call", "auto plan", "fast call", "fast plan"} == {question for _, question, *_ in asked}
+    assert all(ratio >= 1 and rival in registry.every_name() for *_, ratio, rival in asked)
 
 
 def test_anywhere_asks_who_is_faster(load):
@@ -468,9 +489,9 @@ def test_anywhere_checks_answers_in_planes(load, operation):
 
 
 @needs_fast_build
-def test_large(load, capsys):
+def test_large(load, capsys, tmp_path):
     quick = ["--cases", "cv9_float64,cv12_float64", "--threads", "1", "--seconds", "0.02"]
-    assert load("large").main(quick) == 0
+    assert load("large").main([*quick, "--results", str(tmp_path)]) == 0
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| cv")]
     assert [row[1].strip() for row in rows] == ["cv9_float64", "cv12_float64"]
     assert all(float(cell) > 0 for row in rows for cell in row[3:6])
@@ -480,10 +501,10 @@ def test_large(load, capsys):
 
 
 @needs_fast_build
-def test_mechanisms(load, capsys):
+def test_mechanisms(load, capsys, tmp_path):
     mechanisms = load("mechanisms")
     arguments = ["--mechanisms", "window,group_grad_rows", "--threads", "1", "--seconds", "0.01"]
-    assert mechanisms.main(arguments) == 0
+    assert mechanisms.main([*arguments, "--results", str(tmp_path)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + len(mechanisms.MECHANISMS["window"][1] + mechanisms.MECHANISMS["group_grad_rows"][1])
     assert all(float(line.split("|")[-2]) > 0 for line in lines[2:])
@@ -493,7 +514,7 @@ def test_mechanisms_time_no_wrong_answer(load, monkeypatch):
     mechanisms = load("mechanisms")
     monkeypatch.setattr(mechanisms.reference, "error_bound", lambda *arguments: 0)
     with pytest.raises(SystemExit, match="wrong answer: resnet50.conv1 without window"):
-        mechanisms.row_of("window", "resnet50.conv1", 1, 0.01, mechanisms.Canary(1))
+        mechanisms.contenders({"mechanism": "window", "layer": "resnet50.conv1", "n_threads": 1})
 
 
 # networks.py --------------------------------------------------------------------------------------------
@@ -504,7 +525,7 @@ def test_networks_agree_and_take_less_than_all_feature_maps(load, tmp_path):
     """Of MobileNetV2's feature maps few are alive at a time; Winograd's answers are as close as its bound says."""
     networks = load("networks")
     answers = [tmp_path / f"{way}.npy" for way in ("calls", "plans", "fast plans")]
-    peaks = [networks.measure("MobileNetV2", answer.stem, 1, 1, answer) for answer in answers]
+    peaks = [networks.measure("MobileNetV2", answer.stem, 1, 1, answer)["peak"] for answer in answers]
     networks.agree(answers, [answer.stem for answer in answers])
     all_maps = 4 * 112 * 112 * (32 + 32 + 16 + 96)
     assert 4 * 112 * 112 * 96 < min(peaks) <= max(peaks) < 4 * all_maps
@@ -531,6 +552,7 @@ def test_a_list_may_name_a_network():
     assert parse("cv1,resnext50.conv2_3x3") == ["cv1", "resnext50.conv2_3x3"]
     assert len(parse("unet")) == 19
     assert parse("all") == list(pymec.layers.names())
+    assert parse("paper") == list(pymec.layers.PAPER)
     with pytest.raises(common["argparse"].ArgumentTypeError, match="'unets' is none of cv1"):
         parse("unets")
 
@@ -539,10 +561,10 @@ def test_a_list_may_name_a_network():
 
 
 @needs_fast_build
-def test_gradients_say_what_is_not_installed(load, monkeypatch):
+def test_gradients_say_what_is_not_installed(load, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit, match="pip install torch"):
-        load("gradients").main(["--layers", "cv12", "--threads", "1", "--seconds", "0.01"])
+        load("gradients").main(["--layers", "cv12", "--threads", "1", "--results", str(tmp_path)])
 
 
 def test_gradients_are_checked(load, monkeypatch):
@@ -559,11 +581,12 @@ def test_gradients_are_checked(load, monkeypatch):
 
     monkeypatch.setattr(gradients, "torch_gradient", exact)
     shape = pymec.ConvShape.from_shapes((1, 9, 9, 16), (3, 3, 4, 16), groups=4)
-    times = gradients.measure(shape, 1, 0.01, gradients.Canary(1))
-    assert all(len(times[gradient, whose]) > 0 for gradient in ("input", "kernel") for whose in ("pymec", "torch"))
+    made = gradients.gradients_of(shape, 1)
+    assert list(made) == ["input, pymec", "input, torch", "kernel, pymec", "kernel, torch"]
+    assert made["kernel, pymec"].by.endswith(":conv2d_kernel_grad")
     monkeypatch.setattr(gradients, "pymec_gradient", wrong)
     with pytest.raises(SystemExit, match="pymec's gradient of the kernel is beyond the error bound"):
-        gradients.measure(shape, 1, 0.01, gradients.Canary(1))
+        gradients.gradients_of(shape, 1)
 
 
 # gemm_regimes.py ----------------------------------------------------------------------------------------
@@ -582,11 +605,14 @@ def table_of_limits(monkeypatch, tmp_path):
 @needs_fast_build
 def test_gemm_regimes(load, tmp_path, table_of_limits):
     """Every answer is checked.  The run is too short to find the limit, which is not tested here."""
-    path = tmp_path / "regimes.json"
-    load("gemm_regimes").main(["--dtype", "float32", "--seconds", "0.001", "--json", str(path)])
-    records = json.loads(path.read_text())["records"]
-    assert len(records) == 52
-    assert all(record["gflops"] > 0 for record in records)
+    regimes = load("gemm_regimes")
+    regimes.main(["--dtype", "float32", "--seconds", "0.001", "--results", str(tmp_path)])
+    found = records(tmp_path, "gemm_regimes")
+    assert len(found) == len(regimes.SHAPES)
+    for record in found:
+        rates = regimes.rates(record["cell"]["m"], record["cell"]["n"], record["values"])
+        assert tuple(rates) == regimes.SIZES
+        assert min(rates.values()) > 0
     assert json.loads(table_of_limits.read_text()) == {"another": 5}
 
 
@@ -620,9 +646,8 @@ def test_where_a_rate_falls_most(load):
 def test_the_sizes_around_a_limit_come_closer(load, monkeypatch):
     regimes = load("gemm_regimes")
     limit = 262_144
-    monkeypatch.setattr(
-        regimes, "rates", lambda m, n, dtype, sizes, seconds: {s: 110 if s <= limit else 66 for s in sizes}
-    )
+    monkeypatch.setattr(regimes, "timed_products", lambda m, n, dtype, sizes, seconds: sizes)
+    monkeypatch.setattr(regimes, "rates", lambda m, n, sizes: {s: 110 if s <= limit else 66 for s in sizes})
     low, high = regimes.narrowed((28, 64, "float32"), (250_000, 353_553), 0)
     assert low <= limit < high <= 1.03 * low
     assert low % (28 * 64) == high % (28 * 64) == 0
@@ -644,23 +669,19 @@ def test_the_roundest_number_between_all_pairs(load):
 @needs_fast_build
 @pytest.mark.slow
 def test_atlas(load, tmp_path, capsys):
-    path = tmp_path / "atlas.json"
-    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.01", "--json", str(path)]
+    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.01", "--results", str(tmp_path)]
     assert load("atlas").main(quick) == 0
-    records = json.loads(path.read_text())["records"]
+    found = {record["cell"]["operation"]: record for record in records(tmp_path, "atlas")}
     shape = pymec.layers.get("cv12").shape()
-    assert {(record["operation"], record["algorithm"]) for record in records} == {
-        (operation, name)
-        for operation, table in pymec.registry.TABLES.items()
-        for name, row in table.items()
-        if row.unsupported(shape) is None
-    }
-    assert all(record["calls"] >= 3 and 0 < record["best"] <= record["median"] for record in records)
+    for operation, table in pymec.registry.TABLES.items():
+        names = [name for name, row in table.items() if row.unsupported(shape) is None]
+        assert list(found[operation]["values"]) == names
+        assert list(found[operation]["kernels"]) == [f"{name}:{operation}" for name in names]
     forward = capsys.readouterr().out.split("conv2d_input_grad")[0]
-    rates = {r["algorithm"]: 1e-9 * r["flops"] / r["best"] for r in records if r["operation"] == "conv2d"}
+    record = found["conv2d"]
+    rates = {name: 1e-9 * record["how"]["flops"] / value["best"] for name, value in record["values"].items()}
     fastest = max(rates, key=rates.get)
     assert table_rows(forward)[f"`{fastest}`"] == [f"**{rates[fastest]:.0f}**"]
-    assert table_rows(forward)["`depthwise`"] == ["-"]
 
 
 @needs_fast_build
@@ -669,7 +690,7 @@ def test_atlas_times_no_wrong_answer(load):
     problem = atlas.Problem("conv2d", pymec.ConvShape.from_shapes((1, 6, 6, 2), (3, 3, 2, 3)))
     problem.expected += 1e-3
     with pytest.raises(SystemExit, match="wrong answer: conv2d by direct"):
-        problem.calls(1)
+        problem.contenders(1)
 
 
 # compare.py ---------------------------------------------------------------------------------------------
@@ -677,7 +698,7 @@ def test_atlas_times_no_wrong_answer(load):
 
 @needs_fast_build
 def test_compare_with_numpy(tmp_path):
-    path, figure = tmp_path / "compare.json", tmp_path / "compare.svg"
+    figure = tmp_path / "compare.svg"
     chosen = (
         "--layers",
         "cv12",
@@ -688,17 +709,20 @@ def test_compare_with_numpy(tmp_path):
         "--algorithms",
         "mec,depthwise",
     )
-    done = run("compare.py", *chosen, "--seconds", "0.02", "--json", path, "--figure", figure)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(path.read_text())
-    names = {"FMA limit", "pymec conv2d", "pymec plan", "pymec plan, fast", "pymec mec", "numpy im2col"}
-    assert {record["contender"] for record in found["records"]} - {"ncnn"} == names
-    assert all(record["right"] and record["error"] < 1e-4 for record in found["records"])
+    done = run("compare.py", *chosen, "--seconds", "0.02", "--results", tmp_path, "--figure", figure)
     assert "pip install ncnn" in done.stdout or importlib.util.find_spec("ncnn")
-    rates = {r["contender"]: 1e-9 * r["flops"] / r["best"] for r in found["records"]}
-    best_first = done.stdout.split("by the median call")[0]
-    assert table_rows(best_first)["pymec mec"] == [f"{rates['pymec mec']:.0f}"]
-    assert f"÷ the machine's limit: geometric mean {rates['pymec mec'] / rates['FMA limit']:.2f}" in done.stdout
+    (record,) = records(tmp_path, "compare")
+    values = record["values"]
+    names = {"FMA limit", "pymec conv2d", "pymec plan", "pymec plan, fast", "pymec mec", "numpy im2col"}
+    assert values.keys() - {"ncnn"} == names
+    assert all(value["error"] < 1e-4 for name, value in values.items() if name != "FMA limit")
+    assert values["pymec mec"]["by"] == "mec"
+    assert values["pymec plan"]["by"] in record["kernels"]
+    limit = 1e-9 * values["FMA limit"]["flops"] / values["FMA limit"]["best"]
+    plan = 1e-9 * record["how"]["flops"] / values["pymec plan"]["best"]
+    rows = table_rows(done.stdout)
+    assert rows["FMA limit"] == [f"{limit:.0f}"]
+    assert rows["pymec plan ÷ the machine's limit"][-1].startswith(f"geometric mean {plan / limit:.2f}")
     assert figure.read_text().startswith("<?xml")
 
 
@@ -712,10 +736,10 @@ def test_compare_times_no_wrong_answer(load, monkeypatch):
     monkeypatch.setitem(compare.PEERS, "wrong", (wrong, ""))
     monkeypatch.setattr(compare.os, "sched_setaffinity", lambda *_: None)  # this process is to keep its CPUs
     job = {"layer": "cv12", "i_n": 1, "n_threads": 1, "algorithms": [], "peers": ["wrong"]}
-    found = compare.measure({**job, "seconds": 0.01, "longest": 1.0, "patience": 1, "share": 0.5})
-    (record,) = (record for record in found["records"] if record["contender"] == "wrong")
-    assert not record["right"]
-    assert record["calls"] == 0
+    job |= {"seconds": 0.01, "longest": 1.0, "patience": 1, "share": 0.5, "no_wait": False}
+    found = compare.measure(job)
+    assert list(found["wrong"]) == ["wrong"]
+    assert "wrong" not in found["values"]
 
 
 @needs_fast_build
@@ -734,8 +758,9 @@ def test_the_machines_limit_is_reached_by_multiply_adds():
 
 
 @needs_fast_build
-def test_ladder():
-    done = run("ladder.py", "--layers", "cv11,cv12", "--threads", "1", "--seconds", "0.02")
+def test_ladder(tmp_path):
+    chosen = ("--layers", "cv11,cv12", "--threads", "1", "--seconds", "0.02")
+    done = run("ladder.py", *chosen, "--results", tmp_path)
     assert done.returncode == 0, done.stderr
     rows = table_rows(done.stdout)
     assert rows["im2col"][-1] == "1.00"
@@ -744,8 +769,9 @@ def test_ladder():
 
 
 @needs_fast_build
-def test_winograd_choice():
-    done = run("winograd_choice.py", "--layers", "cv11", "--threads", "1", "--seconds", "0.02")
+def test_winograd_choice(tmp_path):
+    chosen = ("--layers", "cv11", "--threads", "1", "--seconds", "0.02")
+    done = run("winograd_choice.py", *chosen, "--results", tmp_path)
     assert done.returncode == 0, done.stderr
     cells = table_rows(done.stdout)["cv11"]
     assert len(cells) == 8
@@ -757,8 +783,9 @@ def test_winograd_choice():
 
 
 @needs_fast_build
-def test_bands_take_a_fraction_of_L(load, capsys):
-    code = load("bands").main(["--layers", "cv11,cv12", "--threads", "1", "--fraction", "8", "--seconds", "0.02"])
+def test_bands_take_a_fraction_of_L(load, capsys, tmp_path):
+    chosen = ["--layers", "cv11,cv12", "--threads", "1", "--fraction", "8", "--seconds", "0.02"]
+    code = load("bands").main([*chosen, "--results", str(tmp_path)])
     printed = capsys.readouterr().out
     rows = table_rows(printed)
     assert code == 0

@@ -1,0 +1,263 @@
+"""The store of results: what survives an interruption, what is stale, what belongs together; and the tables."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import pymec
+
+PROFILING = Path(__file__).resolve().parent.parent / "profiling"
+CELL = {"layer": "cv9", "n_threads": 2}
+VALUES = {"mec": {"best": 1.0, "median": 2.0, "by": "mec"}, "im2col": {"best": 2.0, "median": 3.0, "by": "im2col"}}
+
+pytestmark = pytest.mark.skipif(
+    not (Path(pymec.__file__).parent / "kernels" / "mec" / "tuned.pyx").exists(), reason="needs the sources"
+)
+
+
+@pytest.fixture
+def profiling(monkeypatch):
+    """Import a module of ``profiling/``."""
+    monkeypatch.syspath_prepend(str(PROFILING))
+    return importlib.import_module
+
+
+@pytest.fixture
+def module(profiling):
+    """The store's module; its caches are empty before and after."""
+    found = profiling("_store")
+    yield found
+    found.fingerprint.cache_clear()
+    found.sources.cache_clear()
+
+
+@pytest.fixture
+def elsewhere(module, monkeypatch):
+    """Pretend that this is another run: another CPU, another BLAS, another day."""
+
+    def pretend(**different):
+        run = {**module.this_run(), "told": "", **different}
+        monkeypatch.setattr(module, "this_run", lambda: run)
+
+    return pretend
+
+
+# The file -----------------------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back(module, tmp_path):
+    module.Store("speed", tmp_path).add(CELL, VALUES, ["direct:conv2d_input_grad"], {"seconds": 0.5})
+    (record,) = module.Store("speed", tmp_path).find(layer="cv9")
+    assert (record.cell, record.values, record.how) == (CELL, VALUES, {"seconds": 0.5})
+    assert list(record.kernels) == ["mec", "im2col", "direct:conv2d_input_grad"]
+    assert record.run == module.this_run()
+    assert module.Store("speed", tmp_path).find(layer="cv8") == []
+    assert module.Store("another", tmp_path).find() == []
+
+
+@pytest.mark.parametrize("left", ['{"run": "7c', '{"run": "7c40f9ce", "cell": {}, "values": {}, "kernels": {}}'])
+def test_a_line_that_was_not_finished_is_written_over(module, tmp_path, left):
+    """A line counts once it ends: what an interruption has left over is no record."""
+    store = module.Store("speed", tmp_path)
+    store.add(CELL, VALUES)
+    with open(store.path, "a") as file:
+        file.write(left)
+    again = module.Store("speed", tmp_path)
+    assert len(again.find()) == 1
+    again.add({**CELL, "n_threads": 1}, VALUES)
+    lines = [json.loads(line) for line in store.path.read_text().splitlines()]
+    assert [line.get("cell") for line in lines] == [None, CELL, {**CELL, "n_threads": 1}]  # one run, two records
+    assert len(module.Store("speed", tmp_path).find()) == 2
+
+
+def test_the_newest_record_of_a_cell_counts(module, tmp_path):
+    store = module.Store("speed", tmp_path)
+    store.add(CELL, VALUES)
+    store.add(CELL, {"mec": VALUES["mec"]})
+    for of in (store, module.Store("speed", tmp_path)):
+        (record,) = of.find()
+        assert list(record.values) == ["mec"]
+
+
+def test_what_is_known_need_not_be_measured(module, tmp_path):
+    store = module.Store("speed", tmp_path)
+    assert not store.known(CELL)
+    store.add(CELL, VALUES, how={"seconds": 0.5})
+    assert store.known(CELL, ["mec"], 0.5)
+    assert not store.known(CELL, ["mec", "fft"])
+    assert not store.known(CELL, ["mec"], 1.0)  # not as carefully
+    assert not store.known({**CELL, "n_threads": 1})
+
+
+# Machines and BLAS --------------------------------------------------------------------------------------
+
+
+def test_another_machine_hides_this_one_until_it_measures_again(module, elsewhere, tmp_path):
+    store = module.Store("speed", tmp_path)
+    elsewhere(cpu="first")
+    store.add(CELL, VALUES)
+    store.add({**CELL, "layer": "cv1"}, VALUES)
+    elsewhere(cpu="second")
+    assert not store.known(CELL)
+    assert store.here([CELL]) == []
+    store.add(CELL, VALUES)
+    assert [record.run["cpu"] for record in store.find()] == ["second"]
+    elsewhere(cpu="first")
+    assert store.known(CELL)
+    store.add(CELL, VALUES)
+    assert [record.run["cpu"] for record in store.find()] == ["first", "first"]
+
+
+def test_two_kernels_of_a_blas_stand_side_by_side(module, elsewhere, tmp_path):
+    store = module.Store("speed", tmp_path)
+    elsewhere(blas="openblas SkylakeX")
+    store.add(CELL, VALUES)
+    elsewhere(blas="openblas Haswell", told="Haswell")
+    assert not store.known(CELL)
+    store.add(CELL, VALUES)
+    for of in (store, module.Store("speed", tmp_path)):
+        assert [record.run["blas"] for record in of.find()] == ["openblas SkylakeX"]  # the CPU's own
+        assert [record.run["blas"] for record in of.find(blas="Haswell")] == ["openblas Haswell"]
+        assert of.find(blas="Sandybridge") == []
+    assert [record.run["blas"] for record in store.here([CELL])] == ["openblas Haswell"]
+
+
+def test_compact_keeps_the_newest_of_each_cell_machine_and_blas(module, elsewhere, tmp_path):
+    store = module.Store("speed", tmp_path)
+    for run in ({"cpu": "first"}, {"cpu": "first", "blas": "another"}, {"cpu": "second"}):
+        elsewhere(**run)
+        for n_threads in (1, 2, 2):
+            store.add({**CELL, "n_threads": n_threads}, VALUES, how={"seconds": 1})
+    found = list(store.newest.values())
+    store.compact()
+    lines = store.path.read_text().splitlines()
+    assert len(lines) == 3 + 6  # runs and records
+    assert list(module.Store("speed", tmp_path).newest.values()) == found
+    store.add({**CELL, "n_threads": 4}, VALUES)
+    assert len(store.path.read_text().splitlines()) == len(lines) + 1
+    assert [path.name for path in tmp_path.iterdir()] == ["speed.jsonl"]
+
+
+# Staleness ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def change(module, monkeypatch, tmp_path):
+    """A copy of the kernels' sources, and a function that replaces text in one of them."""
+    package = tmp_path / "pymec"
+    kinds = shutil.ignore_patterns("*.so", "*.c", "*.html")
+    shutil.copytree(module.PACKAGE / "kernels", package / "kernels", ignore=kinds)
+    monkeypatch.setattr(module, "PACKAGE", package)
+    module.fingerprint.cache_clear()
+    module.sources.cache_clear()
+
+    def replace(path, old, new):
+        text = (package / "kernels" / path).read_text()
+        assert old in text
+        (package / "kernels" / path).write_text(text.replace(old, new, 1))
+        module.fingerprint.cache_clear()
+        module.sources.cache_clear()
+
+    return replace
+
+
+def test_a_fingerprint_changes_with_the_code_alone(module, change):
+    before = module.fingerprint("mec")
+    assert len(before) == 12
+    change("mec/tuned.pyx", '"""', '"""More words.  ')
+    change("mec/tuned.pyx", "\ncdef ", "\n# A comment.\n\ncdef ")
+    assert module.fingerprint("mec") == before
+    change("mec/tuned.pyx", "\ncdef ", "\ncdef int more = 1\n\ncdef ")
+    assert module.fingerprint("mec") != before
+
+
+@pytest.mark.parametrize("path", ["shared/spans.pxd", "mec/lowered_rows.pxd", "register_tiles/tile_kinds.pyx.in"])
+def test_a_fingerprint_changes_with_what_is_cimported(module, change, path):
+    """Directly, through another file, and through a file that is made from another one."""
+    tuned, direct = module.fingerprint("mec"), module.fingerprint("direct")
+    text = (module.PACKAGE / "kernels" / path).read_text()
+    first = next(line for line in text.splitlines() if line.startswith(("cdef ", "from ", "cimport ")))
+    change(path, f"\n{first}", f"\nDEF MORE = 1\n{first}")
+    assert module.fingerprint("mec") != tuned
+    assert path.startswith("shared") or module.fingerprint("direct") == direct
+
+
+def test_names_in_brackets_are_imports(module):
+    text = (
+        "from pymec.kernels.shared cimport (\n    blas,\n    patch as other,\n)\nimport pymec.kernels.mec.tuned\n"
+        "from pymec.kernels.shared.spans cimport Span, ceil_div\n"
+    )
+    assert {
+        "pymec.kernels.shared.blas",
+        "pymec.kernels.shared.patch",
+        "pymec.kernels.mec.tuned",
+        "pymec.kernels.shared.spans",
+    } <= set(module.imported(text))
+
+
+def test_a_record_of_another_kernel_is_stale(module, change, tmp_path):
+    store = module.Store("speed", tmp_path)
+    record = store.add(CELL, VALUES, how={"seconds": 1})
+    assert (record.stale, record.marks(), store.known(CELL)) == ([], "", True)
+    change("mec/tuned.pyx", "\ncdef ", "\ncdef int more = 1\n\ncdef ")
+    assert record.stale == ["mec"]
+    assert [record.marks(), record.marks("mec"), record.marks("im2col")] == ["†", "†", ""]
+    assert not store.known(CELL)
+    gone = store.add(CELL, {"old": {"best": 1.0, "by": "an_algorithm_that_is_gone"}})
+    assert gone.kernels == {"an_algorithm_that_is_gone": ""}
+
+
+# Tables -------------------------------------------------------------------------------------------------
+
+
+def test_a_table_says_where_its_numbers_are_from_and_which_are_old(module, profiling, change, tmp_path):
+    store = module.Store("ladder", tmp_path)
+    values = {step: {"best": 1e-3, "median": 2e-3, "by": "im2col"} for step in profiling("ladder").STEPS}
+    values["registers"]["by"] = "mec"
+    store.add(CELL, values, how={"seconds": 0.5, "flops": 10**8, "disturbed": 0})
+    text = profiling("tables").text_of("ladder n_threads=2", tmp_path)
+    run = module.this_run()
+    for said in (run["cpu"], run["blas"], run["date"], run["commit"], "2 threads", "0.5 s a call"):
+        assert said in text
+    assert "†" not in text
+    change("mec/tuned.pyx", "\ncdef ", "\ncdef int more = 1\n\ncdef ")
+    text = profiling("tables").text_of("ladder", tmp_path)
+    assert text.count("100†") == 1
+    assert "† measured before the kernel last changed; `python profiling/ladder.py` measures it again." in text
+
+    store.add(CELL, values, how={"seconds": 0.5, "flops": 10**8, "disturbed": 3})
+    text = profiling("tables").text_of("ladder", tmp_path)
+    assert text.count("100‡") == len(values)
+    assert "`python profiling/ladder.py --again` measures it again." in text
+
+
+def test_a_table_of_nothing_says_how_to_measure_it(profiling, tmp_path):
+    tables = profiling("tables")
+    for path in PROFILING.glob("*.py"):
+        if not path.name.startswith("_") and "def tables(" in path.read_text() and path.stem != "tables":
+            said = tables.text_of(path.stem, tmp_path)
+            assert said == f"Nothing was measured yet: `python profiling/{path.name}` does it."
+
+
+def test_the_readme_has_what_the_stores_say(profiling, capsys):
+    assert profiling("tables").main(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_the_check_finds_a_number_typed_by_hand(profiling, monkeypatch, tmp_path, capsys):
+    tables = profiling("tables")
+    monkeypatch.setattr(tables, "README", tmp_path / "README.md")
+    tables.README.write_text("Before\n<!-- table ladder -->\n12345\n<!-- end -->\nafter\n")
+    given = ["--results", str(tmp_path)]
+    assert tables.main(["--check", *given]) == 1
+    assert "12345" in tables.README.read_text()
+    assert tables.main(given) == 0
+    assert tables.main(["--check", *given]) == 0
+    assert tables.README.read_text() == (
+        "Before\n<!-- table ladder -->\n\nNothing was measured yet: `python profiling/ladder.py` does it.\n\n"
+        "<!-- end -->\nafter\n"
+    )
