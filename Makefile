@@ -13,7 +13,7 @@ SOURCES := setup.py pyproject.toml $(foreach kind,pyx pxd pyx.in,$(wildcard pyme
 .PHONY: memtest docs annotate speed profile profile-quick lint sdist clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/built: $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

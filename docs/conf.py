@@ -1,10 +1,11 @@
 """Sphinx configuration.  What the pages take from the code at build time is in ``from_code.py``,
-``kernel_pages.py`` and ``house.py``."""
+``kernel_pages.py`` and ``house.py``; what they take from the stores of measured numbers, in ``results.py``."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parent.parent / "profiling"))
 
 import pymec
 
@@ -24,6 +25,7 @@ extensions = [
     "kernel_pages",
     "house",
     "rounding",
+    "results",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]

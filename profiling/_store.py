@@ -37,6 +37,7 @@ SUFFIXES = (".pyx.in", ".pyx", ".pxd", ".py")
 SAME_MACHINE = ("cpu", "build", "threads")
 """The entries of a run that tell one machine from another."""
 
+Cell = dict[str, Any]
 Key = tuple[str, ...]
 
 
@@ -49,7 +50,7 @@ class Record:
     and ``how`` how carefully: the seconds of timing, and what the canary saw.
     """
 
-    cell: dict[str, Any]
+    cell: Cell
     values: dict[str, Any]
     kernels: dict[str, str]
     run: dict[str, str] = field(repr=False)
@@ -81,6 +82,11 @@ class Store:
         for line in content[: self.complete_bytes].splitlines():
             self._read(json.loads(line))
 
+    @property
+    def records(self) -> list[Record]:
+        """The newest record of every cell, machine and BLAS, in the order in which they were added."""
+        return list(self.newest.values())
+
     def _read(self, entry: dict[str, Any]) -> Record | None:
         if "machine" in entry:
             self.runs[entry["run"]] = entry["machine"]
@@ -94,7 +100,7 @@ class Store:
 
     def add(
         self,
-        cell: dict[str, Any],
+        cell: Cell,
         values: dict[str, Any],
         algorithms: Iterable[str] = (),
         how: dict[str, Any] | None = None,
@@ -145,12 +151,12 @@ class Store:
             blas = (own or found)[-1].run["blas"]
         return [record for record in found if blas in record.run["blas"] and wanted.items() <= record.cell.items()]
 
-    def here(self, cells: Iterable[dict[str, Any]]) -> list[Record]:
+    def here(self, cells: Iterable[Cell]) -> list[Record]:
         """The newest record of each of these cells by this machine and its BLAS."""
         keys = (key_of(cell, this_run()) for cell in cells)
         return [self.newest[key] for key in keys if key in self.newest]
 
-    def known(self, cell: dict[str, Any], contenders: Sequence[str] = (), seconds: float = 0) -> bool:
+    def known(self, cell: Cell, contenders: Sequence[str] = (), seconds: float = 0) -> bool:
         """Whether this machine has measured the cell by today's kernels, with these contenders, as carefully."""
         found = self.here([cell])
         return any(
@@ -175,7 +181,7 @@ def as_text(lines: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def key_of(cell: dict[str, Any], run: dict[str, str]) -> Key:
+def key_of(cell: Cell, run: dict[str, str]) -> Key:
     """What tells a record from all others."""
     return json.dumps(cell, sort_keys=True), *where(run), run["blas"]
 

@@ -142,13 +142,18 @@ def best_and_median(
 Ratio = Callable[[Record], float | None]
 
 
-def mean_of(records: Iterable[Record], of: Ratio) -> str:
-    """The geometric mean of a ratio, the least and the largest, and the layers where these are."""
+def spread(records: Iterable[Record], of: Ratio) -> list[str]:
+    """The geometric mean of a ratio, its least and its most, with their layers; dashes if no record has it."""
     found = {
         record.cell["layer"].rpartition(".")[2]: value for record in records if (value := of(record)) is not None
     }
     if not found:
-        return "-"
-    least, most = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
-    mean = f"geometric mean {geometric_mean(found.values()):.2f}"
-    return f"{mean}, least {found[least]:.2f} ({least}), most {found[most]:.2f} ({most})"
+        return ["-", "-", "-"]
+    ends = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+    return [f"{geometric_mean(found.values()):.2f}", *(f"{found[layer]:.2f} ({layer})" for layer in ends)]
+
+
+def mean_of(records: Iterable[Record], of: Ratio) -> str:
+    """The same in a line."""
+    mean, least, most = spread(records, of)
+    return f"geometric mean {mean}, least {least}, most {most}"

@@ -43,7 +43,7 @@ def timing_arguments(parser: argparse.ArgumentParser, seconds: float, patience: 
     parser.add_argument("--share", type=float, default=0.75, help=share)
     parser.add_argument("--no-wait", action="store_true", help="keep every burst, and mark what was disturbed")
     parser.add_argument("--again", action="store_true", help="time what is known, too")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the stores")
+    parser.add_argument("--records", type=Path, default=RESULTS, help="the folder of the records")
 
 
 def refuse_what_means_nothing(thread_counts: Sequence[int]) -> None:

@@ -15,9 +15,11 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
+import tables
 from _common import HERE, command_line
-from _store import Record, Store
+from _store import RESULTS, Record, Store
 
 FEW = "--layers cv4,cv9,cv12"
 NETWORKS = "--layers vgg16,resnet50,mobilenet,resnext50 --threads 2 --seconds 0.2 --patience 40"
@@ -37,7 +39,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("atlas", "--seconds 0.1", "--layers cv12 --seconds 0.03"),
     ("gradients", "--layers paper,resnet50,mobilenetv2,unet", f"{FEW} --seconds 0.05"),
     ("networks", "", "--networks MobileNetV2 --batch 1"),
-    ("compare", f"--figure {HERE / 'figures' / 'compare.svg'}", f"{FEW} --seconds 0.05"),
+    ("compare", "", f"{FEW} --seconds 0.05"),
     ("compare", NETWORKS, ""),
     ("anywhere", "--threads 1 --largest 2e7", "--families few --threads 1 --largest 1e6 --seconds 0.02"),
 )
@@ -52,8 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few layers, short timings")
     parser.add_argument("--no-wait", action="store_true", help="keep disturbed bursts, and mark them")
     parser.add_argument("--again", action="store_true", help="measure what is known, too")
+    parser.add_argument("--records", type=Path, default=RESULTS, help="the folder of the records")
     options = parser.parse_args(arguments)
-    store = Store("all")
+    store = Store("all", options.records)
     steps = [
         (script, quick if options.quick else full) for script, full, quick in STEPS if quick or not options.quick
     ]
@@ -61,38 +64,44 @@ def main(arguments: list[str] | None = None) -> int:
     failed = []
     started = time.monotonic()
     for number, (script, given) in enumerate(steps):
-        step = f"{script} {given}".replace(f"{HERE}/", "").strip()
+        step = f"{script} {given}".strip()
         print(
             f"[{number + 1}/{len(steps)}] {step}: {time_left(store, steps[number:])}", file=sys.stderr, flush=True
         )
         flags = ["--no-wait"] * (options.no_wait and script not in UNTIMED) + ["--again"] * options.again
-        before, start = measured(script), time.monotonic()
-        done = subprocess.run(
-            [sys.executable, HERE / f"{script}.py", *shlex.split(given), *flags], stdout=subprocess.DEVNULL
-        )
-        seconds, new = time.monotonic() - start, measured(script) - before
+        command = [
+            sys.executable,
+            HERE / f"{script}.py",
+            *shlex.split(given),
+            *flags,
+            "--records",
+            options.records,
+        ]
+        before, start = measured(script, options.records), time.monotonic()
+        done = subprocess.run(command, stdout=subprocess.DEVNULL)
+        seconds, new = time.monotonic() - start, measured(script, options.records) - before
         if done.returncode:
             failed.append(step)
         last = taken(store, (script, given))
         if new and (last is None or new >= last.values["records"]):  # what went on from an interruption tells less
             store.add({"script": script, "options": given}, {"seconds": round(seconds, 1), "records": new})
     for name in dict.fromkeys(script for script, _ in steps):
-        store_of(name).compact()
-    subprocess.run([sys.executable, HERE / "tables.py"], check=True)
+        store_of(name, options.records).compact()
+    tables.main(["--records", str(options.records)])
     print(f"{len(steps)} steps in {(time.monotonic() - started) / 60:.1f} minutes", file=sys.stderr)
     for step in failed:
         print(f"could not measure all: {step}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def store_of(script: str) -> Store:
+def store_of(script: str, folder: Path) -> Store:
     """A script's store."""
-    return Store("memory" if script == "memory_sweep" else script)
+    return Store("memory" if script == "memory_sweep" else script, folder)
 
 
-def measured(script: str) -> int:
-    """The lines of a script's store: how often it has measured something."""
-    path = store_of(script).path
+def measured(script: str, folder: Path) -> int:
+    """The records in a script's store, old ones included: how often it has measured something."""
+    path = store_of(script, folder).path
     return path.read_bytes().count(b'"cell"') if path.exists() else 0
 
 

@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every shape, print the worst ratios and each family's geometric mean; 1 if a shape is missing."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("anywhere", options.results)
+    store = Store("anywhere", options.records)
     shapes = {(name, described(s)): s for name in options.families for s in FAMILIES[name].shapes()}
     cells = [
         {"family": family, "shape": shape, "operation": operation, "n_threads": n_threads}
@@ -300,7 +300,13 @@ def problem_of(operation: str, s: pymec.ConvShape) -> Problem:
     return Problem(operation, s)
 
 
-def tables(records: Sequence[Record], worst: int = 20) -> Iterator[Table]:
+def tables(records: Sequence[Record], rows: int = 20) -> Iterator[Table]:
+    """The worst ratios of each question, then the families."""
+    yield from worst(records, rows)
+    yield from summary(records)
+
+
+def worst(records: Sequence[Record], count: int = 10) -> Iterator[Table]:
     """The worst ratios of each question."""
     found = asked(records)
     header = ["family", "shape", "operation", "n_threads", "ratio", "best"]
@@ -308,11 +314,10 @@ def tables(records: Sequence[Record], worst: int = 20) -> Iterator[Table]:
         ratios = sorted((one for one in found if one[1] == question), key=lambda one: -one[2])
         rows = [
             [*(str(record.cell[name]) for name in header[:4]), f"{ratio:.2f}{record.marks()}", rival]
-            for record, _, ratio, rival in ratios[:worst]
+            for record, _, ratio, rival in ratios[:count]
         ]
         title = f"{question}: time ÷ that of the best, the worst of {len(ratios)}"
         yield Table(title, header, rows, [record for record, *_ in ratios], "anywhere")
-    yield from summary(records)
 
 
 def summary(records: Sequence[Record]) -> Iterator[Table]:

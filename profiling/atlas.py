@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time what is asked for; 1 if some cell could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("atlas", options.results)
+    store = Store("atlas", options.records)
     cells = [
         {"layer": layer, "operation": operation, "i_n": options.batch, "n_threads": n_threads}
         for layer, operation, n_threads in itertools.product(options.layers, options.operations, options.threads)

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every layer and print a table for each number of threads; 1 if some cell could not be timed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("bands", options.results)
+    store = Store("bands", options.records)
     cells = [
         {"layer": layer, "fraction": options.fraction, "n_threads": n_threads}
         for n_threads, layer in itertools.product(options.threads, options.layers)

@@ -5,7 +5,7 @@ algorithms named, and the peers of ``_peers.py``.  A fresh process per layer, ba
 them in turns, by bursts under the canary's watch (see ``speed.py``).  The machine's own limit takes part as
 well: multiply-adds in registers, nothing from memory.  With one thread every contender has one CPU.
 
-    python profiling/compare.py --figure profiling/figures/compare.svg
+    python profiling/compare.py --figure compare.svg
     python profiling/compare.py --layers cv9,cv10 --threads 2 --algorithms mec,filter_row_gemm
 
 Libraries that are not installed are left out; the output says how to install them.
@@ -36,11 +36,11 @@ from _tables import (
     contenders,
     entries,
     groups,
-    mean_of,
     number,
     plural,
     rate,
     show,
+    spread,
 )
 from _timing import Canary, random_arrays, refuse_what_means_nothing, statistics_of, take_turns, timing_arguments
 from numpy.typing import NDArray
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(measure(json.load(sys.stdin))))
         return 0
     refuse_what_means_nothing(options.threads)
-    store = Store("compare", options.results)
+    store = Store("compare", options.records)
     cells = [
         {"layer": layer, "i_n": i_n, "n_threads": n_threads}
         for i_n, layer, n_threads in itertools.product(options.batch, options.layers, options.threads)
@@ -286,9 +286,10 @@ def summary(records: Sequence[Record]) -> Iterator[Table]:
             marks = "".join(sorted({mark for record in layers for mark in record.marks()}))
             for ours, rivals in RATIOS:
                 if against[rivals]:
-                    mean = mean_of(layers, lambda record, o=ours, t=against[rivals]: beside(record, o, t))
-                    rows.append([f"{ours} ÷ {rivals}", network, str(i_n), str(n_threads), mean + marks])
-    header = ["ratio of rates", "layers", "batch", "threads", "over the layers"]
+                    others = against[rivals]
+                    mean, *ends = spread(layers, lambda record, o=ours, t=others: beside(record, o, t))
+                    rows.append([f"{ours} ÷ {rivals}", network, str(i_n), str(n_threads), mean + marks, *ends])
+    header = ["ratio of rates", "layers", "batch", "threads", "geometric mean", "least", "most"]
     if rows:
         yield Table("pymec's rate ÷ that of others, by the best call, float32", header, rows, records, "compare")
 

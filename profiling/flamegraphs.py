@@ -1,25 +1,35 @@
 """Flame graphs of named cells: which line asked for which bytes at the peak of one ``pymec.conv2d`` call.
 
 Each cell, a layer and an algorithm, is recorded in a fresh process after a warm-up, native stacks included,
-and turned into an HTML page by memray's own reporter.
+and turned into an HTML page by memray's own reporter.  The page and its root frame are named after the cell.
 
     python profiling/flamegraphs.py cv4:im2col cv4:mec
     python profiling/flamegraphs.py cv4:mec_banded --threads 2
 
-Writes ``results/flamegraphs/<layer>-<algorithm>-t<threads>.html``, which opens without a network.
+Writes ``flamegraphs/<layer>_<algorithm>.html`` into the current folder.  memray puts its scripts, 4.5 MB, into
+every page; here they are files beside the pages, once for all, in ``flamegraphs/shared``.  Neither needs a
+network.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from _common import HERE, Cell, command_line, mib, progress
 
 import pymec
+
+LARGE = 10_000
+"""Characters of a script or of a style sheet that is worth a file of its own."""
+
+INLINE = re.compile(r"<(script|style)[^>]*>(.*?)</\1>", re.DOTALL)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,14 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("cells", nargs="+", type=layer_and_algorithm, metavar="layer:algorithm")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "flamegraphs", help="a folder")
+    parser.add_argument("--output", type=Path, default=Path("flamegraphs"), help="a folder")
     options = parser.parse_args(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
     lines = []
     with progress(len(options.cells), "flame graphs") as step:
         for layer, algorithm in options.cells:
             cell = Cell(layer, pymec.layers.get(layer).shape(options.batch), algorithm, options.threads)
-            page = options.output / f"{layer}-{algorithm}-t{options.threads}.html"
+            page = options.output / f"{name_of(cell)}.html"
             report = render(cell, page)
             lines.append(f"{page}: workspace {mib(report.workspace)} MiB, peak {mib(report.peak)} MiB")
             step(str(cell))
@@ -54,16 +63,54 @@ def layer_and_algorithm(text: str) -> tuple[str, str]:
     return layer, algorithm
 
 
+def name_of(cell: Cell) -> str:
+    """``cv4_mec``, and what is not as usual: ``cv4_mec_t2_n4`` with two threads and four images."""
+    more = f"_t{cell.n_threads}" * (cell.n_threads > 1) + f"_n{cell.shape.i_n}" * (cell.shape.i_n > 1)
+    return f"{cell.name}_{cell.algorithm}{more}"
+
+
 def render(cell: Cell, page: Path) -> pymec.memory.MemoryReport:
-    """Record one call and write its flame graph."""
+    """Record one call and write its flame graph, named after the cell, its scripts in a folder beside it."""
     with tempfile.TemporaryDirectory(prefix="pymec-") as folder:
         record = Path(folder) / "record.bin"
         report = pymec.memory.measure_shape(cell.shape, cell.algorithm, n_threads=cell.n_threads, record=record)
-        command = ["flamegraph", "--no-web", "--force", "--output", str(page), str(record)]
+        whole = Path(folder) / "page.html"
+        command = ["flamegraph", "--no-web", "--output", str(whole), str(record)]
         done = subprocess.run([sys.executable, "-m", "memray", *command], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"memray flamegraph failed for {cell}:\n{done.stderr.strip()}")
+        if done.returncode:
+            sys.exit(f"memray flamegraph failed for {cell}:\n{done.stderr.strip()}")
+        text = named(whole.read_text(encoding="utf-8"), page.stem)
+    (page.parent / "shared").mkdir(parents=True, exist_ok=True)
+    page.write_text(INLINE.sub(moved_to(page.parent / "shared"), text), encoding="utf-8")
     return report
+
+
+def named(text: str, name: str) -> str:
+    """memray's page with a name in title, head and root frame; paths begin at the repository's root."""
+    text = text.replace(f"{HERE.parent}/", "")
+    text = re.sub(r"<title>.*?</title>", f"<title>{name}</title>", text, count=1, flags=re.DOTALL)
+    return text.replace("flamegraph report", f"flame graph of {name}").replace(
+        '"\\u003croot\\u003e"', f'"{name}"', 1
+    )
+
+
+def moved_to(folder: Path) -> Callable[[re.Match[str]], str]:
+    """What takes the place of a script or style sheet: itself if it is small or has the data, or a file's name."""
+
+    def replacement(found: re.Match[str]) -> str:
+        kind, content = found.groups()
+        if len(content) < LARGE or "const packed_data" in content:
+            return found[0]
+        path = (
+            folder / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.{'js' if kind == 'script' else 'css'}"
+        )
+        path.write_text(content, encoding="utf-8")
+        address = f"{folder.name}/{path.name}"
+        if kind == "script":
+            return f'<script src="{address}"></script>'
+        return f'<link rel="stylesheet" href="{address}">'
+
+    return replacement
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time the products and print the tables; 1 if they disagree, or pymec has another limit."""
     options = parse(arguments)
     refuse_what_means_nothing([1])
-    store = Store("gemm_regimes", options.results)
+    store = Store("gemm_regimes", options.records)
     cells = [{"dtype": dtype, "m": m, "n": n, "n_threads": 1} for dtype in options.dtype for m, n in SHAPES]
     wanted = [cell for cell in cells if options.again or not store.known(cell, seconds=options.seconds)]
     with progress(len(wanted), "gemm_regimes") as step:

@@ -20,7 +20,7 @@ import numpy as np
 from _common import comma_integers, comma_list, command_line
 from _peers import symmetric_padding
 from _store import Record, Store
-from _tables import Table, by_network, groups, mean_of, number, plural, ratio, show
+from _tables import Table, by_network, groups, number, plural, ratio, show, spread
 from _timing import Contender, check, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
 from numpy.typing import NDArray
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every layer and print a table for each number of threads; 1 if some cell could not be timed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("gradients", options.results)
+    store = Store("gradients", options.records)
     cells = [
         {"layer": layer, "i_n": i_n, "n_threads": n_threads}
         for i_n, n_threads, layer in itertools.product(options.batch, options.threads, options.layers)
@@ -132,9 +132,13 @@ def summary(records: Sequence[Record]) -> Iterator[Table]:
     for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
         for network, layers in by_network(found).items():
             marks = "".join(sorted({mark for record in layers for mark in record.marks()}))
-            means = (mean_of(layers, lambda r, g=gradient: torch_by_pymec(r, g)) + marks for gradient in GRADIENTS)
-            rows.append([f"{network}, {len(layers)} layers", str(i_n), str(n_threads), *means])
-    header = ["network", "batch", "threads", "gradient of the input", "gradient of the kernel"]
+            row = [f"{network}, {len(layers)} layers", str(i_n), str(n_threads)]
+            for gradient in GRADIENTS:
+                mean, *ends = spread(layers, lambda record, g=gradient: torch_by_pymec(record, g))
+                row += [mean + marks, *ends]
+            rows.append(row)
+    header = ["network", "batch", "threads"]
+    header += [f"{gradient}, {what}" for gradient in GRADIENTS for what in ("geometric mean", "least", "most")]
     if rows:
         yield Table("torch's time ÷ pymec's, float32", header, rows, records, "gradients")
 

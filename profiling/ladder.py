@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every step; 1 if some cell could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("ladder", options.results)
+    store = Store("ladder", options.records)
     cells = [{"layer": layer, "n_threads": n} for n, layer in itertools.product(options.threads, options.layers)]
     with single_threaded_blas():
         failed = time_cells(store, cells, options, contenders, STEPS)

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every case and print a table for each number of threads."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("large", options.results)
+    store = Store("large", options.records)
     cells = [{"case": case, "n_threads": n} for n, case in itertools.product(options.threads, options.cases)]
     with ThreadPoolExecutor(max(options.threads)) as pool:
         failed = time_cells(store, cells, options, partial(calls_of, peers=options.peers, pool=pool), how=work_of)

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time lowering; 1 if it could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("lowering", options.results)
+    store = Store("lowering", options.records)
     cells = [{"i_n": options.batch, "n_threads": n_threads} for n_threads in options.threads]
     with ThreadPoolExecutor(max(options.threads)) as pool:
         make = partial(calls_of, layers=options.layers, pool=pool)

@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every mechanism on its layers and print a table for each number of threads."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("mechanisms", options.results)
+    store = Store("mechanisms", options.records)
     cells = [
         {"mechanism": name, "layer": layer, "n_threads": n_threads}
         for n_threads, name in itertools.product(options.threads, options.mechanisms)

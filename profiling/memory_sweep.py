@@ -38,7 +38,7 @@ NEAR = 64 * 1024
 def main(arguments: list[str] | None = None) -> int:
     """Sweep and print the tables; the exit status."""
     options = parse(arguments)
-    store = Store(STORE, options.results)
+    store = Store(STORE, options.records)
     predicted = {}
     for cell in cells(options):
         try:
@@ -74,7 +74,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", type=comma_list(("float32", "float64")), default=["float32"])
     parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes at once")
     parser.add_argument("--again", action="store_true", help="measure what is known, too")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the stores")
+    parser.add_argument("--records", type=Path, default=RESULTS, help="the folder of the records")
     return parser.parse_args(arguments)
 
 
@@ -186,7 +186,7 @@ def agreement(records: Sequence[Record]) -> Iterator[Table]:
         )
         rows.append([*map(str, names), *map(str, (len(found), exact, blas, near))])
     header = ["operation", "batch", "dtype", "threads", "cells", "predicted = measured", "with BLAS's memory"]
-    header += [f"resident = peak within 1 % or {NEAR // 1024} KiB"]
+    header += ["resident within 1 %"]
     if rows:
         yield Table("Cells measured, and how many of them agree", header, rows, records, "memory_sweep")
 

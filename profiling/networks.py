@@ -292,7 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(measure_here(name, way, i_n, n_threads, Path(answer))))
         return 0
     ways = [way for way in WAYS if way != "torch" or find_spec("torch")]
-    store = Store("networks", options.results)
+    store = Store("networks", options.records)
     cells = [
         {"network": name, "i_n": i_n, "n_threads": options.threads}
         for name, i_n in itertools.product(options.networks, options.batch)
@@ -342,7 +342,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=comma_integers, default=[1, 8])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="measure what is known, too")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the stores")
+    parser.add_argument("--records", type=Path, default=RESULTS, help="the folder of the records")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

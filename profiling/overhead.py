@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time the calls and print the table."""
     options = parse(arguments)
     refuse_what_means_nothing([1])
-    store = Store("overhead", options.results)
+    store = Store("overhead", options.records)
     cells = [{"layer": "tiny", "n_threads": 1}]
     names = [f"{name}, conv2d" for name in options.algorithms]
     failed = time_cells(

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time every layer; 1 if some cell could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("speed", options.results)
+    store = Store("speed", options.records)
     cells = [
         {"layer": layer, "i_n": options.batch, "n_threads": n_threads}
         for layer, n_threads in itertools.product(options.layers, options.threads)

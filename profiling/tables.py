@@ -18,10 +18,11 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from _common import HERE, command_line, network_of
-from _store import RESULTS, Store
+from _store import RESULTS, Record, Store
 from _tables import Table
 
 README = HERE.parent / "README.md"
@@ -33,13 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = command_line(__doc__)
     parser.add_argument("name", nargs="*", help="print this table")
     parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the stores")
+    parser.add_argument("--records", type=Path, default=RESULTS, help="the folder of the records")
     options = parser.parse_args(arguments)
     if options.name:
-        print(text_of(shlex.join(options.name), options.results))
+        print(text_of(shlex.join(options.name), options.records))
         return 0
     before = README.read_text(encoding="utf-8")
-    after = MARKED.sub(lambda found: f"{found[1]}\n{text_of(found[2], options.results)}\n\n{found[4]}", before)
+    after = MARKED.sub(lambda mark: f"{mark[1]}\n{text_of(mark[2], options.records)}\n\n{mark[4]}", before)
     if before == after:
         return 0
     if options.check:
@@ -58,6 +59,12 @@ def text_of(name: str, folder: Path = RESULTS) -> str:
 
 def tables_of(name: str, folder: Path = RESULTS) -> list[Table]:
     """The tables of a name: none if nothing was measured."""
+    module, function, records = found(name, folder)
+    return list(getattr(module, function or "tables")(records))
+
+
+def found(name: str, folder: Path = RESULTS) -> tuple[ModuleType, str, list[Record]]:
+    """A name's script, its function, which may be empty, and the records."""
     script, *entries = shlex.split(name)
     script, _, function = script.partition(".")
     module = importlib.import_module(script)
@@ -67,8 +74,8 @@ def tables_of(name: str, folder: Path = RESULTS) -> list[Table]:
     }
     network = wanted.pop("network", None)
     records = Store(getattr(module, "STORE", script), folder).find(**wanted)
-    records = [record for record in records if network in (None, network_of(record.cell["layer"]))]
-    return list(getattr(module, function or "tables")(records))
+    records = [record for record in records if network is None or network_of(record.cell["layer"]) == network]
+    return module, function, records
 
 
 def command_of(name: str) -> str:

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Estimate and measure; 1 if some cell could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    store = Store("winograd_choice", options.results)
+    store = Store("winograd_choice", options.records)
     cells = [
         {"layer": layer, "i_n": options.batch, "n_threads": n_threads}
         for n_threads, layer in itertools.product(options.threads, options.layers)

@@ -124,7 +124,7 @@ def within_limit(made: Recipe, limit: int | None, copies: Copies | None = None) 
 def _auto_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What ``algorithm="auto"`` tries, in order: the first that can do the shape within the limit is taken.
 
-    Register tiles, straight from the image, are the fastest (``profiling/README.md``) and need no workspace.
+    Register tiles, straight from the image, are the fastest (``docs/results``) and need no workspace.
     They need a CPU with enough vector registers, and enough output channels per group to fill a vector (16 or
     32 in float32).  A plan packs K into panels for them, and so does a single call with a small K and many
     pixels; where K has wide rows, a call packs it block by block (``direct_packed``).  In panels, zeros may fill
@@ -173,7 +173,7 @@ def _instead_of_turning(shape: ConvShape, copies: Copies | None, best: str) -> t
 def _blas_order(shape: ConvShape, n_threads: int) -> tuple[str, ...]:
     """The algorithms that multiply by BLAS, in the order in which "auto" tries them.
 
-    ``mec_banded`` is as fast as ``mec`` almost everywhere (``profiling/README.md``) in a fraction of the memory.
+    ``mec_banded`` is as fast as ``mec`` almost everywhere (``docs/results``) in a fraction of the memory.
     ``mec_column_split`` comes before it if a band of a single output row is too wide for the cache, and
     otherwise after it, for limits that are too small for such a band.  Full ``mec`` comes first where bands save
     little (with many threads their slices add up), and where several images with narrow outputs are multiplied

@@ -90,7 +90,7 @@ def load(monkeypatch):
 @pytest.mark.memory
 def test_memory_sweep_resumes(tmp_path):
     path = tmp_path / "memory.jsonl"
-    selection = ("--layers", "cv12", "--algorithms", "im2col,mec", "--threads", "1", "--results", tmp_path)
+    selection = ("--layers", "cv12", "--algorithms", "im2col,mec", "--threads", "1", "--records", tmp_path)
 
     first = run("memory_sweep.py", *selection)
     assert first.returncode == 0, first.stderr
@@ -116,7 +116,7 @@ def test_memory_sweep_resumes(tmp_path):
 def test_memory_sweep_of_gradients(tmp_path):
     operations = "conv2d_input_grad,conv2d_kernel_grad"
     selection = ("--operations", operations, "--layers", "cv12", "--algorithms", "mec,direct_conv,depthwise")
-    done = run("memory_sweep.py", *selection, "--threads", 1, "--results", tmp_path)
+    done = run("memory_sweep.py", *selection, "--threads", 1, "--records", tmp_path)
     assert done.returncode == 0, done.stderr
     assert "predicted == measured, to the byte: 3\n" in done.stdout
     cells = [record["cell"] for record in records(tmp_path, "memory")]
@@ -137,7 +137,7 @@ def test_memory_sweep_tells_a_byte(load, tmp_path):
         cell = sweep.entries_of(sweep.Cell("cv12", shape, algorithm))
         store.add(cell, {**rest, "predicted": predicted, "workspace": measured}, [f"{algorithm}:conv2d"])
 
-    chosen = ("--layers", "cv12", "--algorithms", "im2col,mec", "--threads", 1, "--results", tmp_path)
+    chosen = ("--layers", "cv12", "--algorithms", "im2col,mec", "--threads", 1, "--records", tmp_path)
     done = run("memory_sweep.py", *chosen)
     assert done.returncode == 1
     assert "memory 1/1: cv12 im2col" in done.stderr  # its formula has changed
@@ -230,10 +230,18 @@ def test_stride_sweep_of_cv1(load):
 @needs_memray
 @pytest.mark.memory
 def test_flamegraphs(tmp_path):
-    done = run("flamegraphs.py", "cv12:mec", "--output", tmp_path)
+    """Pages of a few boxes are small, for memray's scripts are files beside them."""
+    done = run("flamegraphs.py", "cv12:mec", "cv12:im2col", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "allocate_workspace" in (tmp_path / "cv12-mec-t1.html").read_text()
-    assert [path.name for path in tmp_path.iterdir()] == ["cv12-mec-t1.html"]
+    assert {path.name for path in tmp_path.iterdir()} == {"cv12_mec.html", "cv12_im2col.html", "shared"}
+    for page in tmp_path.glob("*.html"):
+        text = page.read_text()
+        assert "allocate_workspace" in text
+        assert f"<title>{page.stem}</title>" in text
+        assert f'"strings":["{page.stem}",' in text  # the root frame
+        assert len(text) < 200_000
+        shared = set(re.findall(r'(?:src|href)="(shared/[^"]+)"', text))
+        assert shared == {f"shared/{path.name}" for path in (tmp_path / "shared").iterdir()}
 
 
 # speed.py -----------------------------------------------------------------------------------------------
@@ -241,7 +249,7 @@ def test_flamegraphs(tmp_path):
 
 @needs_fast_build
 def test_speed(tmp_path):
-    quick = ("--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--results", tmp_path)
+    quick = ("--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--records", tmp_path)
     done = run("speed.py", *quick, "--algorithms", "mec", "--reuse")
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path, "speed")
@@ -257,7 +265,7 @@ def test_speed(tmp_path):
 
 @needs_fast_build
 def test_lowering(tmp_path):
-    done = run("lowering.py", "--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--results", tmp_path)
+    done = run("lowering.py", "--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--records", tmp_path)
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path, "lowering")
     assert record["how"]["bytes"]["cv12"] == 215_040
@@ -266,7 +274,7 @@ def test_lowering(tmp_path):
 
 @needs_fast_build
 def test_overhead(tmp_path):
-    done = run("overhead.py", "--algorithms", "mec", "--seconds", "0.02", "--results", tmp_path)
+    done = run("overhead.py", "--algorithms", "mec", "--seconds", "0.02", "--records", tmp_path)
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path, "overhead")
     assert record["values"]["mec, run"]["best"] < record["values"]["mec, conv2d"]["best"]
@@ -276,7 +284,7 @@ def test_overhead(tmp_path):
 @pytest.mark.skipif(CPUS < 2, reason="needs two CPUs")
 def test_speed_with_two_threads(load, tmp_path, capsys):
     quick = ["--layers", "cv12", "--algorithms", "mec", "--threads", "1,2", "--seconds", "0.02", "--patience", "3"]
-    status = load("speed").main([*quick, "--results", str(tmp_path)])
+    status = load("speed").main([*quick, "--records", str(tmp_path)])
     found = records(tmp_path, "speed")
     assert len(found) == (1 if status else 2)  # what was disturbed is no record
     printed = capsys.readouterr().err
@@ -295,7 +303,7 @@ def test_speed_stops_at_a_wrong_answer(load, monkeypatch, tmp_path):
         return out
 
     monkeypatch.setattr(pymec, "conv2d", wrong)
-    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--results", str(tmp_path)]
+    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.02", "--records", str(tmp_path)]
     with pytest.raises(SystemExit, match="wrong answer: mec on cv12"):
         load("speed").main(quick)
     assert not list(tmp_path.iterdir())
@@ -445,7 +453,7 @@ def test_the_T_that_loses_least(load):
 def test_anywhere(load, tmp_path):
     options = ("--families", "few,sizes", "--largest", 2e4, "--threads", 1, "--seconds", 0.01)
     operations = ",".join(registry.TABLES)
-    done = run("anywhere.py", *options, "--operations", operations, "--results", tmp_path)
+    done = run("anywhere.py", *options, "--operations", operations, "--records", tmp_path)
     assert done.returncode == 0, done.stderr
     assert {record["cell"]["operation"] for record in records(tmp_path, "anywhere")} == set(registry.TABLES)
     asked = load("anywhere").asked(load("_store").Store("anywhere", tmp_path).find())
@@ -491,7 +499,7 @@ def test_anywhere_checks_answers_in_planes(load, operation):
 @needs_fast_build
 def test_large(load, capsys, tmp_path):
     quick = ["--cases", "cv9_float64,cv12_float64", "--threads", "1", "--seconds", "0.02"]
-    assert load("large").main([*quick, "--results", str(tmp_path)]) == 0
+    assert load("large").main([*quick, "--records", str(tmp_path)]) == 0
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| cv")]
     assert [row[1].strip() for row in rows] == ["cv9_float64", "cv12_float64"]
     assert all(float(cell) > 0 for row in rows for cell in row[3:6])
@@ -504,7 +512,7 @@ def test_large(load, capsys, tmp_path):
 def test_mechanisms(load, capsys, tmp_path):
     mechanisms = load("mechanisms")
     arguments = ["--mechanisms", "window,group_grad_rows", "--threads", "1", "--seconds", "0.01"]
-    assert mechanisms.main([*arguments, "--results", str(tmp_path)]) == 0
+    assert mechanisms.main([*arguments, "--records", str(tmp_path)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + len(mechanisms.MECHANISMS["window"][1] + mechanisms.MECHANISMS["group_grad_rows"][1])
     assert all(float(line.split("|")[-2]) > 0 for line in lines[2:])
@@ -564,7 +572,7 @@ def test_a_list_may_name_a_network():
 def test_gradients_say_what_is_not_installed(load, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(SystemExit, match="pip install torch"):
-        load("gradients").main(["--layers", "cv12", "--threads", "1", "--results", str(tmp_path)])
+        load("gradients").main(["--layers", "cv12", "--threads", "1", "--records", str(tmp_path)])
 
 
 def test_gradients_are_checked(load, monkeypatch):
@@ -606,7 +614,7 @@ def table_of_limits(monkeypatch, tmp_path):
 def test_gemm_regimes(load, tmp_path, table_of_limits):
     """Every answer is checked.  The run is too short to find the limit, which is not tested here."""
     regimes = load("gemm_regimes")
-    regimes.main(["--dtype", "float32", "--seconds", "0.001", "--results", str(tmp_path)])
+    regimes.main(["--dtype", "float32", "--seconds", "0.001", "--records", str(tmp_path)])
     found = records(tmp_path, "gemm_regimes")
     assert len(found) == len(regimes.SHAPES)
     for record in found:
@@ -669,7 +677,7 @@ def test_the_roundest_number_between_all_pairs(load):
 @needs_fast_build
 @pytest.mark.slow
 def test_atlas(load, tmp_path, capsys):
-    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.01", "--results", str(tmp_path)]
+    quick = ["--layers", "cv12", "--threads", "1", "--seconds", "0.01", "--records", str(tmp_path)]
     assert load("atlas").main(quick) == 0
     found = {record["cell"]["operation"]: record for record in records(tmp_path, "atlas")}
     shape = pymec.layers.get("cv12").shape()
@@ -709,7 +717,7 @@ def test_compare_with_numpy(tmp_path):
         "--algorithms",
         "mec,depthwise",
     )
-    done = run("compare.py", *chosen, "--seconds", "0.02", "--results", tmp_path, "--figure", figure)
+    done = run("compare.py", *chosen, "--seconds", "0.02", "--records", tmp_path, "--figure", figure)
     assert "pip install ncnn" in done.stdout or importlib.util.find_spec("ncnn")
     (record,) = records(tmp_path, "compare")
     values = record["values"]
@@ -722,7 +730,10 @@ def test_compare_with_numpy(tmp_path):
     plan = 1e-9 * record["how"]["flops"] / values["pymec plan"]["best"]
     rows = table_rows(done.stdout)
     assert rows["FMA limit"] == [f"{limit:.0f}"]
-    assert rows["pymec plan ÷ the machine's limit"][-1].startswith(f"geometric mean {plan / limit:.2f}")
+    assert rows["pymec plan ÷ the machine's limit"][3:] == [
+        f"{plan / limit:.2f}",
+        *[f"{plan / limit:.2f} (cv12)"] * 2,
+    ]
     assert figure.read_text().startswith("<?xml")
 
 
@@ -760,7 +771,7 @@ def test_the_machines_limit_is_reached_by_multiply_adds():
 @needs_fast_build
 def test_ladder(tmp_path):
     chosen = ("--layers", "cv11,cv12", "--threads", "1", "--seconds", "0.02")
-    done = run("ladder.py", *chosen, "--results", tmp_path)
+    done = run("ladder.py", *chosen, "--records", tmp_path)
     assert done.returncode == 0, done.stderr
     rows = table_rows(done.stdout)
     assert rows["im2col"][-1] == "1.00"
@@ -771,7 +782,7 @@ def test_ladder(tmp_path):
 @needs_fast_build
 def test_winograd_choice(tmp_path):
     chosen = ("--layers", "cv11", "--threads", "1", "--seconds", "0.02")
-    done = run("winograd_choice.py", *chosen, "--results", tmp_path)
+    done = run("winograd_choice.py", *chosen, "--records", tmp_path)
     assert done.returncode == 0, done.stderr
     cells = table_rows(done.stdout)["cv11"]
     assert len(cells) == 8
@@ -785,7 +796,7 @@ def test_winograd_choice(tmp_path):
 @needs_fast_build
 def test_bands_take_a_fraction_of_L(load, capsys, tmp_path):
     chosen = ["--layers", "cv11,cv12", "--threads", "1", "--fraction", "8", "--seconds", "0.02"]
-    code = load("bands").main([*chosen, "--results", str(tmp_path)])
+    code = load("bands").main([*chosen, "--records", str(tmp_path)])
     printed = capsys.readouterr().out
     rows = table_rows(printed)
     assert code == 0
@@ -794,7 +805,42 @@ def test_bands_take_a_fraction_of_L(load, capsys, tmp_path):
     assert "- cv12: workspace_limit of 26880 bytes is too small: mec_banded needs at least" in printed
 
 
-# versions.py --------------------------------------------------------------------------------------------
+# all.py -------------------------------------------------------------------------------------------------
+
+
+@needs_fast_build
+def test_all_scripts_in_turn(load, monkeypatch, tmp_path, capfd):
+    """What is known is not measured again, the time of a step is remembered, and README.md is written."""
+    everything, tables = load("all"), load("tables")
+    quick = "--algorithms mec --seconds 0.01"
+    monkeypatch.setattr(everything, "STEPS", (("overhead", "--seconds 9", quick), ("speed", "--reuse", "")))
+    monkeypatch.setattr(tables, "README", tmp_path / "README.md")
+    tables.README.write_text("<!-- table overhead -->\n<!-- end -->\n")
+    given = ["--quick", "--records", str(tmp_path)]
+    assert everything.main(given) == 0
+    assert "and 1 step that never ran" in capfd.readouterr().err
+    assert "| mec " in tables.README.read_text()
+    first = (tmp_path / "overhead.jsonl").read_text()
+    (step,) = records(tmp_path, "all")
+    assert step["cell"] == {"script": "overhead", "options": quick}
+    assert step["values"]["records"] == 1
+
+    assert everything.main(given) == 0
+    said = capfd.readouterr().err
+    assert "[1/1] overhead --algorithms mec --seconds 0.01: at most 0 minutes left\n" in said
+    assert "1 cells, 1 of them known" in said
+    assert (tmp_path / "overhead.jsonl").read_text() == first
+
+
+def test_the_steps_are_scripts_and_options_that_these_have(load):
+    everything = load("all")
+    for script, *both in everything.STEPS:
+        for given in both:
+            if hasattr(load(script), "parse"):
+                load(script).parse(given.split())
+
+
+# versions.py -------------------------------------------------------------------------------------------
 
 
 @needs_fast_build

@@ -252,7 +252,7 @@ def test_the_check_finds_a_number_typed_by_hand(profiling, monkeypatch, tmp_path
     tables = profiling("tables")
     monkeypatch.setattr(tables, "README", tmp_path / "README.md")
     tables.README.write_text("Before\n<!-- table ladder -->\n12345\n<!-- end -->\nafter\n")
-    given = ["--results", str(tmp_path)]
+    given = ["--records", str(tmp_path)]
     assert tables.main(["--check", *given]) == 1
     assert "12345" in tables.README.read_text()
     assert tables.main(given) == 0

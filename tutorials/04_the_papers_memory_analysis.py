@@ -130,7 +130,7 @@ for name in ("cv1", "cv3", "cv12"):
 
 # %%
 # Predicted is measured, to the byte, and the resident set says that these bytes were really used: workspace
-# and output, rounded to pages.
+# and output, within a per cent or a few pages.  The interpreter touches pages of its own meanwhile.
 #
 # One change: a stride as large as the kernel
 # -------------------------------------------

@@ -1,7 +1,7 @@
 """Tuned MEC (``mec``, ours): Cho & Brand's Algorithm 2, changed for speed and for any convolution.
 
 Read ``paper.pyx`` first: names and arrays are the same.  What is changed, and what each change gains
-(``profiling/README.md`` has the tables; AMD EPYC with Zen 4 cores where no other machine is named):
+(``docs/results/speed.rst`` has the tables; AMD EPYC with Zen 4 cores where no other machine is named):
 
 * Image rows that no output reads are left out of L, and rows of padding are not stored: the products of border
   rows are shorter instead.  So L never exceeds im2col's matrix (``lowered_rows.pxd``): 0.554 MiB where the paper's
