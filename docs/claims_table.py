@@ -1,26 +1,22 @@
 """What the pages of results take from ``profiling/`` when they are built.
 
-* ``.. claims-table::``        every claim of the paper: what was measured here, the verdict, and why
-* ``.. claims-sources::``      where and when the records behind it were measured
-* ``.. profiling-figure:: x``  ``profiling/figures/x.svg`` if it has been drawn, and what it shows
+* ``.. claims-table::``    every claim of the paper: what was measured here, the verdict, and why
+* ``.. claims-sources::``  where and when the records behind it were measured
+* ``.. redrawn:: NAME``    the figure that a script draws of all its records, and what it shows
 """
 
-import sys
+import importlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import claims
+from _in_turns import newest
+from _store import Store
+from _verdicts import Records
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from from_code import escaped
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "profiling"))
-
-import claims  # found by the line above
-from _in_turns import newest
-from _store import Store
-from _verdicts import Records
-
-FIGURES = Path(claims.__file__).parent / "figures"
 
 CLASSES = {"holds": "holds", "in part": "in-part", "no": "fails"}
 """The style of a verdict; one that isn't known yet has none."""
@@ -58,24 +54,24 @@ class ClaimsSources(Directive):
         found = claims.sources(records(self))
         if not found:
             return parsed(self, ["Nothing has been measured yet."])
-        return parsed(self, [f"* ``{script}``: {line}" for script, line in found.items()])
+        return parsed(self, [f"* ``{script}``: {escaped(line)}" for script, line in found.items()])
 
 
-class ProfilingFigure(Directive):
-    """A figure with its caption; without the file a line that says which script draws it."""
+class RedrawnFigure(Directive):
+    """A script's figure of the records that it has kept, and the caption; without records how to measure them."""
 
     required_arguments = 1
     has_content = True
-    final_argument_whitespace = False
 
     def run(self):
         name = self.arguments[0]
-        path = FIGURES / f"{name}.svg"
-        self.state.document.settings.record_dependencies.add(str(path))
-        if not path.exists():
-            return parsed(self, [f"*Not measured yet:* ``python profiling/{name}.py`` draws this figure."])
-        lines = [f".. figure:: /../profiling/figures/{name}.svg", "   :width: 100%", f"   :alt: {name}", ""]
-        return parsed(self, [*lines, *(f"   {line}" for line in self.content)])
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "figure.svg")
+            if not importlib.import_module(name).redraw(path):
+                return parsed(self, [f"Nothing was measured yet: ``python profiling/{name}.py`` does it."])
+            svg = path.read_text(encoding="utf-8")
+        figure = nodes.raw("", f'<div class="measured">{svg[svg.index("<svg") :]}</div>', format="html")
+        return [figure, *parsed(self, [".. rst-class:: caption-text", "", " ".join(self.content)])]
 
 
 def records(directive):
@@ -96,5 +92,5 @@ def parsed(directive, lines):
 def setup(app):
     app.add_directive("claims-table", ClaimsTable)
     app.add_directive("claims-sources", ClaimsSources)
-    app.add_directive("profiling-figure", ProfilingFigure)
+    app.add_directive("redrawn", RedrawnFigure)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,12 +17,12 @@ NEAR = 0.1
 def savings(records: list[Record], label: str, than: str, batch: int) -> dict[str, float]:
     """How many times fewer bytes than ``than`` an algorithm takes on each layer, on one thread."""
     found = {
-        record.cell["layer"]: record.values["workspace"]
+        record.cell["layer"]: record.values
         for record in records
-        if (record.cell["batch"], record.cell["threads"]) == (batch, 1)
+        if (record.cell["i_n"], record.cell["n_threads"]) == (batch, 1)
     }
     return {
-        layer: found[layer][than] / found[layer][label]
+        layer: found[layer][than]["workspace"] / found[layer][label]["workspace"]
         for layer in pymec.layers.PAPER
         if layer in found and label in found[layer] and than in found[layer]
     }
@@ -93,8 +93,10 @@ def taller_than_stride(records: Records) -> Answer:
 
 def by_stride(records: list[Record]) -> dict[int, float]:
     """im2col's bytes ÷ published MEC's, by stride."""
-    sizes = {r.cell["stride"]: r.values["workspace"] for r in records if r.cell["what"] == "memory"}
-    return {stride: of["im2col"] / of["mec_paper"] for stride, of in sorted(sizes.items())}
+    sizes = {r.cell["stride"]: r.values for r in records if r.cell["what"] == "memory"}
+    return {
+        stride: of["im2col"]["workspace"] / of["mec_paper"]["workspace"] for stride, of in sorted(sizes.items())
+    }
 
 
 def layer_of(records: list[Record]) -> str:
@@ -161,7 +163,7 @@ def transforms(found: dict[str, dict[str, float]], why: str, small: str, smaller
 
 def resnet_memory(records: Records) -> Answer:
     """Holds if the weighted sum is smaller."""
-    of = [r for r in records.memory if (r.cell["batch"], r.cell["threads"]) == (1, 1)]
+    of = [r for r in records.memory if (r.cell["i_n"], r.cell["n_threads"]) == (1, 1)]
     found = weighted(of, "workspace")
     if not found:
         return unknown(COMMAND)

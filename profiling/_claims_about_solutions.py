@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from _claims_about_time import threads
 from _common import geometric_mean
 from _in_turns import kernels_in
 from _store import Record
+from _tables import groups, plural
 from _verdicts import HOLDS, IN_PART, NO, Answer, Records, listed, mostly, unknown
 from solutions import KINDS, T_OF_THE_PAPER, Row, T_that_loses_least, loss, rows_of
 
@@ -55,7 +55,7 @@ def t_100(records: Records) -> Answer:
         return unknown("solutions.py")
     losses = {cell: loss(rows, "published", T_OF_THE_PAPER) - 1 for cell, rows in tables.items()}
     parts = [
-        f"batch {batch}, {threads(n_threads)}: T = {T_OF_THE_PAPER} loses {lost:.1%}, "
+        f"batch {batch}, {plural(n_threads)}: T = {T_OF_THE_PAPER} loses {lost:.1%}, "
         f"least is lost by T {span(*T_that_loses_least(tables[batch, n_threads], 'published'))}"
         for (batch, n_threads), lost in losses.items()
     ]
@@ -83,9 +83,8 @@ def tables_of(records: list[Record]) -> Tables:
     """The rows of each batch and number of threads, under the CPU's own kernels."""
     if not records:
         return {}
-    kernel = kernels_in(records)[0]
-    cells = sorted({(r.cell["batch"], r.cell["threads"]) for r in records if r.cell["blas"] == kernel})
-    return {cell: rows_of(records, kernel, *cell) for cell in cells}
+    own = [record for record in records if record.cell["blas"] == kernels_in(records)[0]]
+    return {cell: rows_of(found) for cell, found in groups(own, "i_n", "n_threads").items()}
 
 
 def narrow(tables: Tables, kind: str) -> list[float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from _common import geometric_mean
-from _in_turns import kernels_in, ratio
+from _in_turns import kernels_in
 from _store import Record
+from _tables import plural, ratio
 from _verdicts import HOLDS, IN_PART, NO, Answer, Records, in_words, listed, mostly, so_far, together, unknown
 from resnet101 import total, weighted
 
@@ -37,24 +38,24 @@ def batch_1_one_thread(records: Records) -> Answer:
 
 def batch_1_threads(records: Records) -> Answer:
     """The same on the most threads."""
-    most = max((record.cell["threads"] for record in records.time if record.cell["batch"] == 1), default=1)
+    most = max((record.cell["n_threads"] for record in records.time if record.cell["i_n"] == 1), default=1)
     return faster(records.time, 1, most) if most > 1 else unknown(f"{COMMAND} --threads 2")
 
 
 def batch_32(records: Records) -> Answer:
     """The same with 32 images on the most threads, against im2col of the whole batch and of one image."""
-    most = max((record.cell["threads"] for record in records.time if record.cell["batch"] == 32), default=1)
+    most = max((record.cell["n_threads"] for record in records.time if record.cell["i_n"] == 32), default=1)
     return faster(records.time, 32, most)
 
 
 def faster(records: list[Record], batch: int, n_threads: int) -> Answer:
     """Published MEC against im2col under the CPU's own kernels; other kernels and tuned forms beside it."""
-    chosen = [r for r in records if (r.cell["batch"], r.cell["threads"]) == (batch, n_threads)]
+    chosen = [r for r in records if (r.cell["i_n"], r.cell["n_threads"]) == (batch, n_threads)]
     if not chosen:
         return unknown(COMMAND)
     first, *others = kernels_in(chosen)
     own = speeds(chosen, first, "mec_paper", "im2col")
-    where = f"BLAS's {first} kernels{note(chosen, first)}, {threads(n_threads)}"
+    where = f"BLAS's {first} kernels{note(chosen, first)}, {plural(n_threads)}"
     parts = [f"{where}: faster on {in_words(own)} times as fast.{so_far(own)}"]
     verdicts = [mostly(own.values())]
     if batch > 1:
@@ -96,14 +97,14 @@ def papers_cpu(records: Records) -> Answer:
         return unknown(f"{COMMAND} --coretypes native,Haswell,{PAPERS_KERNELS}")
     own = kernels_in(records.time)[0]
     parts, verdicts, gains = [], [], []
-    for batch, n_threads in sorted({(r.cell["batch"], r.cell["threads"]) for r in chosen}):
-        of = [r for r in records.time if (r.cell["batch"], r.cell["threads"]) == (batch, n_threads)]
+    for batch, n_threads in sorted({(r.cell["i_n"], r.cell["n_threads"]) for r in chosen}):
+        of = [r for r in records.time if (r.cell["i_n"], r.cell["n_threads"]) == (batch, n_threads)]
         found = speeds(of, PAPERS_KERNELS, "mec_paper", "im2col")
         here = speeds(of, own, "mec_paper", "im2col")
         verdicts.append(mostly(found.values()))
         both = [layer for layer in found if layer in here]
         gains += [found[layer] / here[layer] for layer in both]
-        parts.append(f"batch {batch}, {threads(n_threads)}: {short(found)}")
+        parts.append(f"batch {batch}, {plural(n_threads)}: {short(found)}")
     measured = f"OpenBLAS's {PAPERS_KERNELS} kernels on this machine: {'; '.join(parts)}."
     verdict = together(verdicts)
     if own == PAPERS_KERNELS or not gains:
@@ -121,9 +122,9 @@ def speeds(records: list[Record], kernel: str, label: str, than: str) -> dict[st
     """How many times as fast as ``than`` an algorithm was on each layer."""
     found = {r.cell["layer"]: r for r in records if r.cell["blas"] == kernel}
     return {
-        layer: ratio(found[layer], label, than)
+        layer: ratio(found[layer], than, label)
         for layer in pymec.layers.PAPER
-        if layer in found and label in found[layer].values["best"] and than in found[layer].values["best"]
+        if layer in found and label in found[layer].values and than in found[layer].values
     }
 
 
@@ -133,14 +134,9 @@ def short(ratios: dict[str, float]) -> str:
     return f"mean {geometric_mean(ratios.values()):.2f}, faster on {faster_on} of {len(ratios)}"
 
 
-def threads(count: int) -> str:
-    """A number of threads in words."""
-    return "one thread" if count == 1 else f"{count} threads"
-
-
 def note(records: list[Record], kernel: str) -> str:
     """A word where kernels are not the CPU's own."""
-    own = next(r.values["own"] for r in records if r.cell["blas"] == kernel)
+    own = next(r.how["own"] for r in records if r.cell["blas"] == kernel)
     return "" if own else " (not this CPU's own)"
 
 
@@ -152,7 +148,7 @@ def stride_time(records: Records) -> Answer:
     timed = [r for r in records.strides if r.cell["what"] == "time"]
     if not timed:
         return unknown("stride_sweep.py")
-    fewest = min(r.cell["threads"] for r in timed)
+    fewest = min(r.cell["n_threads"] for r in timed)
     parts = []
     first = kernels_in(timed)[0]
     verdict, won = NO, []
@@ -160,9 +156,9 @@ def stride_time(records: Records) -> Answer:
     kernel_height = pymec.layers.get(name).k_h
     for kernel in kernels_in(timed):
         found = {
-            r.cell["stride"]: ratio(r, "mec_paper")
+            r.cell["stride"]: ratio(r, "im2col", "mec_paper")
             for r in timed
-            if (r.cell["blas"], r.cell["threads"]) == (kernel, fewest) and r.cell["stride"] < kernel_height
+            if (r.cell["blas"], r.cell["n_threads"]) == (kernel, fewest) and r.cell["stride"] < kernel_height
         }
         faster_at = [stride for stride, value in sorted(found.items()) if value > 1]
         ends = [found[stride] for stride in (min(found), max(found))]
@@ -174,7 +170,7 @@ def stride_time(records: Records) -> Answer:
         if kernel == first:
             won = faster_at
             verdict = HOLDS if len(won) == len(found) else IN_PART if won else NO
-    measured = f"{name}, {threads(fewest)}. {'. '.join(parts)}."
+    measured = f"{name}, {plural(fewest)}. {'. '.join(parts)}."
     reasons = {
         HOLDS: "im2col writes o_h·k_h rows for each strip and MEC i_h, for the same products.",
         IN_PART: "At small strides im2col's matrix is many times as large as L, and to write it takes long. At "
@@ -189,13 +185,13 @@ def stride_time(records: Records) -> Answer:
 
 def resnet_time(records: Records) -> Answer:
     """Holds if the weighted time is smaller on every number of threads, in part if on some; batch 1."""
-    chosen = [r for r in records.time if r.cell["batch"] == 1]
+    chosen = [r for r in records.time if r.cell["i_n"] == 1]
     if not chosen:
         return unknown(COMMAND)
     found = {}
     for kernel in kernels_in(chosen):
-        for n_threads in sorted({r.cell["threads"] for r in chosen}):
-            of = [r for r in chosen if (r.cell["blas"], r.cell["threads"]) == (kernel, n_threads)]
+        for n_threads in sorted({r.cell["n_threads"] for r in chosen}):
+            of = [r for r in chosen if (r.cell["blas"], r.cell["n_threads"]) == (kernel, n_threads)]
             seconds = weighted(of, "best")
             if seconds:
                 found[kernel, n_threads] = seconds
@@ -205,7 +201,7 @@ def resnet_time(records: Records) -> Answer:
     gains = {key: total(of, "im2col") / total(of, "mec_paper") for key, of in found.items()}
     own = [gain for (kernel, _), gain in gains.items() if kernel == first]
     verdict = HOLDS if min(own) > 1 else IN_PART if max(own) > 1 else NO
-    parts = [f"{kernel} kernels, {threads(n)}: {gain:.2f} times as fast" for (kernel, n), gain in gains.items()]
+    parts = [f"{kernel} kernels, {plural(n)}: {gain:.2f} times as fast" for (kernel, n), gain in gains.items()]
     seconds = found[first, min(n for kernel, n in found if kernel == first)]
     costs = {layer: seconds["mec_paper"][layer] - seconds["im2col"][layer] for layer in seconds["im2col"]}
     worst, best = max(costs, key=lambda layer: costs[layer]), min(costs, key=lambda layer: costs[layer])

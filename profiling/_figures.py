@@ -59,6 +59,7 @@ def by_layer(panels: Mapping[str, Series], axis: str, path: Path, title: str) ->
             axes.axvline(column - 0.5, color="0.9", linewidth=0.8, zorder=0)
         axes.set(yscale="log", ylabel=axis, xticks=range(len(layers)))
         axes.set_xticklabels(layers)
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_title(name, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     handles: dict[str, object] = {}

@@ -1,26 +1,25 @@
-"""What the paper's experiments share: algorithms of one layer, checked, timed in turns, and kept as one record.
+"""What the paper's experiments share: a layer's algorithms as contenders, and other kernels of the same BLAS.
 
-A record's cell names the kernels that BLAS ran (``"blas": "Haswell"``): the same layer under other kernels of the
-same BLAS is another cell of the same file.  OpenBLAS chooses its kernels when it is loaded, so other kernels need
-another process, and ``--coretypes`` starts one for each.
+A cell names the kernels that BLAS ran (``"blas": "Haswell"``), so that records under different kernels can stand
+in one table.  OpenBLAS chooses its kernels when it is loaded: ``--coretypes`` starts a process for each.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _common import HERE, comma_integers
-from _store import RESULTS, Cell, Record, Store
-from _timing import Canary, Times, check, random_arrays, statistics_of, take_turns
+from _store import RESULTS, Record, Store, where
+from _timing import Contender, check, random_arrays, time_cells, timing_arguments
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -28,7 +27,8 @@ import pymec
 from pymec import blas_kernel, reference, registry
 from pymec.threads import single_threaded_blas
 
-Calls = dict[str, Callable[[], object]]
+Cell = dict[str, Any]
+Contenders = dict[str, Contender]
 
 QUICK = RESULTS / "quick"
 """Where ``--quick`` keeps its records: they show that all works, and are never mixed with the others."""
@@ -40,35 +40,38 @@ QUICK = RESULTS / "quick"
 def add_options(parser: argparse.ArgumentParser, seconds: float) -> None:
     """The options of every script that times."""
     parser.add_argument("--threads", type=comma_integers, default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=seconds, help="timing of one call, by each algorithm")
-    parser.add_argument("--patience", type=int, default=200, help="dropped bursts before a layer is given up")
-    parser.add_argument("--share", type=float, default=0.75, help="as in speed.py")
-    add_store_options(parser)
-    parser.add_argument(
-        "--coretypes",
-        type=lambda text: text.split(","),
-        default=["here"],
-        help="kernels of OpenBLAS, a process for each: native (this CPU's own), Haswell, Sandybridge, ...; "
-        "by default those of this process",
-    )
+    timing_arguments(parser, seconds, patience=200)
+    parser.add_argument("--quick", action="store_true", help="a layer or two, short bursts, all in results/quick")
+    parser.add_argument("--figure", type=Path)
+    kernels = "kernels of OpenBLAS, a process for each: native (this CPU's own), Haswell, Sandybridge, ...; "
+    kernels += "by default those of this process"
+    parser.add_argument("--coretypes", type=lambda text: text.split(","), default=["here"], help=kernels)
     parser.add_argument("--measure-only", action="store_true", help=argparse.SUPPRESS)
 
 
 def add_store_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every script that keeps records."""
-    parser.add_argument("--quick", action="store_true", help="a layer or two, short bursts, all in results/quick")
-    parser.add_argument("--records", type=Path, help="the folder of the records")
+    """The options of a script that doesn't time."""
+    parser.add_argument("--quick", action="store_true", help="a layer or two, all in results/quick")
+    parser.add_argument("--again", action="store_true", help="measure what is known, too")
+    parser.add_argument("--records", type=Path, default=RESULTS, help="the folder of the records")
     parser.add_argument("--figure", type=Path)
+
+
+def hurry(options: argparse.Namespace) -> None:
+    """What ``--quick`` changes."""
+    if options.quick and "seconds" in options:
+        options.seconds = min(options.seconds, 0.03)
 
 
 def store_of(script: str, options: argparse.Namespace) -> Store:
     """The script's records."""
-    return Store(script, options.records or (QUICK if options.quick else RESULTS))
+    return Store(script, QUICK if options.quick and options.records == RESULTS else options.records)
 
 
 def figure_of(script: str, options: argparse.Namespace) -> Path:
-    """Where the script's figure goes."""
-    return options.figure or (QUICK if options.quick else HERE / "figures") / f"{script}.svg"
+    """Where the script's figure goes: beside the records, if these have a folder of their own."""
+    usual = HERE / "figures" if options.records == RESULTS else options.records
+    return options.figure or (QUICK if options.quick else usual) / f"{script}.svg"
 
 
 def in_processes(script: str, arguments: list[str] | None, coretypes: Iterable[str]) -> int:
@@ -85,7 +88,7 @@ def in_processes(script: str, arguments: list[str] | None, coretypes: Iterable[s
     return status
 
 
-# One layer ----------------------------------------------------------------------------------------------
+# Contenders ---------------------------------------------------------------------------------------------
 
 
 class Problem:
@@ -107,14 +110,15 @@ class Problem:
                 self._bounds[function] = function(self.x, self.kernel, self.shape)
         return self._bounds[function]
 
-    def checked(self, call: Callable[[], object], algorithm: str, what: str) -> None:
+    def checked(self, call: Callable[[], object], algorithm: str, what: str) -> Contender:
         """Make a call, whose output is ``self.out``, and exit if its answer is wrong."""
         self.out.fill(np.nan)
         call()
         check(self.out, self.expected, self.bound(algorithm), f"{what} on {self.shape}")
+        return Contender(call, algorithm)
 
-    def calls(self, algorithms: Iterable[str], n_threads: int) -> tuple[Calls, dict[str, str]]:
-        """A checked call of each algorithm that can do the shape, and the algorithm behind each label.
+    def contenders(self, n_threads: int, algorithms: Iterable[str]) -> Contenders:
+        """A checked call of each algorithm that can do the shape and finds room.
 
         Plans make them, with ``out`` given, the kernel prepared, and one block as everybody's workspace.
         """
@@ -131,13 +135,13 @@ class Problem:
                 continue
             plans[label] = plan
         block = np.empty(max(plan.workspace_nbytes for plan in plans.values()), np.uint8)
-        made: Calls = {}
+        made: Contenders = {}
         for label, plan in plans.items():
             workspace = block[: plan.workspace_nbytes]
             workspace.fill(255)  # NaN
-            made[label] = partial(plan.prepare(self.kernel), self.x, out=self.out, workspace=workspace)
-            self.checked(made[label], plan.algorithm, label)
-        return made, {label: plan.algorithm for label, plan in plans.items()}
+            call = partial(plan.prepare(self.kernel), self.x, out=self.out, workspace=workspace)
+            made[label] = self.checked(call, plan.algorithm, label)
+        return made
 
 
 def free_memory() -> int:
@@ -149,35 +153,54 @@ def free_memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
-# One record ---------------------------------------------------------------------------------------------
+# Measuring ----------------------------------------------------------------------------------------------
 
 
-def cell_of(layer: str, batch: int, n_threads: int, **more: Any) -> Cell:
-    """What the scripts that time ask for: a layer, under the kernels that BLAS runs in this process."""
-    return {"layer": layer, "batch": batch, "threads": n_threads, "blas": blas_kernel.kernel_name(), **more}
+def cell_of(layer: str, i_n: int, n_threads: int, **more: Any) -> Cell:
+    """What is asked for: a layer, under the kernels that BLAS runs in this process."""
+    return {"layer": layer, "i_n": i_n, "n_threads": n_threads, "blas": blas_kernel.kernel_name(), **more}
 
 
-def keep(
-    store: Store, cell: Cell, calls: Calls, algorithms: dict[str, str], canary: Canary, seconds: float
-) -> bool:
-    """Let the calls take turns and keep their seconds as one record; False if nothing was undisturbed.
+def shape_of(cell: Cell) -> pymec.ConvShape:
+    """The layer of a cell, at the cell's stride if it has one."""
+    layer = pymec.layers.get(cell["layer"])
+    if "stride" in cell:
+        layer = replace(layer, s_h=cell["stride"], s_w=cell["stride"])
+    return layer.shape(cell["i_n"])
 
-    ``algorithms`` has the algorithm behind each label.
+
+def time_layers(
+    store: Store,
+    cells: Sequence[Cell],
+    options: argparse.Namespace,
+    contenders: Callable[[Problem, int], Contenders],
+) -> int:
+    """Time the cells that the store doesn't know; 1 if one of them was disturbed.
+
+    Cells of one shape should follow each other: its right answer is computed once.
     """
+    latest: dict[pymec.ConvShape, Problem] = {}
+
+    def made(cell: Cell) -> Contenders:
+        shape = shape_of(cell)
+        if shape not in latest:
+            latest.clear()
+            latest[shape] = Problem(shape)
+        return contenders(latest[shape], cell["n_threads"])
+
+    def how(cell: Cell) -> dict[str, Any]:
+        return {"flops": 2 * shape_of(cell).multiply_adds, "own": own_kernels()}
+
     with single_threaded_blas():
-        times: Times = take_turns(calls, cell["threads"], seconds, canary)
-    if not all(times.values()):
-        print(f"no undisturbed turn: {cell}", file=sys.stderr)
-        return False
-    found = {label: statistics_of(of) for label, of in times.items()}
-    values: dict[str, Any] = {
-        what: {label: of[what] for label, of in found.items()} for what in ("best", "median", "calls")
-    }
-    values["own"] = blas_kernel.held_back() is None
-    if "auto" in algorithms:
-        values["auto"] = algorithms["auto"]
-    store.add(cell, values, dict.fromkeys(algorithms.values()))
-    return True
+        return int(time_cells(store, cells, options, made, how=how) > 0)
+
+
+def own_kernels() -> bool:
+    """Whether BLAS runs its kernels for this CPU.
+
+    Under others, published algorithms alone are timed: what multiplies by register tiles is as fast as before.
+    """
+    return blas_kernel.held_back() is None
 
 
 # Reading ------------------------------------------------------------------------------------------------
@@ -185,39 +208,15 @@ def keep(
 
 def newest(store: Store, **wanted: Any) -> list[Record]:
     """The newest record of each cell that has these entries, under every kernel of BLAS, of the latest machine."""
-    if not store.records:
-        return []
-    here = machine_of(store.records[-1])
-    found = {
-        json.dumps(record.cell, sort_keys=True): record
-        for record in store.records
-        if machine_of(record) == here and wanted.items() <= record.cell.items()
-    }
-    return list(found.values())
-
-
-def machine_of(record: Record) -> tuple[str, ...]:
-    """The machine of a record, whichever kernels its BLAS ran."""
-    return tuple(record.run[name] for name in ("cpu", "build", "threads"))
+    records = list(store.newest.values())
+    return [
+        record
+        for record in records
+        if where(record.run) == where(records[-1].run) and wanted.items() <= record.cell.items()
+    ]
 
 
 def kernels_in(records: Iterable[Record]) -> list[str]:
     """The kernels that BLAS ran, this CPU's own first."""
-    own = {record.cell["blas"]: record.values["own"] for record in records}
+    own = {record.cell["blas"]: record.how["own"] for record in records}
     return sorted(own, key=lambda name: (not own[name], name))
-
-
-def ratio(record: Record, label: str, to: str = "im2col", what: str = "best") -> float:
-    """How many times as fast as ``to`` an algorithm was: both took turns in this record."""
-    return float(record.values[what][to] / record.values[what][label])
-
-
-def provenance(records: Iterable[Record]) -> str:
-    """Where and when the records come from, in a line; the kernels that have changed since, if any."""
-    records = list(records)
-    run = records[-1].run
-    commits = ", ".join(dict.fromkeys(record.run["commit"] for record in records))
-    stale = sorted({name for record in records for name in record.stale})
-    library, version = run["blas"].split()[:2]
-    line = f"{run['cpu']}, {library} {version}, pymec {run['pymec']} ({commits}), {run['date']}"
-    return f"{line}; changed since: {', '.join(stale)}" if stale else line

@@ -36,8 +36,9 @@ from _claims_about_time import (
     stride_time,
 )
 from _common import command_line
-from _in_turns import add_store_options, newest, provenance, store_of
+from _in_turns import add_store_options, newest, store_of
 from _store import Record
+from _tables import MARKS, caption
 from _verdicts import Answer, Records
 
 STORES = ("paper_memory", "paper_time", "stride_sweep", "solutions")
@@ -103,9 +104,17 @@ def rows(records: Records) -> list[Row]:
 
 
 def sources(records: Records) -> dict[str, str]:
-    """Where each script's records come from; a script without any is left out."""
+    """Where each script's records come from, and what has changed since; a script without any is left out."""
     kept: dict[str, list[Record]] = dict(zip(STORES, records, strict=True))
-    return {f"{script}.py": provenance(of) for script, of in kept.items() if of}
+    found = {}
+    for script, of in kept.items():
+        for blas in dict.fromkeys(record.run["blas"] for record in of):
+            under = [record for record in of if record.run["blas"] == blas]
+            stale = sorted({name for record in under for name in record.stale})
+            marks = sorted({mark for record in under for mark in record.marks()})
+            notes = [f"{mark} {MARKS[mark]}" + f" ({', '.join(stale)})" * (mark == "†") for mark in marks]
+            found[f"{script}.py, {blas}"] = " ".join([caption(under), *notes])
+    return found
 
 
 if __name__ == "__main__":

@@ -15,23 +15,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from _common import (
     MIB,
+    Cell,
     comma_integers,
     comma_list,
     command_line,
     geometric_mean,
-    markdown_table,
     measure_cells,
     mib,
     usable_cpus,
 )
-from _common import Cell as Measured
 from _figures import by_layer
 from _in_turns import add_store_options, figure_of, free_memory, newest, store_of
 from _store import Record, Store
+from _tables import Table, entries, groups, plural, show
 
 import pymec
 from pymec import registry
@@ -48,11 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     store = store_of("paper_memory", options)
     status = measure(options, store)
     records = newest(store)
-    inexact = [f"{cell_name(record)} {name}" for record in records for name in wrong(record)]
-    for batch, n_threads in sorted({(record.cell["batch"], record.cell["threads"]) for record in records}):
-        of = {r.cell["layer"]: r for r in records if (r.cell["batch"], r.cell["threads"]) == (batch, n_threads)}
-        print(f"Workspace, batch {batch}, float32, threads: {n_threads}; MiB (im2col's ÷ it)\n\n{table(of)}\n")
-    count = sum(len(record.values["workspace"]) for record in records)
+    show(tables(records))
+    inexact = [
+        f"{record.cell['layer']}, batch {record.cell['i_n']}, {plural(record.cell['n_threads'])}: {name}"
+        for record in records
+        for name in wrong(record)
+    ]
+    count = sum(len(record.values) for record in records)
     print(f"predicted == measured, to the byte: {count - len(inexact)} of {count} cells")
     print("".join(f"different: {what}\n" for what in inexact), end="")
     draw(records, figure_of("paper_memory", options))
@@ -75,19 +79,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def measure(options: argparse.Namespace, store: Store) -> int:
     """Measure the layers that the store doesn't know; 1 if some process failed."""
     status = 0
-    for batch in options.batch:
+    for i_n in options.batch:
         for name in options.layers:
-            shape = pymec.layers.get(name).shape(batch)
             for n_threads in options.threads:
-                cell = {"layer": name, "batch": batch, "threads": n_threads}
-                if not store.known(cell):
-                    status |= not measure_layer(store, cell, shape, options)
+                cell = {"layer": name, "i_n": i_n, "n_threads": n_threads}
+                if options.again or not store.known(cell):
+                    status |= not measure_layer(store, cell, options)
     return status
 
 
-def measure_layer(store: Store, cell: dict, shape: pymec.ConvShape, options: argparse.Namespace) -> bool:
+def measure_layer(store: Store, cell: dict[str, Any], options: argparse.Namespace) -> bool:
     """One record: every algorithm that can do the layer; False if a process failed."""
-    n_threads = cell["threads"]
+    shape, n_threads = pymec.layers.get(cell["layer"]).shape(cell["i_n"]), cell["n_threads"]
     able = [name for name in ALGORITHMS if name == "auto" or not registry.get(name).unsupported(shape)]
     plans = {name: planned(shape, name, n_threads) for name in able}
     if n_threads > min(options.threads):  # the same bytes on fewer threads are measured there
@@ -95,19 +98,18 @@ def measure_layer(store: Store, cell: dict, shape: pymec.ConvShape, options: arg
     big = [name for name in able if plans[name][1] > free_memory() // 2]
     for name in big:
         print(f"{name} is left out on {cell}: {plans[name][1] / MIB:.0f} MiB don't fit here", file=sys.stderr)
-    cells = [Measured(cell["layer"], shape, name, n_threads) for name in able if name not in big]
+    cells = [Cell(cell["layer"], shape, name, n_threads) for name in able if name not in big]
     if not cells:
         return True
     workers = 1 if max(size for _, size in plans.values()) > free_memory() // 8 else options.workers
-    values: dict[str, dict] = {"workspace": {}, "predicted": {}, "algorithm": {}}
+    values = {}
     for measured, report in measure_cells(cells, workers, f"paper's memory, batch {shape.i_n}"):
         if isinstance(report, Exception):
             print(f"{measured}: {report}", file=sys.stderr)
             return False
-        values["workspace"][measured.algorithm] = report.workspace
-        values["predicted"][measured.algorithm] = report.predicted
-        values["algorithm"][measured.algorithm] = report.algorithm
-    store.add(cell, values, dict.fromkeys(values["algorithm"].values()))
+        sizes = {"workspace": report.workspace, "predicted": report.predicted}
+        values[measured.algorithm] = {**sizes, "by": report.algorithm}
+    store.add(cell, values)
     return True
 
 
@@ -121,43 +123,61 @@ def planned(shape: pymec.ConvShape, name: str, n_threads: int) -> tuple[str, int
 
 def wrong(record: Record) -> list[str]:
     """The algorithms whose formula and measurement differ."""
-    return [name for name, size in record.values["workspace"].items() if size != record.values["predicted"][name]]
+    return [name for name, value in record.values.items() if value["workspace"] != value["predicted"]]
 
 
-def cell_name(record: Record) -> str:
-    """A record's cell in words."""
-    return "{layer}, batch {batch}, threads: {threads},".format(**record.cell)
-
-
-def table(of: dict[str, Record]) -> str:
-    """A row for each algorithm."""
-    layers = [layer for layer in pymec.layers.PAPER if layer in of]
-    rows = []
-    for name in ALGORITHMS:
-        sizes = {layer: of[layer].values["workspace"].get(name) for layer in layers}
-        if any(size is not None for size in sizes.values()):
-            im2col = {
-                layer: pymec.layers.get(layer).shape(of[layer].cell["batch"]).im2col_size * 4 for layer in layers
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """Workspace by algorithm and layer, and how many times smaller than im2col's it is."""
+    for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
+        layers = {record.cell["layer"]: record for record in found}
+        header = ["algorithm", *entries(found, "layer"), "mean"]
+        im2col = {layer: 4 * pymec.layers.get(layer).shape(i_n).im2col_size for layer in layers}
+        rows = []
+        for name in ALGORITHMS:
+            sizes = {
+                layer: record.values[name]["workspace"]
+                for layer, record in layers.items()
+                if name in record.values
             }
-            savings = [im2col[layer] / size for layer, size in sizes.items() if size]
-            cells = [
-                f"{mib(size)} ({im2col[layer] / size:.2f})" if size else "0" if size == 0 else "-"
-                for layer, size in sizes.items()
-            ]
-            rows.append([f"`{name}`", *cells, f"{geometric_mean(savings):.2f}" if savings else "∞"])
-    return markdown_table(["algorithm", *layers, "mean"], rows)
+            if sizes:
+                ratios = [im2col[layer] / size for layer, size in sizes.items() if size]
+                cells = [bytes_of(layers[layer], name, im2col[layer]) for layer in header[1:-1]]
+                rows.append([f"`{name}`", *cells, f"{geometric_mean(ratios):.2f}" if ratios else "∞"])
+        title = f"Workspace in MiB (im2col's ÷ it), batch {i_n}, float32, {plural(n_threads)}"
+        notes = ["where it takes other bytes than one thread"] if n_threads > 1 else []
+        yield Table(title, header, rows, found, "paper_memory", notes)
 
 
-def draw(records: list[Record], path: Path) -> None:
+def bytes_of(record: Record, name: str, im2col: int) -> str:
+    """A size and its ratio, or a dash."""
+    if name not in record.values:
+        return "-"
+    size = record.values[name]["workspace"]
+    return (f"{mib(size)} ({im2col / size:.2f})" if size else "0") + record.marks(name)
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
     """Workspace over the layers, as the paper has it, on one thread: a panel for each batch."""
     panels = {}
-    for batch in sorted({record.cell["batch"] for record in records}):
-        of = [record for record in records if (record.cell["batch"], record.cell["threads"]) == (batch, 1)]
-        panels[f"batch {batch}"] = {
-            name: {r.cell["layer"]: size / MIB for r in of if (size := r.values["workspace"].get(name))}
-            for name in ALGORITHMS
-        }
+    for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
+        if n_threads == 1:
+            panels[f"batch {i_n}"] = {
+                name: {
+                    r.cell["layer"]: r.values[name]["workspace"] / MIB
+                    for r in found
+                    if r.values.get(name, {}).get("workspace")
+                }
+                for name in ALGORITHMS
+            }
     by_layer(panels, "workspace, MiB (logarithmic)", path, "measured by memray; less is better")
+
+
+def redraw(path: Path) -> bool:
+    """Draw what the store has, if it has anything."""
+    records = newest(Store("paper_memory"))
+    if records:
+        draw(records, path)
+    return bool(records)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     layers = options.layers or (["cv9", "cv12"] if options.quick else list(pymec.layers.PAPER))
 
     store = store_of("paper_table2", options)
-    measure(store, layers, options.batch, options.workers)
+    cells = {name: {"layer": name, "i_n": options.batch} for name in layers}
+    missing = [name for name in layers if options.again or not store.known(cells[name])]
+    measure(store, missing, options.batch, options.workers)
     rows = rows_of(store, layers, options.batch)
     print(f"Lowered matrices, batch {options.batch}, float32, bytes\n")
     print(table(rows))
@@ -80,29 +82,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(store: Store, layers: list[str], i_n: int, workers: int) -> None:
-    """A record for each layer that the store doesn't know."""
-    missing = [name for name in layers if not store.known({"layer": name, "batch": i_n})]
-    shapes = {name: pymec.layers.get(name).shape(i_n) for name in missing}
+    """A record for each layer."""
+    shapes = {name: pymec.layers.get(name).shape(i_n) for name in layers}
     cells = [Cell(name, shape, algorithm) for name, shape in shapes.items() for algorithm in ALGORITHMS]
     reports = measure_all(cells, workers, "paper's Table 2") if cells else {}
     for name, shape in shapes.items():
-        found = {algorithm: reports[Cell(name, shape, algorithm)] for algorithm in ALGORITHMS}
+        reported = {algorithm: reports[Cell(name, shape, algorithm)] for algorithm in ALGORITHMS}
         values = {
-            "workspace": {algorithm: report.workspace for algorithm, report in found.items()},
-            "predicted": {algorithm: report.predicted for algorithm, report in found.items()},
+            algorithm: {"workspace": report.workspace, "predicted": report.predicted, "by": algorithm}
+            for algorithm, report in reported.items()
         }
-        store.add({"layer": name, "batch": i_n}, values, ALGORITHMS)
+        store.add({"layer": name, "i_n": i_n}, values)
 
 
 def rows_of(store: Store, layers: list[str], i_n: int) -> list[Row]:
     """Formulas, as they are today, and measurements of every layer."""
-    measured = {record.cell["layer"]: record.values["workspace"] for record in newest(store, batch=i_n)}
+    measured = {record.cell["layer"]: record.values for record in newest(store, i_n=i_n)}
     rows = []
     for name in layers:
         shape, found = pymec.layers.get(name).shape(i_n), measured[name]
         formulas = (shape.im2col_size, shape.paper_mec_size, shape.mec_size)
         pairs = zip(formulas, ALGORITHMS, strict=True)
-        rows.append(Row(name, *(n for size, of in pairs for n in (size * shape.itemsize, found[of]))))
+        rows.append(Row(name, *(n for size, of in pairs for n in (size * shape.itemsize, found[of]["workspace"]))))
     return rows
 
 

@@ -9,7 +9,7 @@ checked before.  Calls are those of plans: the kernel is prepared, workspace and
     python profiling/paper_time.py --quick
 
 Under kernels that are not the CPU's own only im2col and the published MEC are timed, and no layer of more than
-fifty thousand million multiply-adds.  Prints Markdown tables and draws ``figures/paper_time.svg``; records go to
+fifty thousand million multiply-adds.  Prints tables and draws ``figures/paper_time.svg``; records go to
 ``results/paper_time.jsonl``, and what is known there is not measured again.
 """
 
@@ -17,36 +17,31 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    geometric_mean,
-    machine_line,
-    markdown_table,
-    progress,
-)
+from _common import comma_integers, comma_list, command_line, geometric_mean
 from _figures import by_layer
 from _in_turns import (
     Problem,
     add_options,
     cell_of,
     figure_of,
+    hurry,
     in_processes,
-    keep,
     kernels_in,
     newest,
-    provenance,
-    ratio,
+    own_kernels,
+    shape_of,
     store_of,
+    time_layers,
 )
 from _store import Record, Store
-from _timing import Canary, refuse_what_means_nothing
+from _tables import Table, entries, groups, plural, ratio, show
+from _timing import refuse_what_means_nothing
 
 import pymec
-from pymec import blas_kernel
 
 PUBLISHED = ("im2col", "im2col_per_image", "mec_a", "mec_b", "mec_paper")
 ALGORITHMS = (*PUBLISHED, "mec", "mec_banded", "im2col_blocked", "winograd_f4", "fft", "auto")
@@ -61,12 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
     if options.coretypes != ["here"]:
         status = in_processes("paper_time.py", arguments, options.coretypes)
     else:
-        status = measure(options, store_of("paper_time", options))
+        status = measure(store_of("paper_time", options), options)
     if not options.measure_only:
         records = newest(store_of("paper_time", options))
-        print(provenance(records) + "\n")
-        for kernel in kernels_in(records):
-            print_tables([record for record in records if record.cell["blas"] == kernel], kernel)
+        show(tables(records))
         draw(records, figure_of("paper_time", options))
     return status
 
@@ -79,77 +72,70 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_options(parser, seconds=0.2)
     options = parser.parse_args(arguments)
     options.layers = options.layers or (["cv9", "cv12"] if options.quick else list(pymec.layers.PAPER))
-    if options.quick:
-        options.seconds = min(options.seconds, 0.03)
+    hurry(options)
     return options
 
 
-def measure(options: argparse.Namespace, store: Store) -> int:
+def measure(store: Store, options: argparse.Namespace) -> int:
     """Time every layer that the store doesn't know."""
-    own = blas_kernel.held_back() is None
-    algorithms = ALGORITHMS if own else PUBLISHED
-    canary = Canary(options.patience, options.share)
-    status = 0
-    print(machine_line(), file=sys.stderr)
-    with progress(len(options.layers) * len(options.batch), "paper's run times") as step:
-        for batch in options.batch:
-            for layer in options.layers:
-                shape = pymec.layers.get(layer).shape(batch)
-                cells = [cell_of(layer, batch, n_threads) for n_threads in options.threads]
-                missing = [cell for cell in cells if not store.known(cell)]
-                if not own and shape.multiply_adds > LONG:
-                    missing = []
-                problem = Problem(shape) if missing else None
-                for cell in missing:
-                    calls, chosen = problem.calls(algorithms, cell["threads"])
-                    status |= not keep(store, cell, calls, chosen, canary, options.seconds)
-                step(f"{layer}, batch {batch}")
-    print(canary, file=sys.stderr)
-    return status
+    cells = [
+        cell_of(layer, i_n, n_threads)
+        for i_n in options.batch
+        for layer in options.layers
+        for n_threads in options.threads
+    ]
+    if own_kernels():
+        return time_layers(store, cells, options, partial(Problem.contenders, algorithms=ALGORITHMS))
+    short = [cell for cell in cells if shape_of(cell).multiply_adds <= LONG]
+    return time_layers(store, short, options, partial(Problem.contenders, algorithms=PUBLISHED))
 
 
-def print_tables(records: list[Record], kernel: str) -> None:
-    """Milliseconds by the best call, and how many times as fast as im2col each algorithm was."""
-    for batch, n_threads in sorted({(record.cell["batch"], record.cell["threads"]) for record in records}):
-        of = {
-            record.cell["layer"]: record
-            for record in records
-            if (record.cell["batch"], record.cell["threads"]) == (batch, n_threads)
-        }
-        layers = [layer for layer in pymec.layers.PAPER if layer in of]
-        rows = []
-        for label in ALGORITHMS:
-            able = [layer for layer in layers if label in of[layer].values["best"]]
-            if able:
-                cells = [milliseconds(of[layer], label) for layer in layers]
-                rows.append(
-                    [f"`{label}`", *cells, f"{geometric_mean(ratio(of[layer], label) for layer in able):.2f}"]
-                )
-        auto = ", ".join(dict.fromkeys(record.values["auto"] for record in of.values() if "auto" in record.values))
-        print(f"BLAS's kernels: {kernel}; batch {batch}, threads: {n_threads}; best call in ms (im2col's ÷ it)")
-        print(f"\n{markdown_table(['algorithm', *layers, 'mean'], rows)}\n")
-        print(f"auto: {auto}\n" if auto else "", end="")
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """Milliseconds by the best call, and im2col's time over each algorithm's."""
+    for kernel in kernels_in(records):
+        under = [record for record in records if record.cell["blas"] == kernel]
+        for (i_n, n_threads), found in groups(under, "i_n", "n_threads").items():
+            layers = {record.cell["layer"]: record for record in found}
+            header = ["algorithm", *entries(found, "layer"), "mean"]
+            rows = []
+            for label in ALGORITHMS:
+                ratios = [value for record in found if (value := ratio(record, "im2col", label))]
+                if ratios:
+                    cells = [milliseconds(layers[layer], label) for layer in header[1:-1]]
+                    rows.append([f"`{label}`", *cells, f"{geometric_mean(ratios):.2f}"])
+            title = f"Best call in ms (im2col's time ÷ it), batch {i_n}, {plural(n_threads)}, {kernel} kernels"
+            taken = dict.fromkeys(record.values["auto"]["by"] for record in found if "auto" in record.values)
+            notes = [f'"auto" takes {", ".join(f"`{name}`" for name in taken)}'] if taken else []
+            yield Table(title, header, rows, found, "paper_time", notes)
 
 
 def milliseconds(record: Record, label: str) -> str:
     """A time and its ratio, from one record."""
-    best = record.values["best"]
-    return f"{1000 * best[label]:.3g} ({ratio(record, label):.2f})" if label in best else "-"
+    if label not in record.values:
+        return "-"
+    best = 1000 * record.values[label]["best"]
+    return f"{best:.3g} ({ratio(record, 'im2col', label):.2f}){record.marks(label)}"
 
 
-def draw(records: list[Record], path: Path) -> None:
+def draw(records: Sequence[Record], path: Path) -> None:
     """Run time over the layers, as the paper has it: a panel for each batch and number of threads."""
     kernel = kernels_in(records)[0]
-    records = [record for record in records if record.cell["blas"] == kernel]
+    own = [record for record in records if record.cell["blas"] == kernel]
     panels = {}
-    for batch, n_threads in sorted({(record.cell["batch"], record.cell["threads"]) for record in records}):
-        series: dict[str, dict[str, float]] = {label: {} for label in ALGORITHMS}
-        for record in records:
-            if (record.cell["batch"], record.cell["threads"]) == (batch, n_threads):
-                for label, seconds in record.values["best"].items():
-                    series[label][record.cell["layer"]] = 1000 * seconds
-        panels[f"batch {batch}, threads: {n_threads}"] = series
-    by_layer(panels, "run time, ms (logarithmic)", path, "less is better; BLAS's kernels: " + kernel)
+    for (i_n, n_threads), found in groups(own, "i_n", "n_threads").items():
+        panels[f"batch {i_n}, {plural(n_threads)}"] = {
+            label: {r.cell["layer"]: 1000 * r.values[label]["best"] for r in found if label in r.values}
+            for label in ALGORITHMS
+        }
+    by_layer(panels, "run time, ms (logarithmic)", path, f"less is better; BLAS's kernels: {kernel}")
+
+
+def redraw(path: Path) -> bool:
+    """Draw what the store has, if it has anything."""
+    records = newest(Store("paper_time"))
+    if records:
+        draw(records, path)
+    return bool(records)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from _common import MIB, command_line, markdown_table, save_figure
+from _common import MIB, command_line, save_figure
 from _figures import LOOKS
-from _in_turns import add_store_options, figure_of, kernels_in, newest, provenance, store_of
-from _store import Record
+from _in_turns import add_store_options, figure_of, kernels_in, newest, store_of
+from _store import Record, Store
+from _tables import Table, groups, plural, show
 
 WEIGHTS = {"cv4": 1, "cv9": 3, "cv10": 4, "cv11": 23, "cv12": 3}
 """How often ResNet-101 has each layer."""
+
+Weighted = dict[str, dict[str, float]]
+"""For each algorithm its value on each layer, times the layer's weight."""
 
 ALGORITHMS = ("im2col", "mec_paper", "mec", "mec_banded", "im2col_blocked", "auto")
 
@@ -34,23 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=1)
     add_store_options(parser)
     options = parser.parse_args(arguments)
-    sizes = newest(store_of("paper_memory", options), batch=options.batch, threads=1)
-    times = newest(store_of("paper_time", options), batch=options.batch)
-    memory = weighted(sizes, "workspace")
+    sizes = newest(store_of("paper_memory", options), i_n=options.batch, n_threads=1)
+    times = newest(store_of("paper_time", options), i_n=options.batch)
+    memory, found = weighted(sizes, "workspace"), by_threads(times)
     if memory:
-        print(f"Workspace, batch {options.batch}, float32, MiB × how often ResNet-101 has the layer\n")
-        print(table(memory, 1 / MIB, "MiB") + "\n")
-    found = {}
-    for kernel in kernels_in(times):
-        for n_threads in sorted({record.cell["threads"] for record in times}):
-            of = [r for r in times if (r.cell["blas"], r.cell["threads"]) == (kernel, n_threads)]
-            seconds = weighted(of, "best")
-            if seconds:
-                found[f"{kernel} kernels, threads: {n_threads}"] = seconds
-                print(f"{provenance(of)}\n")
-                print(f"Best call, batch {options.batch}, float32, BLAS's kernels: {kernel}, ", end="")
-                print(f"threads: {n_threads}; ms × how often ResNet-101 has the layer\n")
-                print(table(seconds, 1000, "ms") + "\n")
+        title = f"MiB of workspace × how often ResNet-101 has the layer, batch {options.batch}, float32"
+        show([table(memory, 1 / MIB, title, sizes, "paper_memory")])
+    for name, (seconds, of) in found.items():
+        title = f"ms by the best call × how often ResNet-101 has the layer, batch {options.batch}, {name}"
+        show([table(seconds, 1000, title, of, "paper_time")])
     for what, script, there in (("memory", "paper_memory.py", memory), ("time", "paper_time.py", found)):
         if not there:
             print(f"no {what}: run {script} for batch {options.batch} first", file=sys.stderr)
@@ -58,21 +54,42 @@ def main(arguments: list[str] | None = None) -> int:
     return int(not memory or not found)
 
 
-def weighted(records: list[Record], what: str) -> dict[str, dict[str, float]]:
+def redraw(path: Path) -> bool:
+    """Draw what the stores have, if they have anything."""
+    memory = weighted(newest(Store("paper_memory"), i_n=1, n_threads=1), "workspace")
+    times = by_threads(newest(Store("paper_time"), i_n=1))
+    if memory or times:
+        draw(memory, times, path)
+    return bool(memory or times)
+
+
+def by_threads(records: list[Record]) -> dict[str, tuple[Weighted, list[Record]]]:
+    """The weighted seconds under each kernel of BLAS on each number of threads, and their records."""
+    found = {}
+    for kernel in kernels_in(records):
+        under = [record for record in records if record.cell["blas"] == kernel]
+        for (n_threads,), of in groups(under, "n_threads").items():
+            seconds = weighted(of, "best")
+            if seconds:
+                found[f"{plural(n_threads)}, {kernel} kernels"] = (seconds, of)
+    return found
+
+
+def weighted(records: list[Record], what: str) -> Weighted:
     """Each algorithm's values on the five layers, times their weights; empty if a layer is missing."""
-    of = {record.cell["layer"]: record.values[what] for record in records if record.cell["layer"] in WEIGHTS}
+    of = {record.cell["layer"]: record.values for record in records if record.cell["layer"] in WEIGHTS}
     if set(of) != set(WEIGHTS):
         return {}
     able = [name for name in ALGORITHMS if all(name in values for values in of.values())]
-    return {name: {layer: weight * of[layer][name] for layer, weight in WEIGHTS.items()} for name in able}
+    return {name: {layer: weight * of[layer][name][what] for layer, weight in WEIGHTS.items()} for name in able}
 
 
-def total(found: dict[str, dict[str, float]], algorithm: str) -> float:
+def total(found: Weighted, algorithm: str) -> float:
     """An algorithm's sum over the layers."""
     return sum(found[algorithm].values())
 
 
-def table(found: dict[str, dict[str, float]], unit: float, name: str) -> str:
+def table(found: Weighted, unit: float, title: str, records: list[Record], script: str) -> Table:
     """A row for each layer with its weight, the sum, and im2col's sum over each algorithm's."""
     rows = []
     for layer, weight in WEIGHTS.items():
@@ -80,10 +97,13 @@ def table(found: dict[str, dict[str, float]], unit: float, name: str) -> str:
     rows.append(["sum", str(sum(WEIGHTS.values())), *(f"{unit * total(found, of):.3f}" for of in found)])
     ratios = [total(found, "im2col") / total(found, of) if total(found, of) else float("inf") for of in found]
     rows.append(["im2col's ÷ it", "", *(f"{ratio:.2f}" for ratio in ratios)])
-    return markdown_table([f"layer ({name})", "times", *(f"`{of}`" for of in found)], rows)
+    used = [record for record in records if record.cell["layer"] in WEIGHTS]
+    stale = sorted({name for record in used for name in record.stale} & {*found})
+    notes = [f"{', '.join(stale)}: measured before the kernel last changed †"] if stale else []
+    return Table(title, ["layer", "times", *(f"`{of}`" for of in found)], rows, used, script, notes)
 
 
-def draw(memory: dict[str, dict[str, float]], times: dict[str, dict[str, dict[str, float]]], path: Path) -> None:
+def draw(memory: Weighted, times: dict[str, tuple[Weighted, list[Record]]], path: Path) -> None:
     """A bar for each algorithm, made of its layers: MiB, and milliseconds under each kernel."""
     import matplotlib
 
@@ -91,7 +111,7 @@ def draw(memory: dict[str, dict[str, float]], times: dict[str, dict[str, dict[st
     from matplotlib import pyplot as plt
 
     panels = {"memory, MiB": (memory, 1 / MIB)} if memory else {}
-    panels |= {f"time, ms ({name})": (found, 1000) for name, found in times.items()}
+    panels |= {f"time, ms ({name})": (seconds, 1000) for name, (seconds, _) in times.items()}
     if not panels:
         return
     rows = -(-len(panels) // 2)

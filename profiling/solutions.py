@@ -21,42 +21,34 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import (
-    comma_integers,
-    comma_list,
-    command_line,
-    geometric_mean,
-    machine_line,
-    markdown_table,
-    progress,
-    save_figure,
-)
+from _common import comma_integers, comma_list, command_line, geometric_mean, save_figure
 from _in_turns import (
-    Calls,
+    Contenders,
     Problem,
     add_options,
     cell_of,
     figure_of,
+    hurry,
     in_processes,
-    keep,
     kernels_in,
     newest,
-    provenance,
+    own_kernels,
     store_of,
+    time_layers,
 )
 from _store import Record, Store
-from _timing import Canary, refuse_what_means_nothing
+from _tables import Table, entries, groups, plural, rate, show
+from _timing import refuse_what_means_nothing
 
 import pymec
-from pymec import blas_kernel
 from pymec.kernels.mec import tuned as mec
 from pymec.kernels.register_tiles.schedule import gemm_blocking
-from pymec.threads import single_threaded_blas
 
 PUBLISHED = {"mec_a": ("published", "A"), "mec_b": ("published", "B")}
 TUNED = ("small_blas", "register_tiles")
@@ -77,12 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         status = measure(store_of("solutions", options), options)
     if not options.measure_only:
         records = newest(store_of("solutions", options))
-        print(provenance(records) + "\n")
-        for kernel in kernels_in(records):
-            for batch, n_threads in sorted({(r.cell["batch"], r.cell["threads"]) for r in records}):
-                rows = rows_of(records, kernel, batch, n_threads)
-                if rows:
-                    show(rows, f"BLAS's kernels: {kernel}; batch {batch}, float32, threads: {n_threads}")
+        show(tables(records))
         draw(records, figure_of("solutions", options))
     return status
 
@@ -95,7 +82,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_options(parser, seconds=0.3)
     options = parser.parse_args(arguments)
     options.layers = options.layers or (["cv9", "cv12"] if options.quick else list(pymec.layers.PAPER))
-    options.seconds = min(options.seconds, 0.03) if options.quick else options.seconds
+    hurry(options)
     if 1 in options.batch:
         parser.error("with one image Solutions A and B are the same products: --batch takes 2 and more")
     return options
@@ -105,63 +92,45 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def measure(store: Store, options: argparse.Namespace) -> int:
-    """A record for each layer, batch and number of threads; 1 if one was disturbed."""
-    canary = Canary(options.patience, options.share)
-    status = 0
-    print(machine_line(), file=sys.stderr)
-    with progress(len(options.layers) * len(options.batch), "solutions") as step:
-        for batch in options.batch:
-            for name in options.layers:
-                cells = [cell_of(name, batch, n_threads) for n_threads in options.threads]
-                missing = [cell for cell in cells if not store.known(cell)]
-                problem = Problem(pymec.layers.get(name).shape(batch)) if missing else None
-                for cell in missing:
-                    calls, algorithms = problem.calls(PUBLISHED, cell["threads"])
-                    if blas_kernel.held_back() is None:
-                        tuned = tuned_calls(problem, cell["threads"])
-                        calls |= tuned
-                        algorithms |= dict.fromkeys(tuned, "mec")
-                    status |= not keep(store, cell, calls, algorithms, canary, options.seconds)
-                step(f"{name}, batch {batch}")
-    print(canary, file=sys.stderr)
-    return status
+    """A record for each layer, batch and number of threads that the store doesn't know; 1 if one was disturbed."""
+    cells = [
+        cell_of(layer, i_n, n_threads)
+        for i_n in options.batch
+        for layer in options.layers
+        for n_threads in options.threads
+    ]
+    return time_layers(store, cells, options, contenders)
 
 
-def tuned_calls(problem: Problem, n_threads: int) -> Calls:
-    """A checked call of each solution with each kind of tuned product."""
+def contenders(problem: Problem, n_threads: int) -> Contenders:
+    """Both solutions as published, and under the CPU's own kernels with each kind of tuned product."""
+    made = problem.contenders(n_threads, PUBLISHED)
+    if not own_kernels():
+        return made
     shape = problem.shape
     L = np.empty(max(shape.mec_size, shape.output_size), np.float32)
-    calls: Calls = {}
     for solution, columns in (("A", shape.i_n * shape.o_w), ("B", shape.o_w)):
         for kind in TUNED:
             blocking = gemm_blocking(kind, shape, columns, n_threads)
+            given = (problem.x, problem.kernel, problem.out, L, shape, n_threads, solution, blocking)
             label = f"{kind} {solution}"
-            calls[label] = partial(
-                mec.run, problem.x, problem.kernel, problem.out, L, shape, n_threads, solution, blocking
-            )
-            with single_threaded_blas():
-                problem.checked(calls[label], "mec", f"solution {solution} with {kind} products")
-    return calls
+            made[label] = problem.checked(partial(mec.run, *given), "mec", label)
+    return made
 
 
 # Reading ------------------------------------------------------------------------------------------------
 
 
-def rows_of(records: list[Record], kernel: str, batch: int, n_threads: int) -> list[Row]:
+def rows_of(records: Iterable[Record]) -> list[Row]:
     """The GFLOP/s of both solutions by kind of product, a row for each layer, as :func:`best_T` reads them."""
     rows = []
     for record in records:
-        cell = record.cell
-        if (cell["blas"], cell["batch"], cell["threads"]) == (kernel, batch, n_threads):
-            shape = pymec.layers.get(cell["layer"]).shape(batch)
-            row: Row = {
-                "layer": cell["layer"],
-                "o_w": shape.o_w,
-                "fits": shape.output_size <= shape.paper_mec_size,
-            }
-            for label, seconds in record.values["best"].items():
-                row[PUBLISHED.get(label) or tuple(label.split())] = 2e-9 * shape.multiply_adds / seconds
-            rows.append(row)
+        shape = pymec.layers.get(record.cell["layer"]).shape(record.cell["i_n"])
+        fits = shape.output_size <= shape.paper_mec_size
+        row: Row = {"layer": record.cell["layer"], "o_w": shape.o_w, "fits": fits}
+        for label in record.values:
+            row[PUBLISHED.get(label) or tuple(label.split())] = rate(record, label)
+        rows.append(row)
     return sorted(rows, key=lambda row: pymec.layers.PAPER.index(row["layer"]))
 
 
@@ -190,24 +159,38 @@ def best_T(rows: list[Row], kind: str) -> str:
 # Writing ------------------------------------------------------------------------------------------------
 
 
-def show(rows: list[Row], title: str) -> None:
-    """A row per layer, the better solution of each kind in bold, and the best T."""
-    kinds = [kind for kind in KINDS if (kind, "A") in rows[0]]
-    header = ["layer", "o_w", "O ≤ L", *(f"{kind} {solution}" for kind in kinds for solution in "AB")]
-    lines = []
-    for row in rows:
-        cells = []
-        for kind in kinds:
-            better = max("AB", key=lambda solution, kind=kind: row[kind, solution])
-            for solution in "AB":
-                rate = f"{row[kind, solution]:.0f}"
-                cells.append(f"**{rate}**" if solution == better else rate)
-        lines.append([row["layer"], str(row["o_w"]), "yes" if row["fits"] else "no", *cells])
-    print(f"{title}; GFLOP/s by the best call\n\n{markdown_table(header, lines)}\n")
+def tables(records: Sequence[Record]) -> Iterator[Table]:
+    """A row per layer, the better solution of each kind in bold, and the best T of each kind."""
+    for kernel in kernels_in(records):
+        under = [record for record in records if record.cell["blas"] == kernel]
+        for (i_n, n_threads), found in groups(under, "i_n", "n_threads").items():
+            rows = rows_of(found)
+            kinds = [kind for kind in KINDS if (kind, "A") in rows[0]]
+            notes = [
+                f"{kind} products: {best_T(rows, kind)}; "
+                f"T = {T_OF_THE_PAPER} loses {loss(rows, kind, T_OF_THE_PAPER) - 1:.1%}"
+                for kind in kinds
+            ]
+            header = ["layer", "o_w", "O ≤ L", *(f"{kind} {solution}" for kind in kinds for solution in "AB")]
+            lines = [line(row, kinds) for row in rows]
+            title = f"GFLOP/s by the best call, batch {i_n}, float32, {plural(n_threads)}, {kernel} kernels"
+            yield Table(title, header, lines, found, "solutions", notes + stale(found))
+
+
+def line(row: Row, kinds: Sequence[str]) -> list[str]:
+    """A layer's cells."""
+    cells = [row["layer"], str(row["o_w"]), "yes" if row["fits"] else "no"]
     for kind in kinds:
-        lost = loss(rows, kind, T_OF_THE_PAPER) - 1
-        print(f"{kind} products: {best_T(rows, kind)}; T = {T_OF_THE_PAPER} loses {lost:.1%}")
-    print()
+        better = max("AB", key=lambda solution: row[kind, solution])
+        for solution in "AB":
+            cells.append(f"**{row[kind, solution]:.0f}**" if solution == better else f"{row[kind, solution]:.0f}")
+    return cells
+
+
+def stale(records: Iterable[Record]) -> list[str]:
+    """A note where a kernel has changed since, or bursts were disturbed."""
+    marks = "".join(sorted({mark for record in records for mark in record.marks()}))
+    return [f"some of these numbers {marks}"] if marks else []
 
 
 def draw(records: list[Record], path: Path) -> None:
@@ -218,12 +201,13 @@ def draw(records: list[Record], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     kernel = kernels_in(records)[0]
-    batches = sorted({record.cell["batch"] for record in records})
-    fewest = min(record.cell["threads"] for record in records)
+    batches = entries(records, "i_n")
+    fewest = entries(records, "n_threads")[0]
     looks = {"published": ("#00507f", "o"), "small_blas": ("#d55e00", "^"), "register_tiles": ("#009e73", "D")}
     figure, panels = plt.subplots(1, len(batches), figsize=(5.5 * len(batches), 3.8), sharey=True, squeeze=False)
     for axes, batch in zip(panels[0], batches, strict=True):
-        rows = rows_of(records, kernel, batch, fewest)
+        asked = (kernel, batch, fewest)
+        rows = rows_of(r for r in records if (r.cell["blas"], r.cell["i_n"], r.cell["n_threads"]) == asked)
         for kind, (colour, mark) in looks.items():
             points = [row for row in rows if (kind, "A") in row]
             for fits in (True, False):
@@ -237,7 +221,7 @@ def draw(records: list[Record], path: Path) -> None:
         axes.axvline(T_OF_THE_PAPER, color="0.5", linewidth=1, linestyle=":")
         axes.annotate("T = 100", (T_OF_THE_PAPER, 0.98), xycoords=("data", "axes fraction"), fontsize=8, va="top")
         axes.set(xscale="log", yscale="log", xlabel="width of the output, o_w")
-        axes.set_title(f"batch {batch}, threads: {fewest}, {kernel} kernels", fontsize=10)
+        axes.set_title(f"batch {batch}, {plural(fewest)}, {kernel} kernels", fontsize=10)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
@@ -248,6 +232,14 @@ def draw(records: list[Record], path: Path) -> None:
     figure.tight_layout()
     save_figure(figure, path)
     plt.close(figure)
+
+
+def redraw(path: Path) -> bool:
+    """Draw what the store has, if it has anything."""
+    records = newest(Store("solutions"))
+    if records:
+        draw(records, path)
+    return bool(records)
 
 
 if __name__ == "__main__":

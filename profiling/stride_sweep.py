@@ -20,8 +20,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from _common import (
     BLUE,
@@ -34,7 +37,6 @@ from _common import (
     markdown_table,
     measure_all,
     mib,
-    progress,
     save_figure,
     usable_cpus,
 )
@@ -43,19 +45,19 @@ from _in_turns import (
     add_options,
     cell_of,
     figure_of,
+    hurry,
     in_processes,
-    keep,
     kernels_in,
     newest,
-    provenance,
-    ratio,
+    own_kernels,
     store_of,
+    time_layers,
 )
 from _store import Record, Store
-from _timing import Canary, refuse_what_means_nothing
+from _tables import Table, groups, number, plural, ratio, show
+from _timing import refuse_what_means_nothing
 
 import pymec
-from pymec import blas_kernel
 
 MEASURED = ("im2col", "mec_paper", "mec")
 PUBLISHED = ("im2col", "mec_paper")
@@ -66,10 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure what is missing, print and draw; the exit status."""
     options = parse(arguments)
     layer = pymec.layers.get(options.layer)
-    shapes = [replace(layer, s_h=s, s_w=s).shape() for s in range(1, layer.k_h + 1)]
+    shapes = shapes_of(options.layer)
     status = 0
     if "memory" in options.what and not options.measure_only:
-        measure_memory(store_of("stride_sweep", options), options.layer, shapes, options.workers)
+        measure_memory(store_of("stride_sweep", options), options, shapes)
     if "time" in options.what:
         refuse_what_means_nothing(options.threads)
         if options.coretypes != ["here"]:
@@ -81,7 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
         status |= show_memory(layer, shapes, [record for record in records if record.cell["what"] == "memory"])
         timed = [record for record in records if record.cell["what"] == "time"]
         if timed:
-            print(f"\n{provenance(timed)}\n\n{time_table(timed)}")
+            print()
+            show(times(timed))
         draw(shapes, timed, options.layer, figure_of("stride_sweep", options))
     return status
 
@@ -95,34 +98,40 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_options(parser, seconds=0.4)
     options = parser.parse_args(arguments)
     options.layer = options.layer or ("cv12" if options.quick else "cv1")
-    options.seconds = min(options.seconds, 0.03) if options.quick else options.seconds
+    hurry(options)
     return options
+
+
+def shapes_of(name: str) -> list[pymec.ConvShape]:
+    """A layer at every stride up to the height of its kernel."""
+    layer = pymec.layers.get(name)
+    return [replace(layer, s_h=s, s_w=s).shape() for s in range(1, layer.k_h + 1)]
 
 
 # Memory -------------------------------------------------------------------------------------------------
 
 
-def measure_memory(store: Store, layer: str, shapes: list[pymec.ConvShape], workers: int) -> None:
+def measure_memory(store: Store, options: argparse.Namespace, shapes: list[pymec.ConvShape]) -> None:
     """A record for each stride that the store doesn't know."""
-    cells = {shape.s_h: {"what": "memory", "layer": layer, "stride": shape.s_h} for shape in shapes}
-    missing = [shape for shape in shapes if not store.known(cells[shape.s_h])]
+    cells = {shape.s_h: {"what": "memory", "layer": options.layer, "stride": shape.s_h} for shape in shapes}
+    missing = [shape for shape in shapes if options.again or not store.known(cells[shape.s_h])]
     wanted = [Cell(f"s={shape.s_h}", shape, algorithm) for shape in missing for algorithm in MEASURED]
-    reports = measure_all(wanted, workers, "strides") if wanted else {}
+    reports = measure_all(wanted, options.workers, "strides") if wanted else {}
     for shape in missing:
-        found = {cell.algorithm: report for cell, report in reports.items() if cell.shape is shape}
         values = {
-            "workspace": {name: report.workspace for name, report in found.items()},
-            "predicted": {name: report.predicted for name, report in found.items()},
+            cell.algorithm: {"workspace": report.workspace, "predicted": report.predicted, "by": cell.algorithm}
+            for cell, report in reports.items()
+            if cell.shape is shape
         }
-        store.add(cells[shape.s_h], values, MEASURED)
+        store.add(cells[shape.s_h], values)
 
 
 def show_memory(layer: pymec.layers.Layer, shapes: list[pymec.ConvShape], records: list[Record]) -> int:
     """Print the table of bytes; 1 if a formula and memray differ."""
     measured = {
-        (record.cell["stride"], name): size
+        (record.cell["stride"], name): value["workspace"]
         for record in records
-        for name, size in record.values["workspace"].items()
+        for name, value in record.values.items()
     }
     known = [shape for shape in shapes if (shape.s_h, "im2col") in measured]
     if not known:
@@ -134,8 +143,8 @@ def show_memory(layer: pymec.layers.Layer, shapes: list[pymec.ConvShape], record
     differing = [
         f"s={record.cell['stride']} {name}"
         for record in records
-        for name, size in record.values["workspace"].items()
-        if size != record.values["predicted"][name]
+        for name, value in record.values.items()
+        if value["workspace"] != value["predicted"]
     ]
     print(f"predicted == measured, to the byte: {len(measured) - len(differing)} of {len(measured)} cells")
     print("".join(f"different: {what}\n" for what in differing), end="")
@@ -177,51 +186,31 @@ def listed(strides: list[int]) -> str:
 
 def measure_time(store: Store, options: argparse.Namespace, shapes: list[pymec.ConvShape]) -> int:
     """A record for each stride and number of threads that the store doesn't know; 1 if one was disturbed."""
-    algorithms = TIMED if blas_kernel.held_back() is None else PUBLISHED
-    canary = Canary(options.patience, options.share)
-    status = 0
-    with progress(len(shapes), "strides in time") as step:
-        for shape in shapes:
-            cells = [
-                cell_of(options.layer, 1, n_threads, what="time", stride=shape.s_h)
-                for n_threads in options.threads
-            ]
-            missing = [cell for cell in cells if not store.known(cell)]
-            problem = Problem(shape) if missing else None
-            for cell in missing:
-                calls, chosen = problem.calls(algorithms, cell["threads"])
-                status |= not keep(store, cell, calls, chosen, canary, options.seconds)
-            step(f"s={shape.s_h}")
-    print(canary, file=sys.stderr)
-    return status
+    cells = [
+        cell_of(options.layer, 1, n_threads, what="time", stride=shape.s_h)
+        for shape in shapes
+        for n_threads in options.threads
+    ]
+    algorithms = TIMED if own_kernels() else PUBLISHED
+    return time_layers(store, cells, options, partial(Problem.contenders, algorithms=algorithms))
 
 
-def time_table(records: list[Record]) -> str:
-    """How many times as fast as im2col each algorithm was, by stride; a row for each kernel and thread count."""
-    strides = sorted({record.cell["stride"] for record in records})
-    rows = []
+def times(records: Sequence[Record]) -> Iterator[Table]:
+    """How many times as fast as im2col each algorithm was, by stride."""
     for kernel in kernels_in(records):
-        for n_threads in sorted({record.cell["threads"] for record in records}):
-            of = by_stride(records, kernel, n_threads)
+        under = [record for record in records if record.cell["blas"] == kernel]
+        for (layer, n_threads), found in groups(under, "layer", "n_threads").items():
+            of = {record.cell["stride"]: record for record in found}
+            header = ["algorithm", *map(str, sorted(of)), "mean"]
+            rows = []
             for label in TIMED[1:]:
-                ratios = [
-                    ratio(of[s], label) if s in of and label in of[s].values["best"] else None for s in strides
-                ]
-                if any(ratios):
-                    mean = geometric_mean(value for value in ratios if value)
-                    cells = [f"{value:.2f}" if value else "-" for value in ratios]
-                    rows.append([f"`{label}`", kernel, str(n_threads), *cells, f"{mean:.2f}"])
-    header = ["im2col's time ÷ it, by stride", "BLAS's kernels", "threads", *map(str, strides), "mean"]
-    return markdown_table(header, rows)
-
-
-def by_stride(records: list[Record], kernel: str, n_threads: int) -> dict[int, Record]:
-    """The records of one kernel and thread count."""
-    return {
-        record.cell["stride"]: record
-        for record in records
-        if (record.cell["blas"], record.cell["threads"]) == (kernel, n_threads)
-    }
+                ratios = {stride: ratio(record, "im2col", label) for stride, record in sorted(of.items())}
+                if any(ratios.values()):
+                    cells = [number(value, of[stride], label, form="{:.2f}") for stride, value in ratios.items()]
+                    mean = geometric_mean(value for value in ratios.values() if value)
+                    rows.append([f"`{label}`", *cells, f"{mean:.2f}"])
+            title = f"im2col's time ÷ it, {layer} by stride, {plural(n_threads)}, {kernel} kernels"
+            yield Table(title, header, rows, found, "stride_sweep")
 
 
 # Figure -------------------------------------------------------------------------------------------------
@@ -262,20 +251,26 @@ def draw(shapes: list[pymec.ConvShape], timed: list[Record], layer: str, path: P
     plt.close(figure)
 
 
-def draw_times(axes: object, timed: list[Record], layer: str) -> None:
+def draw_times(axes: Any, timed: list[Record], layer: str) -> None:
     """im2col's time ÷ MEC's on one thread: published under every kernel of BLAS, tuned under the CPU's own."""
     colours = (ORANGE, "#56b4e9", "#cc79a7", "0.4")
-    fewest = min(record.cell["threads"] for record in timed)
+    fewest = min(record.cell["n_threads"] for record in timed)
     for kernel, colour in zip(kernels_in(timed), colours, strict=False):
-        of = by_stride(timed, kernel, fewest)
+        of = [r for r in timed if (r.cell["blas"], r.cell["n_threads"]) == (kernel, fewest)]
         for label, line in (("mec_paper", "-"), ("mec", "--")):
-            points = [
-                (s, ratio(record, label)) for s, record in sorted(of.items()) if label in record.values["best"]
-            ]
+            points = sorted((r.cell["stride"], ratio(r, "im2col", label)) for r in of if label in r.values)
             if points:
                 named = f"published, {kernel} kernels" if label == "mec_paper" else "tuned: register tiles"
                 axes.plot(*zip(*points, strict=True), line, marker="o", markersize=4, color=colour, label=named)
-    axes.set(ylabel="im2col's time ÷ MEC's", title=f"{layer}: time, threads: {fewest}")
+    axes.set(ylabel="im2col's time ÷ MEC's", title=f"{layer}: time, {plural(fewest)}")
+
+
+def redraw(path: Path) -> bool:
+    """Draw what the store has of the paper's cv1, if it has anything."""
+    records = newest(Store("stride_sweep"), layer="cv1")
+    if records:
+        draw(shapes_of("cv1"), [record for record in records if record.cell["what"] == "time"], "cv1", path)
+    return bool(records)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def judge(modules):
 
     def answer(name, **stores):
         made = {
-            store: [modules["_store"].Record(cell, values, {}, RUN) for cell, values in entries]
+            store: [modules["_store"].Record(cell, values, {}, RUN, how) for cell, values, how in entries]
             for store, entries in stores.items()
         }
         kept = (made.get(store, []) for store in modules["_verdicts"].Records._fields)
@@ -45,23 +45,25 @@ def judge(modules):
     return answer
 
 
-def sizes(batch=1, layers=LAYERS, **of):
+def sizes(i_n=1, layers=LAYERS, **of):
     """Records of ``paper_memory.py``: for each algorithm a number, or a function of the layer."""
     return [
         (
-            {"layer": layer, "batch": batch, "threads": 1},
-            {"workspace": {name: size(layer) if callable(size) else size for name, size in of.items()}},
+            {"layer": layer, "i_n": i_n, "n_threads": 1},
+            {name: {"workspace": size(layer) if callable(size) else size} for name, size in of.items()},
+            {},
         )
         for layer in layers
     ]
 
 
-def seconds(batch=1, threads=1, blas="Wide", own=True, layers=LAYERS, **of):
+def seconds(i_n=1, n_threads=1, blas="Wide", own=True, layers=LAYERS, **of):
     """Records of ``paper_time.py``, likewise."""
     return [
         (
-            {"layer": layer, "batch": batch, "threads": threads, "blas": blas},
-            {"best": {name: time(layer) if callable(time) else time for name, time in of.items()}, "own": own},
+            {"layer": layer, "i_n": i_n, "n_threads": n_threads, "blas": blas},
+            {name: {"best": time(layer) if callable(time) else time} for name, time in of.items()},
+            {"own": own, "flops": 1},
         )
         for layer in layers
     ]
@@ -74,12 +76,12 @@ def on(*layers, there, elsewhere):
 
 def strides_in(what, **of):
     """Records of ``stride_sweep.py`` on cv1: a function of the stride for each algorithm."""
-    kind, more = ("workspace", {}) if what == "memory" else ("best", {"own": True})
-    extra = {} if what == "memory" else {"threads": 1, "blas": "Wide"}
+    kind, more = ("workspace", {}) if what == "memory" else ("best", {"n_threads": 1, "blas": "Wide"})
     return [
         (
-            {"what": what, "layer": "cv1", "stride": s, **extra},
-            {kind: {name: size(s) for name, size in of.items()}, **more},
+            {"what": what, "layer": "cv1", "stride": s, **more},
+            {name: {kind: size(s)} for name, size in of.items()},
+            {"own": True},
         )
         for s in range(1, 12)
     ]
@@ -213,7 +215,7 @@ def test_batch_1(judge, mec, verdict):
     assert "tuned MEC (``mec``) 4.00, blocked im2col with the same register tiles 5.00" in answer.measured
     assert ("It wins on cv3, cv4, cv7 and cv8" in answer.why) == (verdict == "in part")
     assert judge("batch_1_threads", time=found).verdict == "not measured yet"
-    assert judge("batch_1_threads", time=seconds(threads=2, im2col=1, mec_paper=mec)).verdict == verdict
+    assert judge("batch_1_threads", time=seconds(n_threads=2, im2col=1, mec_paper=mec)).verdict == verdict
 
 
 def test_other_kernels_stand_beside_the_cpu_s_own(judge):
@@ -223,7 +225,7 @@ def test_other_kernels_stand_beside_the_cpu_s_own(judge):
     ]
     answer = judge("batch_1_one_thread", time=found)
     assert answer.verdict == "no"
-    assert answer.measured.startswith("BLAS's Wide kernels, one thread: faster on 0 of 12 layers")
+    assert answer.measured.startswith("BLAS's Wide kernels, 1 thread: faster on 0 of 12 layers")
     assert "Narrow kernels: mean 2.00, faster on 12 of 12." in answer.measured
     alone = judge("batch_1_one_thread", time=found[:12])
     assert alone.verdict == "holds"
@@ -287,7 +289,7 @@ def test_t_100(judge, narrow, verdict):
 
 @pytest.mark.parametrize(("two", "verdict"), [(0.5, "holds"), (1.5, "in part")])
 def test_resnet_time(judge, two, verdict):
-    found = [*seconds(im2col=1, mec_paper=0.5), *seconds(threads=2, im2col=1, mec_paper=two)]
+    found = [*seconds(im2col=1, mec_paper=0.5), *seconds(n_threads=2, im2col=1, mec_paper=two)]
     assert judge("resnet_time", time=found).verdict == verdict
     answer = judge("resnet_time", time=seconds(im2col=1, mec_paper=on("cv11", there=9, elsewhere=1.5)))
     assert answer.verdict == "no"
@@ -295,5 +297,7 @@ def test_resnet_time(judge, two, verdict):
 
 
 def test_stale_kernels_are_named(modules):
-    record = modules["_store"].Record({"layer": "cv1"}, {}, {"mec": "another kernel"}, RUN)
-    assert modules["_in_turns"].provenance([record]).endswith("changed since: mec")
+    record = modules["_store"].Record({"layer": "cv1", "n_threads": 1}, {}, {"mec": "another kernel"}, RUN)
+    found = modules["claims"].sources(modules["_verdicts"].Records([record], [], [], []))
+    (line,) = found.values()
+    assert line.endswith("† measured before the kernel last changed (mec)")
