@@ -31,7 +31,7 @@ from _common import (
     usable_cpus,
 )
 from _figures import by_layer
-from _in_turns import add_store_options, figure_of, free_memory, newest, store_of
+from _in_turns import add_store_options, bytes_known, figure_of, free_memory, newest, store_of
 from _store import Record, Store
 from _tables import Table, entries, groups, plural, show
 
@@ -83,7 +83,7 @@ def measure(options: argparse.Namespace, store: Store) -> int:
         for name in options.layers:
             for n_threads in options.threads:
                 cell = {"layer": name, "i_n": i_n, "n_threads": n_threads}
-                if options.again or not store.known(cell):
+                if options.again or not bytes_known(store, cell):
                     status |= not measure_layer(store, cell, options)
     return status
 

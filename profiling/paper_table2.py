@@ -30,7 +30,7 @@ from _common import (
     save_figure,
     usable_cpus,
 )
-from _in_turns import add_store_options, figure_of, newest, store_of
+from _in_turns import add_store_options, bytes_known, figure_of, newest, store_of
 from _store import Store
 
 import pymec
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     store = store_of("paper_table2", options)
     cells = {name: {"layer": name, "i_n": options.batch} for name in layers}
-    missing = [name for name in layers if options.again or not store.known(cells[name])]
+    missing = [name for name in layers if options.again or not bytes_known(store, cells[name])]
     measure(store, missing, options.batch, options.workers)
     rows = rows_of(store, layers, options.batch)
     print(f"Lowered matrices, batch {options.batch}, float32, bytes\n")

@@ -43,6 +43,7 @@ from _common import (
 from _in_turns import (
     Problem,
     add_options,
+    bytes_known,
     cell_of,
     figure_of,
     hurry,
@@ -114,7 +115,7 @@ def shapes_of(name: str) -> list[pymec.ConvShape]:
 def measure_memory(store: Store, options: argparse.Namespace, shapes: list[pymec.ConvShape]) -> None:
     """A record for each stride that the store doesn't know."""
     cells = {shape.s_h: {"what": "memory", "layer": options.layer, "stride": shape.s_h} for shape in shapes}
-    missing = [shape for shape in shapes if options.again or not store.known(cells[shape.s_h])]
+    missing = [shape for shape in shapes if options.again or not bytes_known(store, cells[shape.s_h])]
     wanted = [Cell(f"s={shape.s_h}", shape, algorithm) for shape in missing for algorithm in MEASURED]
     reports = measure_all(wanted, options.workers, "strides") if wanted else {}
     for shape in missing:
