@@ -5,7 +5,9 @@
 * ``.. redrawn:: NAME``    the figure that a script draws of all its records, and what it shows
 """
 
+import contextlib
 import importlib
+import io
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,7 +69,9 @@ class RedrawnFigure(Directive):
         name = self.arguments[0]
         with TemporaryDirectory() as folder:
             path = Path(folder, "figure.svg")
-            if not importlib.import_module(name).redraw(path):
+            with contextlib.redirect_stderr(io.StringIO()):  # where a script says what it has drawn
+                drawn = importlib.import_module(name).redraw(path)
+            if not drawn:
                 return parsed(self, [f"Nothing was measured yet: ``python profiling/{name}.py`` does it."])
             svg = path.read_text(encoding="utf-8")
         figure = nodes.raw("", f'<div class="measured">{svg[svg.index("<svg") :]}</div>', format="html")

@@ -162,6 +162,11 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
 def mib(nbytes: int) -> str:
     """Bytes in MiB, three decimals."""
     return f"{nbytes / MIB:.3f}"

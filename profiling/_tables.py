@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from _common import geometric_mean, markdown_table, network_of
+from _common import counted, geometric_mean, markdown_table, network_of
 from _store import Record
 
 import pymec
@@ -76,7 +76,7 @@ def caption(records: Sequence[Record]) -> str:
 
 def plural(n_threads: int) -> str:
     """``1 thread``, ``2 threads``."""
-    return f"{n_threads} thread{'s' if n_threads != 1 else ''}"
+    return counted(n_threads, "thread")
 
 
 # What tables are made of --------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _common import progress, usable_cpus
+from _common import counted, progress, usable_cpus
 from _store import RESULTS, Store
 from numpy.typing import NDArray
 
@@ -160,7 +160,7 @@ def time_cells(
     cells = list(cells)
     wanted = [cell for cell in cells if options.again or not store.known(cell, names, options.seconds)]
     script = store.path.stem
-    print(f"{len(cells)} cells, {len(cells) - len(wanted)} of them known", file=sys.stderr)
+    print(f"{counted(len(cells), 'cell')}, {len(cells) - len(wanted)} of them known", file=sys.stderr)
     if not wanted:
         return 0
     canary = Canary.of(options, [cell["n_threads"] for cell in wanted])

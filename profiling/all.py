@@ -10,6 +10,7 @@ that has changed since.  The time that is left is told from what each step took 
 
 from __future__ import annotations
 
+import math
 import shlex
 import subprocess
 import sys
@@ -18,11 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import tables
-from _common import HERE, command_line
+from _common import HERE, command_line, counted
 from _store import RESULTS, Record, Store
 
 FEW = "--layers cv4,cv9,cv12"
-NETWORKS = "--layers vgg16,resnet50,mobilenet,resnext50 --threads 2 --seconds 0.2 --patience 40"
+NETWORKS = "--layers vgg16,resnet50,mobilenet,resnext50 --threads 2 --seconds 0.15 --patience 40"
+NETWORKS += " --peers 'torch channels-last,torch prepacked,onnxruntime,openvino,ncnn'"
 
 KERNELS = "--coretypes native,Haswell,Sandybridge"
 
@@ -35,7 +37,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("paper_time", KERNELS, "--layers cv9,cv12 --batch 1 --seconds 0.05"),
     ("stride_sweep", KERNELS, "--what memory"),
     ("solutions", "", "--layers cv9,cv12 --batch 8 --seconds 0.05"),
-    ("speed", "--reuse", f"{FEW} --reuse --seconds 0.1"),
+    ("speed", "--reuse --seconds 0.5", f"{FEW} --reuse --seconds 0.1"),
     ("lowering", "", "--seconds 0.1"),
     ("overhead", "", "--seconds 0.1"),
     ("ladder", "", f"{FEW} --seconds 0.1"),
@@ -44,11 +46,15 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("winograd_choice", "", "--layers cv9,cv12 --seconds 0.05"),
     ("large", "", "--cases cv9_float64,cv12_float64 --seconds 0.1"),
     ("atlas", "--seconds 0.1", "--layers cv12 --seconds 0.03"),
-    ("gradients", "--layers paper,resnet50,mobilenetv2,unet", f"{FEW} --seconds 0.05"),
+    ("gradients", "--layers paper,resnet50,mobilenetv2", f"{FEW} --seconds 0.05"),
     ("networks", "", "--networks MobileNetV2 --batch 1"),
     ("compare", "", f"{FEW} --seconds 0.05"),
     ("compare", NETWORKS, ""),
-    ("anywhere", "--threads 1 --largest 2e7", "--families few --threads 1 --largest 1e6 --seconds 0.02"),
+    (
+        "anywhere",
+        "--threads 1 --largest 3e6 --seconds 0.03",
+        "--families few --threads 1 --largest 1e6 --seconds 0.02",
+    ),
 )
 """Each script, its options, and those of the quick run; without the latter it is left out there."""
 
@@ -88,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         done = subprocess.run(command, stdout=subprocess.DEVNULL)
         seconds, new = time.monotonic() - start, measured(script, options.records) - before
         if done.returncode:
-            failed.append(step)
+            failed.append(f"exit status {done.returncode}: {step}")
         last = taken(store, (script, given))
         if new and (last is None or new >= last.values["records"]):  # what went on from an interruption tells less
             store.add({"script": script, "options": given}, {"seconds": round(seconds, 1), "records": new})
@@ -97,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     tables.main(["--records", str(options.records)])
     print(f"{len(steps)} steps in {(time.monotonic() - started) / 60:.1f} minutes", file=sys.stderr)
     for step in failed:
-        print(f"could not measure all: {step}", file=sys.stderr)
+        print(step, file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -123,8 +129,8 @@ def time_left(store: Store, steps: list[tuple[str, str]]) -> str:
     known = [record for step in steps if (record := taken(store, step))]
     minutes = sum(record.values["seconds"] for record in known) / 60
     new = len(steps) - len(known)
-    unknown = f", and {new} step{'s' if new > 1 else ''} that never ran" * bool(new)
-    return f"at most {minutes:.0f} minutes left{unknown}"
+    unknown = f", and {counted(new, 'step')} that never ran" * bool(new)
+    return f"at most {counted(math.ceil(minutes), 'minute')} left{unknown}"
 
 
 if __name__ == "__main__":

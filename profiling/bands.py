@@ -116,7 +116,9 @@ def tables(records: Sequence[Record]) -> Iterator[Table]:
             rows.append([record.cell["layer"], *rates, both, f"{of_L:.3f}" if of_L else "-"])
         notes = [f"mec_banded ÷ mec: {mean_of(found, lambda record: ratio(record, 'mec', 'mec_banded'))}"]
         notes += [f"{r.cell['layer']}: {r.how['refused']}" for r in found if "refused" in r.how]
-        title = f"L of 1/{fraction}: GFLOP/s by the best call, batch 1, float32, {plural(n_threads)}"
+        title = (
+            f"mec_banded within L / {fraction}: GFLOP/s by the best call, batch 1, float32, {plural(n_threads)}"
+        )
         yield Table(title, header, rows, found, "bands", notes)
 
 

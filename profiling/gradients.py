@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from _common import comma_integers, comma_list, command_line
+from _common import comma_integers, comma_list, command_line, counted
 from _peers import symmetric_padding
 from _store import Record, Store
 from _tables import Table, by_network, groups, number, plural, ratio, show, spread
@@ -132,7 +132,7 @@ def summary(records: Sequence[Record]) -> Iterator[Table]:
     for (i_n, n_threads), found in groups(records, "i_n", "n_threads").items():
         for network, layers in by_network(found).items():
             marks = "".join(sorted({mark for record in layers for mark in record.marks()}))
-            row = [f"{network}, {len(layers)} layers", str(i_n), str(n_threads)]
+            row = [f"{network}, {counted(len(layers), 'layer')}", str(i_n), str(n_threads)]
             for gradient in GRADIENTS:
                 mean, *ends = spread(layers, lambda record, g=gradient: torch_by_pymec(record, g))
                 row += [mean + marks, *ends]

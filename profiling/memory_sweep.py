@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from _common import MIB, Cell, comma_integers, comma_list, command_line, measure_cells, usable_cpus
+from _common import MIB, Cell, comma_integers, comma_list, command_line, counted, measure_cells, usable_cpus
 from _store import RESULTS, Record, Store
 from _tables import Table, entries, groups, plural, show
 
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         except pymec.UnsupportedShape as error:
             print(f"skipped: {cell}: {error}", file=sys.stderr)
     wanted = [cell for cell, nbytes in predicted.items() if options.again or not known(store, cell, nbytes)]
-    print(f"{len(predicted)} cells, {len(predicted) - len(wanted)} of them known", file=sys.stderr)
+    print(f"{counted(len(predicted), 'cell')}, {len(predicted) - len(wanted)} of them known", file=sys.stderr)
 
     failed = {}
     for cell, report in measure_cells(wanted, options.workers, "memory"):

@@ -114,7 +114,8 @@ def tables(records: Sequence[Record]) -> Iterator[Table]:
         best = sum(loss == 1 for loss in losses)
         lost = f"{geometric_mean(losses):.3f} times as long in geometric mean, {max(losses):.2f} at worst"
         note = f"the estimate chose the fastest of four in {best} of {len(losses)} layers; its choices take {lost}"
-        yield Table(f"batch {i_n}, float32, {plural(n_threads)}", header, rows, found, "winograd_choice", [note])
+        title = f"Estimated cycles and measured times, batch {i_n}, float32, {plural(n_threads)}"
+        yield Table(title, header, rows, found, "winograd_choice", [note])
 
 
 def cells(of: dict[str, float], scale: float) -> list[str]:

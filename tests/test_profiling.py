@@ -9,6 +9,7 @@ import math
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -259,8 +260,8 @@ def test_speed(tmp_path):
     shown = table_rows(done.stdout.split("with workspace and out given")[0])["cv12"][1]
     assert shown.split(" / ")[0] == f"{1e-9 * record['how']['flops'] / record['values']['mec']['best']:.0f}"
 
-    assert "1 cells, 1 of them known" in run("speed.py", *quick, "--algorithms", "mec").stderr
-    assert "1 cells, 0 of them known" in run("speed.py", *quick, "--algorithms", "mec_b").stderr
+    assert "1 cell, 1 of them known" in run("speed.py", *quick, "--algorithms", "mec").stderr
+    assert "1 cell, 0 of them known" in run("speed.py", *quick, "--algorithms", "mec_b").stderr
 
 
 @needs_fast_build
@@ -594,6 +595,47 @@ def test_gradients_are_checked(load, monkeypatch):
         gradients.gradients_of(shape, 1)
 
 
+def test_tables_of_gradients(load, tmp_path):
+    """torch needs twice pymec's time for the input's gradient, and half of it for the kernel's."""
+    gradients, store = load("gradients"), load("_store").Store("gradients", tmp_path)
+    names = ("input, pymec", "input, torch", "kernel, pymec", "kernel, torch")
+    values = {name: {"best": s, "median": s, "by": None} for name, s in zip(names, (1, 2, 2, 1), strict=True)}
+    for layer in ("cv1", "cv12", "unet.conv1_1"):
+        store.add({"layer": layer, "i_n": 1, "n_threads": 2}, values, how={"seconds": 1})
+    (table,) = gradients.summary(store.find())
+    assert table.rows == [
+        [
+            "the paper's twelve, 2 layers",
+            "1",
+            "2",
+            "2.00",
+            "2.00 (cv1)",
+            "2.00 (cv1)",
+            "0.50",
+            "0.50 (cv1)",
+            "0.50 (cv1)",
+        ],
+        ["unet, 1 layer", "1", "2", "2.00", *["2.00 (conv1_1)"] * 2, "0.50", *["0.50 (conv1_1)"] * 2],
+    ]
+    rows = table_rows("\n".join(map(str, gradients.tables(store.find()))))
+    assert rows["cv12"] == ["1000000", "2000000", "2.00", "2000000", "1000000", "0.50"]
+
+
+def test_comparisons_are_with_the_best_of_each_kind(load, tmp_path):
+    compare, store = load("compare"), load("_store").Store("compare", tmp_path)
+    seconds = {"FMA limit": 0.5, "pymec plan": 1, "pymec plan, fast": 0.5, "torch channels-last": 2, "ncnn": 0.25}
+    values = {name: {"best": s, "median": s, "by": None} for name, s in {**seconds, "onnxruntime": 1.5}.items()}
+    store.add({"layer": "cv9", "i_n": 1, "n_threads": 1}, values, how={"seconds": 1, "flops": 1e9, "peers": {}})
+    (table,) = compare.summary(store.find())
+    assert {row[0]: row[4] for row in table.rows} == {
+        "pymec conv2d ÷ torch channels-last": "-",
+        "pymec plan ÷ torch channels-last": "2.00",
+        "pymec plan ÷ the best exact peer": "1.50",
+        "pymec plan ÷ the machine's limit": "0.50",
+        "pymec plan, fast ÷ the best peer": "0.50",
+    }
+
+
 # gemm_regimes.py ----------------------------------------------------------------------------------------
 
 
@@ -824,8 +866,8 @@ def test_all_scripts_in_turn(load, monkeypatch, tmp_path, capfd):
 
     assert everything.main(given) == 0
     said = capfd.readouterr().err
-    assert "[1/1] overhead --algorithms mec --seconds 0.01: at most 0 minutes left\n" in said
-    assert "1 cells, 1 of them known" in said
+    assert "[1/1] overhead --algorithms mec --seconds 0.01: at most 1 minute left\n" in said
+    assert "1 cell, 1 of them known" in said
     assert (tmp_path / "overhead.jsonl").read_text() == first
 
 
@@ -834,7 +876,7 @@ def test_the_steps_are_scripts_and_options_that_these_have(load):
     for script, *both in everything.STEPS:
         for given in both:
             if hasattr(load(script), "parse"):
-                load(script).parse(given.split())
+                load(script).parse(shlex.split(given))
 
 
 # versions.py -------------------------------------------------------------------------------------------

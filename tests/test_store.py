@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -261,3 +262,64 @@ def test_the_check_finds_a_number_typed_by_hand(profiling, monkeypatch, tmp_path
         "Before\n<!-- table ladder -->\n\nNothing was measured yet: `python profiling/ladder.py` does it.\n\n"
         "<!-- end -->\nafter\n"
     )
+
+
+# The site -----------------------------------------------------------------------------------------------
+
+
+def test_every_table_on_the_pages_can_be_made(profiling, tmp_path):
+    """Each name is a script's; without records a page says how to measure them."""
+    tables = profiling("tables")
+    names = [
+        name
+        for page in (PROFILING.parent / "docs").rglob("*.rst")
+        for name in re.findall(
+            r"^\.\. measured(?:-figure)?:: (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
+    assert len(names) > 20
+    for name in names:
+        assert tables.tables_of(name, tmp_path) == []
+        assert tables.command_of(name).startswith("python profiling/")
+
+
+def test_a_table_as_restructuredtext(profiling, monkeypatch, change, module, tmp_path):
+    """Bold numbers, marks, code and dashes are what they are in Markdown; cells of flame graphs are links."""
+    pytest.importorskip("sphinx")
+    core = pytest.importorskip("docutils.core")
+    monkeypatch.syspath_prepend(str(PROFILING.parent / "docs"))
+    page = profiling("results")
+    monkeypatch.setattr(page, "LINKED", {"cv4_mec"})
+    store = module.Store("atlas", tmp_path)
+    cell = {"layer": "cv9", "operation": "conv2d", "i_n": 1, "n_threads": 1}
+    store.add(cell, VALUES, how={"flops": 10**11, "seconds": 1.0})
+    store.add({**cell, "layer": "cv8"}, {"im2col": VALUES["im2col"]}, how={"flops": 10**11, "seconds": 1.0})
+    memory = module.Store("memory", tmp_path)
+    for algorithm in ("im2col", "mec"):
+        values = {"predicted": 2**20, "workspace": 2**20, "resident": 2**20, "peak": 2**20, "blas": 0}
+        asked = {"layer": "cv4", "operation": "conv2d", "algorithm": algorithm, "n_threads": 1, "i_n": 1}
+        memory.add({**asked, "dtype": "float32"}, values, [f"{algorithm}:conv2d"])
+    change("mec/tuned.pyx", "\ncdef ", "\ncdef int more = 1\n\ncdef ")
+    tables = profiling("tables")
+    lines = [
+        line
+        for name in ("atlas", "memory_sweep")
+        for t in tables.tables_of(name, tmp_path)
+        for line in page.rst_of(t)
+    ]
+    tree = core.publish_doctree("\n".join(lines), settings_overrides={"halt_level": 2, "report_level": 2})
+    rows = [[entry.astext() for entry in row.findall(kind("entry"))] for row in tree.findall(kind("row"))]
+    assert ["mec", "-", "100†"] in rows
+    assert ["im2col", "50", "50"] in rows
+    assert ["mec", "1.000 (1.00)†"] in rows
+    assert [node.astext() for node in tree.findall(kind("strong"))] == ["100", "50"]
+    links = {node["refuri"]: node.astext() for node in tree.findall(kind("reference"))}
+    assert links == {"flamegraphs/cv4_mec.html": "1.000 (1.00)†"}
+    assert (
+        "† measured before the kernel last changed; python profiling/atlas.py measures it again." in tree.astext()
+    )
+
+
+def kind(name):
+    """A condition on nodes of docutils."""
+    return lambda node: node.tagname == name
