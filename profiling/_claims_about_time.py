@@ -5,7 +5,7 @@ from __future__ import annotations
 from _common import geometric_mean
 from _in_turns import kernels_in
 from _store import Record
-from _tables import plural, ratio
+from _tables import groups, plural, ratio
 from _verdicts import HOLDS, IN_PART, NO, Answer, Records, in_words, listed, mostly, so_far, together, unknown
 from resnet101 import total, weighted
 
@@ -27,6 +27,12 @@ REASONS = {
     "larger products. That outweighs what MEC saves by writing less.",
 }
 
+PER_IMAGE = {
+    HOLDS: " Against im2col of one image after the other it does better.",
+    IN_PART: " Against im2col of one image after the other, in a smaller matrix, it wins on some layers.",
+    NO: " im2col of one image after the other writes its rows into a matrix smaller than L, and is faster.",
+}
+"""What is added where the two ways of im2col lead to different verdicts."""
 
 # Faster than im2col -------------------------------------------------------------------------------------
 
@@ -58,28 +64,39 @@ def faster(records: list[Record], batch: int, n_threads: int) -> Answer:
     where = f"BLAS's {first} kernels{note(chosen, first)}, {plural(n_threads)}"
     parts = [f"{where}: faster on {in_words(own)} times as fast.{so_far(own)}"]
     verdicts = [mostly(own.values())]
+    reason = why(own)
     if batch > 1:
         per_image = speeds(chosen, first, "mec_paper", "im2col_per_image")
         parts.append(f"Against im2col of one image after the other: {in_words(per_image)}.")
         verdicts.append(mostly(per_image.values()))
+        reason += PER_IMAGE[verdicts[1]] * (len(set(verdicts)) > 1)
+        parts += fewer_threads(records, first, batch, n_threads)
     for kernel in others:
         parts.append(f"{kernel} kernels: {short(speeds(chosen, kernel, 'mec_paper', 'im2col'))}.")
     beside = {label: speeds(chosen, first, label, "im2col") for label in BESIDE}
     words = [f"{BESIDE[label]} {geometric_mean(found.values()):.2f}" for label, found in beside.items() if found]
     if words:
         parts.append(f"Beside it, times as fast as im2col: {listed(words)}.")
-    verdict = together(verdicts)
-    return Answer(" ".join(parts), verdict, why(own, verdict))
+    return Answer(" ".join(parts), together(verdicts), reason)
 
 
-def why(ratios: dict[str, float], verdict: str) -> str:
-    """The reason that goes with a verdict."""
-    if verdict != IN_PART:
-        return REASONS[verdict]
+def fewer_threads(records: list[Record], kernel: str, batch: int, n_threads: int) -> list[str]:
+    """A sentence for each smaller number of threads."""
+    under = [r for r in records if (r.cell["blas"], r.cell["i_n"]) == (kernel, batch)]
+    return [
+        f"On {plural(count)}: {short(speeds(of, kernel, 'mec_paper', 'im2col'))}."
+        for (count,), of in groups(under, "n_threads").items()
+        if count < n_threads
+    ]
+
+
+def why(ratios: dict[str, float]) -> str:
+    """The reason that goes with these ratios."""
+    verdict = mostly(ratios.values())
     won = [layer for layer, ratio in ratios.items() if ratio > 1]
     lost = [layer for layer in ratios if layer not in won]
-    if not won or not lost:
-        return f"{REASONS[HOLDS if won else NO]} Against the other im2col it is the other way round."
+    if verdict != IN_PART or not lost:
+        return REASONS[verdict]
     where = f"It wins on {listed(won)} and loses on {listed(lost)}."
     wide, narrow = (geometric_mean(pymec.layers.get(layer).shape().o_w for layer in of) for of in (won, lost))
     if wide <= narrow:
