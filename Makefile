@@ -106,7 +106,7 @@ memtest: $(VENV)/installed-profile ## predicted against measured bytes: layer ×
 annotate: $(VENV)/installed-test ## write the annotated HTML of every kernel beside its source
 	PYMEC_ANNOTATE=1 $(BIN)/python setup.py build_ext --inplace
 
-speed: $(VENV)/installed-profile ## time mec against im2col on the paper's layers
+speed: $(VENV)/installed-profile ## time mec, which is tuned MEC, against im2col on the paper's layers
 	$(BIN)/python profiling/speed.py
 
 # Only what the stores in profiling/results don't know is measured: an interrupted run goes on where it stopped.

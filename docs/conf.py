@@ -21,6 +21,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
     "from_code",
+    "claims_table",
     "kernel_pages",
     "house",
     "rounding",

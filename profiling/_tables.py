@@ -64,7 +64,7 @@ def caption(records: Sequence[Record]) -> str:
     parts = [
         " and ".join(dict.fromkeys(run["cpu"] for run in runs)),
         f"{runs[0]['build']} build of pymec {runs[0]['pymec']}",
-        f"BLAS {runs[0]['blas']}" + f" (by OPENBLAS_CORETYPE={told[0]})" * bool(told),
+        f"BLAS {runs[0]['blas']}" + "".join(f" (by OPENBLAS_CORETYPE={name})" for name in told[:1]),
         " and ".join(map(plural, threads)),
         f"timed for {' to '.join(f'{s:g}' for s in sorted({*seconds[:1], *seconds[-1:]}))} s a call"
         * bool(seconds),

@@ -26,10 +26,17 @@ FEW = "--layers cv4,cv9,cv12"
 NETWORKS = "--layers vgg16,resnet50,mobilenet,resnext50 --threads 2 --seconds 0.15 --patience 40"
 NETWORKS += " --peers 'torch channels-last,torch prepacked,onnxruntime,openvino,ncnn'"
 
+KERNELS = "--coretypes native,Haswell,Sandybridge"
+
 STEPS: tuple[tuple[str, str, str], ...] = (
     ("gemm_regimes", "", "--seconds 0.05"),
     ("memory_sweep", "", f"{FEW} --algorithms im2col,im2col_blocked,mec_b,mec,mec_banded,direct_blocked,fft"),
     ("memory_sweep", "--operations conv2d_input_grad,conv2d_kernel_grad", ""),
+    ("paper_table2", "", ""),
+    ("paper_memory", "", "--layers cv9,cv12 --batch 1"),
+    ("paper_time", KERNELS, "--layers cv9,cv12 --batch 1 --seconds 0.05"),
+    ("stride_sweep", KERNELS, "--what memory"),
+    ("solutions", "", "--layers cv9,cv12 --batch 8 --seconds 0.05"),
     ("speed", "--reuse --seconds 0.5", f"{FEW} --reuse --seconds 0.1"),
     ("lowering", "", "--seconds 0.1"),
     ("overhead", "", "--seconds 0.1"),
@@ -51,7 +58,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
 )
 """Each script, its options, and those of the quick run; without the latter it is left out there."""
 
-UNTIMED = ("memory_sweep", "networks")
+UNTIMED = ("memory_sweep", "networks", "paper_memory", "paper_table2")
 
 
 def main(arguments: list[str] | None = None) -> int:

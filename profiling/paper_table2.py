@@ -7,8 +7,8 @@ measured in a fresh process.
     python profiling/paper_table2.py
     python profiling/paper_table2.py --batch 32 --layers cv5,cv6,cv9,cv10,cv11,cv12
 
-Prints a Markdown table and draws ``figures/paper_table2.svg``; the exit status is 1 if a formula and memray
-differ by a byte.
+Prints a Markdown table and draws ``figures/paper_table2.svg``; records go to ``results/paper_table2.jsonl``, and
+what is known there is not measured again.  The exit status is 1 if a formula and memray differ by a byte.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from _common import (
     BLUE,
-    HERE,
     MIB,
     ORANGE,
     Cell,
@@ -31,8 +30,12 @@ from _common import (
     save_figure,
     usable_cpus,
 )
+from _in_turns import add_store_options, bytes_known, figure_of, newest, store_of
+from _store import Store
 
 import pymec
+
+ALGORITHMS = ("im2col", "mec_paper", "mec")
 
 
 class Row(NamedTuple):
@@ -56,41 +59,52 @@ class Row(NamedTuple):
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and draw; the exit status."""
     parser = command_line(__doc__)
-    parser.add_argument("--layers", type=comma_list(pymec.layers.PAPER), default=list(pymec.layers.PAPER))
+    parser.add_argument("--layers", type=comma_list(pymec.layers.PAPER))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes at once")
-    parser.add_argument("--figure", type=Path, default=HERE / "figures" / "paper_table2.svg")
+    add_store_options(parser)
     options = parser.parse_args(arguments)
+    layers = options.layers or (["cv9", "cv12"] if options.quick else list(pymec.layers.PAPER))
 
-    rows = measure(options.layers, options.batch, options.workers)
+    store = store_of("paper_table2", options)
+    cells = {name: {"layer": name, "i_n": options.batch} for name in layers}
+    missing = [name for name in layers if options.again or not bytes_known(store, cells[name])]
+    measure(store, missing, options.batch, options.workers)
+    rows = rows_of(store, layers, options.batch)
     print(f"Lowered matrices, batch {options.batch}, float32, bytes\n")
     print(table(rows))
     differing = [row.layer for row in rows if not row.exact]
     print(f"\npredicted == measured, to the byte: {len(rows) - len(differing)} of {len(rows)} layers")
     if differing:
         print(f"different: {', '.join(differing)}")
-    draw(rows, options.batch, options.figure)
+    draw(rows, options.batch, figure_of("paper_table2", options))
     return 1 if differing else 0
 
 
-def measure(layers: list[str], i_n: int, workers: int) -> list[Row]:
-    """Formulas and measurements of every layer."""
+def measure(store: Store, layers: list[str], i_n: int, workers: int) -> None:
+    """A record for each layer."""
     shapes = {name: pymec.layers.get(name).shape(i_n) for name in layers}
-    algorithms = ("im2col", "mec_paper", "mec")
-    cells = [Cell(name, shape, algorithm) for name, shape in shapes.items() for algorithm in algorithms]
-    reports = measure_all(cells, workers, "paper's Table 2")
-    return [
-        Row(
-            name,
-            shape.im2col_size * shape.itemsize,
-            reports[Cell(name, shape, "im2col")].workspace,
-            shape.paper_mec_size * shape.itemsize,
-            reports[Cell(name, shape, "mec_paper")].workspace,
-            shape.mec_size * shape.itemsize,
-            reports[Cell(name, shape, "mec")].workspace,
-        )
-        for name, shape in shapes.items()
-    ]
+    cells = [Cell(name, shape, algorithm) for name, shape in shapes.items() for algorithm in ALGORITHMS]
+    reports = measure_all(cells, workers, "paper's Table 2") if cells else {}
+    for name, shape in shapes.items():
+        reported = {algorithm: reports[Cell(name, shape, algorithm)] for algorithm in ALGORITHMS}
+        values = {
+            algorithm: {"workspace": report.workspace, "predicted": report.predicted, "by": algorithm}
+            for algorithm, report in reported.items()
+        }
+        store.add({"layer": name, "i_n": i_n}, values)
+
+
+def rows_of(store: Store, layers: list[str], i_n: int) -> list[Row]:
+    """Formulas, as they are today, and measurements of every layer."""
+    measured = {record.cell["layer"]: record.values for record in newest(store, i_n=i_n)}
+    rows = []
+    for name in layers:
+        shape, found = pymec.layers.get(name).shape(i_n), measured[name]
+        formulas = (shape.im2col_size, shape.paper_mec_size, shape.mec_size)
+        pairs = zip(formulas, ALGORITHMS, strict=True)
+        rows.append(Row(name, *(n for size, of in pairs for n in (size * shape.itemsize, found[of]["workspace"]))))
+    return rows
 
 
 def table(rows: list[Row]) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from threadpoolctl import threadpool_info
 
-from pymec import _build_info, threads
+from pymec import _build_info, blas_kernel, threads
 from pymec.cpu_quota import cpu_quota
 
 PACKAGES = ("numpy", "scipy", "threadpoolctl", "memray", "matplotlib")
@@ -59,6 +59,8 @@ def versions() -> dict[str, str]:
             owner = "blas of pymec (SciPy's)" if library["filepath"] in own else "blas of others"
             parts = (library.get(key) for key in ("internal_api", "version", "architecture", "threading_layer"))
             found[owner] = " ".join(str(part) for part in parts if part)
+    warning = blas_kernel.held_back()
+    found["blas kernels"] = blas_kernel.kernel_name() + (f"; warning: {warning}" if warning else "")
     return found
 
 

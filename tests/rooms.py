@@ -28,7 +28,7 @@ LEVELS = (
     ("kernels/<family>", "the algorithms of a family", ("kernels.*.*",)),
     ("kernels/gradients", "the algorithms of both gradients", ("kernels.gradients.*",)),
     ("surroundings", "threads, layouts, workspace, the oracle", (
-        "threads", "address_space", "cpu_quota", "layouts", "workspace", "reference", "_build_info",
+        "threads", "address_space", "blas_kernel", "cpu_quota", "layouts", "workspace", "reference", "_build_info",
     )),
     ("algorithm", "what a row of the table is", ("algorithm",)),
     ("rows", "each family's rows of the table, in kernels/<family>/rows.py", (

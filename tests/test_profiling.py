@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import pymec
-from pymec import _build_info, registry
+from pymec import _build_info, blas_kernel, registry
 from pymec.kernels.shared import blas_library as blas_limits
 from pymec.kernels.shared.blocking import small_blas_products
 
@@ -160,7 +160,8 @@ def test_memory_sweep_refuses_what_it_does_not_know():
 @pytest.mark.memory
 def test_paper_table2(tmp_path):
     figure = tmp_path / "figure.svg"
-    done = run("paper_table2.py", "--layers", "cv4,cv12", "--figure", figure)
+    options = ("--layers", "cv4,cv12", "--figure", figure, "--records", tmp_path)
+    done = run("paper_table2.py", *options)
     assert done.returncode == 0, done.stderr
     rows = table_rows(done.stdout)
     im2col, paper, stored = 109 * 109 * 7 * 7 * 64 * 4, 109 * 224 * 7 * 64 * 4, 109 * 223 * 7 * 64 * 4
@@ -171,6 +172,9 @@ def test_paper_table2(tmp_path):
     assert rows["sum"][0] == f"{im2col + 460_800:,}"
     assert rows["geometric mean"][-1] == f"{math.sqrt(im2col / stored * 460_800 / 215_040):.2f}"
     assert figure.read_text().startswith("<?xml")
+    again = run("paper_table2.py", *options)
+    assert again.stdout == done.stdout
+    assert "1/" not in again.stderr  # nothing was measured twice
 
 
 def test_paper_table2_formulas(load):
@@ -190,11 +194,23 @@ def test_paper_table2_formulas(load):
 @pytest.mark.memory
 def test_stride_sweep(tmp_path):
     figure = tmp_path / "figure.svg"
-    done = run("stride_sweep.py", "--layer", "cv12", "--figure", figure)
+    options = ("--layer", "cv12", "--figure", figure, "--records", tmp_path)
+    done = run("stride_sweep.py", *options, "--what", "memory")
     assert done.returncode == 0, done.stderr
     assert list(table_rows(done.stdout))[2:] == ["1", "2", "3"]
     assert "to the byte: 9 of 9 cells" in done.stdout
     assert figure.read_text().startswith("<?xml")
+
+
+@needs_fast_build
+@needs_memray
+def test_stride_sweep_in_time(tmp_path):
+    options = ("--layer", "cv12", "--figure", tmp_path / "figure.svg", "--records", tmp_path, "--what", "time")
+    done = run("stride_sweep.py", *options, "--threads", "1", "--seconds", "0.02")
+    assert done.returncode == 0, done.stderr
+    assert len(table_rows(done.stdout)["`mec_paper`"]) == 4  # three strides and their mean
+    records = [json.loads(line) for line in (tmp_path / "stride_sweep.jsonl").read_text().splitlines()]
+    assert [record["cell"]["stride"] for record in records if "cell" in record] == [1, 2, 3]
 
 
 def test_stride_sweep_of_cv1(load):
@@ -344,11 +360,71 @@ def test_canary_keeps_and_counts_disturbed_bursts_if_nobody_waits(load, monkeypa
 
 
 @needs_fast_build
-def test_solutions():
-    done = run("solutions.py", "--layers", "cv11,cv12", "--threads", "1", "--seconds", "0.02")
+@needs_memray
+def test_solutions(tmp_path):
+    options = ("--layers", "cv11,cv12", "--batch", 2, "--threads", 1, "--seconds", 0.02)
+    done = run("solutions.py", *options, "--records", tmp_path, "--figure", tmp_path / "figure.svg")
     rows = [line for line in done.stdout.splitlines() if line.startswith("| cv")]
     assert [row.split("|")[1].strip() for row in rows] == ["cv11", "cv12"]
-    assert done.stdout.count("loses") == 3
+    assert done.stdout.count("geometric mean") == done.stdout.count("T = 100 loses") == (3 if own_kernels() else 1)
+    assert run("solutions.py", *options[:2], "--batch", 1).returncode == 2
+
+
+def own_kernels():
+    """Whether BLAS runs its kernels for this CPU: tuned forms are timed under those only."""
+    return blas_kernel.held_back() is None
+
+
+@needs_fast_build
+@needs_memray
+def test_paper_time(tmp_path):
+    options = ("--layers", "cv12", "--batch", "1,2", "--threads", 1, "--seconds", 0.02)
+    keep = ("--records", tmp_path, "--figure", tmp_path / "figure.svg")
+    done = run_apart("paper_time.py", *options, *keep, "--coretypes", "native,no such")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (tmp_path / "paper_time.jsonl").read_text().splitlines()]
+    cells = [record["cell"] for record in records if "cell" in record]
+    # The process with a name that OpenBLAS doesn't know runs the CPU's own kernels, and finds them measured.
+    assert [cell["i_n"] for cell in cells] == [1, 2]
+    values = next(record["values"] for record in records if "cell" in record)
+    assert {"im2col", "mec_a", "mec_b", "mec_paper"} <= set(values)
+    assert all(value["best"] > 0 for value in values.values())
+    assert cells[0]["blas"] + " kernels" in done.stdout
+    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+    missing = run("resnet101.py", *keep)
+    assert missing.returncode == 1
+    assert "no time: run paper_time.py" in missing.stderr
+
+
+@needs_memray
+@pytest.mark.memory
+def test_paper_memory(tmp_path):
+    keep = ("--records", tmp_path, "--figure", tmp_path / "figure.svg")
+    done = run("paper_memory.py", "--layers", "cv12", "--batch", 1, *keep)
+    assert done.returncode == 0, done.stderr
+    rows = table_rows(done.stdout)
+    assert rows["`mec_paper`"] == ["0.205 (2.14)", "2.14"]
+    assert "predicted == measured, to the byte: 16 of 16 cells" in done.stdout
+    assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_a_wrong_answer_is_no_record(load):
+    in_turns = load("_in_turns")
+    problem = in_turns.Problem(pymec.layers.get("cv12").shape())
+    with pytest.raises(SystemExit, match="beyond the error bound"):
+        problem.checked(lambda: None, "mec", "nothing")
+
+
+def test_resnet101_weights(load):
+    resnet101 = load("resnet101")
+    values = {"im2col": {"best": 2.0}, "mec_paper": {"best": 1.0}}
+    records = [SimpleNamespace(cell={"layer": name}, values=values) for name in resnet101.WEIGHTS]
+    found = resnet101.weighted(records, "best")
+    assert resnet101.total(found, "im2col") == 2 * 34
+    assert found["mec_paper"]["cv11"] == 23
+    assert resnet101.weighted(records[1:], "best") == {}
+    assert resnet101.table(found, 1, "s", [], "paper_time").rows[-1] == ["im2col's ÷ it", "", "1.00", "2.00"]
 
 
 def test_the_T_that_loses_least(load):

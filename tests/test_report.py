@@ -13,7 +13,7 @@ import pytest
 from pymec import _build_info, explaining, figures, layers, planning, registry, report, svg
 from pymec.cli import main
 from pymec.memory import MemoryReport, measuring
-from pymec.report import collect, page, plots, records
+from pymec.report import collect, page, plots, records, terminal
 from pymec.report.picture import Activations, photographs
 
 pytestmark = pytest.mark.skipif(not _build_info.OPENMP, reason="the report refuses a build without OpenMP")
@@ -357,6 +357,45 @@ def test_wrong_formula_fails_the_report(monkeypatch, capsys, tmp_path):
     assert main([*argv, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert document["failures"] == ["mec_b on cv12: predicted 1,000 bytes, measured 1,004"]
+
+
+def tiles_of(run):
+    """The texts of the cards at the head of the page."""
+    found = re.findall(r'<div class="tile[^"]*">(.*?)</div>', page.render(run, Activations(1), {}), re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]*>", "", text).split()) for text in found]
+
+
+def test_cards_tell_published_mec_from_tuned():
+    sizes = {"im2col": 1200, "im2col_blocked": 100, "mec_a": 400, "mec_b": 400, "mec": 300, "mec_banded": 60}
+    seconds = {"im2col": 1.0, "im2col_blocked": 0.55, "mec_a": 1.3, "mec_b": 1.4, "mec": 0.5, "mec_banded": 0.45}
+    cards = tiles_of(run_of(sizes, seconds))
+    assert "3.00× smaller workspace than im2col's on average: published MEC, mec_b; 3.00× on cv12" in cards
+    assert "1.40 of im2col's time on average: published MEC, mec_b" in cards
+    tuned = "0.50 of im2col's time: tuned MEC, mec, whose products are not the paper's"
+    assert f"{tuned}; blocked im2col by the same products takes 0.55" in cards
+    assert "20.0× smaller workspace than im2col's: tuned MEC in bands, in 0.45 of its time" in cards
+    assert not [card for card in cards if re.search(r"(?<!published )(?<!tuned )MEC", card)]
+
+
+def test_without_the_paper_s_algorithms_nothing_is_called_published():
+    cards = tiles_of(run_of({"im2col": 1200, "mec": 300}, {"im2col": 1.0, "mec": 0.5}))
+    assert not [card for card in cards if "published" in card]
+
+
+def test_the_kernels_of_blas_are_named(capsys):
+    run = replace(run_of({"im2col": 1200, "mec_paper": 300}), blas_kernels="SkylakeX")
+    text = page.render(run, Activations(1), {})
+    assert "slower than it need be" not in text
+    assert "SkylakeX kernels: what BLAS ran" in tiles_of(run)
+    warned = replace(run, blas_kernels="Haswell", blas_warning="this CPU has more")
+    assert "This CPU has more." in page.render(warned, Activations(1), {})
+    assert "Haswell kernels: what BLAS ran, and not those for this CPU" in tiles_of(warned)
+    assert warned.as_dict()["blas_warning"] == "this CPU has more"
+
+    terminal.print_run(warned, "index.html")
+    printed = capsys.readouterr().out
+    assert "MEC published (mec_paper) is 4.00× smaller" in printed
+    assert "Warning: this CPU has more." in printed
 
 
 def test_terminal_shows_what_was_found(monkeypatch, capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""A limit on the memory of one layer, kept by pytest-memray: MEC passes, im2col is meant to fail.
+"""A limit on the memory of one layer, kept by pytest-memray: tuned MEC passes, im2col is meant to fail.
 
 pip install pytest-memray
 pytest --memray profiling/examples/test_memory_limit.py

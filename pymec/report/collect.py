@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pymec import reference, registry
+from pymec import blas_kernel, reference, registry
 from pymec.conv import conv2d
 from pymec.layers import Layer
 from pymec.memory import side_by_side
@@ -77,6 +77,8 @@ def collect(
         versions=versions(),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         seconds=time.perf_counter() - start,
+        blas_kernels=blas_kernel.kernel_name(),
+        blas_warning=blas_kernel.held_back(),
     )
 
 

@@ -58,7 +58,7 @@ def render(run: Run, activations: Activations, flame_graphs: dict[str, str]) -> 
         photograph=photograph_jpeg(220),
         credit=CREDIT,
         flame_graphs=flame_graphs,
-        best=_best_saving(run, "mec"),
+        best=_best_saving(run, run.published) if run.published else None,
     )
 
 

@@ -53,13 +53,13 @@ def look(algorithm: str, algorithms: tuple[str, ...]) -> tuple[str, str]:
 
 
 def memory_overview(run: Run) -> Figure:
-    """Workspace on every layer, and MEC's ratio to im2col; if algorithms are many, those in :data:`LOOKS`."""
+    """Workspace on every layer, and im2col's ÷ tuned MEC's; if algorithms are many, those in :data:`LOOKS`."""
     with mpl.rc_context(svg.STYLE):
         figure, axes = _rows(run, extra=1.1)
         for row, layer in enumerate(run.layers):
             _span(axes, row, layer)
         series = _same_bytes(run, _drawn(run))
-        # MEC and im2col are drawn on the line between them, the others a little off it, so as not to hide them.
+        # mec and im2col are drawn on the line between them, the others a little off it, so as not to hide them.
         aside = [names for names in series if names[0] not in ("im2col", "mec", "direct")]
         for names in series:
             shift = _shift(aside.index(names), len(aside)) if names in aside else 0
@@ -171,7 +171,7 @@ def _rows(run: Run, extra: float) -> tuple[Figure, Axes]:
 
 
 def _span(axes: Axes, row: int, layer: LayerRun) -> None:
-    """A line from MEC to im2col, and how many times smaller MEC's workspace is."""
+    """A line from tuned MEC to im2col, and how many times smaller tuned MEC's workspace is."""
     saving, cell = layer.saving("mec"), layer.cell("mec")
     if saving is None or saving == math.inf or cell is None or cell.memory is None:
         return

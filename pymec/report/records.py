@@ -129,6 +129,10 @@ class LayerRun:
         return tuple(found)
 
 
+PUBLISHED = ("mec_paper", "mec_b", "mec_a", "mec_vanilla")
+"""The paper's algorithms; the first of them that was run stands for published MEC."""
+
+
 @dataclass(frozen=True)
 class Run:
     """All layers, and the machine and settings that they were run with."""
@@ -140,6 +144,13 @@ class Run:
     versions: dict[str, str]
     made: str
     seconds: float
+    blas_kernels: str = "unknown"
+    blas_warning: str | None = None
+
+    @property
+    def published(self) -> str | None:
+        """The algorithm that stands for MEC as the paper has it, if one was run."""
+        return next((name for name in PUBLISHED if name in self.algorithms), None)
 
     @property
     def cells(self) -> list[tuple[LayerRun, Cell]]:

@@ -56,11 +56,17 @@ def print_run(run: Run, output: str) -> None:
         f"{run.n_exact} of {len(run.cells)} cells agree to the byte, "
         f"{run.n_correct} of {len(run.cells)} are within rounding of the oracle."
     )
-    for name in ("mec", "mec_banded"):
-        saving, slowdown = run.mean_saving(name), run.mean_slowdown(name)
-        if saving is not None:
+    for name, kind in ((run.published, "published"), ("mec", "tuned"), ("mec_banded", "tuned, in bands")):
+        saving = None if name is None else run.mean_saving(name)
+        if name is not None and saving is not None:
+            slowdown = run.mean_slowdown(name)
             pace = "" if slowdown is None else f", its time {times(slowdown)} of im2col's"
-            console.print(f"On average {name}'s workspace is {factor(saving)} smaller than im2col's{pace}.")
+            console.print(
+                f"On average the workspace of MEC {kind} ({name}) is {factor(saving)} smaller than im2col's{pace}."
+            )
+    console.print(f"BLAS ran its {run.blas_kernels} kernels.")
+    if run.blas_warning:
+        console.print(f"[bold]Warning:[/] {run.blas_warning}. im2col looks slower than it is.")
     console.print(f"The page: {output}")
 
 
