@@ -4,7 +4,7 @@ A script measures only what the stores don't know: what an interruption has left
 that has changed since.  The time that is left is told from what each step took the last time.
 
     python profiling/all.py             # under an hour on two cores
-    python profiling/all.py --quick     # under five minutes: a few layers, short timings
+    python profiling/all.py --quick     # under five minutes: a few layers, short timings, in results/quick
     python profiling/all.py --no-wait   # on a machine that is never quiet
 """
 
@@ -41,6 +41,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("lowering", "", "--seconds 0.1"),
     ("overhead", "", "--seconds 0.1"),
     ("ladder", "", f"{FEW} --seconds 0.1"),
+    ("traffic", "", "--layers cv9 --seconds 0.05"),
     ("bands", "--seconds 0.5", f"{FEW} --seconds 0.1"),
     ("mechanisms", "--seconds 0.5", "--seconds 0.05"),
     ("winograd_choice", "", "--layers cv9,cv12 --seconds 0.05"),
@@ -58,7 +59,8 @@ STEPS: tuple[tuple[str, str, str], ...] = (
 )
 """Each script, its options, and those of the quick run; without the latter it is left out there."""
 
-UNTIMED = ("memory_sweep", "networks", "paper_memory", "paper_table2")
+WITHOUT_CANARY = ("memory_sweep", "networks", "paper_memory", "paper_table2", "traffic")
+"""They wait for no canary."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,8 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few layers, short timings")
     parser.add_argument("--no-wait", action="store_true", help="keep disturbed bursts, and mark them")
     parser.add_argument("--again", action="store_true", help="measure what is known, too")
-    parser.add_argument("--records", type=Path, default=RESULTS, help="the folder of the records")
+    parser.add_argument("--records", type=Path, help="the folder of the records")
     options = parser.parse_args(arguments)
+    if options.records is None:  # a quick run is no reason to replace what the pages show
+        options.records = RESULTS / "quick" if options.quick else RESULTS
     store = Store("all", options.records)
     steps = [
         (script, quick if options.quick else full) for script, full, quick in STEPS if quick or not options.quick
@@ -81,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(
             f"[{number + 1}/{len(steps)}] {step}: {time_left(store, steps[number:])}", file=sys.stderr, flush=True
         )
-        flags = ["--no-wait"] * (options.no_wait and script not in UNTIMED) + ["--again"] * options.again
+        flags = ["--no-wait"] * (options.no_wait and script not in WITHOUT_CANARY) + ["--again"] * options.again
         command = [
             sys.executable,
             HERE / f"{script}.py",
@@ -100,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
             store.add({"script": script, "options": given}, {"seconds": round(seconds, 1), "records": new})
     for name in dict.fromkeys(script for script, _ in steps):
         store_of(name, options.records).compact()
-    tables.main(["--records", str(options.records)])
+    if not options.quick:
+        tables.main(["--records", str(options.records)])
     print(f"{len(steps)} steps in {(time.monotonic() - started) / 60:.1f} minutes", file=sys.stderr)
     for step in failed:
         print(step, file=sys.stderr)

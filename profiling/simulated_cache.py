@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.child:
         simulate(json.load(sys.stdin))
         return 0
-    store = Store("simulated_cache", options.results)
+    store = Store("simulated_cache", options.records)
     cells = [{"layer": layer, "algorithm": name} for layer in options.layers for name in options.algorithms]
     missing = [cell for cell in cells if not store.known(cell)]
     if missing and not options.print:
@@ -66,7 +66,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=comma_list((*pymec.layers.names(), *WIDENED)), default=LAYERS)
     parser.add_argument("--algorithms", type=comma_list(tuple(COUNTED)), default=ALGORITHMS)
     parser.add_argument("--print", action="store_true", help="print records, simulate nothing")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of records")
+    parser.add_argument("--records", type=Path, default=RESULTS, help="folder of records")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

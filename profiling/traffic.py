@@ -51,7 +51,7 @@ FASTER = 1.03
 def main(arguments: list[str] | None = None) -> int:
     """Measure what is missing, then print; 1 if a layer has no record."""
     options = parse(arguments)
-    store = Store("traffic", options.results)
+    store = Store("traffic", options.records)
     cells = [{"layer": layer, "batch": batch, "threads": 1} for batch in options.batch for layer in options.layers]
     if not options.print:
         refuse_what_means_nothing([1])
@@ -80,7 +80,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--figure", type=Path, help="draw rates over intensities here")
     parser.add_argument("--drawn", type=comma_list(pymec.layers.names()), default=["cv1", "cv4", "cv9", "cv12"])
     parser.add_argument(
-        "--results", type=Path, default=Path(__file__).parent / "results", help="folder of records"
+        "--records", type=Path, default=Path(__file__).parent / "results", help="folder of records"
     )
     return parser.parse_args(arguments)
 

@@ -372,7 +372,7 @@ def script(name, *arguments):
 @pytest.mark.skipif(not _build_info.OPENMP or _build_info.DEBUG, reason="this build's speeds mean nothing")
 def test_the_script_keeps_what_it_has_measured(tmp_path):
     figure = tmp_path / "traffic.svg"
-    chosen = ("--layers", "cv12", "--drawn", "cv12", "--algorithms", "im2col,mec_b,mec", "--results", tmp_path)
+    chosen = ("--layers", "cv12", "--drawn", "cv12", "--algorithms", "im2col,mec_b,mec", "--records", tmp_path)
     printed = script("traffic.py", *chosen, "--seconds", "0.01", "--figure", figure)
     (run, record) = map(json.loads, (tmp_path / "traffic.jsonl").read_text().splitlines())
     assert run["machine"]["cpu"]
