@@ -849,7 +849,7 @@ def test_bands_take_a_fraction_of_L(load, capsys, tmp_path):
 
 @needs_fast_build
 def test_all_scripts_in_turn(load, monkeypatch, tmp_path, capfd):
-    """What is known is not measured again, the time of a step is remembered, and README.md is written."""
+    """What is known is not measured again, and steps' times are remembered; a quick run leaves README.md alone."""
     everything, tables = load("all"), load("tables")
     quick = "--algorithms mec --seconds 0.01"
     monkeypatch.setattr(everything, "STEPS", (("overhead", "--seconds 9", quick), ("speed", "--reuse", "")))
@@ -858,7 +858,7 @@ def test_all_scripts_in_turn(load, monkeypatch, tmp_path, capfd):
     given = ["--quick", "--records", str(tmp_path)]
     assert everything.main(given) == 0
     assert "and 1 step that never ran" in capfd.readouterr().err
-    assert "| mec " in tables.README.read_text()
+    assert "| mec " not in tables.README.read_text()
     first = (tmp_path / "overhead.jsonl").read_text()
     (step,) = records(tmp_path, "all")
     assert step["cell"] == {"script": "overhead", "options": quick}
@@ -869,6 +869,10 @@ def test_all_scripts_in_turn(load, monkeypatch, tmp_path, capfd):
     assert "[1/1] overhead --algorithms mec --seconds 0.01: at most 1 minute left\n" in said
     assert "1 cell, 1 of them known" in said
     assert (tmp_path / "overhead.jsonl").read_text() == first
+
+    monkeypatch.setattr(everything, "STEPS", (("overhead", quick, ""),))
+    assert everything.main(given[1:]) == 0
+    assert "| mec " in tables.README.read_text()
 
 
 def test_the_steps_are_scripts_and_options_that_these_have(load):
