@@ -84,7 +84,10 @@ def tables_of(records: list[Record]) -> Tables:
     if not records:
         return {}
     own = [record for record in records if record.cell["blas"] == kernels_in(records)[0]]
-    return {cell: rows_of(found) for cell, found in groups(own, "i_n", "n_threads").items()}
+    tables = {cell: rows_of(found) for cell, found in groups(own, "i_n", "n_threads").items()}
+    both = {("published", "A"), ("published", "B")}
+    compared = {cell: [row for row in rows if both <= row.keys()] for cell, rows in tables.items()}
+    return {cell: rows for cell, rows in compared.items() if rows}
 
 
 def narrow(tables: Tables, kind: str) -> list[float]:

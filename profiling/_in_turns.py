@@ -134,7 +134,7 @@ class Problem:
                 print(f"{label} is left out: {plan.workspace_nbytes >> 20} MiB don't fit here", file=sys.stderr)
                 continue
             plans[label] = plan
-        block = np.empty(max(plan.workspace_nbytes for plan in plans.values()), np.uint8)
+        block = np.empty(max((plan.workspace_nbytes for plan in plans.values()), default=0), np.uint8)
         made: Contenders = {}
         for label, plan in plans.items():
             workspace = block[: plan.workspace_nbytes]
@@ -150,7 +150,8 @@ def free_memory() -> int:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 4 * 2**30
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    free = (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return next(free, 4 * 2**30)
 
 
 # Measuring ----------------------------------------------------------------------------------------------
@@ -217,14 +218,15 @@ def bytes_known(store: Store, cell: Cell) -> bool:
 def newest(store: Store, **wanted: Any) -> list[Record]:
     """The newest record of each cell that has these entries, under every kernel of BLAS, of the latest machine."""
     records = list(store.newest.values())
-    return [
-        record
+    found = {
+        str(record.cell): record  # of several versions of BLAS, the one that was measured last
         for record in records
         if where(record.run) == where(records[-1].run) and wanted.items() <= record.cell.items()
-    ]
+    }
+    return list(found.values())
 
 
 def kernels_in(records: Iterable[Record]) -> list[str]:
     """The kernels that BLAS ran, this CPU's own first."""
-    own = {record.cell["blas"]: record.how["own"] for record in records}
-    return sorted(own, key=lambda name: (not own[name], name))
+    order = {r.cell["blas"]: (not r.how["own"], bool(r.run.get("told")), r.cell["blas"]) for r in records}
+    return sorted(order, key=order.__getitem__)

@@ -13,12 +13,14 @@ numbers until then.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cache, partial
@@ -32,9 +34,9 @@ from pymec import registry
 
 RESULTS = HERE / "results"
 PACKAGE = Path(pymec.__file__).parent
-SUFFIXES = (".pyx.in", ".pyx", ".pxd", ".py")
+SUFFIXES = (".pyx.in", ".pyx", ".pxd", ".pxi", ".py")
 
-SAME_MACHINE = ("cpu", "build", "threads")
+SAME_MACHINE = ("cpu", "build", "openmp")
 """The entries of a run that tell one machine from another."""
 
 Cell = dict[str, Any]
@@ -66,7 +68,9 @@ class Record:
 
         † says that a kernel has changed since, ‡ that some threads shared a core meanwhile.
         """
-        by = {self.values[name].get("by", name) for name in contenders} if contenders else set(self.kernels)
+        by = set(self.kernels)
+        if contenders:
+            by = {code for name in contenders for code in code_behind(name, self.values[name].get("by", name))}
         return "†" * bool(by.intersection(self.stale)) + "‡" * bool(self.how.get("disturbed"))
 
 
@@ -75,11 +79,14 @@ class Store:
 
     def __init__(self, script: str, folder: Path = RESULTS) -> None:
         self.path = folder / f"{script}.jsonl"
+        self._load()
+
+    def _load(self) -> None:
+        """Read the whole lines of the file: an interruption may have left half of one."""
         self.runs: dict[str, dict[str, str]] = {}
         self.newest: dict[Key, Record] = {}  # of each cell, machine and BLAS; the last one was added last
         content = self.path.read_bytes() if self.path.exists() else b""
-        self.complete_bytes = content.rfind(b"\n") + 1
-        for line in content[: self.complete_bytes].splitlines():
+        for line in content[: content.rfind(b"\n") + 1].splitlines():
             self._read(json.loads(line))
 
     @property
@@ -110,16 +117,23 @@ class Store:
         ``algorithms`` names those whose code was measured besides the contenders' own: ``mec`` or
         ``direct:conv2d_input_grad``.
         """
-        names = {value["by"]: None for value in values.values() if isinstance(value, dict) and value.get("by")}
+        timed = {
+            name: value["by"] for name, value in values.items() if isinstance(value, dict) and value.get("by")
+        }
+        names = dict.fromkeys(code for name, by in timed.items() for code in code_behind(name, by))
         kernels = {name: fingerprint(*name.split(":")) for name in [*names, *algorithms]}
         record = Record(cell, values, kernels, this_run(), how or {})
-        lines = self._lines([record], dict(self.runs))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.truncate(self.complete_bytes)  # a line that an interruption left half-written
-            file.write(as_text(lines))
-            file.flush()
-            self.complete_bytes = file.tell()
+        with alone_in(self.path.parent), open(self.path, "a+b") as file:
+            file.seek(0)
+            content = file.read()  # another process may have written since
+            complete = content.rfind(b"\n") + 1
+            runs = {
+                name: run for name, run in self.runs.items() if f'"run": "{name}", "machine"'.encode() in content
+            }
+            lines = self._lines([record], runs)
+            file.truncate(complete)
+            file.write(as_text(lines).encode())
         for line in lines:
             self._read(line)
         return record
@@ -168,12 +182,24 @@ class Store:
 
     def compact(self) -> None:
         """Rewrite the file with the newest record of each cell, machine and BLAS alone."""
-        self.runs = {}
-        text = as_text(self._lines(self.newest.values(), self.runs))
-        new = self.path.with_suffix(".new")
-        new.write_text(text, encoding="utf-8")
-        new.replace(self.path)
-        self.complete_bytes = len(text.encode())
+        if not self.path.exists():
+            return
+        with alone_in(self.path.parent):
+            self._load()
+            new = self.path.with_suffix(".new")
+            new.write_text(as_text(self._lines(self.newest.values(), {})), encoding="utf-8")
+            new.replace(self.path)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """No other process writes to the stores of this folder meanwhile."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def as_text(lines: Iterable[dict[str, Any]]) -> str:
@@ -197,7 +223,7 @@ def this_run() -> dict[str, str]:
     kept = {name: found[name] for name in ("cpu", "build", "python", "numpy", "scipy", "pymec")}
     told = os.environ.get("OPENBLAS_CORETYPE", "")
     run = {"date": date.today().isoformat(), "commit": commit(), **kept, "blas": blas, "told": told}
-    return {**run, "threads": found["openmp"]}
+    return {**run, "openmp": found["openmp"].partition(",")[0].partition(":")[0]}
 
 
 def where(run: dict[str, str]) -> tuple[str, ...]:
@@ -219,13 +245,27 @@ def commit() -> str:
 # Which code ---------------------------------------------------------------------------------------------
 
 
+AUTO = "auto"
+"""Names the rule by which pymec chooses, where its choice was measured."""
+
+
+def code_behind(contender: str, by: str) -> list[str]:
+    """What a contender's numbers depend on: its kernel, and the rule if its name is not the kernel's."""
+    if not by:
+        return []
+    return [by] if contender.rpartition(" ")[2] == by.partition(":")[0] else [by, AUTO]
+
+
 @cache
 def fingerprint(algorithm: str, operation: str = "conv2d") -> str:
     """Twelve digits that change with an algorithm's kernel, or with a file that the kernel imports or cimports.
 
-    Comments and docstrings don't count, nor does how a row of the table cuts the work.  Empty for an algorithm
-    that is in no table.
+    Comments and docstrings don't count, nor does how a row of the table cuts the work.  ``auto`` has the
+    fingerprint of the rule.  Empty for an algorithm that is in no table.
     """
+    if algorithm == AUTO:
+        rule = (PACKAGE / "planning.py").read_text(encoding="utf-8")
+        return hashlib.sha256(code_of(rule).encode()).hexdigest()[:12]
     if algorithm not in registry.TABLES[operation]:
         return ""
     run = registry.get(algorithm, operation).run
@@ -268,7 +308,12 @@ def imported(text: str) -> list[str]:
 
 
 def code_of(text: str) -> str:
-    """A source without comments, docstrings and spacing."""
-    text = re.sub(r'"""(?s:.*?)"""', "", text)
-    text = re.sub(r"#[^\n]*", "", text)
-    return " ".join(text.split())
+    """A source without comments, docstrings and empty lines; but with its C, which stands in quotes, too."""
+    parts = []
+    start = 0
+    for quoted in re.finditer(r'(extern from [^\n]*:\s*)?"""(?s:.*?)"""', text):
+        parts.append(re.sub(r"#[^\n]*", "", text[start : quoted.start()]))
+        parts.append(quoted[0] if quoted[1] else "")
+        start = quoted.end()
+    parts.append(re.sub(r"#[^\n]*", "", text[start:]))
+    return "\n".join(line.rstrip() for line in "".join(parts).splitlines() if line.strip())

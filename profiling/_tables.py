@@ -144,13 +144,14 @@ Ratio = Callable[[Record], float | None]
 
 def spread(records: Iterable[Record], of: Ratio) -> list[str]:
     """The geometric mean of a ratio, its least and its most, with their layers; dashes if no record has it."""
-    found = {
-        record.cell["layer"].rpartition(".")[2]: value for record in records if (value := of(record)) is not None
-    }
+    found = {record.cell["layer"]: value for record in records if (value := of(record)) is not None}
     if not found:
         return ["-", "-", "-"]
     ends = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
-    return [f"{geometric_mean(found.values()):.2f}", *(f"{found[layer]:.2f} ({layer})" for layer in ends)]
+    return [
+        f"{geometric_mean(found.values()):.2f}",
+        *(f"{found[layer]:.2f} ({layer.rpartition('.')[2]})" for layer in ends),
+    ]
 
 
 def mean_of(records: Iterable[Record], of: Ratio) -> str:

@@ -72,6 +72,7 @@ class Canary:
         self.patience, self.share, self.no_wait = patience, share, no_wait
         self.alone = math.inf  # seconds on one thread, the best of this run
         self.gains: list[float] = []  # around the bursts that were kept
+        self.exhausted = 0  # how often patience ran out
         self.bursts = self.dropped = self.disturbed = 0
 
     @classmethod
@@ -171,13 +172,18 @@ def time_cells(
             time.sleep(BURST)  # until the BLAS threads that a check has used have gone to sleep
             before = canary.counts()
             calls = {name: contender.call for name, contender in made.items()}
+            if not calls:
+                failed += 1
+                continue
+            patience_lost = canary.exhausted
             times = take_turns(calls, cell["n_threads"], options.seconds, canary)
+            cut_short = canary.exhausted > patience_lost
+            failed += cut_short
             if all(times.values()):
                 values = {name: statistics_of(found) | {"by": made[name].by} for name, found in times.items()}
                 seen = {name: count - before[name] for name, count in canary.counts().items()}
-                store.add(cell, values, how={"seconds": options.seconds, **seen, **how(cell)})
-            else:
-                failed += 1
+                seconds = 0 if cut_short else options.seconds  # a record to show, but not to be content with
+                store.add(cell, values, how={"seconds": seconds, **seen, **how(cell)})
             step(" ".join(map(str, cell.values())))
     print(canary, file=sys.stderr)
     return failed
@@ -211,6 +217,7 @@ def take_turns(calls: dict[Any, Callable[[], object]], n_threads: int, seconds: 
             )
         if not all(bursts.values()):  # a turn counts for all calls or for none
             print(f"patience ran out after {turn} of {turns} turns", file=sys.stderr)
+            canary.exhausted += 1
             break
         for label, burst in bursts.items():
             times[label] += burst

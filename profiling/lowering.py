@@ -1,4 +1,4 @@
-"""How fast MEC's first stage lowers an image, beside this machine's own copying.
+"""How fast tuned MEC's first stage lowers an image, beside this machine's own copying.
 
 Bytes per second count 2 × |L|: as many bytes are read from the image as are written to L.  All layers, and copying
 an array of four times the last-level cache, take turns, as in ``speed.py``; every L is checked to the bit.
@@ -104,7 +104,7 @@ def tables(records: Sequence[Record]) -> Iterator[Table]:
                 row += [best_and_median(record, name, gigabytes, form="{:.1f}")]
                 row += [best_and_median(record, name, of_copying, form="{:.0%}")]
             rows.append(row)
-        title = f"MEC's lowering, 2 × |L| bytes, batch {i_n}, float32, best / median"
+        title = f"Tuned MEC's lowering, 2 × |L| bytes, batch {i_n}, float32, best / median"
         yield Table(title, header, rows, found, "lowering")
 
 

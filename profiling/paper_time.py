@@ -114,7 +114,7 @@ def milliseconds(record: Record, label: str) -> str:
     if label not in record.values:
         return "-"
     best = 1000 * record.values[label]["best"]
-    return f"{best:.3g} ({ratio(record, 'im2col', label):.2f}){record.marks(label)}"
+    return f"{best:.3g} ({ratio(record, 'im2col', label):.2f}){record.marks(label, 'im2col')}"
 
 
 def draw(records: Sequence[Record], path: Path) -> None:

@@ -57,11 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
         refuse_what_means_nothing([1])
         with progress(len(cells), "traffic") as step:
             for cell in cells:
-                if options.again or not complete(store, cell, options.algorithms):
+                if options.again or not complete(store, cell, options.algorithms, options.seconds):
                     measure(store, cell, options)
                 step(f"{cell['layer']} n{cell['batch']}")
     print(f"{machine_line()}\n")
-    records = [record for cell in cells for record in store.find(**cell)]
+    records = [record for cell in cells for record in store.here([cell]) or store.find(**cell)]
     print_records(records, options.algorithms)
     if options.figure and records:
         draw([record for record in records if record.cell["layer"] in options.drawn], RIVALS, options.figure)
@@ -88,9 +88,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 # Measuring ----------------------------------------------------------------------------------------------
 
 
-def complete(store: Store, cell: dict[str, Any], algorithms: list[str]) -> bool:
-    """Whether today's kernels of these algorithms have been measured on this machine."""
-    return store.known(cell) and set(algorithms) <= set(store.find(**cell)[-1].values["asked"])
+def complete(store: Store, cell: dict[str, Any], algorithms: list[str], seconds: float) -> bool:
+    """Whether today's kernels of these algorithms have been measured on this machine, for as long."""
+    asked = [record.values["asked"] for record in store.here([cell])]
+    return store.known(cell, seconds=seconds) and set(algorithms) <= set(asked[-1])
 
 
 def measure(store: Store, cell: dict[str, Any], options: argparse.Namespace) -> Record:
@@ -112,11 +113,11 @@ def measure(store: Store, cell: dict[str, Any], options: argparse.Namespace) -> 
         "caches": caches(),
         "limits": {name: 1e-9 * amount / min(times[name]) for name, (_, amount) in limits.items()},
         "algorithms": {
-            name: {**amounts(found, caches()["level 2"]), **statistics_of(times.get(name, []))}
+            name: amounts(found, caches()["level 2"]) | (statistics_of(times[name]) if name in times else {})
             for name, found in counts.items()
         },
     }
-    return store.add(cell, values, counts)
+    return store.add(cell, values, counts, how={"seconds": options.seconds})
 
 
 def counted(name: str, shape: pymec.ConvShape) -> bool:
@@ -189,7 +190,7 @@ def times_table(records: list[Record], algorithms: list[str]) -> tuple[list[str]
         copying, multiplying = least_seconds(record, found)
         row = [record.cell["layer"], f"`{name}`", mib(found["held"]), mib(found["far"])]
         row += [f"{found['operations'] / found['far']:.0f}", f"{1e3 * copying:.3f}", f"{1e3 * multiplying:.3f}"]
-        best = found["best"]
+        best = found.get("best")
         rows.append(
             [*row, f"{1e3 * best:.3f}", f"{best / (copying + multiplying):.2f}"] if best else [*row, "-", "-"]
         )

@@ -42,10 +42,10 @@ def held_back() -> str | None:
     openblas = next((library for library in blas_libraries() if library.internal_api == "openblas"), None)
     if openblas is None:
         return None
-    return reason(openblas.architecture or "", openblas.version or "of unknown version", os.environ, cpu_flags())
+    return reason(openblas.architecture or "", openblas.version, os.environ, cpu_flags())
 
 
-def reason(core: str, version: str, environment: Mapping[str, str], flags: Collection[str]) -> str | None:
+def reason(core: str, version: str | None, environment: Mapping[str, str], flags: Collection[str]) -> str | None:
     """The sentence of :func:`held_back` for a core that OpenBLAS names, its version, and a CPU's flags."""
     used = {name.lower(): width for name, width in CORES.items()}.get(core.lower())
     offered = next((width for flag, width in FLAGS.items() if flag in flags), None)
@@ -55,7 +55,8 @@ def reason(core: str, version: str, environment: Mapping[str, str], flags: Colle
     asked = environment.get("OPENBLAS_CORETYPE", "")
     if asked.lower() == core.lower():
         return f"{here}, because OPENBLAS_CORETYPE={asked} is set; unset it before Python starts"
-    return f"{here}: version {version} is older than the CPU, or was built without better ones"
+    which = f"version {version}" if version else "this version"
+    return f"{here}: {which} is older than the CPU, or was built without better ones"
 
 
 @cache

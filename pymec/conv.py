@@ -233,6 +233,11 @@ def conv2d_kernel_grad(
     ValueError, TypeError, pymec.UnsupportedShape
         As :func:`conv2d`.
 
+    Notes
+    -----
+    Where a tap lies on padding, some algorithms multiply ``grad_out`` by zero, others skip it.  If ``grad_out`` is
+    infinity or NaN there, the former give NaN for that tap, and the latter don't.
+
     See Also
     --------
     pymec.ConvPlan.forward_saved : keeps MEC's lowered matrix from the forward pass for this.

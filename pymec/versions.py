@@ -12,6 +12,9 @@ from threadpoolctl import threadpool_info
 from pymec import _build_info, blas_kernel, threads
 from pymec.cpu_quota import cpu_quota
 
+CPU_NUMBERS = {"cpu family": "family", "model": "model", "CPU implementer": "implementer", "CPU part": "part"}
+"""What tells CPUs apart in /proc/cpuinfo, the first two on x86 and the others on ARM, and our words for it."""
+
 PACKAGES = ("numpy", "scipy", "threadpoolctl", "memray", "matplotlib")
 
 
@@ -26,9 +29,7 @@ def cpu_name() -> str:
     except OSError:
         pass
     name = found.get("model name") or platform.processor() or platform.machine()
-    numbers = [
-        f"{key} {found[full]}" for key, full in (("family", "cpu family"), ("model", "model")) if full in found
-    ]
+    numbers = [f"{shown} {found[key]}" for key, shown in CPU_NUMBERS.items() if key in found]
     return f"{name} ({', '.join(numbers)})" if numbers else name
 
 

@@ -168,92 +168,21 @@ def test_k_over_s(judge, of_layers, of_strides, verdict):
     assert judge("k_over_s", strides=strides).verdict == "not measured yet"
 
 
-@pytest.mark.parametrize(("last", "verdict"), [(11, "holds"), (5, "in part"), (1, "no")])
-def test_taller_than_stride(judge, last, verdict):
-    strides = strides_in("memory", im2col=lambda s: 100, mec_paper=lambda s: 50 if s < last else 103)
-    answer = judge("taller_than_stride", strides=strides)
-    assert answer.verdict == verdict
-    assert "At stride 11 im2col's matrix is 0.97 times as large" in answer.measured
-
-
-@pytest.mark.parametrize(("mec", "verdict"), [(5, "holds"), (50, "in part"), (500, "no")])
-def test_whole_batch(judge, mec, verdict):
-    memory = sizes(32, im2col=100, im2col_per_image=10, mec_paper=mec)
-    assert judge("whole_batch", memory=memory).verdict == verdict
-
-
 @pytest.mark.parametrize(
-    ("size", "verdict"), [(300, "holds"), (on("cv9", there=50, elsewhere=300), "in part"), (50, "no")], ids=str
+    ("seconds_at", "verdict", "correlation"),
+    [
+        (lambda s: s / 4, "holds", "1.00"),  # faster at the first strides alone, but ever less
+        (lambda s: 0.5, "no", "0.00"),  # always faster, and k/s doesn't matter
+        (lambda s: 1 / s, "no", "-1.00"),  # always faster, and the more so the smaller k/s is
+        (lambda s: s % 3 + s / 9, "in part", "0.2"),
+    ],
 )
-def test_transforms(judge, size, verdict):
-    threes = sizes(layers=("cv8", "cv9"), mec_paper=100, winograd_f2=size, winograd_f4=size, winograd_f4_banded=1)
-    answer = judge("winograd", memory=threes)
-    assert answer.verdict == verdict
-    assert "needs less than MEC on 2 of 2" in answer.measured
-    assert judge("fft", memory=sizes(mec_paper=100, fft=size, fft_lean=200)).verdict == verdict
-
-
-@pytest.mark.parametrize(("mec", "verdict"), [(50, "holds"), (150, "no")])
-def test_resnet_memory(judge, mec, verdict):
-    memory = sizes(im2col=100 * 2**20, mec_paper=mec * 2**20)
-    answer = judge("resnet_memory", memory=memory)
-    assert answer.verdict == verdict
-    assert f"{34 * mec:.1f} MiB against 3400.0" in answer.measured
-    assert judge("resnet_memory", memory=memory[:-1]).verdict == "not measured yet"  # without cv12
-
-
-# Time ---------------------------------------------------------------------------------------------------
-
-MEC = [(0.5, "holds"), (on("cv3", "cv4", "cv7", "cv8", there=0.5, elsewhere=1.5), "in part"), (1.5, "no")]
-
-
-@pytest.mark.parametrize(("mec", "verdict"), MEC, ids=str)
-def test_batch_1(judge, mec, verdict):
-    found = seconds(im2col=1, mec_paper=mec, mec=0.25, im2col_blocked=0.2, auto=0.1)
-    answer = judge("batch_1_one_thread", time=found)
-    assert answer.verdict == verdict
-    assert "tuned MEC (``mec``) 4.00, blocked im2col with the same register tiles 5.00" in answer.measured
-    assert ("It wins on cv3, cv4, cv7 and cv8" in answer.why) == (verdict == "in part")
-    assert judge("batch_1_threads", time=found).verdict == "not measured yet"
-    assert judge("batch_1_threads", time=seconds(n_threads=2, im2col=1, mec_paper=mec)).verdict == verdict
-
-
-def test_other_kernels_stand_beside_the_cpu_s_own(judge):
-    found = [
-        *seconds(blas="Narrow", own=False, im2col=1, mec_paper=0.5),
-        *seconds(blas="Wide", im2col=1, mec_paper=2),
-    ]
-    answer = judge("batch_1_one_thread", time=found)
-    assert answer.verdict == "no"
-    assert answer.measured.startswith("BLAS's Wide kernels, 1 thread: faster on 0 of 12 layers")
-    assert "Narrow kernels: mean 2.00, faster on 12 of 12." in answer.measured
-    alone = judge("batch_1_one_thread", time=found[:12])
-    assert alone.verdict == "holds"
-    assert "Narrow kernels (not this CPU's own)" in alone.measured
-
-
-@pytest.mark.parametrize(("mec", "verdict"), [(0.5, "holds"), (0.9, "in part"), (2.5, "no")])
-def test_batch_32_is_held_against_both_im2cols(judge, mec, verdict):
-    found = seconds(32, 2, im2col=2, im2col_per_image=0.8, mec_paper=mec)
-    assert judge("batch_32", time=found).verdict == verdict
-
-
-@pytest.mark.parametrize(("mec", "verdict"), MEC, ids=str)
-def test_papers_cpu(judge, mec, verdict):
-    own = seconds(blas="Wide", im2col=1, mec_paper=2)
-    assert judge("papers_cpu", time=own).verdict == "not measured yet"
-    answer = judge("papers_cpu", time=[*own, *seconds(blas="Sandybridge", own=False, im2col=1, mec_paper=mec)])
-    assert answer.verdict == verdict
-    assert "times as well against im2col as under the Wide kernels" in answer.why
-
-
-@pytest.mark.parametrize(("last", "verdict"), [(11, "holds"), (3, "in part"), (1, "no")])
-def test_stride_time(judge, last, verdict):
-    strides = strides_in("time", im2col=lambda s: 1, mec_paper=lambda s: 0.5 if s < last else 2)
+def test_stride_time(judge, seconds_at, verdict, correlation):
+    strides = strides_in("time", im2col=lambda s: 1, mec_paper=seconds_at)
     answer = judge("stride_time", strides=strides)
     assert answer.verdict == verdict
+    assert f"rank correlation {correlation}" in answer.measured
     assert "at s = 10" in answer.measured
-    assert ("faster at s = 1 and 2;" in answer.measured) == (last == 3)
 
 
 def batches(a, b):

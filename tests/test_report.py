@@ -386,7 +386,7 @@ def test_the_kernels_of_blas_are_named(capsys):
     run = replace(run_of({"im2col": 1200, "mec_paper": 300}), blas_kernels="SkylakeX")
     text = page.render(run, Activations(1), {})
     assert "slower than it need be" not in text
-    assert "SkylakeX kernels: what BLAS ran" in tiles_of(run)
+    assert "SkylakeX BLAS's kernels" in tiles_of(run)
     warned = replace(run, blas_kernels="Haswell", blas_warning="this CPU has more")
     assert "This CPU has more." in page.render(warned, Activations(1), {})
     assert "Haswell kernels: what BLAS ran, and not those for this CPU" in tiles_of(warned)

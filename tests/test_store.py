@@ -153,6 +153,7 @@ def change(module, monkeypatch, tmp_path):
     package = tmp_path / "pymec"
     kinds = shutil.ignore_patterns("*.so", "*.c", "*.html")
     shutil.copytree(module.PACKAGE / "kernels", package / "kernels", ignore=kinds)
+    shutil.copy(module.PACKAGE / "planning.py", package)
     monkeypatch.setattr(module, "PACKAGE", package)
     module.fingerprint.cache_clear()
     module.sources.cache_clear()
@@ -209,8 +210,64 @@ def test_a_record_of_another_kernel_is_stale(module, change, tmp_path):
     assert record.stale == ["mec"]
     assert [record.marks(), record.marks("mec"), record.marks("im2col")] == ["†", "†", ""]
     assert not store.known(CELL)
-    gone = store.add(CELL, {"old": {"best": 1.0, "by": "an_algorithm_that_is_gone"}})
-    assert gone.kernels == {"an_algorithm_that_is_gone": ""}
+    gone = store.add(CELL, {"a_gone_algorithm": {"best": 1.0, "by": "a_gone_algorithm"}})
+    assert gone.kernels == {"a_gone_algorithm": ""}
+
+
+def test_what_auto_takes_is_stale_with_the_rule(module, change, tmp_path):
+    """Numbers of a call that names no algorithm depend on the choice as well."""
+    values = {"pymec conv2d": {"best": 1.0, "by": "im2col"}, "pymec im2col": {"best": 1.0, "by": "im2col"}}
+    record = module.Store("compare", tmp_path).add(CELL, values)
+    assert list(record.kernels) == ["im2col", "auto"]
+    assert record.stale == []
+    change("../planning.py", "\ndef ", "\nMORE = 1\n\ndef ")
+    assert [record.marks("pymec conv2d"), record.marks("pymec im2col")] == ["†", ""]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("((__typeof__(v)) ((__typeof__((v) < 0)) (v) & ~((v) < 0)))", "(v)"),  # C in a quoted text
+        ("    #ifdef PYMEC_ASKS", "    #ifndef PYMEC_ASKS"),  # C that begins as a comment of Python's does
+    ],
+)
+def test_a_fingerprint_changes_with_quoted_c(module, change, old, new):
+    before = module.fingerprint("mec")
+    change("register_tiles/registers.pxd", old, new)
+    assert module.fingerprint("mec") != before
+
+
+def test_a_fingerprint_changes_with_indentation(module):
+    inside, behind = "for i in x:\n    a()\n    b()\n", "for i in x:\n    a()\n\nb()  # behind\n"
+    assert module.code_of(inside) != module.code_of(behind) == "for i in x:\n    a()\nb()"
+
+
+# Others write, too --------------------------------------------------------------------------------------
+
+
+def test_two_writers_lose_no_record(module, tmp_path):
+    one, other = module.Store("speed", tmp_path), module.Store("speed", tmp_path)
+    other.add({**CELL, "layer": "cv1"}, VALUES)
+    one.add({**CELL, "layer": "cv2"}, VALUES)
+    other.compact()
+    one.add({**CELL, "layer": "cv3"}, VALUES)
+    other.add({**CELL, "layer": "cv4"}, VALUES)
+    found = module.Store("speed", tmp_path).find()
+    assert [record.cell["layer"] for record in found] == ["cv1", "cv2", "cv3", "cv4"]
+
+
+def test_the_threads_of_a_process_are_no_other_machine(module, elsewhere, tmp_path, monkeypatch):
+    store = module.Store("speed", tmp_path)
+    store.add(CELL, VALUES)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    module.this_run.cache_clear()
+    store.add({**CELL, "n_threads": 1}, VALUES)
+    assert len(store.find()) == 2
+
+
+def test_nothing_is_nothing_compacted(module, tmp_path):
+    module.Store("speed", tmp_path).compact()
+    assert list(tmp_path.iterdir()) == []
 
 
 # Tables -------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def print_run(run: Run, output: str) -> None:
             console.print(
                 f"On average the workspace of MEC {kind} ({name}) is {factor(saving)} smaller than im2col's{pace}."
             )
-    console.print(f"BLAS ran its {run.blas_kernels} kernels.")
+    console.print(f"BLAS's kernels: {run.blas_kernels}.")
     if run.blas_warning:
         console.print(f"[bold]Warning:[/] {run.blas_warning}. im2col looks slower than it is.")
     console.print(f"The page: {output}")
