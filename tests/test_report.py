@@ -389,7 +389,7 @@ def test_the_kernels_of_blas_are_named(capsys):
     assert "SkylakeX BLAS's kernels" in tiles_of(run)
     warned = replace(run, blas_kernels="Haswell", blas_warning="this CPU has more")
     assert "This CPU has more." in page.render(warned, Activations(1), {})
-    assert "Haswell kernels: what BLAS ran, and not those for this CPU" in tiles_of(warned)
+    assert "Haswell BLAS's kernels, which are not those for this CPU" in tiles_of(warned)
     assert warned.as_dict()["blas_warning"] == "this CPU has more"
 
     terminal.print_run(warned, "index.html")
