@@ -110,7 +110,7 @@ speed: $(VENV)/installed-profile ## time mec, which is tuned MEC, against im2col
 	$(BIN)/python profiling/speed.py
 
 # Only what the stores in profiling/results don't know is measured: an interrupted run goes on where it stopped.
-profile: $(VENV)/installed-profile ## measure all that the README and the site show, and write the tables: under an hour
+profile: $(VENV)/installed-profile ## measure all that the README and the site show, and write the tables: an hour
 	$(BIN)/python profiling/all.py
 
 profile-quick: $(VENV)/installed-profile ## the same of a few layers, with short timings: under five minutes

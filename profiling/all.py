@@ -3,7 +3,7 @@
 A script measures only what the stores don't know: what an interruption has left over, and what depends on a kernel
 that has changed since.  The time that is left is told from what each step took the last time.
 
-    python profiling/all.py             # under an hour on two cores
+    python profiling/all.py             # an hour on two cores
     python profiling/all.py --quick     # under five minutes: a few layers, short timings, in results/quick
     python profiling/all.py --no-wait   # on a machine that is never quiet
 """

@@ -139,7 +139,7 @@ def test_verdicts_and_words(modules):
 
 
 @pytest.mark.parametrize(
-    ("mec", "verdict"), [(50, "holds"), (on("cv1", there=100, elsewhere=50), "in part"), (101, "no")], ids=str
+    ("mec", "verdict"), [(50, "holds"), (on("cv1", there=100, elsewhere=50), "in part"), (101, "no")]
 )
 def test_each_layer(judge, mec, verdict):
     answer = judge("each_layer", memory=sizes(im2col=100, mec_paper=mec))
@@ -193,7 +193,6 @@ def batches(a, b):
 @pytest.mark.parametrize(
     ("a", "verdict"),
     [(0.5, "holds"), (on("cv1", "cv5", "cv6", there=0.5, elsewhere=1.1), "in part"), (1.5, "no")],
-    ids=str,
 )
 def test_solution_a(judge, a, verdict):
     answer = judge("solution_a", solutions=batches(a, 1))

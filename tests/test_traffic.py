@@ -384,9 +384,11 @@ def test_the_script_keeps_what_it_has_measured(tmp_path):
     assert {"FMA limit", "memory", "level 2"} <= set(record["values"]["limits"])
     assert "5 × 512 × 4608" in printed
     assert figure.read_text().startswith("<?xml")
-    assert script("traffic.py", *chosen) == printed  # from the record
+    assert script("traffic.py", *chosen, "--seconds", "0.01") == printed  # from the record
     assert script("traffic.py", *chosen, "--print") == printed
     assert len((tmp_path / "traffic.jsonl").read_text().splitlines()) == 2
+    script("traffic.py", *chosen, "--seconds", "0.02")  # more carefully: once more
+    assert len((tmp_path / "traffic.jsonl").read_text().splitlines()) == 3
 
 
 def test_faster_is_faster_by_best_and_median():
