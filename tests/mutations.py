@@ -270,7 +270,7 @@ FAULTS = {
     ],
     "pymec/kernels/gradients/depthwise.pyx": [
         ("for m in range(these.overlap, width)", "for m in range(width)", "channels of two vectors added twice"),
-        ("return (g.i_h + g.p_t) / 2 - first_pair(g)", "return g.i_h / 2 + 1", "pairs of rows but for padding"),
+        ("return (g.i_h + g.p_t) / 2 - first_pair(g)", "return g.i_h / 2", "pairs of rows but for padding"),
         ("these.count, first, end", "1, first, end", "the second of two vectors"),
         ("        if 0 <= y + i < g.o_h:", "        if 0 <= y < g.o_h:", "a row below dO"),
     ],
