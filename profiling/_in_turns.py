@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from _common import HERE, comma_integers
 from _store import RESULTS, Record, Store, this_run, where
+from _tables import Table, show
 from _timing import Contender, check, random_arrays, time_cells, timing_arguments
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -55,6 +56,36 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--again", action="store_true", help="measure what is known, too")
     parser.add_argument("--records", type=Path, default=RESULTS, help="the folder of the records")
     parser.add_argument("--figure", type=Path)
+
+
+def experiment(
+    script: str,
+    arguments: list[str] | None,
+    options: argparse.Namespace,
+    measure: Callable[[Store, argparse.Namespace], int],
+    tables: Callable[[Sequence[Record]], Iterable[Table]],
+    draw: Callable[[Sequence[Record], Path], object],
+) -> int:
+    """Measure here or in a process for each kind of kernels, then print and draw; the exit status."""
+    if options.coretypes != ["here"]:
+        status = in_processes(f"{script}.py", arguments, options.coretypes)
+    else:
+        status = measure(store_of(script, options), options)
+    if not options.measure_only:
+        records = newest(store_of(script, options))
+        show(tables(records))
+        draw(records, figure_of(script, options))
+    return status
+
+
+def cells_of(options: argparse.Namespace) -> list[Cell]:
+    """Every batch, layer and number of threads that is asked for; those of one shape follow each other."""
+    return [
+        cell_of(layer, i_n, n_threads)
+        for i_n in options.batch
+        for layer in options.layers
+        for n_threads in options.threads
+    ]
 
 
 def hurry(options: argparse.Namespace) -> None:

@@ -26,19 +26,17 @@ from _figures import by_layer
 from _in_turns import (
     Problem,
     add_options,
-    cell_of,
-    figure_of,
+    cells_of,
+    experiment,
     hurry,
-    in_processes,
     kernels_in,
     newest,
     own_kernels,
     shape_of,
-    store_of,
     time_layers,
 )
 from _store import Record, Store
-from _tables import Table, entries, groups, plural, ratio, show
+from _tables import Table, entries, groups, plural, ratio
 from _timing import refuse_what_means_nothing
 
 import pymec
@@ -53,15 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure what is missing, print and draw; 1 if some layer could not be timed undisturbed."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    if options.coretypes != ["here"]:
-        status = in_processes("paper_time.py", arguments, options.coretypes)
-    else:
-        status = measure(store_of("paper_time", options), options)
-    if not options.measure_only:
-        records = newest(store_of("paper_time", options))
-        show(tables(records))
-        draw(records, figure_of("paper_time", options))
-    return status
+    return experiment("paper_time", arguments, options, measure, tables, draw)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -78,12 +68,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def measure(store: Store, options: argparse.Namespace) -> int:
     """Time every layer that the store doesn't know."""
-    cells = [
-        cell_of(layer, i_n, n_threads)
-        for i_n in options.batch
-        for layer in options.layers
-        for n_threads in options.threads
-    ]
+    cells = cells_of(options)
     if own_kernels():
         return time_layers(store, cells, options, partial(Problem.contenders, algorithms=ALGORITHMS))
     short = [cell for cell in cells if shape_of(cell).multiply_adds <= LONG]

@@ -32,18 +32,16 @@ from _in_turns import (
     Contenders,
     Problem,
     add_options,
-    cell_of,
-    figure_of,
+    cells_of,
+    experiment,
     hurry,
-    in_processes,
     kernels_in,
     newest,
     own_kernels,
-    store_of,
     time_layers,
 )
 from _store import Record, Store
-from _tables import Table, entries, groups, plural, rate, show
+from _tables import Table, entries, groups, plural, rate
 from _timing import refuse_what_means_nothing
 
 import pymec
@@ -63,15 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Time both solutions on every layer that the store doesn't know, and print the tables."""
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
-    if options.coretypes != ["here"]:
-        status = in_processes("solutions.py", arguments, options.coretypes)
-    else:
-        status = measure(store_of("solutions", options), options)
-    if not options.measure_only:
-        records = newest(store_of("solutions", options))
-        show(tables(records))
-        draw(records, figure_of("solutions", options))
-    return status
+    return experiment("solutions", arguments, options, measure, tables, draw)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -93,12 +83,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def measure(store: Store, options: argparse.Namespace) -> int:
     """A record for each layer, batch and number of threads that the store doesn't know; 1 if one was disturbed."""
-    cells = [
-        cell_of(layer, i_n, n_threads)
-        for i_n in options.batch
-        for layer in options.layers
-        for n_threads in options.threads
-    ]
+    cells = cells_of(options)
     return time_layers(store, cells, options, contenders)
 
 

@@ -328,7 +328,7 @@ def test_sizes_are_those_of_the_shape():
 
 def test_what_is_not_counted_is_refused():
     padded = ConvShape.from_shapes((1, 6, 6, 3), (3, 3, 3, 4), padding=1)
-    with pytest.raises(NotImplementedError, match="without padding"):
+    with pytest.raises(ValueError, match=r"must have no padding for direct_blocked, .* got \(1, 1, 1, 1\)"):
         counting.traffic("direct_blocked", padded)
     with pytest.raises(pymec.UnsupportedShape, match="stride"):
         counting.traffic("shift_gemm", replace(padded, s_h=2))

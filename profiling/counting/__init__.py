@@ -78,15 +78,18 @@ def traffic(algorithm: str, shape: ConvShape, n_threads: int = 1, **options: Any
     ------
     pymec.UnsupportedShape
         If the algorithm can't do the shape.
-    NotImplementedError
-        If the call's order is not counted here.
+    ValueError
+        If the image is padded and the algorithm leaves products on padding out: how many depends on its tiles.
     """
     row = registry.get(algorithm)
     reason = row.unsupported(shape)
     if reason:
         raise UnsupportedShape(f"{algorithm} can't do {shape}: {reason}")
     if shape.is_padded and algorithm in WITHOUT_PADDING:
-        raise NotImplementedError(f"{algorithm} skips products on padding; it is counted without padding alone")
+        raise ValueError(
+            f"shape must have no padding for {algorithm}, which leaves out products on padding, got "
+            f"{shape.p_t, shape.p_b, shape.p_l, shape.p_r}; count a layer without padding"
+        )
     schedule = row.schedule(shape, n_threads, None)
     found = COUNTED[algorithm](shape, n_threads, **{**schedule.options, **options})
     return replace(found, held=schedule.size)
