@@ -171,7 +171,10 @@ def test_nothing_is_written_beside_workspace_and_out(algorithm, x_shape, kernel_
 
 @pytest.mark.parametrize("algorithm", pymec.algorithms())
 def test_nothing_is_kept_after_a_call(algorithm):
-    """Seen: buffers allocated in every call and never released."""
+    """Seen: buffers allocated in every call and never released.
+
+    What is lost is lost in each round; in one of them a table of the tests' own may grow.
+    """
     import tracemalloc
 
     x = np.ones((1, 40, 40, 16), np.float32)
@@ -180,11 +183,11 @@ def test_nothing_is_kept_after_a_call(algorithm):
     pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
     tracemalloc.start()
     try:
-        for _ in range(5):
-            pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(50):
-            pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
-        assert tracemalloc.get_traced_memory()[0] - before < 20_000
+        held = []
+        for _ in range(4):
+            for _ in range(25):
+                pymec.conv2d(x, kernel, algorithm=algorithm, groups=groups)
+            held.append(tracemalloc.get_traced_memory()[0])
+        assert min(np.diff(held)) < 10_000
     finally:
         tracemalloc.stop()
