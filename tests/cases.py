@@ -219,9 +219,9 @@ def is_right(out, shape: ConvShape):
 def measured(shape: ConvShape, algorithm: str, operation: str = "conv2d", n_threads: int = 1):
     """The MemoryReport of a call.
 
-    It is made in this process, as a new one takes two seconds to begin and to find its symbols.  Where the peak was
-    without the workspace, as when a table of pytest's or Hypothesis's grew just then, a new process measures the
-    call.
+    It is made in this process, as a new one takes two seconds to begin and to find its symbols.  Where the peak
+    was without the workspace, as when a table of pytest's or Hypothesis's grew just then, a new process measures
+    the call.
     """
     pytest.importorskip("memray", reason="memray exists for Linux and macOS only")
     from pymec.memory import MemoryReport, child, measure_shape
