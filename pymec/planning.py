@@ -27,6 +27,7 @@ from pymec.kernels.shared.machine import (
     LONG_DOT,
     MANY_PIXELS,
     REPAID_FLIP,
+    REPAID_PACKING,
     SLICE_BYTES,
     SMALL_PANELS,
     SMALL_WORKSPACE,
@@ -228,36 +229,45 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     With enough channels it is done by forward convolutions on register tiles (``direct_conv``), and so is that of
     one channel per group, by ``depthwise``; small groups share vectors (``direct_grouped``).  A single call with
     few pixels, or short sums, flips K as it packs it (``direct_packed``): that takes less time than to flip all
-    of it first.  With too few channels for tiles, or a large stride, whose phases have few pixels each, one
-    product per tap (``pixel_gemm``) or, with stride 1 or few channels, MEC through L comes first.  Few input
-    channels of many output channels are dot products (``direct_dots``), but not before MEC where a stride leaves
-    them short.  The depthwise layers of networks, 3×3 with stride 2, have an algorithm of their own
-    (``depthwise``).  If a limit leaves no room for these, it is an algorithm without workspace.
+    of it first.  With a handful of outputs K is multiplied where it lies (``direct_dots``).
+
+    With too few channels for tiles, or a large stride, whose phases have few pixels each, one product per tap
+    (``pixel_gemm``) or, with stride 1 or few channels, MEC through L comes first; where windows don't overlap, L
+    is im2col's matrix, and ``im2col`` has fewer products.  Few input channels of many output channels are dot
+    products (``direct_dots``) beside a BLAS that packs all it multiplies, but not where a stride leaves them
+    short.
+
+    The depthwise layers of networks, 3×3 with stride 2, have an algorithm of their own (``depthwise``).  If a
+    limit leaves no room for these, it is an algorithm without workspace.
     """
     one_channel = shape.i_cg == shape.k_cg == 1
     few_phases = shape.s_h * shape.s_w <= GRAD_PHASES
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= GRAD_CHANNELS
     smaller = "pixel_gemm", "direct", "direct_conv"  # the last one takes |K|, but no copies of slices
-    rest = smaller if taps else ("mec", *smaller)
+    rest = smaller if taps else ("im2col" if shape.k_h <= shape.s_h else "mec", *smaller)
     phase = replace(
         shape, i_c=shape.k_c, k_c=shape.i_c, k_h=-(-shape.k_h // shape.s_h), k_w=-(-shape.k_w // shape.s_w)
     )
     if few_filters(phase):
-        long = phase.k_h * phase.k_w * phase.i_cg > LONG_DOT
-        return ("direct_dots", *rest) if dense or long else (rest[0], "direct_dots", *rest[1:])
+        long = phase.k_h * phase.k_w * phase.i_cg >= LONG_DOT * shape.s_h * shape.s_w
+        dots = (dense or long) and not blas_multiplies_small_products_unpacked()
+        return ("direct_dots", *rest) if dots else (rest[0], "direct_dots", *rest[1:])
     if shape.groups > 1 and whole_vectors(shape, swapped=True):
         if _can("depthwise", shape, "conv2d_input_grad"):
             return "depthwise", *rest
         if _can("direct_grouped", shape, "conv2d_input_grad"):
-            return ("direct_conv", "direct_grouped", *rest) if dense and one_channel else ("direct_grouped", *rest)
+            by_pixel = dense and one_channel and depthwise_algorithm(shape) != "direct_grouped"
+            return ("direct_conv", "direct_grouped", *rest) if by_pixel else ("direct_grouped", *rest)
     swapped = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
     if not few_phases or not (one_channel or fast_tiles(swapped)):
         return rest
     pixels = shape.i_n * -(-shape.i_h // shape.s_h) * -(-shape.i_w // shape.s_w)
     one_block = phase.k_h * phase.k_w * phase.i_cg <= KERNEL_BLOCK_LINES
     if not planned and not one_channel and (one_block or pixels < REPAID_FLIP):
-        return "direct_packed", "direct_conv", *rest
+        handful = shape.i_n * shape.o_h * shape.o_w < REPAID_PACKING
+        in_place = handful and _can("direct_dots", shape, "conv2d_input_grad")
+        return ("direct_dots",) * in_place + ("direct_packed", "direct_conv", *rest)
     return "direct_conv", *rest
 
 

@@ -114,11 +114,15 @@ FAULTS = {
     ],
     "pymec/kernels/gradients/direct_dots.py": [
         ("if leaves_pixels_out(shape):", "if False:", "pixels that no tap meets keep what was there"),
-        ("counts.append(len(order) - sum(counts))", "pass", "taps in no phase are lost"),
+        ("filters[phase.taps]", "filters[::-1, ::-1]", "all taps for each phase"),
     ],
     "pymec/kernels/register_tiles/dots.pyx": [
         ("done = min(done, count - pixels)", "pass", "the last tile writes past the end of the row"),
-        ("K += (rows.first * g.k_w + taps.first)", "K += (rows.first * g.k_w)", "taps at the left side"),
+        ("K += rows.first * layer.k.row + taps.first * layer.k.tap", "K += rows.first * layer.k.row",
+         "taps at the left side"),
+        ("layer.k.tap == g.i_c and", "", "a row of taps as one run, though they lie apart in K"),
+        ("share_of(layer.turns, innermost(&task, layer.filter_shares), layer.filter_shares)",
+         "share_of(layer.turns, 0, layer.filter_shares)", "the first filters for all tasks"),
         ("(0 if block == 0 else x, g.o_w if", "(x, g.o_w if", "no columns left of the first block"),
         ("adjacent = layer.whole_lines and", "adjacent =", "slices round differently"),
         ("bias[filters.first + j]", "bias[j]", "the first filters' bias for all"),
@@ -298,8 +302,12 @@ FAULTS = {
         ("position and y < outputs", "position and y <= outputs", "an output past the last one"),
     ],
     "pymec/kernels/gradients/direct_conv.py": [
-        ("grad_x[...] = 0\n    for (rows", "pass\n    for (rows", "pixels that no tap meets keep what they held"),
-        ("grad_x[...] = 0\n    for phase", "pass\n    for phase", "they keep what they held where K is packed"),
+        ("grad_x[...] = 0\n    for phase, options", "pass\n    for phase, options",
+         "pixels that no tap meets keep what they held"),
+        ("grad_x[...] = 0\n    for phase, taps", "pass\n    for phase, taps",
+         "they keep what they held where K is packed"),
+        ("before -= above * dilation", "pass", "taps above dO are left out, and all others move"),
+        ("tap + below * step, taps", "tap, taps", "the wrong ones are left out below it"),
     ],
     # shared -------------------------------------------------------------------------------------------------
     "pymec/kernels/shared/bias_relu.pyx": [

@@ -106,6 +106,32 @@ def test_on_the_papers_layers(operation, algorithm, case):
     check(case, operation, algorithm, "float32", 2)
 
 
+# Kernels larger than the image ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_taps_that_meet_nothing_are_left_out(seed):
+    """Of no phase is a row or column of taps on padding for all pixels, and the gradient is right."""
+    rng = np.random.default_rng(seed)
+    extents = {name: int(rng.integers(1, 8)) for name in ("i_h", "i_w", "k_h", "k_w")}
+    steps = {name: int(rng.integers(1, 5)) for name in ("s_h", "s_w", "d_h", "d_w")}
+    paddings = {
+        name: 8 * steps["d_h" if name in ("p_t", "p_b") else "d_w"] for name in ("p_t", "p_b", "p_l", "p_r")
+    }
+    shape = ConvShape(i_n=2, i_c=3, k_c=16, **extents, **steps, **paddings, dtype="float64")
+    for phase in direct_conv_grad.phases(shape):
+        s = phase.shape
+        for a in range(s.k_h):
+            assert -s.o_h < a * s.d_h - s.p_t < s.i_h
+        for b in range(s.k_w):
+            assert -s.o_w < b * s.d_w - s.p_l < s.i_w
+    x, kernel, grad_out = arrays(shape)
+    expected, bound = answer(INPUT, shape)
+    for algorithm in ("direct_conv", "direct_packed", "direct_dots"):
+        found = call(INPUT, x, kernel, grad_out, algorithm=algorithm, **shape.arguments)
+        assert (abs(found - expected) <= bound).all()
+
+
 # The oracle -----------------------------------------------------------------------------------------------
 
 

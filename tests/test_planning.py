@@ -382,22 +382,28 @@ def test_long_registers_need_longer_sums(registers, monkeypatch):
     [
         ((1, 56, 56, 3), (3, 3, 3, 64), {}, "direct_dots", "mec"),
         ((1, 224, 224, 3), (7, 7, 3, 64), {"stride": 2, "padding": 3}, "direct_dots", "mec"),
-        (
-            (1, 64, 64, 1),
-            (4, 4, 1, 64),
-            {"stride": 2, "padding": 1},
-            "mec",
-            "mec",
-        ),  # four taps a phase: short sums
+        # Four taps a phase are short sums.
+        ((1, 64, 64, 1), (4, 4, 1, 32), {"stride": 2, "padding": 1}, "mec", "mec"),
+        ((1, 64, 64, 3), (4, 4, 3, 64), {"stride": 4}, "im2col", "im2col"),  # windows that don't overlap
+        ((1, 64, 64, 5), (1, 1, 5, 7), {}, "im2col", "im2col"),
         ((1, 56, 56, 64), (3, 3, 64, 64), {}, "direct_conv", "mec"),
+        ((1, 4, 4, 64), (3, 3, 64, 64), {}, "direct_dots", "mec"),  # four outputs: K is not worth packing
+        ((2, 4, 4, 64), (3, 3, 64, 64), {}, "direct_packed", "mec"),
+        ((1, 30, 30, 64), (31, 31, 1, 64), {"groups": 64, "padding": 15}, "direct_grouped", "direct_grouped"),
+        ((1, 30, 30, 64), (5, 5, 1, 64), {"groups": 64, "padding": 2}, "direct_conv", "direct_conv"),
     ],
 )
-def test_channels_decide_how_auto_computes_the_inputs_gradient(x, kernel, options, by_tiles, by_blas, registers):
+def test_channels_decide_how_auto_computes_the_inputs_gradient(
+    x, kernel, options, by_tiles, by_blas, registers, monkeypatch
+):
     def chosen(**limit):
         return pymec.explain(x, kernel, operation="conv2d_input_grad", **options, **limit).chosen
 
+    if by_tiles == "direct_dots" and x[3] < 16:  # few input channels: MEC for a BLAS that packs nothing
+        assert chosen() == "mec"
+    monkeypatch.setattr(pymec.planning, "blas_multiplies_small_products_unpacked", lambda: False)
+    pymec.planning.cached_recipe.cache_clear()
     assert chosen() == (by_tiles if registers else by_blas)
-    assert chosen(workspace_limit=0) == "pixel_gemm"
     if by_tiles == "mec":
         whole = pymec.workspace_size(x, kernel, algorithm="mec", operation="conv2d_input_grad", **options)
         assert chosen(workspace_limit=whole - 1) == ("direct_dots" if registers else "pixel_gemm")

@@ -70,10 +70,16 @@ class AxisPhase(NamedTuple):
     first_tap: int
     taps: int
     step: int
-    """Taps first_tap, first_tap + step, ... are those of the phase."""
+    """Taps first_tap, first_tap + step, ... are those of the phase that meet dO."""
     dilation: int
     before: int
     after: int
+
+    @property
+    def flipped(self) -> slice:
+        """Its taps, the last one first."""
+        end = self.first_tap - self.step
+        return slice(end + self.taps * self.step, end if end >= 0 else None, -self.step)
 
 
 class Phase(NamedTuple):
@@ -81,16 +87,20 @@ class Phase(NamedTuple):
 
     rows: slice
     columns: slice
+    taps: tuple[slice, slice]
+    """The taps of K, in the order of the convolution."""
     shape: ConvShape
     first: int
     """Where its kernel begins in the flipped kernel, in elements."""
 
 
-def _axis_phase(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> AxisPhase:
+def _axis_phase(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> AxisPhase | None:
     """Which taps a have y·s = h + p - a·d for h = first, first + s, ... and whole y, and where these y lie.
 
     With g = gcd(s, d), the taps are s/g apart and their rows y of dO d/g: a convolution with that dilation.  It
-    has ``before`` rows of padding above dO and ``after`` below; negative padding leaves rows of dO unread.
+    has ``before`` rows of padding above dO and ``after`` below; negative padding leaves rows of dO unread.  Of a
+    kernel that is larger than the image, some taps meet no row of dO: the last ones, all above it, and the first
+    ones, all below.  They are left out, and if none is left, there is no phase.
     """
     common = math.gcd(s, d)
     step, dilation = s // common, d // common
@@ -98,13 +108,21 @@ def _axis_phase(first: int, k: int, s: int, d: int, p: int, i: int, o: int) -> A
     tap = (first + p) // common * pow(dilation, -1, step) % step  # the first a with first + p - a·d = 0 modulo s
     reach = (-(-(k - tap) // step) - 1) * dilation  # from the first to the last pixel that an output reads
     before = reach - (first + p - tap * d) // s
-    return AxisPhase(first, tap, reach // dilation + 1, step, dilation, before, pixels + reach - before - o)
+    above = max(-((pixels - 1 - before) // dilation), 0)
+    below = max(reach // dilation - (o - 1 + before) // dilation, 0)
+    taps = reach // dilation + 1 - above - below
+    if taps < 1:
+        return None
+    before -= above * dilation
+    after = pixels + (taps - 1) * dilation - before - o
+    return AxisPhase(first, tap + below * step, taps, step, dilation, before, after)
 
 
 def _axis_phases(k: int, s: int, d: int, p: int, i: int, o: int) -> list[AxisPhase]:
     """The phases that some tap has: no more than there are taps, and s/gcd(s, d) of them at most."""
     firsts = {(a * d - p) % s for a in range(min(k, s // math.gcd(s, d)))}
-    return [_axis_phase(first, k, s, d, p, i, o) for first in sorted(firsts) if first < i]
+    found = [_axis_phase(first, k, s, d, p, i, o) for first in sorted(firsts) if first < i]
+    return [phase for phase in found if phase is not None]
 
 
 def _down_and_across(s: ConvShape) -> tuple[list[AxisPhase], list[AxisPhase]]:
@@ -141,7 +159,8 @@ def phases(shape: ConvShape) -> tuple[Phase, ...]:
             forward = convolution_of(
                 v.taps, v.dilation, v.before, v.after, h.taps, h.dilation, h.before, h.after
             )  # fmt: skip
-            found.append(Phase(slice(v.first, None, s.s_h), slice(h.first, None, s.s_w), forward, first))
+            rows, columns = slice(v.first, None, s.s_h), slice(h.first, None, s.s_w)
+            found.append(Phase(rows, columns, (v.flipped, h.flipped), forward, first))
             first += forward.kernel_size
     return tuple(found)
 
@@ -155,10 +174,7 @@ def leaves_pixels_out(shape: ConvShape) -> bool:
 def taps_of_phases(shape: ConvShape) -> tuple[NDArray[np.intp], ...]:
     """The taps of K, counted row by row, that each phase convolves dO with, in its order: flipped."""
     tap = np.arange(shape.k_h * shape.k_w).reshape(shape.k_h, shape.k_w)
-    down, across = _down_and_across(shape)
-    found = tuple(
-        tap[v.first_tap :: v.step, h.first_tap :: h.step][::-1, ::-1].ravel() for v in down for h in across
-    )
+    found = tuple(tap[phase.taps].ravel() for phase in phases(shape))
     for taps in found:
         taps.flags.writeable = False
     return found
@@ -198,12 +214,13 @@ def run_input_grad(
     """
     if leaves_pixels_out(shape):
         grad_x[...] = 0
-    for (rows, columns, forward, first), options in zip(phases(shape), schedules, strict=True):
-        taps = prepared[first : first + forward.kernel_size].reshape(forward.kernel_shape)
+    for phase, options in zip(phases(shape), schedules, strict=True):
+        forward, pixels = phase.shape, grad_x[:, phase.rows, phase.columns]
+        taps = prepared[phase.first : phase.first + forward.kernel_size].reshape(forward.kernel_shape)
         if shape.s_h == shape.s_w == forward.i_cg == forward.k_cg == 1:
             depthwise.run(grad_out, taps, grad_x, workspace, forward, n_threads)
         else:
-            convolution.run(grad_out, taps, grad_x[:, rows, columns], workspace, forward, n_threads, **options)
+            convolution.run(grad_out, taps, pixels, workspace, forward, n_threads, **options)
 
 
 def run_packed(

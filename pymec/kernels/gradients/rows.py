@@ -143,8 +143,7 @@ def _packed_phases(shape: ConvShape, n_threads: int, limit: int | None) -> Sched
 
 
 def _dots(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
-    columns = tuple(dot_columns(phase.shape) for phase in direct_conv.phases(shape))
-    return Schedule(shape.kernel_size, {"columns": columns}, prepared=shape.kernel_size)
+    return Schedule(0, {"columns": tuple(dot_columns(phase.shape) for phase in direct_conv.phases(shape))})
 
 
 def _blocked_kernel_grad(shape: ConvShape, n_threads: int, limit: int | None) -> Schedule:
@@ -270,14 +269,12 @@ INPUT_GRAD_ROWS = (
     ),
     _InputGrad(
         name="direct_dots",
-        idea="few input channels: each phase of the stride by dot products along the output channels",
+        idea="few input channels, or pixels: dot products along the output channels, K read where it lies",
         source="ours",
-        formula="|K|",
-        order="k²",
+        formula="0",
+        order="none",
         unsupported=_no_dots,
         schedule=_dots,
-        prepare=direct_dots.flip_kernel,
-        read_back=direct_dots.flip_back,
         run=direct_dots.run_input_grad,
         reading=reads_slices,
         uses_blas=False,

@@ -10,6 +10,7 @@ array       shape                               role
 x           (i_n, i_h, i_w, i_c)                input I
 kernel      (k_h, k_w, i_c/G, k_c)              kernel K; not read
 prepared    (k_c, k_h, k_w, i_c/G)              K', the filters one after the other
+filters     (k_h, k_w, G, k_c/G, i_c/G)         a view of K', or of any array with these channels adjacent
 out         (i_n, o_h, o_w, k_c)                output O
 ==========  ==================================  =========================================================
 
@@ -18,7 +19,7 @@ Workspace, in elements:  |K|, the transposed kernel, which a plan keeps
 A tile (:mod:`pymec.kernels.register_tiles.dot_tiles`) takes up to 4 filters and up to 12 pixels, which lie beside
 each other in a row of outputs whose taps are all inside the image.  At the sides, where some columns of taps are
 on padding, it takes pixels one below the other: these have the same taps inside.  So no zero of the padding is
-ever multiplied.
+ever multiplied.  Threads share the outputs, and where there are many filters, these.
 
 Any stride, padding, dilation and number of groups; groups of at least 64 bytes of input channels, so that a run of
 adjacent numbers fills a register.
@@ -39,6 +40,7 @@ from pymec.kernels.shared.spans cimport Span, both, ceil_div, innermost, inside,
 
 cdef enum:
     ROWS = 16        # output rows of a task, whose tiles at the sides go down them
+    SHARES = 4       # of the filters for each thread, where there are as many
 
 
 cdef struct Filters:                     # those that meet a task's pixels together
@@ -46,26 +48,32 @@ cdef struct Filters:                     # those that meet a task's pixels toget
     Py_ssize_t first, count              # the first one is counted through all groups
 
 
+cdef struct FilterSteps:                 # elements of K' from kernel row to row, tap to tap, ...
+    Py_ssize_t row, tap, group, filter
+
+
 cdef struct DotLayer:                    # what all tasks share
     PixelStrides image, out
+    FilterSteps k
     Span rows, columns                   # outputs that have all rows, or all columns, of taps inside the image
     bint whole_lines                     # whether the channels of a pixel fill whole cache lines
     const void* bias                     # or NULL
     bint relu
     Py_ssize_t task_rows, task_columns
+    Py_ssize_t turns, filter_shares      # a few filters at a time; the shares of these turns among tasks
 
 
 cdef DotRuns runs_of(Span rows, Span taps, const DotLayer* layer, const Geometry* g) noexcept nogil:
     """The runs of some kernel rows and some columns of taps.
 
-    A row is one run if its taps are adjacent in the image, and if a channel then has the same lane at every tap:
-    so the sums are the same to the last bit wherever the image lies.
+    A row is one run if its taps are adjacent in the image and in the filter, and if a channel then has the same
+    lane at every tap: so the sums are the same to the last bit wherever the image lies.
     """
-    cdef bint adjacent = layer.whole_lines and taps_adjacent(&layer.image, g)
+    cdef bint adjacent = layer.whole_lines and layer.k.tap == g.i_c and taps_adjacent(&layer.image, g)
     cdef Py_ssize_t columns = taps.end - taps.first
     return DotRuns(
         rows.end - rows.first, 1 if adjacent else columns, columns * g.i_c if adjacent else g.i_cg,
-        g.d_h * layer.image.row, g.d_w * layer.image.pixel, g.k_w * g.i_cg, g.i_cg, g.k_h * g.k_w * g.i_cg,
+        g.d_h * layer.image.row, g.d_w * layer.image.pixel, layer.k.row, layer.k.tap, layer.k.filter,
     )
 
 
@@ -105,7 +113,7 @@ cdef void dots_of_pixels(
         runs.rows = 0
     I += (top + rows.first * g.d_h) * layer.image.row + (left + taps.first * g.d_w) * layer.image.pixel
     I += filters.group * g.i_cg
-    K += (rows.first * g.k_w + taps.first) * g.i_cg
+    K += rows.first * layer.k.row + taps.first * layer.k.tap
     O += y * layer.out.row + x * layer.out.pixel + filters.first
     dots_of_line(I, g.s_h * layer.image.row if down else g.s_w * layer.image.pixel, K, O,
                  layer.out.row if down else layer.out.pixel, count, &runs, filters, layer)
@@ -139,18 +147,19 @@ cdef Py_ssize_t column_blocks(const DotLayer* layer) noexcept nogil:
 cdef void convolve_task(
     const floating* I, const floating* K, floating* O, Py_ssize_t task, const DotLayer* layer, const Geometry* g
 ) noexcept nogil:
-    """A block of rows and columns of one image, for all filters of one group, a few at a time."""
+    """A block of rows and columns of one image, for a share of the filters of one group, a few at a time."""
     cdef Py_ssize_t blocks = column_blocks(layer), block = innermost(&task, blocks)
     cdef Py_ssize_t x = layer.columns.first + block * layer.task_columns
     cdef Py_ssize_t y = innermost(&task, ceil_div(g.o_h, layer.task_rows)) * layer.task_rows
-    cdef Py_ssize_t group = innermost(&task, g.groups), turns = ceil_div(g.k_cg, MOST_FILTERS), turn
+    cdef Py_ssize_t group = innermost(&task, g.groups), turn
+    cdef Span turns = share_of(layer.turns, innermost(&task, layer.filter_shares), layer.filter_shares)
     cdef Span rows = Span(y, min(y + layer.task_rows, g.o_h)), some
     cdef Span columns = Span(0 if block == 0 else x, g.o_w if block == blocks - 1 else x + layer.task_columns)
     cdef Filters filters
-    for turn in range(turns):
-        some = share_of(g.k_cg, turn, turns)
+    for turn in range(turns.first, turns.end):
+        some = share_of(g.k_cg, turn, layer.turns)
         filters = Filters(group, group * g.k_cg + some.first, some.end - some.first)
-        convolve_part(I + task * layer.image.image, K + filters.first * g.k_h * g.k_w * g.i_cg,
+        convolve_part(I + task * layer.image.image, K + group * layer.k.group + some.first * layer.k.filter,
                       O + task * layer.out.image, rows, columns, &filters, layer, g)
 
 
@@ -161,22 +170,29 @@ cdef Span all_inside(
     return both(inside(-padding, stride, extent, count), inside(reach - padding, stride, extent, count))
 
 
-def run(
-    const floating[:, :, :, :] x, const floating[:, :, :, ::1] kernel, floating[:, :, :, :] out,
-    workspace, shape, int n_threads, Py_ssize_t columns, const floating[::1] prepared,
-    const floating[::1] bias=None, bint relu=False,
+def run(x, kernel, out, workspace, shape, n_threads, columns, prepared, bias=None, relu=False):
+    """Convolve as :func:`multiply` does with the filters of ``prepared``, (k_c, k_h, k_w, i_c/G)."""
+    s = shape
+    check_room("prepared", prepared.shape[0], s.kernel_size)
+    filters = prepared[:s.kernel_size].reshape(s.groups, s.k_cg, s.k_h, s.k_w, s.i_cg).transpose(2, 3, 0, 1, 4)
+    multiply(x, filters, out, shape, n_threads, columns, bias, relu)
+
+
+def multiply(
+    const floating[:, :, :, :] x, const floating[:, :, :, :, :] filters, floating[:, :, :, :] out, shape,
+    int n_threads, Py_ssize_t columns, const floating[::1] bias=None, bint relu=False,
 ):
-    """Convolve on ``n_threads`` threads; ``workspace`` is not used.
+    """Convolve on ``n_threads`` threads.
 
     Parameters
     ----------
     x : array (i_n, i_h, i_w, i_c)
     out : array (i_n, o_h, o_w, k_c)
         The pixels of both may lie some distance apart, as those of a slice do.
+    filters : array (k_h, k_w, G, k_c/G, i_c/G)
+        Channels must be adjacent; the other steps, negative ones, too, are as they come.
     columns : int
         Output columns that are computed for some rows before the next ones, so that the rows of I stay in a cache.
-    prepared : array
-        K with the filters one after the other: (k_c, k_h, k_w, i_c/G).
     bias : array (k_c,), optional
         Added to every output.
     relu : bool
@@ -184,9 +200,13 @@ def run(
     """
     cdef Geometry g = geometry(shape)
     cdef DotLayer layer
-    cdef Py_ssize_t tasks, task
-    check_stage(&g, n_threads, x.shape, kernel.shape, out.shape)
-    check_room("prepared", prepared.shape[0], shape.kernel_size)
+    cdef Py_ssize_t size = sizeof(floating), tasks, task
+    cdef Py_ssize_t[4] taps = [
+        filters.shape[0], filters.shape[1], filters.shape[4], filters.shape[2] * filters.shape[3]
+    ]
+    check_stage(&g, n_threads, x.shape, taps, out.shape)
+    if filters.strides[4] != size:
+        raise ValueError("the channels of a filter must be adjacent")
     if g.i_cg * <Py_ssize_t> sizeof(floating) < CACHE_LINE:
         raise ValueError(f"direct_dots takes groups of at least 64 bytes of input channels, got {g.i_cg} channels")
     if columns < 1:
@@ -197,13 +217,19 @@ def run(
     layer.bias, layer.relu = bias_relu_of(bias, relu, &g).bias, relu
     layer.rows = all_inside(g.p_t, g.s_h, (g.k_h - 1) * g.d_h, g.i_h, g.o_h)
     layer.columns = all_inside(g.p_l, g.s_w, (g.k_w - 1) * g.d_w, g.i_w, g.o_w)
-    layer.task_rows, layer.task_columns = min(ROWS, ceil_div(g.o_h, n_threads)), columns
+    layer.k = FilterSteps(
+        filters.strides[0] / size, filters.strides[1] / size, filters.strides[2] / size, filters.strides[3] / size
+    )
+    layer.turns = ceil_div(g.k_cg, MOST_FILTERS)
+    layer.filter_shares = min(layer.turns, SHARES * n_threads)
+    layer.task_rows = min(ROWS, g.o_h if layer.filter_shares >= n_threads else ceil_div(g.o_h, n_threads))
+    layer.task_columns = columns
     if g.i_n == 0:
         return
     cdef const floating* I = &x[0, 0, 0, 0]
-    cdef const floating* K = &prepared[0]
+    cdef const floating* K = &filters[0, 0, 0, 0, 0]
     cdef floating* O = &out[0, 0, 0, 0]
-    tasks = g.i_n * g.groups * ceil_div(g.o_h, layer.task_rows) * column_blocks(&layer)
+    tasks = g.i_n * layer.filter_shares * g.groups * ceil_div(g.o_h, layer.task_rows) * column_blocks(&layer)
     with nogil:
         for task in prange(tasks, num_threads=n_threads, schedule="dynamic"):
             convolve_task(I, K, O, task, &layer, &g)

@@ -157,7 +157,7 @@ and in pointwise layers, which are one product for any BLAS (``profiling/anywher
 DOT_SHARE = 1 / 2
 """The share of a cache line that output channels fill, up to which dot products along the input channels are
 faster than panels full of zeros and than any BLAS, if sums are long: measured on an AMD EPYC (Zen 3) on 29
-November 2026 with 12 layers of 1 to 12 filters, as are DOT_PRODUCTS and LONG_DOT."""
+November 2026 with 12 layers of 1 to 12 filters, as is DOT_PRODUCTS."""
 
 DOT_PRODUCTS = 400
 """Products of a sum per cache line of output channels, below which adding up the lanes takes too long."""
@@ -166,9 +166,10 @@ DOT_PRODUCTS_WIDE = 1300
 """The same where a register is as long as a cache line, and BLAS as fast with few columns: measured on an AMD EPYC
 (Zen 5) on 30 November 2026 with 84 layers of 1 to 8 filters."""
 
-LONG_DOT = 256
-"""Products of a sum up to which the input's gradient with a stride, whose phases lie apart from each other, is
-left to MEC."""
+LONG_DOT = 64
+"""Products of a sum, for each phase of the stride, from which on dot products are as fast as MEC for the input's
+gradient beside a BLAS that packs all it multiplies: phases lie apart from each other in dI.  Measured on an AMD
+EPYC (Zen 5) on 1 December 2026 with 96 layers of 1 and 3 input channels, strides 1, 2 and 4."""
 
 SHORT_PATCH = 160
 """Elements of a patch below which BLAS's small products are faster than register tiles, where BLAS has them
@@ -191,6 +192,10 @@ REPAID_FLIP = 1024
 """Pixels of a phase of dI from which on a single call flips all of K first.  With fewer it is flipped as blocks of
 it are packed; their sums are stored and loaded again for each block (``profiling/gradients.py``: an AMD EPYC
 (Zen 5) in November 2026, 62 layers of networks)."""
+
+REPAID_PACKING = 6
+"""Outputs, all images together, from which on K is packed for the input's gradient: with 4 it takes 0.4 to 0.8 of
+the time to multiply it where it lies, with 9 as long (an AMD EPYC (Zen 5) in December 2026, 23 layers)."""
 
 GRAD_PHASES = 16
 """Phases of a stride up to which "auto" takes a convolution for each: each is one more parallel region
