@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,13 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from _common import HERE, machine
-
-import pymec
-from pymec import registry
+from _fingerprints import code_behind, fingerprint
 
 RESULTS = HERE / "results"
-PACKAGE = Path(pymec.__file__).parent
-SUFFIXES = (".pyx.in", ".pyx", ".pxd", ".pxi", ".py")
 
 SAME_MACHINE = ("cpu", "build", "openmp")
 """The entries of a run that tell one machine from another."""
@@ -240,80 +235,3 @@ def commit() -> str:
     except OSError:
         return "unknown"
     return found.stdout.strip() + "+" * bool(changed.stdout.strip()) if found.returncode == 0 else "unknown"
-
-
-# Which code ---------------------------------------------------------------------------------------------
-
-
-AUTO = "auto"
-"""Names the rule by which pymec chooses, where its choice was measured."""
-
-
-def code_behind(contender: str, by: str) -> list[str]:
-    """What a contender's numbers depend on: its kernel, and the rule if its name is not the kernel's."""
-    if not by:
-        return []
-    return [by] if contender.rpartition(" ")[2] == by.partition(":")[0] else [by, AUTO]
-
-
-@cache
-def fingerprint(algorithm: str, operation: str = "conv2d") -> str:
-    """Twelve digits that change with an algorithm's kernel, or with a file that the kernel imports or cimports.
-
-    Comments and docstrings don't count, nor does how a row of the table cuts the work.  ``auto`` has the
-    fingerprint of the rule.  Empty for an algorithm that is in no table.
-    """
-    if algorithm == AUTO:
-        rule = (PACKAGE / "planning.py").read_text(encoding="utf-8")
-        return hashlib.sha256(code_of(rule).encode()).hexdigest()[:12]
-    if algorithm not in registry.TABLES[operation]:
-        return ""
-    run = registry.get(algorithm, operation).run
-    while isinstance(run, partial):
-        run = run.func
-    found: set[str] = set()
-    waiting = [run.__module__]
-    while waiting:
-        module = waiting.pop()
-        if module not in found and sources(module):
-            found.add(module)
-            waiting += imported("\n".join(sources(module)))
-    digest = hashlib.sha256()
-    for module in sorted(found):
-        for text in sources(module):
-            digest.update(code_of(text).encode())
-    return digest.hexdigest()[:12]
-
-
-@cache
-def sources(module: str) -> tuple[str, ...]:
-    """The texts of a kernel module's files, ``.pyx`` or ``.py`` and ``.pxd``; none outside ``pymec.kernels``."""
-    if not module.startswith("pymec.kernels."):
-        return ()
-    path = PACKAGE.joinpath(*module.split(".")[1:])
-    paths = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
-    if paths[0].exists():
-        paths.remove(path.with_name(path.name + ".pyx"))  # what setup.py writes from the .pyx.in
-    return tuple(one.read_text(encoding="utf-8") for one in paths if one.exists())
-
-
-def imported(text: str) -> list[str]:
-    """The modules of ``pymec.kernels`` that a source names in its imports, and names that may be modules."""
-    found = re.findall(r"^\s*c?import (pymec\.kernels[\w.]*)", text, re.MULTILINE)
-    names = r"(\([^)]*\)|[^\n(]*)"  # in brackets over several lines, or in one line
-    for package, several in re.findall(rf"^\s*from (pymec\.kernels[\w.]*) c?import {names}", text, re.MULTILINE):
-        found.append(package)
-        found += [f"{package}.{name.split()[0]}" for name in several.strip("()").split(",") if name.split()]
-    return found
-
-
-def code_of(text: str) -> str:
-    """A source without comments, docstrings and empty lines; but with its C, which stands in quotes, too."""
-    parts = []
-    start = 0
-    for quoted in re.finditer(r'(extern from [^\n]*:\s*)?"""(?s:.*?)"""', text):
-        parts.append(re.sub(r"#[^\n]*", "", text[start : quoted.start()]))
-        parts.append(quoted[0] if quoted[1] else "")
-        start = quoted.end()
-    parts.append(re.sub(r"#[^\n]*", "", text[start:]))
-    return "\n".join(line.rstrip() for line in "".join(parts).splitlines() if line.strip())

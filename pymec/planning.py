@@ -90,7 +90,7 @@ def cached_recipe(
         check_supported(row, shape, operation)
         return within_limit(recipe_of(row, shape, limit, n_threads, operation, copies=copies), limit, copies)
     run_shape = shape.transposed() if shape.is_column else shape
-    order = _AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
+    order = AUTO_ORDERS[operation.name](run_shape, n_threads, planned)
     if operation == CONV2D:
         order = *_instead_of_turning(shape, copies, order[0]), *order
         if accuracy == "fast":
@@ -294,7 +294,7 @@ def _can(algorithm: str, shape: ConvShape, operation: str) -> bool:
     return registry.get(algorithm, operation).unsupported(shape) is None
 
 
-_AUTO_ORDERS = {
+AUTO_ORDERS = {
     "conv2d": _auto_order,
     "conv2d_input_grad": _input_grad_order,
     "conv2d_kernel_grad": _kernel_grad_order,

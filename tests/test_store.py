@@ -30,8 +30,14 @@ def profiling(monkeypatch):
 
 @pytest.fixture
 def module(profiling):
-    """The store's module; its caches are empty before and after."""
-    found = profiling("_store")
+    """The store's module."""
+    return profiling("_store")
+
+
+@pytest.fixture
+def code(profiling):
+    """The module of fingerprints; its caches are empty before and after."""
+    found = profiling("_fingerprints")
     yield found
     found.fingerprint.cache_clear()
     found.sources.cache_clear()
@@ -148,48 +154,63 @@ def test_compact_keeps_the_newest_of_each_cell_machine_and_blas(module, elsewher
 
 
 @pytest.fixture
-def change(module, monkeypatch, tmp_path):
+def change(code, monkeypatch, tmp_path):
     """A copy of the kernels' sources, and a function that replaces text in one of them."""
     package = tmp_path / "pymec"
     kinds = shutil.ignore_patterns("*.so", "*.c", "*.html")
-    shutil.copytree(module.PACKAGE / "kernels", package / "kernels", ignore=kinds)
-    shutil.copy(module.PACKAGE / "planning.py", package)
-    monkeypatch.setattr(module, "PACKAGE", package)
-    module.fingerprint.cache_clear()
-    module.sources.cache_clear()
+    shutil.copytree(code.PACKAGE / "kernels", package / "kernels", ignore=kinds)
+    shutil.copy(code.PACKAGE / "planning.py", package)
+    monkeypatch.setattr(code, "PACKAGE", package)
+    code.fingerprint.cache_clear()
+    code.sources.cache_clear()
 
     def replace(path, old, new):
         text = (package / "kernels" / path).read_text()
         assert old in text
         (package / "kernels" / path).write_text(text.replace(old, new, 1))
-        module.fingerprint.cache_clear()
-        module.sources.cache_clear()
+        code.fingerprint.cache_clear()
+        code.sources.cache_clear()
 
     return replace
 
 
-def test_a_fingerprint_changes_with_the_code_alone(module, change):
-    before = module.fingerprint("mec")
+def test_a_fingerprint_changes_with_the_code_alone(code, change):
+    before = code.fingerprint("mec")
     assert len(before) == 12
     change("mec/tuned.pyx", '"""', '"""More words.  ')
     change("mec/tuned.pyx", "\ncdef ", "\n# A comment.\n\ncdef ")
-    assert module.fingerprint("mec") == before
+    assert code.fingerprint("mec") == before
     change("mec/tuned.pyx", "\ncdef ", "\ncdef int more = 1\n\ncdef ")
-    assert module.fingerprint("mec") != before
+    assert code.fingerprint("mec") != before
 
 
 @pytest.mark.parametrize("path", ["shared/spans.pxd", "mec/lowered_rows.pxd", "register_tiles/tile_kinds.pyx.in"])
-def test_a_fingerprint_changes_with_what_is_cimported(module, change, path):
+def test_a_fingerprint_changes_with_what_is_cimported(code, change, path):
     """Directly, through another file, and through a file that is made from another one."""
-    tuned, direct = module.fingerprint("mec"), module.fingerprint("direct")
-    text = (module.PACKAGE / "kernels" / path).read_text()
+    tuned, direct = code.fingerprint("mec"), code.fingerprint("direct")
+    text = (code.PACKAGE / "kernels" / path).read_text()
     first = next(line for line in text.splitlines() if line.startswith(("cdef ", "from ", "cimport ")))
     change(path, f"\n{first}", f"\nDEF MORE = 1\n{first}")
-    assert module.fingerprint("mec") != tuned
-    assert path.startswith("shared") or module.fingerprint("direct") == direct
+    assert code.fingerprint("mec") != tuned
+    assert path.startswith("shared") or code.fingerprint("direct") == direct
 
 
-def test_names_in_brackets_are_imports(module):
+def test_measured_numbers_count_where_they_are_named(code, change):
+    """By a kernel, by the rule for one operation, and by another number."""
+    names = [("mec", "conv2d"), ("fft", "conv2d"), ("auto", "conv2d"), ("auto", "conv2d_input_grad")]
+
+    def changed(old, new, path="shared/machine.py"):
+        before = [code.fingerprint(*name) for name in names]
+        change(path, old, new)
+        return [code.fingerprint(*name) != known for name, known in zip(names, before, strict=True)]
+
+    assert changed("\nFFT_CHANNELS = 8", "\nFFT_CHANNELS = 9") == [False, True, False, False]
+    assert changed("\nREPAID_FLIP = 1024", "\nREPAID_FLIP = 1025") == [False, False, False, True]
+    assert changed("\nHALF_L2_BYTES = 512", "\nHALF_L2_BYTES = 513") == [True, False, True, True]
+    assert changed("    one_channel = shape", "    one = shape", "../planning.py") == [False] * 3 + [True]
+
+
+def test_names_in_brackets_are_imports(code):
     text = (
         "from pymec.kernels.shared cimport (\n    blas,\n    patch as other,\n)\nimport pymec.kernels.mec.tuned\n"
         "from pymec.kernels.shared.spans cimport Span, ceil_div\n"
@@ -199,7 +220,7 @@ def test_names_in_brackets_are_imports(module):
         "pymec.kernels.shared.patch",
         "pymec.kernels.mec.tuned",
         "pymec.kernels.shared.spans",
-    } <= set(module.imported(text))
+    } <= set(code.imported(text))
 
 
 def test_a_record_of_another_kernel_is_stale(module, change, tmp_path):
@@ -231,15 +252,15 @@ def test_what_auto_takes_is_stale_with_the_rule(module, change, tmp_path):
         ("    #ifdef PYMEC_ASKS", "    #ifndef PYMEC_ASKS"),  # C that begins as a comment of Python's does
     ],
 )
-def test_a_fingerprint_changes_with_quoted_c(module, change, old, new):
-    before = module.fingerprint("mec")
+def test_a_fingerprint_changes_with_quoted_c(code, change, old, new):
+    before = code.fingerprint("mec")
     change("register_tiles/registers.pxd", old, new)
-    assert module.fingerprint("mec") != before
+    assert code.fingerprint("mec") != before
 
 
-def test_a_fingerprint_changes_with_indentation(module):
+def test_a_fingerprint_changes_with_indentation(code):
     inside, behind = "for i in x:\n    a()\n    b()\n", "for i in x:\n    a()\n\nb()  # behind\n"
-    assert module.code_of(inside) != module.code_of(behind) == "for i in x:\n    a()\nb()"
+    assert code.code_of(inside) != code.code_of(behind) == "for i in x:\n    a()\nb()"
 
 
 # Others write, too --------------------------------------------------------------------------------------
