@@ -14,22 +14,15 @@ network.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from _common import HERE, Cell, command_line, mib, progress
 
 import pymec
-
-LARGE = 10_000
-"""Characters of a script or of a style sheet that is worth a file of its own."""
-
-INLINE = re.compile(r"<(script|style)[^>]*>(.*?)</\1>", re.DOTALL)
+from pymec.memory.flamegraphs import draw
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,17 +64,15 @@ def name_of(cell: Cell) -> str:
 
 def render(cell: Cell, page: Path) -> pymec.memory.MemoryReport:
     """Record one call and write its flame graph, named after the cell, its scripts in a folder beside it."""
+    page.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pymec-") as folder:
         record = Path(folder) / "record.bin"
         report = pymec.memory.measure_shape(cell.shape, cell.algorithm, n_threads=cell.n_threads, record=record)
-        whole = Path(folder) / "page.html"
-        command = ["flamegraph", "--no-web", "--output", str(whole), str(record)]
-        done = subprocess.run([sys.executable, "-m", "memray", *command], capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"memray flamegraph failed for {cell}:\n{done.stderr.strip()}")
-        text = named(whole.read_text(encoding="utf-8"), page.stem)
-    (page.parent / "shared").mkdir(parents=True, exist_ok=True)
-    page.write_text(INLINE.sub(moved_to(page.parent / "shared"), text), encoding="utf-8")
+        try:
+            draw(record, page, shared="shared")
+        except RuntimeError as error:
+            sys.exit(f"{cell}: {error}")
+    page.write_text(named(page.read_text(encoding="utf-8"), page.stem), encoding="utf-8")
     return report
 
 
@@ -92,25 +83,6 @@ def named(text: str, name: str) -> str:
     return text.replace("flamegraph report", f"flame graph of {name}").replace(
         '"\\u003croot\\u003e"', f'"{name}"', 1
     )
-
-
-def moved_to(folder: Path) -> Callable[[re.Match[str]], str]:
-    """What takes the place of a script or style sheet: itself if it is small or has the data, or a file's name."""
-
-    def replacement(found: re.Match[str]) -> str:
-        kind, content = found.groups()
-        if len(content) < LARGE or "const packed_data" in content:
-            return found[0]
-        path = (
-            folder / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.{'js' if kind == 'script' else 'css'}"
-        )
-        path.write_text(content, encoding="utf-8")
-        address = f"{folder.name}/{path.name}"
-        if kind == "script":
-            return f'<script src="{address}"></script>'
-        return f'<link rel="stylesheet" href="{address}">'
-
-    return replacement
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def test_files_are_there(made):
     folder, run, _ = made
     assert not run.failures
     # cv9 has the larger lowered matrix of the two.
-    expected = {"flamegraph_im2col_cv9.html", "flamegraph_mec_cv9.html"}
+    expected = {"flamegraph_im2col_cv9.html", "flamegraph_mec_cv9.html", "flamegraph_scripts"}
     assert {path.name for path in folder.iterdir()} == expected | {
         "algorithms",
         "index.html",
@@ -193,6 +193,16 @@ def test_progress_counts_to_the_end(made):
     total = len(NAMES) * (len(ALGORITHMS) + 2)
     assert [done for _, _, done, _ in told] == list(range(total + 1))
     assert {step[3] for step in told} == {total}
+
+
+def test_flame_graphs_share_their_scripts_and_load_nothing_from_outside(made):
+    folder, _, _ = made
+    scripts = {f"flamegraph_scripts/{path.name}" for path in (folder / "flamegraph_scripts").iterdir()}
+    for graph in folder.glob("flamegraph_*.html"):
+        text = graph.read_text(encoding="utf-8")
+        assert scripts <= set(re.findall(r'(?:src|href)="([^"]*)"', text))
+        assert not re.search(r'src="(?!flamegraph_scripts/)', text)
+        assert len(text) < 500_000
 
 
 def test_page_loads_nothing_from_outside(made):

@@ -2,6 +2,7 @@
 
 import html
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -334,6 +335,7 @@ def test_flame_graphs_are_memrays(tmp_path, cnn):
     for temporal in (False, True):
         page = track.flamegraph(tmp_path / f"flame{temporal}.html", temporal=temporal).read_text()
         assert "allocate_workspace" in page
+        assert not re.search(r"<script[^>]* src=|<link[^>]* href=", page)  # nothing is loaded
 
 
 # From the shell -------------------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ import html
 import itertools
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import warnings
 from functools import cache, cached_property
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymec.figures import counted, mib
 from pymec.kernels.shared.guard import Entered
-from pymec.memory import tables
+from pymec.memory import flamegraphs, tables
 from pymec.memory.measuring import new_file
 from pymec.memory.owners import Line
 from pymec.memory.warming import warm_up
@@ -119,7 +117,7 @@ class Track:
         return draw(self.timeline, ax)
 
     def flamegraph(self, path: str | Path, *, temporal: bool = False) -> Path:
-        """Write memray's flame graph of the record, a page that needs no network; return its path.
+        """Write memray's flame graph of the record, a page of 4.5 MB that needs no network; return its path.
 
         Parameters
         ----------
@@ -131,12 +129,7 @@ class Track:
         target = new_file("path", path)
         self.timeline  # noqa: B018  # or the error that nothing was tracked
         assert self.record is not None
-        command = [sys.executable, "-m", "memray", "flamegraph", *(["--temporal"] if temporal else [])]
-        files = ["--output", str(target), str(self.record.absolute())]
-        # In another folder: modules of the current one would hide those of the standard library.
-        done = subprocess.run([*command, *files], capture_output=True, text=True, check=False, cwd=sys.prefix)
-        if done.returncode or not target.exists():
-            raise RuntimeError(f"memray flamegraph failed: {(done.stderr or done.stdout).strip()[-300:]}")
+        flamegraphs.draw(self.record, target, temporal=temporal)
         return target
 
     def _repr_html_(self) -> str:

@@ -77,7 +77,8 @@ def build(
     n_threads : int, optional
         By default all the CPUs this process may use.
     output : path
-        The folder: ``index.html``, ``memory.svg``, ``report.json`` and the flame graphs are written there.
+        The folder: ``index.html``, ``memory.svg``, ``report.json`` and the flame graphs with their scripts are
+        written there.
     progress : callable, optional
         Called before each step; see :data:`pymec.report.collect.Progress`.
 

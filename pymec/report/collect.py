@@ -7,7 +7,6 @@ first.  Measurements run side by side: bytes do not depend on how busy the machi
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +20,7 @@ from numpy.typing import NDArray
 from pymec import blas_kernel, reference, registry
 from pymec.conv import conv2d
 from pymec.layers import Layer
-from pymec.memory import side_by_side
-from pymec.memory.processes import import_folders
+from pymec.memory import flamegraphs, side_by_side
 from pymec.report.picture import Activations
 from pymec.report.records import Cell, Check, LayerRun, Run, Timing
 from pymec.shapes import ConvShape
@@ -213,20 +211,14 @@ def time_in_turns(calls: dict[str, Callable[[], object]], budget: float = BUDGET
 
 
 def draw_flame_graphs(records: Path, output: Path) -> dict[str, str]:
-    """Have memray draw a flame graph of every record that was kept; return file names by what they show."""
+    """Have memray draw a flame graph of every record that was kept; return file names by what they show.
+
+    The pages share memray's scripts, which lie in a folder beside them.
+    """
     drawn = {}
     for record in sorted(records.glob("*.bin")):
         target = output / f"flamegraph_{record.stem}.html"
-        # Isolated, as measurements are: with -m, a json.py in the current folder would be imported.
-        program = (
-            "import runpy, sys; sys.path += sys.argv.pop(1).split(':'); runpy.run_module('memray', {}, '__main__')"
-        )
-        command = [sys.executable, "-I", "-c", program, ":".join(import_folders())]
-        # --no-web: memray puts its scripts into the page, which then needs no network.
-        command += ["flamegraph", "--no-web", "--force", "-o", str(target), str(record)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"memray flamegraph failed:\n{done.stderr.strip()}")
+        flamegraphs.draw(record, target, shared="flamegraph_scripts")
         algorithm, _, layer = record.stem.rpartition("_")
         drawn[f"{algorithm} on {layer}"] = target.name
     return drawn
