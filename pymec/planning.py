@@ -23,6 +23,8 @@ from pymec.kernels.shared.machine import (
     CACHE_LINE,
     GRAD_CHANNELS,
     GRAD_PHASES,
+    GRAD_ROWS,
+    HALF_L2_BYTES,
     KERNEL_BLOCK_LINES,
     LONG_DOT,
     MANY_PIXELS,
@@ -260,7 +262,7 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
             by_pixel = dense and one_channel and depthwise_algorithm(shape) != "direct_grouped"
             return ("direct_conv", "direct_grouped", *rest) if by_pixel else ("direct_grouped", *rest)
     swapped = replace(shape, i_c=shape.k_c, k_c=shape.i_c)
-    if not few_phases or not (one_channel or fast_tiles(swapped)):
+    if not few_phases or not ((one_channel and dense) or fast_tiles(swapped)):
         return rest
     pixels = shape.i_n * -(-shape.i_h // shape.s_h) * -(-shape.i_w // shape.s_w)
     one_block = phase.k_h * phase.k_w * phase.i_cg <= KERNEL_BLOCK_LINES
@@ -274,14 +276,22 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
 def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[str, ...]:
     """What "auto" tries for the kernel's gradient, in order.
 
-    Register tiles are the fastest, as in :func:`_auto_order`; small groups share a vector.  The depthwise layers
-    of networks keep their sums in registers, if there is a cache line of channels for each thread.  With too few
-    output channels for these it is a product per tap by BLAS, or, where a tap has few channels, MEC through L.
+    Register tiles are the fastest, as in :func:`_auto_order`; small groups share a vector.  A tile has the
+    channels of adjacent taps for its rows: if these are too few, MEC through L comes first beside a BLAS that packs
+    nothing.  The depthwise layers of networks keep their sums in registers, if there is a cache line of channels
+    for each thread.  With too few output channels for these it is MEC, too, where a tap has few channels; elsewhere
+    ``im2col``, if its matrix fits into a cache, or a product per tap by BLAS.
     """
     few = shape.i_cg < GRAD_CHANNELS
-    rest = ("mec", "pixel_gemm", "direct") if few else ("pixel_gemm", "direct")
+    cached = shape.groups == 1 and shape.im2col_size * shape.itemsize <= HALF_L2_BYTES
+    rest = *(("mec",) if few else ("im2col",) * cached), "pixel_gemm", "direct"
     if fast_tiles(shape):
+        adjacent = shape.d_w == 1 and shape.groups == 1
+        rows = shape.i_cg * (shape.k_w if adjacent else 1)
+        apart = rows <= GRAD_ROWS and shape.k_h * shape.k_w > 1 and blas_multiplies_small_products_unpacked()
         rest = "direct_blocked", "direct"
+        if apart:
+            rest = "mec", *rest
     if not (few and shape.groups > 1 and whole_vectors(shape)):
         return rest
     if shape.k_c * shape.itemsize >= n_threads * CACHE_LINE and _can("depthwise", shape, "conv2d_kernel_grad"):

@@ -521,7 +521,7 @@ FAULTS = {
     ],
     "pymec/kernels/direct/rows.py": [
         ("many_taps and register_nbytes() < CACHE_LINE", "many_taps", "windows where registers are lines"),
-        ("WINDOW_SHARE if taps <= FEW_TAPS else WINDOW_SHARE / 2", "WINDOW_SHARE", "windows of many taps, too"),
+        ("WINDOW_SHARE_OF_LARGE if large else WINDOW_SHARE", "WINDOW_SHARE", "windows of many taps, too"),
         ("thread_slices(smm.n_tasks(shape), n_threads", "thread_slices(n_threads, n_threads", "too many planes"),
         ("planes * -(-shape.o_h // rows)", "planes", "a plane has one thread"),
         ("room = min(room, limit // slices)", "room = min(room, limit)", "a limit for each thread"),

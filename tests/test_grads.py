@@ -485,7 +485,7 @@ def test_channels_decide_how_auto_computes_the_kernels_gradient():
         (64, 8, "pixel_gemm"),
         (8, 8, "mec"),
         (8, 64, "direct_blocked"),
-        (1, 16, "direct_blocked"),
+        (2, 16, "direct_blocked"),
     ):
         told = pymec.explain((1, 28, 28, i_c), (3, 3, i_c, k_c), operation="conv2d_kernel_grad")
         assert told.chosen == chosen or not (tiles or k_c < 16)

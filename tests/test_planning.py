@@ -409,6 +409,42 @@ def test_channels_decide_how_auto_computes_the_inputs_gradient(
         assert chosen(workspace_limit=whole - 1) == ("direct_dots" if registers else "pixel_gemm")
 
 
+@pytest.mark.parametrize(
+    ("x", "kernel", "options", "unpacked", "packed"),
+    [
+        ((1, 14, 14, 64), (3, 3, 64, 8), {}, "im2col", "im2col"),  # a matrix of 324 KiB
+        ((1, 28, 28, 64), (3, 3, 64, 8), {}, "pixel_gemm", "pixel_gemm"),
+        ((1, 14, 14, 8), (3, 3, 8, 8), {}, "mec", "mec"),  # few channels of a tap
+        ((1, 56, 56, 1), (3, 3, 1, 64), {}, "mec", "direct_blocked"),  # three rows of a tile
+        ((1, 56, 56, 1), (5, 5, 1, 64), {}, "direct_blocked", "direct_blocked"),  # and five
+        ((1, 56, 56, 2), (5, 5, 2, 64), {"dilation": 2}, "mec", "direct_blocked"),  # taps that lie apart
+        ((1, 56, 56, 4), (1, 1, 4, 64), {}, "direct_blocked", "direct_blocked"),
+    ],
+)
+@pytest.mark.parametrize("registers", [True], indirect=True)
+def test_rows_of_a_tile_decide_how_auto_computes_the_kernels_gradient(
+    x, kernel, options, unpacked, packed, registers, monkeypatch
+):
+    for answer, chosen in ((True, unpacked), (False, packed)):
+        monkeypatch.setattr(pymec.planning, "blas_multiplies_small_products_unpacked", lambda a=answer: a)
+        pymec.planning.cached_recipe.cache_clear()
+        assert pymec.explain(x, kernel, operation="conv2d_kernel_grad", **options).chosen == chosen
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "options", "chosen"),
+    [
+        ((1, 56, 56, 1), (3, 3, 1, 8), {}, "depthwise_windows"),
+        ((1, 56, 56, 1), (3, 3, 1, 9), {}, "mec"),
+        ((1, 96, 96, 1), (13, 13, 1, 3), {}, "depthwise_windows"),
+        ((1, 96, 96, 4), (13, 13, 1, 32), {"groups": 4}, "depthwise_windows"),
+    ],
+)
+@pytest.mark.parametrize("registers", [False], indirect=True)
+def test_few_filters_of_a_channel_each_are_windows(x, kernel, options, chosen, registers):
+    assert pymec.explain(x, kernel, n_threads=1, **options).chosen == chosen
+
+
 def test_bands_that_are_smaller_but_read_more():
     """With this padding bands of two rows read more image rows than bands of three, and exceed this limit."""
     x, kernel = (5, 4, 4, 64), (3, 3, 64, 64)

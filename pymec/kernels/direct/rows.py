@@ -24,6 +24,7 @@ from pymec.kernels.shared.machine import (
     LONG_TAP_ROW,
     NARROW_TILE,
     WINDOW_SHARE,
+    WINDOW_SHARE_OF_LARGE,
     WINDOW_TAPS,
 )
 from pymec.shapes import ConvShape
@@ -87,7 +88,8 @@ def few_filters_per_channel(shape: ConvShape) -> bool:
     Vectors of pixels are full whatever the number of filters, vectors of outputs are not.
     """
     share, taps = shape.k_cg * shape.itemsize / CACHE_LINE, shape.k_h * shape.k_w
-    few = share <= (WINDOW_SHARE if taps <= FEW_TAPS else WINDOW_SHARE / 2)
+    large = shape.groups == 1 and taps > FEW_TAPS
+    few = share <= (WINDOW_SHARE_OF_LARGE if large else WINDOW_SHARE)
     return shape.i_cg == 1 < taps and few and windows_have_room(shape)
 
 

@@ -205,6 +205,10 @@ GRAD_CHANNELS = 32
 """Input channels of a group from which on products per tap are as fast as products with a lowered matrix
 (``profiling/atlas.py``)."""
 
+GRAD_ROWS = 4
+"""Rows of a tile of the kernel's gradient, up to which MEC is faster beside a BLAS that packs nothing: with 6 they
+are even (an AMD EPYC (Zen 5) on 1 December 2026, 56 layers of 1 to 16 channels whose taps lie apart)."""
+
 NARROW_TILE = 96
 """Outputs of a row in the narrowest tile of ``depthwise_windows``: the float32 sums that it keeps in registers."""
 
@@ -212,13 +216,16 @@ WINDOW_TAPS = 10
 """Taps of a window of ``depthwise_windows`` from which on it is faster than ``direct_grouped``, which gathers
 nothing (8 to 31 channels, ``profiling/anywhere.py``), where registers are shorter than cache lines."""
 
-WINDOW_SHARE = 3 / 8
+WINDOW_SHARE = 1 / 2
 """The share of a cache line that the outputs of a single channel fill, up to which ``depthwise_windows``, one
-output after the other, is faster than all of them side by side: measured on an AMD EPYC (Zen 5) on 30 November
-2026 with 11 kernels and 2 to 12 outputs, as is the number below."""
+output after the other, is faster than all of them side by side: measured on an AMD EPYC (Zen 5) on 1 December 2026
+with 1, 4 and 8 channels, 6 kernels and 2 to 15 outputs, as are the two numbers below."""
+
+WINDOW_SHARE_OF_LARGE = 3 / 16
+"""The same for a single channel and a large kernel, whose products fill BLAS's registers."""
 
 FEW_TAPS = 128
-"""Taps up to which that is so; with more of them, up to half that share."""
+"""Taps from which on a kernel is large."""
 
 LONG_TAP_ROW = 9
 """Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up
