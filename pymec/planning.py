@@ -30,6 +30,7 @@ from pymec.kernels.shared.machine import (
     MANY_PIXELS,
     REPAID_FLIP,
     REPAID_PACKING,
+    SHORT_ROW,
     SLICE_BYTES,
     SMALL_PANELS,
     SMALL_WORKSPACE,
@@ -234,10 +235,10 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     of it first.  With a handful of outputs K is multiplied where it lies (``direct_dots``).
 
     With too few channels for tiles, or a large stride, whose phases have few pixels each, one product per tap
-    (``pixel_gemm``) or, with stride 1 or few channels, MEC through L comes first; where windows don't overlap, L
-    is im2col's matrix, and ``im2col`` has fewer products.  Few input channels of many output channels are dot
-    products (``direct_dots``) beside a BLAS that packs all it multiplies, but not where a stride leaves them
-    short.
+    (``pixel_gemm``) or, with stride 1 or few channels, MEC through L comes first.  Where windows don't overlap, L
+    is im2col's matrix, and ``im2col`` has fewer products; 1×1 with a stride lowers nothing, and is ``pixel_gemm``.
+    Few input channels of many output channels are dot products (``direct_dots``) beside a BLAS that packs all it
+    multiplies, but not where a stride leaves them short.
 
     The depthwise layers of networks, 3×3 with stride 2, have an algorithm of their own (``depthwise``).  If a
     limit leaves no room for these, it is an algorithm without workspace.
@@ -247,7 +248,8 @@ def _input_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple[
     dense = shape.s_h == shape.s_w == 1
     taps = not dense and shape.i_cg >= GRAD_CHANNELS
     smaller = "pixel_gemm", "direct", "direct_conv"  # the last one takes |K|, but no copies of slices
-    rest = smaller if taps else ("im2col" if shape.k_h <= shape.s_h else "mec", *smaller)
+    strided_pixels = shape.k_h == shape.k_w == 1 and not dense
+    rest = smaller if taps or strided_pixels else ("im2col" if shape.k_h <= shape.s_h else "mec", *smaller)
     phase = replace(
         shape, i_c=shape.k_c, k_c=shape.i_c, k_h=-(-shape.k_h // shape.s_h), k_w=-(-shape.k_w // shape.s_w)
     )
@@ -277,14 +279,20 @@ def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple
     """What "auto" tries for the kernel's gradient, in order.
 
     Register tiles are the fastest, as in :func:`_auto_order`; small groups share a vector.  A tile has the
-    channels of adjacent taps for its rows: if these are too few, MEC through L comes first beside a BLAS that packs
-    nothing.  The depthwise layers of networks keep their sums in registers, if there is a cache line of channels
-    for each thread.  With too few output channels for these it is MEC, too, where a tap has few channels; elsewhere
-    ``im2col``, if its matrix fits into a cache, or a product per tap by BLAS.
+    channels of adjacent taps for its rows: if these are too few, MEC through L comes first beside a BLAS that
+    packs nothing.  The depthwise layers of networks keep their sums in registers, if there is a cache line of
+    channels for each thread.
+
+    With too few output channels for these it is MEC, too, where a tap has few channels; elsewhere ``im2col``, if
+    its matrix fits into a cache or rows are short, or a product per tap and row by BLAS.
     """
     few = shape.i_cg < GRAD_CHANNELS
-    cached = shape.groups == 1 and shape.im2col_size * shape.itemsize <= HALF_L2_BYTES
-    rest = *(("mec",) if few else ("im2col",) * cached), "pixel_gemm", "direct"
+    cached = shape.im2col_size * shape.itemsize <= HALF_L2_BYTES or shape.o_w <= SHORT_ROW
+    rest = "pixel_gemm", "direct"
+    if few:
+        rest = "mec", *rest
+    elif cached and shape.groups == 1:
+        rest = "im2col", *rest
     if fast_tiles(shape):
         adjacent = shape.d_w == 1 and shape.groups == 1
         rows = shape.i_cg * (shape.k_w if adjacent else 1)

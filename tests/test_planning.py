@@ -386,6 +386,7 @@ def test_long_registers_need_longer_sums(registers, monkeypatch):
         ((1, 64, 64, 1), (4, 4, 1, 32), {"stride": 2, "padding": 1}, "mec", "mec"),
         ((1, 64, 64, 3), (4, 4, 3, 64), {"stride": 4}, "im2col", "im2col"),  # windows that don't overlap
         ((1, 64, 64, 5), (1, 1, 5, 7), {}, "im2col", "im2col"),
+        ((1, 64, 64, 5), (1, 1, 5, 7), {"stride": 2}, "pixel_gemm", "pixel_gemm"),
         ((1, 56, 56, 64), (3, 3, 64, 64), {}, "direct_conv", "mec"),
         ((1, 4, 4, 64), (3, 3, 64, 64), {}, "direct_dots", "mec"),  # four outputs: K is not worth packing
         ((2, 4, 4, 64), (3, 3, 64, 64), {}, "direct_packed", "mec"),
@@ -414,6 +415,7 @@ def test_channels_decide_how_auto_computes_the_inputs_gradient(
     [
         ((1, 14, 14, 64), (3, 3, 64, 8), {}, "im2col", "im2col"),  # a matrix of 324 KiB
         ((1, 28, 28, 64), (3, 3, 64, 8), {}, "pixel_gemm", "pixel_gemm"),
+        ((1, 200, 10, 64), (3, 3, 64, 8), {}, "im2col", "im2col"),  # short rows
         ((1, 14, 14, 8), (3, 3, 8, 8), {}, "mec", "mec"),  # few channels of a tap
         ((1, 56, 56, 1), (3, 3, 1, 64), {}, "mec", "direct_blocked"),  # three rows of a tile
         ((1, 56, 56, 1), (5, 5, 1, 64), {}, "direct_blocked", "direct_blocked"),  # and five

@@ -209,6 +209,10 @@ GRAD_ROWS = 4
 """Rows of a tile of the kernel's gradient, up to which MEC is faster beside a BLAS that packs nothing: with 6 they
 are even (an AMD EPYC (Zen 5) on 1 December 2026, 56 layers of 1 to 16 channels whose taps lie apart)."""
 
+SHORT_ROW = 8
+"""Outputs of a row up to which a product for each tap and row is slower than a lowered matrix, whatever its size:
+it takes twice the time with 2 and 5 of them (an AMD EPYC (Zen 5) on 1 December 2026)."""
+
 NARROW_TILE = 96
 """Outputs of a row in the narrowest tile of ``depthwise_windows``: the float32 sums that it keeps in registers."""
 
