@@ -401,3 +401,41 @@ def test_a_table_as_restructuredtext(profiling, monkeypatch, change, module, tmp
 def kind(name):
     """A condition on nodes of docutils."""
     return lambda node: node.tagname == name
+
+
+# Left out -----------------------------------------------------------------------------------------------
+
+
+def test_what_was_left_out_is_tried_again_where_there_is_room(profiling, monkeypatch, tmp_path):
+    in_turns = profiling("_in_turns")
+    store = profiling("_store").Store("paper_memory", tmp_path)
+    values = {"mec": {"workspace": 10, "predicted": 10, "by": "mec"}}
+    store.add(CELL, values, how={"left_out": {"im2col": 1000}})
+    for free, known in ((1999, True), (2000, False)):
+        monkeypatch.setattr(in_turns, "free_memory", lambda free=free: free)
+        assert in_turns.bytes_known(store, CELL) == known
+    store.add(CELL, values)
+    assert in_turns.bytes_known(store, CELL)
+
+
+def test_a_stride_is_stored_as_soon_as_it_is_measured(profiling, monkeypatch, tmp_path):
+    """And what a failing process leaves open is measured the next time."""
+    sweep = profiling("stride_sweep")
+    shapes = sweep.shapes_of("cv12")
+    store = profiling("_store").Store("stride_sweep", tmp_path)
+    options = sweep.parse(["--layer", "cv12", "--records", str(tmp_path)])
+    asked = []
+
+    def reports(cells, workers, title):
+        for cell in cells:
+            asked.append(cell.name)
+            nbytes = cell.shape.s_h
+            report = pymec.memory.MemoryReport(cell.algorithm, 1, nbytes, nbytes, 0, 0, 0, 0)
+            yield cell, RuntimeError("killed") if cell.name == "s=2" and len(asked) < 9 else report
+
+    monkeypatch.setattr(sweep, "measure_cells", reports)
+    assert sweep.measure_memory(store, options, shapes) == 1
+    assert [record.cell["stride"] for record in store.newest.values()] == [1, 3]
+    assert sweep.measure_memory(store, options, shapes) == 0
+    assert asked[9:] == ["s=2"] * 3
+    assert [record.cell["stride"] for record in store.newest.values()] == [1, 3, 2]
