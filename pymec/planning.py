@@ -288,7 +288,7 @@ def _kernel_grad_order(shape: ConvShape, n_threads: int, planned: bool) -> tuple
     """
     few = shape.i_cg < GRAD_CHANNELS
     cached = shape.im2col_size * shape.itemsize <= HALF_L2_BYTES or shape.o_w <= SHORT_ROW
-    rest = "pixel_gemm", "direct"
+    rest: tuple[str, ...] = ("pixel_gemm", "direct")
     if few:
         rest = "mec", *rest
     elif cached and shape.groups == 1:
