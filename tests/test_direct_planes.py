@@ -206,6 +206,8 @@ def test_what_auto_takes_for_planes():
     tiles = usual in ("direct_panels", "direct_blocked")
     assert chosen((1, 64, 56, 56), (64, 64, 3, 3), padding=1) == ("direct_planes" if tiles else usual)
     assert chosen((1, 64, 56, 56), (64, 64, 1, 1)) == "pointwise_planes"
+    assert chosen((1, 1, 100, 100), (16, 1, 5, 5)) == "depthwise_windows"
+    assert chosen((1, 1, 100, 100), (32, 1, 5, 5)) != "depthwise_windows"  # too many filters for one at a time
     if tiles:
         assert chosen((1, 64, 56, 56), (64, 64, 1, 1), stride=2) == "direct_planes"
         kept = panels_size(ConvShape.from_shapes((1, 56, 56, 64), (3, 3, 64, 64)))
