@@ -18,7 +18,7 @@ from pymec.kernels.register_tiles.tile import register_nbytes
 from pymec.kernels.shared.blocking import even_part
 from pymec.kernels.shared.machine import (
     CACHE_LINE,
-    FEW_TAPS,
+    FEW_TAPS_BYTES,
     HALF_L1_BYTES,
     HALF_L2_BYTES,
     LONG_TAP_ROW,
@@ -88,7 +88,7 @@ def few_filters_per_channel(shape: ConvShape) -> bool:
     Vectors of pixels are full whatever the number of filters, vectors of outputs are not.
     """
     share, taps = shape.k_cg * shape.itemsize / CACHE_LINE, shape.k_h * shape.k_w
-    large = shape.groups == 1 and taps > FEW_TAPS
+    large = shape.groups == 1 and taps * shape.itemsize > FEW_TAPS_BYTES
     few = share <= (WINDOW_SHARE_OF_LARGE if large else WINDOW_SHARE)
     return shape.i_cg == 1 < taps and few and windows_have_room(shape)
 

@@ -228,8 +228,8 @@ with 1, 4 and 8 channels, 6 kernels and 2 to 15 outputs, as are the two numbers 
 WINDOW_SHARE_OF_LARGE = 3 / 16
 """The same for a single channel and a large kernel, whose products fill BLAS's registers."""
 
-FEW_TAPS = 128
-"""Taps from which on a kernel is large."""
+FEW_TAPS_BYTES = 512
+"""Bytes of a channel's taps, 128 in float32, from which on a kernel is large."""
 
 LONG_TAP_ROW = 9
 """Columns of a depthwise kernel from which on ``direct_grouped`` is faster than ``depthwise``, if threes make up
