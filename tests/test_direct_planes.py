@@ -250,7 +250,7 @@ def test_one_channel_of_few_filters():
     def in_groups(m, k):
         return pymec.explain((1, 56, 56, 20), (k, k, 1, 20 * m), groups=20).chosen
 
-    assert [in_groups(m, 3) for m in (3, 5, 8)] == ["depthwise_windows"] * 3
+    assert [in_groups(m, 3) for m in (3, 5, 7)] == ["depthwise_windows"] * 3
     assert "depthwise_windows" not in (in_groups(3, 1), in_groups(9, 3))
     planes_of = [
         pymec.explain((1, 1, 256, 256), (m, 1, 7, 7), padding=3, layout="NCHW").chosen for m in (4, 16, 17, 64)
