@@ -195,7 +195,7 @@ it are packed; their sums are stored and loaded again for each block (``profilin
 
 REPAID_PACKING = 6
 """Outputs, all images together, from which on K is packed for the input's gradient: with 4 it takes 0.4 to 0.8 of
-the time to multiply it where it lies, with 9 as long (an AMD EPYC (Zen 5) in December 2026, 23 layers)."""
+the time to multiply it where it lies, with 9 as long (an AMD EPYC (Zen 5) in December 2026, 24 kernels)."""
 
 GRAD_PHASES = 16
 """Phases of a stride up to which "auto" takes a convolution for each: each is one more parallel region
