@@ -51,4 +51,4 @@ def run_input_grad(
     filters = kernel.reshape(shape.k_h, shape.k_w, shape.i_cg, shape.groups, shape.k_cg).swapaxes(2, 3)
     for phase, together in zip(phases(shape), columns, strict=True):
         pixels = grad_x[:, phase.rows, phase.columns]
-        dots.multiply(grad_out, filters[phase.taps], pixels, phase.shape, n_threads, together)
+        dots.convolve(grad_out, filters[phase.taps], pixels, phase.shape, n_threads, together)

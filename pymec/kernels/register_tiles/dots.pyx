@@ -171,14 +171,14 @@ cdef Span all_inside(
 
 
 def run(x, kernel, out, workspace, shape, n_threads, columns, prepared, bias=None, relu=False):
-    """Convolve as :func:`multiply` does with the filters of ``prepared``, (k_c, k_h, k_w, i_c/G)."""
+    """Convolve as :func:`convolve` does, with the filters in ``prepared``, (k_c, k_h, k_w, i_c/G)."""
     s = shape
     check_room("prepared", prepared.shape[0], s.kernel_size)
     filters = prepared[:s.kernel_size].reshape(s.groups, s.k_cg, s.k_h, s.k_w, s.i_cg).transpose(2, 3, 0, 1, 4)
-    multiply(x, filters, out, shape, n_threads, columns, bias, relu)
+    convolve(x, filters, out, shape, n_threads, columns, bias, relu)
 
 
-def multiply(
+def convolve(
     const floating[:, :, :, :] x, const floating[:, :, :, :, :] filters, floating[:, :, :, :] out, shape,
     int n_threads, Py_ssize_t columns, const floating[::1] bias=None, bint relu=False,
 ):
@@ -206,7 +206,7 @@ def multiply(
     ]
     check_stage(&g, n_threads, x.shape, taps, out.shape)
     if filters.strides[4] != size:
-        raise ValueError("the channels of a filter must be adjacent")
+        raise ValueError(f"the channels of a filter must be {size} bytes apart, got {filters.strides[4]}")
     if g.i_cg * <Py_ssize_t> sizeof(floating) < CACHE_LINE:
         raise ValueError(f"direct_dots takes groups of at least 64 bytes of input channels, got {g.i_cg} channels")
     if columns < 1:

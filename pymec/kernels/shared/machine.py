@@ -194,8 +194,9 @@ it are packed; their sums are stored and loaded again for each block (``profilin
 (Zen 5) in November 2026, 62 layers of networks)."""
 
 REPAID_PACKING = 6
-"""Outputs, all images together, from which on K is packed for the input's gradient: with 4 it takes 0.4 to 0.8 of
-the time to multiply it where it lies, with 9 as long (an AMD EPYC (Zen 5) in December 2026, 24 kernels)."""
+"""Outputs, all images together, from which on K is packed for the input's gradient.  With up to 4 of them, dot
+products with K where it lies took 0.4 to 0.8 of the time of packing it; with 9, 1.0 to 1.3 of it (an AMD EPYC
+(Zen 5) in December 2026, 24 kernels)."""
 
 GRAD_PHASES = 16
 """Phases of a stride up to which "auto" takes a convolution for each: each is one more parallel region
