@@ -94,6 +94,16 @@ def test_without_vector_registers_it_is_the_definition(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+def test_without_vector_registers_slices_are_copied(monkeypatch):
+    """The definition, which takes its place then, reads whole images."""
+    monkeypatch.setattr(depthwise, "register_nbytes", lambda: 16)
+    pymec.planning.cached_recipe.cache_clear()  # a recipe remembers how its arrays are read
+    try:
+        test_slices_are_read_and_written_where_they_lie()
+    finally:
+        pymec.planning.cached_recipe.cache_clear()
+
+
 @pytest.mark.parametrize("operation", ["conv2d_input_grad", "conv2d_kernel_grad"])
 def test_no_images(operation):
     shape = ConvShape.from_shapes((0, 6, 6, 16), (3, 3, 1, 16), stride=2, groups=16)

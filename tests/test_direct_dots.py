@@ -82,6 +82,17 @@ def test_an_infinity_stays_one_where_a_register_reaches_back(i_c):
         np.testing.assert_array_equal(out[~reads], 4 * i_c)
 
 
+@pytest.mark.parametrize("i_c", [16, 18, 40])
+def test_a_slice_gives_the_same_bits(i_c):
+    """Adjacent taps are one run only where a channel has the same lane in all of them: no slice is adjacent."""
+    x, kernel, *_ = answer(ConvShape.from_shapes((1, 6, 9, i_c), (3, 3, i_c, 3)))
+    around = np.full((1, 6, 9, i_c + 5), np.nan, np.float32)
+    around[..., 2 : i_c + 2] = x
+    expected = pymec.conv2d(x, kernel, algorithm="direct_dots")
+    found = pymec.conv2d(around[..., 2 : i_c + 2], kernel, algorithm="direct_dots")
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_padding_is_not_multiplied():
     """An infinite tap reaches the outputs that have it inside the image, and no others."""
     shape = ConvShape.from_shapes((1, 5, 6, 16), (3, 3, 16, 1), padding=1)

@@ -81,6 +81,11 @@ cdef int check_shape(const Geometry* g, Py_ssize_t itemsize) except -1:
     return 0
 
 
+def has_vectors():
+    """Whether this CPU has vector registers for these; only then are slices read where they lie."""
+    return register_nbytes() >= 32
+
+
 # The input's gradient -----------------------------------------------------------------------------------
 
 
@@ -143,7 +148,7 @@ def run_input_grad(
     check_shape(&g, sizeof(floating))
     if g.s_h != 2 or g.s_w != 2:
         raise ValueError(f"the stride must be 2, got {g.s_h}×{g.s_w}")
-    if register_nbytes() < 32:
+    if not has_vectors():
         direct_grad.run_input_grad(grad_out, kernel, grad_x, workspace, shape, n_threads)
         return
     find_pixels(&g, grad_x.shape, grad_x.strides, grad_out.shape, grad_out.strides, sizeof(floating))
@@ -220,7 +225,7 @@ def run_kernel_grad(
         raise ValueError(f"rows_at_once must be at least 1, got {rows_at_once}")
     check_stage(&g, n_threads, x.shape, grad_kernel.shape, grad_out.shape)
     check_shape(&g, sizeof(floating))
-    if register_nbytes() < 32:
+    if not has_vectors():
         direct_grad.run_kernel_grad(x, grad_out, grad_kernel, workspace, shape, n_threads)
         return
     find_pixels(&g, x.shape, x.strides, grad_out.shape, grad_out.strides, sizeof(floating))

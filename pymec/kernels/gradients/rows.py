@@ -48,6 +48,11 @@ def _reading_of_vectors(shape: ConvShape, swapped: bool = False) -> Reading:
     return Reading.SLICES if whole_vectors(shape, swapped) else Reading.PIXELS
 
 
+def _reading_of_depthwise(shape: ConvShape) -> Reading:
+    """Slices, but for the definition, which takes its place where this CPU has no vectors."""
+    return Reading.SLICES if depthwise.has_vectors() else Reading.PIXELS
+
+
 # What can't be done -------------------------------------------------------------------------------------
 
 
@@ -315,7 +320,7 @@ INPUT_GRAD_ROWS = (
         unsupported=_no_network_depthwise_of_stride_2,
         schedule=no_workspace,
         run=depthwise.run_input_grad,
-        reading=reads_slices,
+        reading=_reading_of_depthwise,
         uses_blas=False,
         ours=True,
     ),
@@ -400,7 +405,7 @@ KERNEL_GRAD_ROWS = (
         unsupported=_no_network_depthwise,
         schedule=_depthwise_kernel_grad,
         run=depthwise.run_kernel_grad,
-        reading=reads_slices,
+        reading=_reading_of_depthwise,
         uses_blas=False,
         ours=True,
     ),
