@@ -372,7 +372,11 @@ def test_more_threads_than_work():
 
 @pytest.mark.skipif(not threads.blas_multiplies_alone(), reason="nothing is known of this BLAS")
 def test_blas_takes_one_thread_for_small_products(tmp_path):
-    """As ``blas_multiplies_alone`` says: with two threads allowed, only the calling thread works."""
+    """As ``blas_multiplies_alone`` says: with two threads allowed, only the calling thread works.
+
+    BLAS's threads spin for a while after they start, on a busy machine also later than the first product.  So
+    the products are tried again: a BLAS that splits them has its other thread working in every try.
+    """
     script = """
 import time
 import numpy as np
@@ -383,12 +387,16 @@ for rows, columns, reduction in ((64, 64, 64), (1, 512, 512), (8192, 4, 8), (64,
     assert rows * columns * reduction >= threads.blas_multiplies_alone()
     for product, dtype in ((sgemm, "f"), (dgemm, "d")):
         a, b = np.ones((rows, reduction), dtype, "F"), np.ones((reduction, columns), dtype, "F")
-        product(1, a, b)
-        everybody, myself = time.process_time(), time.thread_time()
-        for _ in range(500):
+        tries = []
+        while not tries or everybody >= 1.2 * myself + 0.002:
+            assert len(tries) < 20, (rows, columns, reduction, dtype, tries)
             product(1, a, b)
-        everybody, myself = time.process_time() - everybody, time.thread_time() - myself
-        assert everybody < 1.2 * myself + 0.002, (rows, columns, reduction, dtype, everybody, myself)
+            time.sleep(0.01 * len(tries))
+            everybody, myself = time.process_time(), time.thread_time()
+            for _ in range(500):
+                product(1, a, b)
+            everybody, myself = time.process_time() - everybody, time.thread_time() - myself
+            tries.append((everybody, myself))
 """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
     done = subprocess.run(
