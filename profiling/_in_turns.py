@@ -236,20 +236,11 @@ def own_kernels() -> bool:
 
 
 def bytes_known(store: Store, cell: Cell) -> bool:
-    """Whether this machine has measured the cell's bytes by today's code, under whichever kernels of BLAS.
-
-    An algorithm that was left out for lack of room is tried again when there is room.
-    """
+    """Whether this machine has measured the cell's bytes by today's code, under whichever kernels of BLAS."""
     here = where(this_run())
     return any(
-        record.cell == cell and where(record.run) == here and not record.stale and not has_room_now(record)
-        for record in store.newest.values()
+        record.cell == cell and where(record.run) == here and not record.stale for record in store.newest.values()
     )
-
-
-def has_room_now(record: Record) -> bool:
-    """Whether something fits into memory that was left out of the record."""
-    return any(size <= free_memory() // 2 for size in record.how.get("left_out", {}).values())
 
 
 # Reading ------------------------------------------------------------------------------------------------

@@ -103,14 +103,13 @@ def measure_layer(store: Store, cell: dict[str, Any], options: argparse.Namespac
         return True
     workers = 1 if max(size for _, size in plans.values()) > free_memory() // 8 else options.workers
     values = {}
-    how = {"left_out": {name: plans[name][1] for name in big}} if big else {}
     for measured, report in measure_cells(cells, workers, f"paper's memory, batch {shape.i_n}"):
         if isinstance(report, Exception):
             print(f"{measured}: {report}", file=sys.stderr)
             return False
         sizes = {"workspace": report.workspace, "predicted": report.predicted}
         values[measured.algorithm] = {**sizes, "by": report.algorithm}
-    store.add(cell, values, how=how)
+    store.add(cell, values)
     return True
 
 

@@ -35,7 +35,7 @@ from _common import (
     command_line,
     geometric_mean,
     markdown_table,
-    measure_cells,
+    measure_all,
     mib,
     save_figure,
     usable_cpus,
@@ -72,13 +72,13 @@ def main(arguments: list[str] | None = None) -> int:
     shapes = shapes_of(options.layer)
     status = 0
     if "memory" in options.what and not options.measure_only:
-        status = measure_memory(store_of("stride_sweep", options), options, shapes)
+        measure_memory(store_of("stride_sweep", options), options, shapes)
     if "time" in options.what:
         refuse_what_means_nothing(options.threads)
         if options.coretypes != ["here"]:
-            status |= in_processes("stride_sweep.py", arguments, options.coretypes)
+            status = in_processes("stride_sweep.py", arguments, options.coretypes)
         else:
-            status |= measure_time(store_of("stride_sweep", options), options, shapes)
+            status = measure_time(store_of("stride_sweep", options), options, shapes)
     if not options.measure_only:
         records = newest(store_of("stride_sweep", options), layer=options.layer)
         status |= show_memory(layer, shapes, [record for record in records if record.cell["what"] == "memory"])
@@ -112,24 +112,19 @@ def shapes_of(name: str) -> list[pymec.ConvShape]:
 # Memory -------------------------------------------------------------------------------------------------
 
 
-def measure_memory(store: Store, options: argparse.Namespace, shapes: list[pymec.ConvShape]) -> int:
-    """A record for each stride that the store doesn't know, as soon as it is measured; 1 if a process failed."""
+def measure_memory(store: Store, options: argparse.Namespace, shapes: list[pymec.ConvShape]) -> None:
+    """A record for each stride that the store doesn't know."""
     cells = {shape.s_h: {"what": "memory", "layer": options.layer, "stride": shape.s_h} for shape in shapes}
     missing = [shape for shape in shapes if options.again or not bytes_known(store, cells[shape.s_h])]
     wanted = [Cell(f"s={shape.s_h}", shape, algorithm) for shape in missing for algorithm in MEASURED]
-    measured: dict[int, dict[str, Any]] = {shape.s_h: {} for shape in missing}
-    failed = False
-    for cell, report in measure_cells(wanted, options.workers, "strides"):
-        if isinstance(report, Exception):
-            print(f"{cell}: {report}", file=sys.stderr)
-            failed = True
-            continue
-        sizes = {"workspace": report.workspace, "predicted": report.predicted}
-        values = measured[cell.shape.s_h]
-        values[cell.algorithm] = {**sizes, "by": cell.algorithm}
-        if len(values) == len(MEASURED):
-            store.add(cells[cell.shape.s_h], values)
-    return int(failed)
+    reports = measure_all(wanted, options.workers, "strides") if wanted else {}
+    for shape in missing:
+        values = {
+            cell.algorithm: {"workspace": report.workspace, "predicted": report.predicted, "by": cell.algorithm}
+            for cell, report in reports.items()
+            if cell.shape is shape
+        }
+        store.add(cells[shape.s_h], values)
 
 
 def show_memory(layer: pymec.layers.Layer, shapes: list[pymec.ConvShape], records: list[Record]) -> int:
