@@ -113,16 +113,6 @@ def measure_cells(
                 yield jobs[job], error or job.result()
 
 
-def measure_all(cells: Iterable[Cell], workers: int, title: str) -> dict[Cell, pymec.memory.MemoryReport]:
-    """The reports of all cells; stops at a process that fails."""
-    reports = {}
-    for cell, report in measure_cells(cells, workers, title):
-        if isinstance(report, Exception):
-            raise report
-        reports[cell] = report
-    return reports
-
-
 @contextmanager
 def progress(total: int, title: str) -> Iterator[Callable[[str], None]]:
     """``step(what)`` reports one step done: in a bar on a terminal, as a line elsewhere, both on stderr."""

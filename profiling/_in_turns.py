@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from _common import HERE, comma_integers
-from _store import RESULTS, Record, Store, this_run, where
+from _store import RESULTS, Record, Store, where
 from _tables import Table, show
 from _timing import Contender, check, random_arrays, time_cells, timing_arguments
 from numpy.typing import NDArray
@@ -233,14 +233,6 @@ def own_kernels() -> bool:
     Under others, published algorithms alone are timed: what multiplies by register tiles is as fast as before.
     """
     return blas_kernel.held_back() is None
-
-
-def bytes_known(store: Store, cell: Cell) -> bool:
-    """Whether this machine has measured the cell's bytes by today's code, under whichever kernels of BLAS."""
-    here = where(this_run())
-    return any(
-        record.cell == cell and where(record.run) == here and not record.stale for record in store.newest.values()
-    )
 
 
 # Reading ------------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ from _common import (
     usable_cpus,
 )
 from _figures import by_layer
-from _in_turns import add_store_options, bytes_known, figure_of, free_memory, newest, store_of
+from _in_turns import add_store_options, figure_of, free_memory, newest, store_of
+from _measured_bytes import bytes_known
 from _store import Record, Store
 from _tables import Table, entries, groups, plural, show
 

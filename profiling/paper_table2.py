@@ -8,7 +8,8 @@ measured in a fresh process.
     python profiling/paper_table2.py --batch 32 --layers cv5,cv6,cv9,cv10,cv11,cv12
 
 Prints a Markdown table and draws ``figures/paper_table2.svg``; records go to ``results/paper_table2.jsonl``, and
-what is known there is not measured again.  The exit status is 1 if a formula and memray differ by a byte.
+what is known there is not measured again.  The exit status is 1 if a formula and memray differ by a byte, or a
+process failed.
 """
 
 from __future__ import annotations
@@ -21,16 +22,15 @@ from _common import (
     BLUE,
     MIB,
     ORANGE,
-    Cell,
     comma_list,
     command_line,
     geometric_mean,
     markdown_table,
-    measure_all,
     save_figure,
     usable_cpus,
 )
-from _in_turns import add_store_options, bytes_known, figure_of, newest, store_of
+from _in_turns import add_store_options, figure_of, newest, store_of
+from _measured_bytes import bytes_known, measure_bytes
 from _store import Store
 
 import pymec
@@ -67,10 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
     layers = options.layers or (["cv9", "cv12"] if options.quick else list(pymec.layers.PAPER))
 
     store = store_of("paper_table2", options)
-    cells = {name: {"layer": name, "i_n": options.batch} for name in layers}
-    missing = [name for name in layers if options.again or not bytes_known(store, cells[name])]
-    measure(store, missing, options.batch, options.workers)
+    missing = {}
+    for name in layers:
+        cell = {"layer": name, "i_n": options.batch}
+        if options.again or not bytes_known(store, cell):
+            missing[name] = cell, pymec.layers.get(name).shape(options.batch)
+    status = measure_bytes(store, missing, ALGORITHMS, options.workers, "paper's Table 2")
     rows = rows_of(store, layers, options.batch)
+    if not rows:
+        return 1
     print(f"Lowered matrices, batch {options.batch}, float32, bytes\n")
     print(table(rows))
     differing = [row.layer for row in rows if not row.exact]
@@ -78,28 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
     if differing:
         print(f"different: {', '.join(differing)}")
     draw(rows, options.batch, figure_of("paper_table2", options))
-    return 1 if differing else 0
-
-
-def measure(store: Store, layers: list[str], i_n: int, workers: int) -> None:
-    """A record for each layer."""
-    shapes = {name: pymec.layers.get(name).shape(i_n) for name in layers}
-    cells = [Cell(name, shape, algorithm) for name, shape in shapes.items() for algorithm in ALGORITHMS]
-    reports = measure_all(cells, workers, "paper's Table 2") if cells else {}
-    for name, shape in shapes.items():
-        reported = {algorithm: reports[Cell(name, shape, algorithm)] for algorithm in ALGORITHMS}
-        values = {
-            algorithm: {"workspace": report.workspace, "predicted": report.predicted, "by": algorithm}
-            for algorithm, report in reported.items()
-        }
-        store.add({"layer": name, "i_n": i_n}, values)
+    return status | bool(differing)
 
 
 def rows_of(store: Store, layers: list[str], i_n: int) -> list[Row]:
-    """Formulas, as they are today, and measurements of every layer."""
+    """Formulas, as they are today, and measurements of every layer that was measured."""
     measured = {record.cell["layer"]: record.values for record in newest(store, i_n=i_n)}
     rows = []
-    for name in layers:
+    for name in filter(measured.__contains__, layers):
         shape, found = pymec.layers.get(name).shape(i_n), measured[name]
         formulas = (shape.im2col_size, shape.paper_mec_size, shape.mec_size)
         pairs = zip(formulas, ALGORITHMS, strict=True)

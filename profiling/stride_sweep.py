@@ -11,9 +11,10 @@ blocked im2col, which multiply by the same register tiles.
     python profiling/stride_sweep.py --coretypes native,Haswell,Sandybridge
     python profiling/stride_sweep.py --layer cv3 --what memory
 
-Prints Markdown tables and draws ``figures/stride_sweep.svg``; records go to ``results/stride_sweep.jsonl``, and
-what is known there is not measured again.  The exit status is 1 if a formula and memray differ by a byte, or a
-stride could not be timed undisturbed.
+Prints Markdown tables and draws ``figures/stride_sweep.svg``; each stride is a record of
+``results/stride_sweep.jsonl`` as soon as it is measured, and what is known there is not measured again: an
+interrupted sweep goes on where it stopped.  The exit status is 1 if a formula and memray differ by a byte, a
+process failed, or a stride could not be timed undisturbed.
 """
 
 from __future__ import annotations
@@ -30,12 +31,10 @@ from _common import (
     BLUE,
     GREEN,
     ORANGE,
-    Cell,
     comma_list,
     command_line,
     geometric_mean,
     markdown_table,
-    measure_all,
     mib,
     save_figure,
     usable_cpus,
@@ -43,7 +42,6 @@ from _common import (
 from _in_turns import (
     Problem,
     add_options,
-    bytes_known,
     cell_of,
     figure_of,
     hurry,
@@ -54,6 +52,7 @@ from _in_turns import (
     store_of,
     time_layers,
 )
+from _measured_bytes import bytes_known, measure_bytes
 from _store import Record, Store
 from _tables import Table, groups, number, plural, ratio, show
 from _timing import refuse_what_means_nothing
@@ -72,13 +71,13 @@ def main(arguments: list[str] | None = None) -> int:
     shapes = shapes_of(options.layer)
     status = 0
     if "memory" in options.what and not options.measure_only:
-        measure_memory(store_of("stride_sweep", options), options, shapes)
+        status = measure_memory(store_of("stride_sweep", options), options, shapes)
     if "time" in options.what:
         refuse_what_means_nothing(options.threads)
         if options.coretypes != ["here"]:
-            status = in_processes("stride_sweep.py", arguments, options.coretypes)
+            status |= in_processes("stride_sweep.py", arguments, options.coretypes)
         else:
-            status = measure_time(store_of("stride_sweep", options), options, shapes)
+            status |= measure_time(store_of("stride_sweep", options), options, shapes)
     if not options.measure_only:
         records = newest(store_of("stride_sweep", options), layer=options.layer)
         status |= show_memory(layer, shapes, [record for record in records if record.cell["what"] == "memory"])
@@ -112,19 +111,18 @@ def shapes_of(name: str) -> list[pymec.ConvShape]:
 # Memory -------------------------------------------------------------------------------------------------
 
 
-def measure_memory(store: Store, options: argparse.Namespace, shapes: list[pymec.ConvShape]) -> None:
-    """A record for each stride that the store doesn't know."""
-    cells = {shape.s_h: {"what": "memory", "layer": options.layer, "stride": shape.s_h} for shape in shapes}
-    missing = [shape for shape in shapes if options.again or not bytes_known(store, cells[shape.s_h])]
-    wanted = [Cell(f"s={shape.s_h}", shape, algorithm) for shape in missing for algorithm in MEASURED]
-    reports = measure_all(wanted, options.workers, "strides") if wanted else {}
-    for shape in missing:
-        values = {
-            cell.algorithm: {"workspace": report.workspace, "predicted": report.predicted, "by": cell.algorithm}
-            for cell, report in reports.items()
-            if cell.shape is shape
-        }
-        store.add(cells[shape.s_h], values)
+def measure_memory(store: Store, options: argparse.Namespace, shapes: list[pymec.ConvShape]) -> int:
+    """A record for each stride that the store doesn't know; 1 if a process failed."""
+    cells = {
+        f"s={shape.s_h}": ({"what": "memory", "layer": options.layer, "stride": shape.s_h}, shape)
+        for shape in shapes
+    }
+    missing = {
+        name: (cell, shape)
+        for name, (cell, shape) in cells.items()
+        if options.again or not bytes_known(store, cell)
+    }
+    return measure_bytes(store, missing, MEASURED, options.workers, "strides")
 
 
 def show_memory(layer: pymec.layers.Layer, shapes: list[pymec.ConvShape], records: list[Record]) -> int:

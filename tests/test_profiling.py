@@ -202,6 +202,49 @@ def test_stride_sweep(tmp_path):
     assert figure.read_text().startswith("<?xml")
 
 
+@pytest.fixture
+def some_bytes(load, monkeypatch):
+    """Nothing is measured: a cell takes seven bytes, or ends as ``ends`` says; ``asked`` has the cells in turn."""
+    asked, ends = [], {}
+
+    def answers(cells, workers, title):
+        for cell in cells:
+            asked.append((cell.name, cell.algorithm))
+            end = ends.get(asked[-1])
+            if isinstance(end, KeyboardInterrupt):
+                raise end
+            yield cell, end or SimpleNamespace(workspace=7, predicted=7, algorithm=cell.algorithm)
+
+    for module in ("_measured_bytes", "paper_memory"):
+        monkeypatch.setattr(load(module), "measure_cells", answers)
+    return SimpleNamespace(asked=asked, ends=ends)
+
+
+def test_an_interrupted_stride_sweep_goes_on(load, some_bytes, tmp_path):
+    """So does one in which a process failed: the other strides are stored, and this one is measured next time."""
+    sweep = load("stride_sweep")
+    options = sweep.parse(["--layer", "cv12", "--records", str(tmp_path)])
+
+    def measured():
+        some_bytes.asked.clear()
+        store = load("_store").Store("stride_sweep", tmp_path)
+        status = sweep.measure_memory(store, options, sweep.shapes_of("cv12"))
+        return status, list(dict.fromkeys(name for name, _ in some_bytes.asked))
+
+    some_bytes.ends["s=2", "mec"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        measured()
+    assert [record["cell"]["stride"] for record in records(tmp_path, "stride_sweep")] == [1]
+    some_bytes.ends["s=2", "mec"] = RuntimeError("ended")
+    assert measured() == (1, ["s=2", "s=3"])
+    some_bytes.ends.clear()
+    assert measured() == (0, ["s=2"])
+    assert measured() == (0, [])
+    found = records(tmp_path, "stride_sweep")
+    assert [record["cell"]["stride"] for record in found] == [1, 3, 2]
+    assert all(list(record["values"]) == list(sweep.MEASURED) for record in found)
+
+
 @needs_fast_build
 @needs_memray
 def test_stride_sweep_in_time(tmp_path):
