@@ -132,6 +132,7 @@ class Problem:
         with threadpool_limits(1):  # NumPy's products are small here: on several threads they take longer
             self.expected = reference.conv2d(self.x, self.kernel, shape)
         self._bounds: dict[Any, NDArray] = {}
+        self.no_room: list[str] = []  # the algorithms that the latest contenders had to do without
 
     def bound(self, algorithm: str) -> NDArray:
         """The algorithm's error bound, computed once for all that share it."""
@@ -151,8 +152,10 @@ class Problem:
     def contenders(self, n_threads: int, algorithms: Iterable[str]) -> Contenders:
         """A checked call of each algorithm that can do the shape and finds room.
 
-        Plans make them, with ``out`` given, the kernel prepared, and one block as everybody's workspace.
+        Plans make them, with ``out`` given, the kernel prepared, and one block as everybody's workspace.  Those
+        that find no room are named in ``no_room``.
         """
+        self.no_room = []
         plans = {}
         room = free_memory() // 2
         for label in algorithms:
@@ -163,6 +166,7 @@ class Problem:
             )
             if plan.workspace_nbytes > room:
                 print(f"{label} is left out: {plan.workspace_nbytes >> 20} MiB don't fit here", file=sys.stderr)
+                self.no_room.append(label)
                 continue
             plans[label] = plan
         block = np.empty(max((plan.workspace_nbytes for plan in plans.values()), default=0), np.uint8)
@@ -209,7 +213,8 @@ def time_layers(
 ) -> int:
     """Time the cells that the store doesn't know; 1 if one of them was disturbed.
 
-    Cells of one shape should follow each other: its right answer is computed once.
+    A record says which algorithms found no room, so that the next run tries its cell again.  Cells of one shape
+    should follow each other: its right answer is computed once.
     """
     latest: dict[pymec.ConvShape, Problem] = {}
 
@@ -221,7 +226,9 @@ def time_layers(
         return contenders(latest[shape], cell["n_threads"])
 
     def how(cell: Cell) -> dict[str, Any]:
-        return {"flops": 2 * shape_of(cell).multiply_adds, "own": own_kernels()}
+        shape = shape_of(cell)
+        no_room = {"no_room": latest[shape].no_room} if latest[shape].no_room else {}
+        return {"flops": 2 * shape.multiply_adds, "own": own_kernels(), **no_room}
 
     with single_threaded_blas():
         return int(time_cells(store, cells, options, made, how=how) > 0)

@@ -41,8 +41,11 @@ def measure_bytes(
 
 
 def bytes_known(store: Store, cell: dict[str, Any]) -> bool:
-    """Whether this machine has measured the cell's bytes by today's code, under whichever kernels of BLAS."""
+    """Whether this machine has measured the cell's bytes by today's code, under whichever kernels of BLAS.
+
+    It has not if some algorithm found no room: that one is to be tried again.
+    """
     here = where(this_run())
     return any(
-        record.cell == cell and where(record.run) == here and not record.stale for record in store.newest.values()
+        record.cell == cell and where(record.run) == here and record.settled for record in store.newest.values()
     )

@@ -8,7 +8,7 @@ on where it stopped.
 What tells a record from all others is its cell, its machine and the kernel that BLAS ran (OpenBLAS takes another
 one under ``OPENBLAS_CORETYPE``).  A record keeps a fingerprint of each of pymec's kernels that it measured.  Where
 today's kernel has another one, the record is stale: the script measures it again, and what prints it marks its
-numbers until then.
+numbers until then.  It measures as well again what found no room in memory, as another run may have more.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Record:
 
     ``cell`` says what was asked and ``values`` what came out: for every contender its seconds, or its bytes, and
     under ``by`` the algorithm that did it.  ``kernels`` says which code that was, ``run`` where and when it ran,
-    and ``how`` how carefully: the seconds of timing, and what the canary saw.
+    and ``how`` how carefully: the seconds of timing, what the canary saw, and under ``no_room`` the contenders
+    that were left out because they found no room in memory.
     """
 
     cell: Cell
@@ -57,6 +58,11 @@ class Record:
     def stale(self) -> list[str]:
         """The algorithms whose kernels have changed since, or exist no more."""
         return [name for name, known in self.kernels.items() if fingerprint(*name.split(":")) != known]
+
+    @property
+    def settled(self) -> bool:
+        """Whether it need not be measured again: its code is today's, and all its contenders found room."""
+        return not self.stale and not self.how.get("no_room")
 
     def marks(self, *contenders: str) -> str:
         """What a number of these contenders, or of any, is shown with.
@@ -166,12 +172,13 @@ class Store:
         return [self.newest[key] for key in keys if key in self.newest]
 
     def known(self, cell: Cell, contenders: Sequence[str] = (), seconds: float = 0) -> bool:
-        """Whether this machine has measured the cell by today's kernels, with these contenders, as carefully."""
+        """Whether this machine has measured the cell by today's kernels, with these contenders, as carefully.
+
+        It has not if some contender found no room in memory: that one is to be tried again.
+        """
         found = self.here([cell])
         return any(
-            not record.stale
-            and record.values.keys() >= set(contenders)
-            and record.how.get("seconds", 0) >= seconds
+            record.settled and record.values.keys() >= set(contenders) and record.how.get("seconds", 0) >= seconds
             for record in found
         )
 

@@ -90,27 +90,33 @@ def measure(options: argparse.Namespace, store: Store) -> int:
 
 
 def measure_layer(store: Store, cell: dict[str, Any], options: argparse.Namespace) -> bool:
-    """One record: every algorithm that can do the layer; False if a process failed."""
+    """One record: every algorithm that can do the layer and finds room; False if a process failed.
+
+    The record says which ones found none, so that the next run tries again.
+    """
     shape, n_threads = pymec.layers.get(cell["layer"]).shape(cell["i_n"]), cell["n_threads"]
     able = [name for name in ALGORITHMS if name == "auto" or not registry.get(name).unsupported(shape)]
     plans = {name: planned(shape, name, n_threads) for name in able}
     if n_threads > min(options.threads):  # the same bytes on fewer threads are measured there
         able = [name for name in able if plans[name] != planned(shape, name, min(options.threads))]
-    big = [name for name in able if plans[name][1] > free_memory() // 2]
-    for name in big:
-        print(f"{name} is left out on {cell}: {plans[name][1] / MIB:.0f} MiB don't fit here", file=sys.stderr)
-    cells = [Cell(cell["layer"], shape, name, n_threads) for name in able if name not in big]
-    if not cells:
-        return True
+    no_room = [name for name in able if plans[name][1] > free_memory() // 2]
+    cells = [Cell(cell["layer"], shape, name, n_threads) for name in able if name not in no_room]
     workers = 1 if max(size for _, size in plans.values()) > free_memory() // 8 else options.workers
     values = {}
-    for measured, report in measure_cells(cells, workers, f"paper's memory, batch {shape.i_n}"):
+    title = f"paper's memory, batch {shape.i_n}"
+    for measured, report in measure_cells(cells, workers, title) if cells else ():
+        if isinstance(report, MemoryError):
+            no_room.append(measured.algorithm)
+            continue
         if isinstance(report, Exception):
             print(f"{measured}: {report}", file=sys.stderr)
             return False
         sizes = {"workspace": report.workspace, "predicted": report.predicted}
         values[measured.algorithm] = {**sizes, "by": report.algorithm}
-    store.add(cell, values)
+    for name in no_room:
+        print(f"{name} is left out on {cell}: {plans[name][1] / MIB:.0f} MiB don't fit here", file=sys.stderr)
+    if values:
+        store.add(cell, values, how={"no_room": no_room} if no_room else None)
     return True
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -450,6 +451,58 @@ def test_paper_memory(tmp_path):
     assert rows["`mec_paper`"] == ["0.205 (2.14)", "2.14"]
     assert "predicted == measured, to the byte: 16 of 16 cells" in done.stdout
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_bytes_that_found_no_room_are_measured_again(load, some_bytes, monkeypatch, tmp_path, capsys, when):
+    """Where the formula doesn't fit into free memory, and where the measuring process finds none."""
+    script = load("paper_memory")
+    options = script.parse(["--layers", "cv12", "--batch", "1", "--threads", "1", "--records", str(tmp_path)])
+
+    def measured():
+        some_bytes.asked.clear()
+        assert script.measure(options, load("_store").Store("paper_memory", tmp_path)) == 0
+        return {name for _, name in some_bytes.asked}
+
+    with monkeypatch.context() as patched:
+        if when == "before":  # room for im2col's matrix, and not for Winograd's transforms
+            patched.setattr(script, "free_memory", lambda: 2 * pymec.layers.get("cv12").shape().im2col_size * 4)
+        else:
+            some_bytes.ends["cv12", "winograd_f4"] = MemoryError("no room")
+        measured()
+        assert measured()
+    (*_, left) = records(tmp_path, "paper_memory")
+    assert "winograd_f4" in left["how"]["no_room"]
+    assert "im2col" in left["values"]
+    assert not left["values"].keys() & left["how"]["no_room"]
+    assert "winograd_f4 is left out on" in capsys.readouterr().err
+    some_bytes.ends.clear()
+    assert "winograd_f4" in measured()
+    (*_, whole) = records(tmp_path, "paper_memory")
+    assert "winograd_f4" in whole["values"]
+    assert "how" not in whole
+    assert measured() == set()
+
+
+def test_time_that_found_no_room_is_measured_again(load, monkeypatch, tmp_path):
+    in_turns, timing = load("_in_turns"), load("_timing")
+    options = load("paper_time").parse(["--layers", "cv12", "--threads", "1", "--seconds", "0.01"])
+    monkeypatch.setattr(timing, "take_turns", lambda calls, *_: {name: [1.0] for name in calls})
+    store = load("_store").Store("paper_time", tmp_path)
+    cells = [in_turns.cell_of("cv12", 1, 1)]
+
+    def timed():
+        contenders = partial(in_turns.Problem.contenders, algorithms=("im2col", "mec"))
+        assert in_turns.time_layers(store, cells, options, contenders) == 0
+        found = records(tmp_path, "paper_time")
+        return len(found), list(found[-1]["values"]), found[-1]["how"].get("no_room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(in_turns, "free_memory", lambda: 700_000)  # half of them hold MEC's L, not im2col's matrix
+        assert timed() == (1, ["mec"], ["im2col"])
+        assert timed() == (2, ["mec"], ["im2col"])
+    assert timed() == (3, ["im2col", "mec"], None)
+    assert timed() == (3, ["im2col", "mec"], None)
 
 
 def test_a_wrong_answer_is_no_record(load):

@@ -101,6 +101,20 @@ def test_what_is_known_need_not_be_measured(module, tmp_path):
     assert not store.known({**CELL, "n_threads": 1})
 
 
+def test_what_found_no_room_is_tried_again(module, profiling, tmp_path):
+    """A record in which some contender found none can be shown, but is not taken as known."""
+    store, bytes_known = module.Store("speed", tmp_path), profiling("_measured_bytes").bytes_known
+    record = store.add(CELL, {"mec": VALUES["mec"]}, how={"seconds": 0.5, "no_room": ["im2col"]})
+    assert (record.settled, record.stale, record.marks()) == (False, [], "")
+    for of in (store, module.Store("speed", tmp_path)):
+        assert len(of.find()) == 1
+        assert not of.known(CELL, ["mec"], 0.5)
+        assert not bytes_known(of, CELL)
+    store.add(CELL, VALUES, how={"seconds": 0.5})
+    assert store.known(CELL, ["mec"], 0.5)
+    assert bytes_known(store, CELL)
+
+
 # Machines and BLAS --------------------------------------------------------------------------------------
 
 
