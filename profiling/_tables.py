@@ -117,6 +117,12 @@ def rate(record: Record, contender: str, which: str = "best") -> float | None:
     return 1e-9 * (value.get("flops") or record.how["flops"]) / value[which] if value else None
 
 
+def beside(record: Record, ours: str, others: Sequence[str]) -> float | None:
+    """Our rate divided by the best of theirs; None if none of them took part."""
+    mine, theirs = rate(record, ours), [found for name in others if (found := rate(record, name))]
+    return mine / max(theirs) if mine and theirs else None
+
+
 def ratio(record: Record, slow: str, fast: str, which: str = "best") -> float | None:
     """How many times as fast as ``slow`` is ``fast``; None if one of them didn't take part."""
     if slow not in record.values or fast not in record.values:

@@ -25,6 +25,9 @@ from pymec.threads import single_threaded_blas
 BURST = 0.05
 """Seconds of one burst: long beside the waking of threads, short beside a disturbance by a neighbour."""
 
+MISSING = "not timed undisturbed: "
+"""How the line begins that names what a script could not time."""
+
 Times = dict[Any, list[float]]
 
 
@@ -153,6 +156,8 @@ def time_cells(
 ) -> int:
     """Time the contenders of each cell that the store doesn't know; the number of cells that could not be timed.
 
+    Those are named at the end, in a line that begins with :data:`MISSING`.
+
     A cell says ``n_threads``.  ``contenders(cell)`` makes its calls, whose answers it has checked; it is asked
     for no other cell.  A record must have the contenders ``names`` to be known.  ``how`` says of a cell what its
     record is to keep besides: by default the operations of its layer.
@@ -165,7 +170,7 @@ def time_cells(
     if not wanted:
         return 0
     canary = Canary.of(options, [cell["n_threads"] for cell in wanted])
-    failed = 0
+    failed: list[dict[str, Any]] = []
     with progress(len(wanted), script) as step:
         for cell in wanted:
             made = contenders(cell)
@@ -173,12 +178,13 @@ def time_cells(
             before = canary.counts()
             calls = {name: contender.call for name, contender in made.items()}
             if not calls:
-                failed += 1
+                failed.append(cell)
+                step(f"{' '.join(map(str, cell.values()))}: nothing to time")
                 continue
             patience_lost = canary.exhausted
             times = take_turns(calls, cell["n_threads"], options.seconds, canary)
             cut_short = canary.exhausted > patience_lost
-            failed += cut_short
+            failed += [cell] * cut_short
             if all(times.values()):
                 values = {name: statistics_of(found) | {"by": made[name].by} for name, found in times.items()}
                 seen = {name: count - before[name] for name, count in canary.counts().items()}
@@ -186,7 +192,14 @@ def time_cells(
                 store.add(cell, values, how={"seconds": seconds, **seen, **how(cell)})
             step(" ".join(map(str, cell.values())))
     print(canary, file=sys.stderr)
-    return failed
+    tell_missing(failed)
+    return len(failed)
+
+
+def tell_missing(cells: Sequence[dict[str, Any]]) -> None:
+    """Name the cells that could not be timed as long as asked; the same command tries them again."""
+    if cells:
+        print(MISSING + "; ".join(" ".join(map(str, cell.values())) for cell in cells), file=sys.stderr)
 
 
 def flops_of_layer(cell: dict[str, Any]) -> dict[str, int]:

@@ -17,10 +17,12 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import tables
 from _common import HERE, command_line, counted
 from _store import RESULTS, Record, Store
+from _timing import MISSING
 
 FEW = "--layers cv4,cv9,cv12"
 NETWORKS = "--layers vgg16,resnet50,mobilenet,resnext50 --threads 2 --seconds 0.15 --patience 40"
@@ -64,7 +66,7 @@ WITHOUT_CANARY = ("memory_sweep", "networks", "paper_memory", "paper_table2", "t
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the steps and write the tables; 1 if some step could not measure all."""
+    """Run the steps and write the tables; 1 if some step could not measure all: the last lines name it."""
     parser = command_line(__doc__)
     parser.add_argument("--quick", action="store_true", help="a few layers, short timings")
     parser.add_argument("--no-wait", action="store_true", help="keep disturbed bursts, and mark them")
@@ -95,10 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
             options.records,
         ]
         before, start = measured(script, options.records), time.monotonic()
-        done = subprocess.run(command, stdout=subprocess.DEVNULL)
+        status, missing = ran(command)
         seconds, new = time.monotonic() - start, measured(script, options.records) - before
-        if done.returncode:
-            failed.append(f"exit status {done.returncode}: {step}")
+        if status:
+            failed += [f"exit status {status}: {step}", *(f"  {line}" for line in missing)]
         last = taken(store, (script, given))
         if new and (last is None or new >= last.values["records"]):  # what went on from an interruption tells less
             store.add({"script": script, "options": given}, {"seconds": round(seconds, 1), "records": new})
@@ -110,6 +112,18 @@ def main(arguments: list[str] | None = None) -> int:
     for step in failed:
         print(step, file=sys.stderr)
     return 1 if failed else 0
+
+
+def ran(command: list[Any]) -> tuple[int, list[str]]:
+    """Run a step, whose tables aren't shown but its progress is; its exit status, and what it could not time."""
+    missing = []
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            print(line, end="", file=sys.stderr, flush=True)
+            if line.startswith(MISSING):
+                missing.append(line.rstrip())
+    return process.returncode, missing
 
 
 def store_of(script: str, folder: Path) -> Store:

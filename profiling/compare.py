@@ -33,6 +33,7 @@ from _peers import INEXACT, PEERS, Call, CannotDo, versions_of_peers
 from _store import Record, Store
 from _tables import (
     Table,
+    beside,
     best_and_median,
     by_network,
     contenders,
@@ -44,7 +45,15 @@ from _tables import (
     show,
     spread,
 )
-from _timing import Canary, random_arrays, refuse_what_means_nothing, statistics_of, take_turns, timing_arguments
+from _timing import (
+    Canary,
+    random_arrays,
+    refuse_what_means_nothing,
+    statistics_of,
+    take_turns,
+    tell_missing,
+    timing_arguments,
+)
 from numpy.typing import NDArray
 
 import pymec
@@ -81,27 +90,30 @@ def main(arguments: list[str] | None = None) -> int:
     names = [*OURS, *(f"pymec {name}" for name in options.algorithms)]
     wanted = [cell for cell in cells if options.again or not store.known(cell, names, options.seconds)]
     notes: dict[str, str] = {}
-    failed = False
+    wrong, missing = False, []
     if wanted:
         Canary.of(options, [cell["n_threads"] for cell in wanted])
     with progress(len(wanted), "compare") as step:
         for cell in wanted:
             found = in_fresh_process(cell, options)
             notes |= found["notes"]
-            failed |= bool(found["wrong"]) or not found["values"]
+            wrong |= bool(found["wrong"])
+            missing += [cell] * (found["cut_short"] or not found["values"])
             if found["values"]:
-                how = {"seconds": options.seconds, "flops": found["flops"], "peers": found["peers"]}
+                seconds = 0 if found["cut_short"] else options.seconds  # a record to show, not to be content with
+                how = {"seconds": seconds, "flops": found["flops"], "peers": found["peers"]}
                 store.add(cell, found["values"], how={**how, **found["canary"]})
             for name, error in found["wrong"].items():
                 print(f"wrong answer: {name} on {cell} is off by {error:.0e}", file=sys.stderr)
             step(" ".join(map(str, cell.values())))
+    tell_missing(missing)
     records = store.here(cells)
     show([*tables(records), *summary(records)])
     for name, note in notes.items():
         print(f"- {name}: {note}")
     if options.figure:
         draw(records, options.figure)
-    return 1 if failed else 0
+    return 1 if wrong or missing else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -171,6 +183,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     times = take_turns(calls, n_threads, job["seconds"], canary)
     timed = {name: statistics_of(found) | about[name] for name, found in times.items() if found}
     found = {"values": timed, "wrong": wrong, "notes": notes, "canary": canary.counts()}
+    found["cut_short"] = canary.exhausted > 0
     return {**found, "flops": 2 * shape.multiply_adds, "peers": versions_of_peers()}
 
 
@@ -281,12 +294,6 @@ def summary(records: Sequence[Record]) -> Iterator[Table]:
     header = ["ratio of rates", "layers", "batch", "threads", "geometric mean", "least", "most"]
     if rows:
         yield Table("pymec's rate ÷ that of others, by the best call, float32", header, rows, records, "compare")
-
-
-def beside(record: Record, ours: str, others: Sequence[str]) -> float | None:
-    """Our rate divided by the best of theirs; None if none of them took part."""
-    mine, theirs = rate(record, ours), [found for name in others if (found := rate(record, name))]
-    return mine / max(theirs) if mine and theirs else None
 
 
 if __name__ == "__main__":

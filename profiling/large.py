@@ -17,7 +17,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     refuse_what_means_nothing(options.threads)
     store = Store("large", options.records)
-    cells = [{"case": case, "n_threads": n} for n, case in itertools.product(options.threads, options.cases)]
+    cells = [{"case": case, "n_threads": n} for case, n in itertools.product(options.cases, options.threads)]
     with ThreadPoolExecutor(max(options.threads)) as pool:
         failed = time_cells(store, cells, options, partial(calls_of, peers=options.peers, pool=pool), how=work_of)
     show(tables(store.here(cells)))
@@ -81,11 +81,17 @@ def work_of(cell: dict[str, Any]) -> dict[str, int]:
     return {"flops": 2 * shape.multiply_adds, "bytes": int(sum(sizes)) * shape.itemsize}
 
 
+@lru_cache(1)
+def problem_of(shape: pymec.ConvShape) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Input, kernel, the right answer and its error bound, made once for all thread counts."""
+    x, kernel = (array.astype(shape.dtype, copy=False) for array in random_arrays(shape))
+    return x, kernel, reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
+
+
 def calls_of(cell: dict[str, Any], peers: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, Contender]:
     """A plan's call, the peers' calls, their answers checked, and plain copying."""
     shape, n_threads = shape_of(cell), cell["n_threads"]
-    x, kernel = (array.astype(shape.dtype, copy=False) for array in random_arrays(shape))
-    expected, bound = reference.conv2d(x, kernel, shape), reference.error_bound(x, kernel, shape)
+    x, kernel, expected, bound = problem_of(shape)
     plan, out, call = planned(shape, x, kernel, n_threads)
     call()
     check(out, expected, bound, cell["case"])

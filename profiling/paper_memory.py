@@ -17,7 +17,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from _common import (
     MIB,
@@ -77,47 +77,80 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+class Wanted(NamedTuple):
+    """A record to be made: its cell, the calls that it is to have, and what is known of them so far."""
+
+    cell: dict[str, Any]
+    calls: list[Cell]
+    no_room: list[str]
+    largest: int
+    """Bytes of the largest workspace."""
+    reports: dict[Cell, Any]
+
+
 def measure(options: argparse.Namespace, store: Store) -> int:
-    """Measure the layers that the store doesn't know; 1 if some process failed."""
-    status = 0
-    for i_n in options.batch:
-        for name in options.layers:
-            for n_threads in options.threads:
-                cell = {"layer": name, "i_n": i_n, "n_threads": n_threads}
-                if options.again or not bytes_known(store, cell):
-                    status |= not measure_layer(store, cell, options)
-    return status
+    """Measure the layers that the store doesn't know, small ones side by side; 1 if some process failed."""
+    wanted = [
+        wanted_of(cell, min(options.threads))
+        for i_n in options.batch
+        for name in options.layers
+        for n_threads in options.threads
+        for cell in [{"layer": name, "i_n": i_n, "n_threads": n_threads}]
+        if options.again or not bytes_known(store, cell)
+    ]
+    most = free_memory() // 8
+    status = measure_records(store, [one for one in wanted if one.largest <= most], options.workers)
+    return status | measure_records(store, [one for one in wanted if one.largest > most], 1)
 
 
-def measure_layer(store: Store, cell: dict[str, Any], options: argparse.Namespace) -> bool:
-    """One record: every algorithm that can do the layer and finds room; False if a process failed.
+def wanted_of(cell: dict[str, Any], fewest: int) -> Wanted:
+    """A call of every algorithm that can do the layer and finds room.
 
-    The record says which ones found none, so that the next run tries again.
+    What takes as many bytes on the fewest threads is measured there alone.
     """
     shape, n_threads = pymec.layers.get(cell["layer"]).shape(cell["i_n"]), cell["n_threads"]
     able = [name for name in ALGORITHMS if name == "auto" or not registry.get(name).unsupported(shape)]
     plans = {name: planned(shape, name, n_threads) for name in able}
-    if n_threads > min(options.threads):  # the same bytes on fewer threads are measured there
-        able = [name for name in able if plans[name] != planned(shape, name, min(options.threads))]
+    if n_threads > fewest:
+        able = [name for name in able if plans[name] != planned(shape, name, fewest)]
     no_room = [name for name in able if plans[name][1] > free_memory() // 2]
-    cells = [Cell(cell["layer"], shape, name, n_threads) for name in able if name not in no_room]
-    workers = 1 if max(size for _, size in plans.values()) > free_memory() // 8 else options.workers
-    values = {}
-    title = f"paper's memory, batch {shape.i_n}"
-    for measured, report in measure_cells(cells, workers, title) if cells else ():
+    calls = [Cell(cell["layer"], shape, name, n_threads) for name in able if name not in no_room]
+    return Wanted(cell, calls, no_room, max(size for _, size in plans.values()), {})
+
+
+def measure_records(store: Store, wanted: Sequence[Wanted], workers: int) -> int:
+    """Measure the calls of all records by the same processes, which take a second to start; 1 if one failed.
+
+    A record is added as soon as it is whole.  It says which algorithms found no room, so that the next run tries
+    again; a record of which a process failed is not added.
+    """
+    status = 0
+    waiting = {call: record for record in wanted for call in record.calls}
+    for call, report in measure_cells(waiting, workers, "paper's memory") if waiting else ():
+        record = waiting[call]
+        record.reports[call] = report
         if isinstance(report, MemoryError):
-            no_room.append(measured.algorithm)
-            continue
-        if isinstance(report, Exception):
-            print(f"{measured}: {report}", file=sys.stderr)
-            return False
-        sizes = {"workspace": report.workspace, "predicted": report.predicted}
-        values[measured.algorithm] = {**sizes, "by": report.algorithm}
-    for name in no_room:
-        print(f"{name} is left out on {cell}: {plans[name][1] / MIB:.0f} MiB don't fit here", file=sys.stderr)
-    if values:
-        store.add(cell, values, how={"no_room": no_room} if no_room else None)
-    return True
+            record.no_room.append(call.algorithm)
+        elif isinstance(report, Exception):
+            print(f"{call}: {report}", file=sys.stderr)
+            status = 1
+        if len(record.reports) == len(record.calls):
+            add(store, record)
+    for record in wanted:
+        for name in record.no_room:
+            print(f"{name} is left out on {record.cell}: it doesn't fit here", file=sys.stderr)
+    return status
+
+
+def add(store: Store, record: Wanted) -> None:
+    """Keep what was measured, unless a process failed or nothing found room."""
+    reports = {name: report for name, report in record.reports.items() if not isinstance(report, MemoryError)}
+    if reports and not any(isinstance(report, Exception) for report in reports.values()):
+        values = {
+            call.algorithm: {"workspace": found.workspace, "predicted": found.predicted, "by": found.algorithm}
+            for call, found in reports.items()
+        }
+        store.add(record.cell, values, how={"no_room": record.no_room} if record.no_room else None)
 
 
 def planned(shape: pymec.ConvShape, name: str, n_threads: int) -> tuple[str, int]:

@@ -15,17 +15,18 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from _common import comma_integers, comma_list, command_line, geometric_mean
+from _in_turns import Problem
 from _store import Record, Store
 from _tables import Table, groups, plural, show
-from _timing import Contender, check, random_arrays, refuse_what_means_nothing, time_cells, timing_arguments
+from _timing import Contender, refuse_what_means_nothing, time_cells, timing_arguments
 
 import pymec
-from pymec import reference, registry
+from pymec import registry
 from pymec.kernels.winograd.bands import tile_cycles, winograd_bands
 from pymec.kernels.winograd.rows import TILES, usual_band
 
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     store = Store("winograd_choice", options.records)
     cells = [
         {"layer": layer, "i_n": options.batch, "n_threads": n_threads}
-        for n_threads, layer in itertools.product(options.threads, options.layers)
+        for layer, n_threads in itertools.product(options.layers, options.threads)
     ]
     failed = time_cells(store, cells, options, contenders, tuple(WAYS), estimated_of)
     show(tables(store.here(cells)))
@@ -80,22 +81,23 @@ def estimated_of(cell: dict[str, Any]) -> dict[str, Any]:
     return {"estimated": estimates(shape_of(cell), cell["n_threads"])}
 
 
+@lru_cache(1)
+def problem_of(layer: str, i_n: int) -> Problem:
+    """A layer's arrays and right answer, made once for all thread counts."""
+    return Problem(pymec.layers.get(layer).shape(i_n))
+
+
 def contenders(cell: dict[str, Any]) -> dict[str, Contender]:
     """A call of every way, its answer checked."""
-    shape = shape_of(cell)
-    x, kernel = random_arrays(shape)
-    expected = reference.conv2d(x, kernel, shape)
-    out = np.empty(shape.output_shape, np.float32)
+    problem = problem_of(cell["layer"], cell["i_n"])
+    shape, x, kernel = problem.shape, problem.x, problem.kernel
     made = {}
     for way, algorithm in WAYS.items():
         plan = pymec.plan(
             x.shape, kernel.shape, algorithm=algorithm, n_threads=cell["n_threads"], **shape.arguments
         ).prepare(kernel)
-        call = partial(plan, x, out=out, workspace=np.full(plan.workspace_nbytes, 255, np.uint8))
-        out.fill(np.nan)
-        call()
-        check(out, expected, registry.get(algorithm).error_bound(x, kernel, shape), f"{algorithm} on {shape}")
-        made[way] = Contender(call, algorithm)
+        call = partial(plan, x, out=problem.out, workspace=np.full(plan.workspace_nbytes, 255, np.uint8))
+        made[way] = problem.checked(call, algorithm, algorithm)
     return made
 
 

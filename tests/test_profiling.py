@@ -331,7 +331,8 @@ def test_speed_with_two_threads(load, tmp_path, capsys):
     quick = ["--layers", "cv12", "--algorithms", "mec", "--threads", "1,2", "--seconds", "0.02", "--patience", "3"]
     status = load("speed").main([*quick, "--records", str(tmp_path)])
     found = records(tmp_path, "speed")
-    assert len(found) == (1 if status else 2)  # what was disturbed is no record
+    whole = [record for record in found if record["how"]["seconds"]]  # what was cut short is tried again
+    assert len(whole) == (1 if status else 2)
     printed = capsys.readouterr().err
     assert "bursts on several threads wait until each has a core for itself" in printed
     assert "bursts on several threads dropped" in printed
@@ -889,6 +890,25 @@ def test_compare_times_no_wrong_answer(load, monkeypatch):
 
 
 @needs_fast_build
+def test_compare_names_what_it_could_not_time_and_tries_again(load, monkeypatch, tmp_path, capsys):
+    """Patience that runs out in the fresh process is the script's concern: the record is shown, but not known."""
+    compare = load("compare")
+    made = []
+
+    def busy(cell, options):
+        made.append(cell)
+        values = {"pymec plan": {"best": 1.0, "median": 1.0, "calls": 3, "by": "mec"}} if len(made) > 1 else {}
+        found = {"values": values, "wrong": {}, "notes": {}, "canary": {}, "flops": 1, "peers": {}}
+        return found | {"cut_short": len(made) < 3}
+
+    monkeypatch.setattr(compare, "in_fresh_process", busy)
+    given = ["--layers", "cv9", "--threads", "1", "--algorithms", "mec", "--records", str(tmp_path)]
+    for status in (1, 1, 0):
+        assert compare.main(given) == status
+        assert ("not timed undisturbed: cv9 1 1\n" in capsys.readouterr().err) == bool(status)
+
+
+@needs_fast_build
 def test_the_machines_limit_is_reached_by_multiply_adds():
     from pymec.kernels.register_tiles import peak as _peak
 
@@ -969,6 +989,16 @@ def test_all_scripts_in_turn(load, monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(everything, "STEPS", (("overhead", quick, ""),))
     assert everything.main(given[1:]) == 0
     assert "| mec " in tables.README.read_text()
+
+
+def test_what_a_step_could_not_time_is_named(load, capfd):
+    """It stands beside the exit status, when all that the steps have said has scrolled away."""
+    everything = load("all")
+    code = "import _timing; print('rows'); _timing.tell_missing([{'layer': 'cv9', 'n_threads': 2}]); sys.exit(1)"
+    script = f"import sys; sys.path.insert(0, {str(PROFILING)!r}); {code}"
+    assert everything.ran([sys.executable, "-c", script]) == (1, ["not timed undisturbed: cv9 2"])
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "not timed undisturbed: cv9 2\n")
 
 
 def test_the_steps_are_scripts_and_options_that_these_have(load):

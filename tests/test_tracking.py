@@ -336,6 +336,8 @@ def test_flame_graphs_are_memrays(tmp_path, cnn):
         page = track.flamegraph(tmp_path / f"flame{temporal}.html", temporal=temporal).read_text()
         assert "allocate_workspace" in page
         assert not re.search(r"<script[^>]* src=|<link[^>]* href=", page)  # nothing is loaded
+        assert ("plotly.js" in page) == temporal  # most of memray's scripts: only the slider needs them
+        assert (len(page) < 2**20) != temporal
 
 
 # From the shell -------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Pages with memray's flame graph, which load nothing from another host.
 
-memray puts its scripts, 4.5 MB, into each page.  Where several pages lie in one folder they can share them: the
-scripts are then files beside the pages.
+memray puts its scripts, 4.5 MB, into each page, and 3.7 MB of them are plotly.  A page of the peak asks plotly for
+nothing but the small plot of memory over time above the graph.  That plot is left out here: ``Track.plot`` draws
+it with owners.  The other scripts, 0.9 MB, stay in a page that stands alone; where several pages lie in one folder
+they can be files that all share.  A temporal page keeps plotly, whose slider it shows.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 from pymec.memory.processes import import_folders
@@ -19,6 +22,14 @@ LARGE = 10_000
 """Characters of a script or of a style sheet that is worth a file of its own."""
 
 _INLINE = re.compile(r"<(script|style)[^>]*>(.*?)</\1>", re.DOTALL)
+
+_PLOTLY = "templates/assets/vendor/plotly.min.js"
+"""Where memray has it, in the package ``memray.reporters``."""
+
+_NO_PLOTLY = "var Plotly = {Icons: {}, Plots: {resize() {}}, newPlot() {}, relayout() {}};"
+"""All that a page of the peak asks of plotly."""
+
+_NO_PLOT = "<style>#memoryGraphButton, #smallMemoryGraph { display: none; }</style>\n"
 
 # Isolated, as measurements are: with -m, a json.py in the current folder would be imported.
 _PROGRAM = "import runpy, sys; sys.path += sys.argv.pop(1).split(':'); runpy.run_module('memray', {}, '__main__')"
@@ -48,10 +59,23 @@ def draw(record: Path, page: Path, *, temporal: bool = False, shared: str | None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not page.exists():
         raise RuntimeError(f"memray flamegraph failed: {(done.stderr or done.stdout).strip()[-300:]}")
+    text = page.read_text(encoding="utf-8")
+    if not temporal:
+        text = _without_plotly(text)
     if shared is not None:
         folder = page.parent / shared
         folder.mkdir(exist_ok=True)
-        page.write_text(_INLINE.sub(_moved_to(folder), page.read_text(encoding="utf-8")), encoding="utf-8")
+        text = _INLINE.sub(_moved_to(folder), text)
+    page.write_text(text, encoding="utf-8")
+
+
+def _without_plotly(text: str) -> str:
+    """A page of the peak without plotly and its plot; as it was, if memray has changed and plotly isn't found."""
+    plotly = files("memray.reporters").joinpath(_PLOTLY)
+    code = plotly.read_text(encoding="utf-8") if plotly.is_file() else ""
+    if not code or code not in text:
+        return text
+    return text.replace(code, _NO_PLOTLY, 1).replace("</head>", f"{_NO_PLOT}</head>", 1)
 
 
 def _moved_to(folder: Path) -> Callable[[re.Match[str]], str]:

@@ -117,7 +117,10 @@ class Track:
         return draw(self.timeline, ax)
 
     def flamegraph(self, path: str | Path, *, temporal: bool = False) -> Path:
-        """Write memray's flame graph of the record, a page of 4.5 MB that needs no network; return its path.
+        """Write memray's flame graph of the record, a page that needs no network; return its path.
+
+        A page of the peak weighs a megabyte and leaves out memray's small plot of memory over time, which
+        :meth:`plot` draws with owners.  A temporal page weighs 4.5 MB: its slider needs all of memray's scripts.
 
         Parameters
         ----------
