@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pymec
-from pymec import planning, registry
+from pymec import auto_rules, registry
 
 PACKAGE = Path(pymec.__file__).parent
 SUFFIXES = (".pyx.in", ".pyx", ".pxd", ".pxi", ".py")
@@ -26,12 +27,13 @@ AUTO = "auto"
 """Names the rule by which pymec chooses, where its choice was measured."""
 
 
-def code_behind(contender: str, by: str) -> list[str]:
-    """What a contender's numbers depend on: its kernel, and the rule if its name is not the kernel's."""
+def code_behind(value: dict[str, Any]) -> list[str]:
+    """What a number depends on: the kernel that it is ``by``, if any, and the rule if that one was ``chosen``."""
+    by = value.get("by")
     if not by:
         return []
-    algorithm, *operation = by.split(":")
-    return [by] if contender.rpartition(" ")[2] == algorithm else [by, ":".join([AUTO, *operation])]
+    _, *operation = by.split(":")
+    return [by, ":".join([AUTO, *operation])] if value.get("chosen") else [by]
 
 
 @cache
@@ -54,15 +56,14 @@ def fingerprint(algorithm: str, operation: str = "conv2d") -> str:
 
 
 def rule_of(operation: str) -> str:
-    """The code of the rule, without what it tries for other operations."""
-    text = (PACKAGE / "planning.py").read_text(encoding="utf-8")
-    others = {order.__name__ for name, order in planning.AUTO_ORDERS.items() if name != operation}
-    parts = [
-        ast.get_source_segment(text, node) or ""
+    """The code of the rule for an operation: its function, and those of its module that this one calls."""
+    text = (PACKAGE / "auto_rules.py").read_text(encoding="utf-8")
+    functions = {
+        node.name: code_of(ast.get_source_segment(text, node) or "")
         for node in ast.parse(text).body
-        if not isinstance(node, ast.Import | ast.ImportFrom) and getattr(node, "name", None) not in others
-    ]
-    return code_of("\n".join(parts))
+        if isinstance(node, ast.FunctionDef)
+    }
+    return "\n".join(named_in([auto_rules.ORDERS[operation].__name__], functions))
 
 
 def kernel_of(algorithm: str, operation: str) -> list[str]:
@@ -88,13 +89,18 @@ def numbers_named(texts: Iterable[str]) -> list[str]:
         for node in ast.parse(text).body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     }
+    return named_in(texts, lines)
+
+
+def named_in(texts: Iterable[str], definitions: dict[str, str]) -> list[str]:
+    """Those definitions, by their names, that are named in a text or in another of these definitions."""
     named: set[str] = set()
-    waiting = set(re.findall(r"\w+", "\n".join(texts))) & set(lines)
+    waiting = set(re.findall(r"\w+", "\n".join(texts))) & set(definitions)
     while waiting:
         name = waiting.pop()
         named.add(name)
-        waiting |= (set(re.findall(r"\w+", lines[name])) & set(lines)) - named
-    return [lines[name] for name in sorted(named)]
+        waiting |= (set(re.findall(r"\w+", definitions[name])) & set(definitions)) - named
+    return [definitions[name] for name in sorted(named)]
 
 
 @cache

@@ -142,12 +142,12 @@ class Problem:
                 self._bounds[function] = function(self.x, self.kernel, self.shape)
         return self._bounds[function]
 
-    def checked(self, call: Callable[[], object], algorithm: str, what: str) -> Contender:
+    def checked(self, call: Callable[[], object], algorithm: str, what: str, chosen: bool = False) -> Contender:
         """Make a call, whose output is ``self.out``, and exit if its answer is wrong."""
         self.out.fill(np.nan)
         call()
         check(self.out, self.expected, self.bound(algorithm), f"{what} on {self.shape}")
-        return Contender(call, algorithm)
+        return Contender(call, algorithm, chosen)
 
     def contenders(self, n_threads: int, algorithms: Iterable[str]) -> Contenders:
         """A checked call of each algorithm that can do the shape and finds room.
@@ -175,7 +175,7 @@ class Problem:
             workspace = block[: plan.workspace_nbytes]
             workspace.fill(255)  # NaN
             call = partial(plan.prepare(self.kernel), self.x, out=self.out, workspace=workspace)
-            made[label] = self.checked(call, plan.algorithm, label)
+            made[label] = self.checked(call, plan.algorithm, label, chosen=label == "auto")
         return made
 
 

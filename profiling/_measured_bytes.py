@@ -10,6 +10,7 @@ from _common import Cell, measure_cells
 from _store import Store, this_run, where
 
 import pymec
+from pymec.memory import MemoryReport
 
 
 def measure_bytes(
@@ -33,11 +34,16 @@ def measure_bytes(
             status = 1
             continue
         values = found[measured.name]
-        sizes = {"workspace": report.workspace, "predicted": report.predicted}
-        values[measured.algorithm] = {**sizes, "by": report.algorithm}
+        values[measured.algorithm] = sizes_of(report, measured.algorithm)
         if len(values) == len(algorithms):
             store.add(cells[measured.name][0], {algorithm: values[algorithm] for algorithm in algorithms})
     return status
+
+
+def sizes_of(report: MemoryReport, asked: str) -> dict[str, Any]:
+    """What the store keeps of a measured call of the algorithm that was asked for, which may be "auto"."""
+    sizes = {"workspace": report.workspace, "predicted": report.predicted, "by": report.algorithm}
+    return sizes | ({"chosen": True} if asked == "auto" else {})
 
 
 def bytes_known(store: Store, cell: dict[str, Any]) -> bool:

@@ -42,10 +42,10 @@ Key = tuple[str, ...]
 class Record:
     """What was measured in one go.
 
-    ``cell`` says what was asked and ``values`` what came out: for every contender its seconds, or its bytes, and
-    under ``by`` the algorithm that did it.  ``kernels`` says which code that was, ``run`` where and when it ran,
-    and ``how`` how carefully: the seconds of timing, what the canary saw, and under ``no_room`` the contenders
-    that were left out because they found no room in memory.
+    ``cell`` says what was asked and ``values`` what came out: for every contender its seconds, or its bytes, under
+    ``by`` the algorithm that did it, and under ``chosen`` whether pymec's rule chose this one.  ``kernels`` says
+    which code that was, ``run`` where and when it ran, and ``how`` how carefully: the seconds of timing, what the
+    canary saw, and under ``no_room`` the contenders that were left out because they found no room in memory.
     """
 
     cell: Cell
@@ -71,7 +71,7 @@ class Record:
         """
         by = set(self.kernels)
         if contenders:
-            by = {code for name in contenders for code in code_behind(name, self.values[name].get("by", name))}
+            by = {code for name in contenders for code in code_behind({"by": name} | self.values[name])}
         return "†" * bool(by.intersection(self.stale)) + "‡" * bool(self.how.get("disturbed"))
 
 
@@ -118,10 +118,8 @@ class Store:
         ``algorithms`` names those whose code was measured besides the contenders' own: ``mec`` or
         ``direct:conv2d_input_grad``.
         """
-        timed = {
-            name: value["by"] for name, value in values.items() if isinstance(value, dict) and value.get("by")
-        }
-        names = dict.fromkeys(code for name, by in timed.items() for code in code_behind(name, by))
+        measured = [value for value in values.values() if isinstance(value, dict)]
+        names = dict.fromkeys(code for value in measured for code in code_behind(value))
         kernels = {name: fingerprint(*name.split(":")) for name in [*names, *algorithms]}
         record = Record(cell, values, kernels, this_run(), how or {})
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,10 +32,19 @@ Times = dict[Any, list[float]]
 
 
 class Contender(NamedTuple):
-    """A call that is timed, and the algorithm that does it: ``mec``, ``direct:conv2d_input_grad``, or none."""
+    """A call that is timed, the algorithm that does it, and whether pymec's rule chose that one.
+
+    ``by`` is ``mec`` or ``direct:conv2d_input_grad``, or None where another library does it.
+    """
 
     call: Callable[[], object]
     by: str | None = None
+    chosen: bool = False
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the store keeps of it beside its times."""
+        return {"by": self.by} | ({"chosen": True} if self.chosen else {})
 
 
 def timing_arguments(parser: argparse.ArgumentParser, seconds: float, patience: int = 300) -> None:
@@ -186,7 +195,7 @@ def time_cells(
             cut_short = canary.exhausted > patience_lost
             failed += [cell] * cut_short
             if all(times.values()):
-                values = {name: statistics_of(found) | {"by": made[name].by} for name, found in times.items()}
+                values = {name: statistics_of(found) | made[name].about for name, found in times.items()}
                 seen = {name: count - before[name] for name, count in canary.counts().items()}
                 seconds = 0 if cut_short else options.seconds  # a record to show, but not to be content with
                 store.add(cell, values, how={"seconds": seconds, **seen, **how(cell)})

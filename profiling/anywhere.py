@@ -171,8 +171,30 @@ def contenders(problem: Problem, n_threads: int) -> dict[str, Contender]:
         calls |= {("NHWC", way): getattr(problem, way)("auto", n_threads, "NHWC") for way in ("call", "plan")}
     for (way, name), call in calls.items():
         problem.check(call(), f"{way} {name} on {described(s)}", s.layout if way in ("call", "plan") else "NHWC")
-    own = {(way, name): f"{name}:{operation}" for way, name in calls if name in able and way in ("call", "plan")}
-    return {" ".join(label): Contender(call, own.get(label)) for label, call in calls.items()}
+    return {" ".join(label): contender(problem, n_threads, *label, call) for label, call in calls.items()}
+
+
+def contender(problem: Problem, n_threads: int, way: str, name: str, call: Call) -> Contender:
+    """A call and the algorithm that does it: of pymec's the one that was named, or that its rule chooses."""
+    operation = problem.operation
+    if way == "peer":
+        return Contender(call)
+    if way == "NHWC":
+        way, name, layout = name, "auto", "NHWC"
+    else:
+        layout = problem.shape.layout
+    if name not in ("auto", "fast"):
+        return Contender(call, f"{name}:{operation}")
+    found = pymec.explain(
+        problem.extents("input", layout),
+        problem.extents("kernel", layout),
+        operation=operation,
+        accuracy="fast" if name == "fast" else "exact",
+        layout=layout,
+        n_threads=n_threads,
+        **problem.shape.arguments,
+    )
+    return Contender(call, f"{found.planned if way == 'plan' else found.chosen}:{operation}", chosen=True)
 
 
 def ratios_of(best: dict[Any, float], operation: str) -> dict[str, tuple[float, str]]:

@@ -179,6 +179,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         else:
             calls[name] = call.run
             about[name] = {"error": float(f"{error:.2g}"), "by": algorithm_of(name, shape, n_threads)}
+            if name in OURS:
+                about[name]["chosen"] = True
     canary = Canary(job["patience"], job["share"], job["no_wait"])
     times = take_turns(calls, n_threads, job["seconds"], canary)
     timed = {name: statistics_of(found) | about[name] for name, found in times.items() if found}

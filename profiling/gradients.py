@@ -82,7 +82,7 @@ def gradients_of(shape: pymec.ConvShape, n_threads: int) -> dict[str, Contender]
             call = make(gradient, shape, x, kernel, grad_out, n_threads)
             check(call(), exact[gradient], bounds[gradient], f"{library}'s gradient of the {gradient}")
             by = f"{plan.algorithm}:{operation}" if library == "pymec" else None
-            made[f"{gradient}, {library}"] = Contender(call, by)
+            made[f"{gradient}, {library}"] = Contender(call, by, chosen=by is not None)
     return made
 
 

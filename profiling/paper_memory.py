@@ -32,7 +32,7 @@ from _common import (
 )
 from _figures import by_layer
 from _in_turns import add_store_options, figure_of, free_memory, newest, store_of
-from _measured_bytes import bytes_known
+from _measured_bytes import bytes_known, sizes_of
 from _store import Record, Store
 from _tables import Table, entries, groups, plural, show
 
@@ -146,10 +146,7 @@ def add(store: Store, record: Wanted) -> None:
     """Keep what was measured, unless a process failed or nothing found room."""
     reports = {name: report for name, report in record.reports.items() if not isinstance(report, MemoryError)}
     if reports and not any(isinstance(report, Exception) for report in reports.values()):
-        values = {
-            call.algorithm: {"workspace": found.workspace, "predicted": found.predicted, "by": found.algorithm}
-            for call, found in reports.items()
-        }
+        values = {call.algorithm: sizes_of(found, call.algorithm) for call, found in reports.items()}
         store.add(record.cell, values, how={"no_room": record.no_room} if record.no_room else None)
 
 

@@ -90,6 +90,7 @@ FIRST = {
     "shared/turning": "layouts direct_planes",
     "shared": "ends errors tiled kn2row",
     "shapes": "shapes sizes errors algorithms",
+    "auto_rules": "planning direct_planes errors grads",
     "planning": "planning direct_planes errors grads",
     "recipes": "planning slices threads grads plans",
     "execution": "errors planning plans copies ends",

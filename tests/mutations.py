@@ -398,15 +398,13 @@ FAULTS = {
          "a result is never turned back"),
     ],
     # choices ------------------------------------------------------------------------------------------------
-    "pymec/planning.py": [
+    "pymec/auto_rules.py": [
         ('if best in ("direct_panels", "direct_packed", "direct_blocked"):', "if False:",
          "tiles turn whole images"),
         ("shape.groups > 1 or shape.k_c * shape.itemsize <= CACHE_LINE", "True", "one filter after the other"),
         ("    if few_filters_per_channel(shape):\n", "    if False:\n", "few filters of a grey image by BLAS"),
         ("shape.k_h == 1 and unpacked", "shape.k_h == 1 < shape.k_w and unpacked", "1×1 with a stride lowered"),
         ("shape.is_pointwise and not unpacked", "shape.is_pointwise", "one product for every BLAS"),
-        ("None and made.workspace_nbytes > limit", "None and made.workspace_nbytes >= limit",
-         "a limit of just enough is refused"),
         ("if planned or small:", "if planned:", "no small panels"),
         ("if packing_pays(shape) else", "if False else", "wide rows of K are read in place"),
         ("shape.i_n > 1 and choose_solution", "choose_solution", "Solution A for a single image"),
@@ -414,7 +412,7 @@ FAULTS = {
         ("band_size(1) * shape.itemsize > SLICE", "band_size(1) > SLICE", "elements compared with bytes"),
         ("min(shape.i_cg, shape.k_cg) >= WINOGRAD", "max(shape.i_cg, shape.k_cg) >= WINOGRAD", "few channels in"),
         ("best_tiles(shape, n_threads, planned)", "best_tiles(shape, n_threads, True)", "a transform is free"),
-        ("if not planned and not one_channel and (one_block", "if not one_channel and (one_block",
+        ("if not request.planned and not one_channel and (one_block", "if not one_channel and (one_block",
          "plans of a gradient that keep no flipped kernel"),
         ("if not few_phases or not", "if not", "too many phases"),
         ("((one_channel and dense) or fast_tiles", "(one_channel or fast_tiles",
@@ -428,6 +426,10 @@ FAULTS = {
         ("or pixels < REPAID_FLIP", "or False", "few pixels repay a flipped kernel"),
         ("few = shape.i_cg < GRAD_CHANNELS", "few = shape.k_cg < GRAD_CHANNELS", "output channels decide"),
         ("copied > shape.kernel_size)", "copied > 0)", "planes of channels-last images"),
+    ],
+    "pymec/planning.py": [
+        ("None and made.workspace_nbytes > limit", "None and made.workspace_nbytes >= limit",
+         "a limit of just enough is refused"),
         ("min(needs, key", "max(needs, key", "the hint names the largest"),
     ],
     "pymec/recipes.py": [

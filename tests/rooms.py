@@ -36,7 +36,7 @@ LEVELS = (
     )),
     ("registry", "the one table, put together from the rows", ("registry",)),
     ("recipes", "what one call will take; a kernel prepared for it", ("recipes", "kept_kernels")),
-    ("planning", 'the rule behind "auto"', ("planning",)),
+    ("planning", 'the rule behind "auto"', ("planning", "auto_rules")),
     ("execution", "checks the arrays, allocates, runs the kernel; times algorithms", ("execution", "tuning")),
     ("doors", "what a user calls", ("conv", "conv_plans", "plans", "saved_lowering", "explaining", "versions")),
     ("pymec", "the public names", ("",)),

@@ -208,8 +208,8 @@ def test_which_gradients_auto_takes(monkeypatch):
         made = pymec.explain(x, kernel, operation=operation, **options)
         return made.planned if planned else made.chosen
 
-    monkeypatch.setattr(pymec.planning, "whole_vectors", lambda shape, swapped=False: shape.groups > 2)
-    monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: shape.k_cg >= 16)
+    monkeypatch.setattr(pymec.auto_rules, "whole_vectors", lambda shape, swapped=False: shape.groups > 2)
+    monkeypatch.setattr(pymec.auto_rules, "fast_tiles", lambda shape: shape.k_cg >= 16)
     pymec.planning.cached_recipe.cache_clear()
     small = (1, 14, 14, 64), (3, 3, 4, 64)
     depthwise_layer = (1, 14, 14, 64), (3, 3, 1, 64)

@@ -105,7 +105,7 @@ def test_a_patch_is_enough_for_columns_and_a_channel_of_it_for_channels(monkeypa
     assert smallest("mec_banded") == 298 * 9 * 64  # a row
     assert smallest("mec_column_split") == 9 * 64
     assert smallest("mec_channel_split") == 9
-    monkeypatch.setattr(pymec.planning, "fast_tiles", lambda shape: False)  # where BLAS does the products
+    monkeypatch.setattr(pymec.auto_rules, "fast_tiles", lambda shape: False)  # where BLAS does the products
     pymec.planning.cached_recipe.cache_clear()
     assert pymec.plan(x, kernel, workspace_limit="16KiB", n_threads=1).algorithm == "mec_column_split"
     assert pymec.plan(x, kernel, workspace_limit=36, n_threads=1).algorithm == "direct"

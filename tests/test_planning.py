@@ -270,11 +270,11 @@ def registers(request, monkeypatch):
     def fast_tiles(shape, in_panels=False):
         return request.param and (in_panels or shape.k_cg >= 16)
 
-    monkeypatch.setattr(pymec.planning, "fast_tiles", fast_tiles)
+    monkeypatch.setattr(pymec.auto_rules, "fast_tiles", fast_tiles)
     schedule = pymec.kernels.register_tiles.schedule
     monkeypatch.setattr(schedule, "fast_tiles", fast_tiles)
     monkeypatch.setattr(schedule, "register_nbytes", lambda: 32)
-    for module in (schedule, pymec.planning):
+    for module in (schedule, pymec.auto_rules):
         monkeypatch.setattr(module, "blas_multiplies_small_products_unpacked", lambda: True)
     pymec.planning.cached_recipe.cache_clear()
     yield request.param
@@ -298,7 +298,7 @@ def registers(request, monkeypatch):
 )
 @pytest.mark.parametrize("registers", [True], indirect=True)
 def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registers, monkeypatch):
-    for module in (pymec.kernels.register_tiles.schedule, pymec.planning):
+    for module in (pymec.kernels.register_tiles.schedule, pymec.auto_rules):
         monkeypatch.setattr(module, "blas_multiplies_small_products_unpacked", lambda: False)
     assert pymec.plan(x, kernel).algorithm == planned
 
@@ -306,7 +306,9 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
 @pytest.mark.parametrize(
     ("x", "kernel", "by_tiles", "by_blas"),
     [
-        ((1, 227, 227, 3), (11, 11, 3, 96), "direct_blocked", "mec_banded"),  # a lowered matrix worth saving
+        ((1, 227, 227, 3), (7, 7, 3, 128), "direct_blocked", "mec_banded"),  # a lowered matrix worth saving
+        ((1, 227, 227, 3), (11, 11, 3, 96), "direct_blocked", "mec_column_split"),  # bands lower rows 2.25 times
+        ((1, 230, 244, 5), (31, 31, 5, 2), None, "mec"),  # and so would tiles of columns
         ((1, 7, 7, 512), (3, 3, 512, 512), "direct_blocked", "mec"),  # a small lowered matrix
         ((1, 500, 500, 64), (1, 1, 64, 64), "direct_panels", "pointwise"),  # no lowered matrix, a small K to pack
         ((1, 32, 31, 64), (1, 1, 64, 64), "direct_blocked", "pointwise"),  # too few pixels to pack K for
@@ -320,7 +322,7 @@ def test_auto_beside_a_blas_that_packs_every_product(x, kernel, planned, registe
         ((1, 199, 199, 16), (3, 3, 16, 12), None, "mec_banded"),  # sums too short for padded panels
         ((1, 199, 199, 18), (3, 3, 18, 8), None, "mec_banded"),  # too many zeros in padded panels
         ((1, 199, 199, 18), (3, 3, 18, 4), "direct_dots", "mec_banded"),  # few filters of many channels
-        ((1, 199, 199, 64), (3, 3, 64, 8), "direct_dots", "mec_banded"),  # and up to 8 of long sums
+        ((1, 199, 199, 64), (3, 3, 64, 8), "direct_dots", "mec_column_split"),  # and up to 8 of long sums
         ((1, 2**22, 8, 512), (3, 3, 512, 8), "direct_dots", "mec_banded"),  # mec's lda is past BLAS's integer
         ((1, 8, 8, 2**29), (3, 3, 2**29, 8), "direct_dots", "direct"),  # every reduction is past it
         ((1, 100, 100, 15), (1, 9, 15, 4), None, "filter_row_gemm"),  # a row of taps: nothing to lower
@@ -403,7 +405,7 @@ def test_channels_decide_how_auto_computes_the_inputs_gradient(
 
     if by_tiles == "direct_dots" and x[3] < 16:  # few input channels: MEC for a BLAS that packs nothing
         assert chosen() == "mec"
-    monkeypatch.setattr(pymec.planning, "blas_multiplies_small_products_unpacked", lambda: False)
+    monkeypatch.setattr(pymec.auto_rules, "blas_multiplies_small_products_unpacked", lambda: False)
     pymec.planning.cached_recipe.cache_clear()
     assert chosen() == (by_tiles if registers else by_blas)
     if by_tiles == "mec" and x[3] < 7:
@@ -429,7 +431,7 @@ def test_rows_of_a_tile_decide_how_auto_computes_the_kernels_gradient(
     x, kernel, options, unpacked, packed, registers, monkeypatch
 ):
     for answer, chosen in ((True, unpacked), (False, packed)):
-        monkeypatch.setattr(pymec.planning, "blas_multiplies_small_products_unpacked", lambda a=answer: a)
+        monkeypatch.setattr(pymec.auto_rules, "blas_multiplies_small_products_unpacked", lambda a=answer: a)
         pymec.planning.cached_recipe.cache_clear()
         assert pymec.explain(x, kernel, operation="conv2d_kernel_grad", **options).chosen == chosen
 

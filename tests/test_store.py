@@ -173,7 +173,7 @@ def change(code, monkeypatch, tmp_path):
     package = tmp_path / "pymec"
     kinds = shutil.ignore_patterns("*.so", "*.c", "*.html")
     shutil.copytree(code.PACKAGE / "kernels", package / "kernels", ignore=kinds)
-    shutil.copy(code.PACKAGE / "planning.py", package)
+    shutil.copy(code.PACKAGE / "auto_rules.py", package)
     monkeypatch.setattr(code, "PACKAGE", package)
     code.fingerprint.cache_clear()
     code.sources.cache_clear()
@@ -220,8 +220,8 @@ def test_measured_numbers_count_where_they_are_named(code, change):
 
     assert changed("\nFFT_CHANNELS = 8", "\nFFT_CHANNELS = 9") == [False, True, False, False]
     assert changed("\nREPAID_FLIP = 1024", "\nREPAID_FLIP = 1025") == [False, False, False, True]
-    assert changed("\nHALF_L2_BYTES = 512", "\nHALF_L2_BYTES = 513") == [True, False, True, True]
-    assert changed("    one_channel = shape", "    one = shape", "../planning.py") == [False] * 3 + [True]
+    assert changed("\nHALF_L2_BYTES = 512", "\nHALF_L2_BYTES = 513") == [True, False, True, False]
+    assert changed("    one_channel = shape", "    one = shape", "../auto_rules.py") == [False] * 3 + [True]
 
 
 def test_names_in_brackets_are_imports(code):
@@ -251,11 +251,14 @@ def test_a_record_of_another_kernel_is_stale(module, change, tmp_path):
 
 def test_what_auto_takes_is_stale_with_the_rule(module, change, tmp_path):
     """Numbers of a call that names no algorithm depend on the choice as well."""
-    values = {"pymec conv2d": {"best": 1.0, "by": "im2col"}, "pymec im2col": {"best": 1.0, "by": "im2col"}}
+    values = {
+        "pymec conv2d": {"best": 1.0, "by": "im2col", "chosen": True},
+        "pymec im2col": {"best": 1.0, "by": "im2col"},
+    }
     record = module.Store("compare", tmp_path).add(CELL, values)
     assert list(record.kernels) == ["im2col", "auto"]
     assert record.stale == []
-    change("../planning.py", "\ndef ", "\nMORE = 1\n\ndef ")
+    change("../auto_rules.py", "    row = as_row(shape)", "    row = shape")
     assert [record.marks("pymec conv2d"), record.marks("pymec im2col")] == ["†", ""]
 
 
