@@ -1,5 +1,5 @@
 """
-3 · Build MEC by hand
+4 · Build MEC by hand
 =====================
 
 MEC copies vertical strips, once, and multiplies matrices that overlap in them.
@@ -16,7 +16,7 @@ You will learn
     without being copied; and that pymec's compiled L is yours, byte for byte.
 
 You need
-    Lessons 1 and 2: the letters, im2col, and strides.
+    Lessons 1 to 3: the letters, im2col, strides, and what memray measures.
 """
 
 # %%
@@ -28,19 +28,17 @@ You need
 # The paper's example is a 7 × 7 image and a 3 × 3 kernel at stride 1.  The output has five columns, and for
 # each of them the image has a vertical strip that holds everything the column will ever read: A, B, C, D, E.
 
-import tempfile
-from pathlib import Path
+import timeit
 
 import matplotlib.pyplot as plt
-import memray
 import numpy as np
 from matplotlib.cbook import get_sample_data
 from matplotlib.patches import Rectangle
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from threadpoolctl import threadpool_limits
 
 import pymec
 from pymec.kernels import mec
-from pymec.kernels.shared import blas
 
 plt.rcParams.update({"font.size": 11, "figure.dpi": 110, "axes.titlesize": 12})
 STRIPS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # told apart by colour-blind readers too
@@ -64,10 +62,8 @@ print(f"L      {L.shape}: {L.size} numbers, {1 - L.size / im2col.size:.1%} less"
 # in there it is image rows y to y + 2: since the strip's rows lie one after the other, that is an unbroken run
 # of nine numbers, from 3y on.  All five patches of the row are therefore columns 3y to 3y + 9 of L.  The paper
 # calls these five overlapping *partitions* P, Q, R, S, T.
-#
-# .. raw:: html
-#
-#    <details class="drawing"><summary>How the picture is drawn</summary>
+
+# sphinx_gallery_start_ignore
 
 
 def draw_strips_and_partitions(I, L, o_h, o_w, k_h, k_w):
@@ -110,13 +106,11 @@ def draw_strips_and_partitions(I, L, o_h, o_w, k_h, k_w):
     ax.axis("off")
 
 
-# %%
-# .. raw:: html
-#
-#    </details>
-
 draw_strips_and_partitions(I, L, o_h, o_w, k_h, k_w)
 plt.show()
+# sphinx_gallery_end_ignore
+print(f"partition Q, output row 1, strip C: {L[2, 3:12].astype(int)}")
+print(f"the patch there, in the image:      {I[1:4, 2:5].ravel().astype(int)}")
 
 # %%
 # Each partition times the kernel, read as a column of nine, is an output row.  A slice of columns is a view in
@@ -154,17 +148,50 @@ print(f"next partition after {P.strides[0] // item}, next strip (leading dimensi
 assert np.array_equal(P @ K.ravel(), O)
 
 # %%
-# Could the image itself have done it, with no copy at all?  Its windows are a view as well.  But their rows,
-# which belong to neighbouring pixels, start one number apart and are three long.  They run into each
-# other *within one matrix*, and BLAS forbids that: a leading dimension may not be less than the row's length.
+# Could the image itself do it?
+# -----------------------------
+# Its windows are a view as well.  Take a larger image, with channels.  Under one kernel row lie ``k_w·i_c`` numbers,
+# side by side, and the next window starts ``i_c`` numbers further on.  That is a matrix without any copy, and NumPy
+# multiplies it.
 
-view = sliding_window_view(I[0], k_w)  # the first kernel row of output row 0, over the bare image
-print(f"image: rows of {view.shape[1]}, leading dimension {view.strides[0] // item}")
+rng = np.random.default_rng(0)
+large = rng.standard_normal((56, 56, 64), dtype=np.float32)
+K_row = rng.standard_normal((3 * 64, 64), dtype=np.float32)  # one row of a kernel 3 wide
+view = as_strided(large, (56, 54, 3 * 64), (*large.strides[:2], item), writeable=False)
+copy = view.copy()
+assert np.shares_memory(view, large)
+print(
+    f"rows of {view.shape[2]} numbers, leading dimension {view.strides[1] // item}: the rows run into each other"
+)
+
+# %%
+# .. admonition:: Predict, then run
+#    :class: predict
+#
+#    ``view @ K_row`` and ``copy @ K_row`` multiply the same numbers.  Which of them is faster?  Which of them asks for
+#    more memory?
+
+for name, rows in (("view", view), ("copy", copy)):
+    with threadpool_limits(1):
+        seconds = min(timeit.repeat(lambda rows=rows: rows @ K_row, number=1, repeat=3))
+        with pymec.memory.track(n_threads=1) as t:
+            product = rows @ K_row
+    print(f"{name} @ K_row: {seconds * 1e3:6.2f} ms, {t.peak - product.nbytes:>10,} bytes beside the product")
+print(f"copy has {copy.nbytes:,} bytes, {copy[0].nbytes:,} for each product; this is NumPy {np.__version__}")
+
+# %%
+# NumPy accepts the view, but BLAS can't multiply it.  The manual of GEMM asks for a leading dimension that is at least
+# as long as a row.  So NumPy does one of two things.  Since version 2.3 it copies the rows of one product at a time,
+# ``54 × 192`` numbers here, behind your back: that is im2col, one kernel row and one output row at a time.  Older
+# versions leave BLAS aside and take a loop of their own.  We ran this cell under 2.0 and 2.2 as well, and there the
+# view took twenty to thirty times as long as the copy.
+#
+# In L the rows of a partition are ``k_h·k_w`` long and start ``i_h·k_w`` numbers apart.  They never run into each other
+# *within one matrix*:
+
+print(f"image: rows of {view.shape[2]}, leading dimension {view.strides[1] // item}")
 print(f"L:     rows of {P.shape[2]}, leading dimension {P.strides[1] // item}")
-try:
-    blas.gemm(view, K[0][:, None], np.empty((o_w, 1), np.float32))
-except ValueError as error:
-    print(f"BLAS for the image: {error}")
+assert P.shape[2] <= P.strides[1] // item
 
 # %%
 # So MEC is this: one copy, to pull the strips apart; it makes room between neighbours to the right, and the
@@ -216,7 +243,6 @@ def conv2d_mec(I, K, s_h=1, s_w=1):
     return multiply(partitions(lower(I, K.shape[1], s_w), K.shape[0], s_h), K)
 
 
-rng = np.random.default_rng(0)
 I = rng.standard_normal((2, 28, 28, 32), dtype=np.float32)
 K = rng.standard_normal((5, 5, 32, 16), dtype=np.float32)
 for stride in ((1, 1), (2, 1), (3, 4)):
@@ -228,6 +254,11 @@ for stride in ((1, 1), (2, 1), (3, 4)):
 # Measure
 # -------
 # If ``P @ K`` copied anything, memray would know.  Beside it the same layer with lesson 2's im2col.
+#
+# .. admonition:: Predict, then run
+#    :class: predict
+#
+#    The kernel is 5 × 5 and the stride 1.  How many times as large as L will im2col's matrix be?
 
 
 def conv2d_im2col(I, K):
@@ -238,25 +269,16 @@ def conv2d_im2col(I, K):
     return (L @ K.reshape(-1, k_c)).reshape(*windows.shape[:3], k_c)
 
 
-def peak_of(function, *args):
-    """Peak heap of one call, after a warm-up."""
-    function(*args)
-    with tempfile.TemporaryDirectory() as folder:
-        with memray.Tracker(Path(folder) / "record.bin"):
-            function(*args)
-        with memray.FileReader(Path(folder) / "record.bin") as reader:
-            return reader.metadata.peak_memory
-
-
 O = conv2d_mec(I, K)
 L = lower(I, K.shape[1], 1)
-for name, function, lowered in (
-    ("im2col", conv2d_im2col, O[..., 0].size * K[..., 0].size * item),
-    ("MEC", conv2d_mec, L.nbytes),
-):
-    peak = peak_of(function, I, K)
-    rest = peak - lowered - O.nbytes
-    print(f"{name:<7} peak {peak:>9,} = lowered {lowered:>9,} + output {O.nbytes:,} + the rest {rest:>7,}")
+im2col_nbytes = O[..., 0].size * K[..., 0].size * item
+print(f"im2col's matrix is {im2col_nbytes / L.nbytes:.2f} times L")
+for name, function, lowered in (("im2col", conv2d_im2col, im2col_nbytes), ("MEC", conv2d_mec, L.nbytes)):
+    with pymec.memory.track() as t:
+        function(I, K)
+    rest = t.peak - lowered - O.nbytes
+    print(f"{name:<7} peak {t.peak:>9,} = lowered {lowered:>9,} + output {O.nbytes:,} + the rest {rest:>7,}")
+    assert 0 <= rest < lowered / 4  # nothing of L's size
 
 # %%
 # The rest is BLAS's table and Python's objects.  The partitions are in none of it.
@@ -326,64 +348,17 @@ print("the two stages give what pymec.conv2d gives, bit for bit")
 #   shifted by ``s_h·k_w·i_c``.
 # * A matrix for BLAS needs no memory of its own.  It needs a leading dimension that is at least the length
 #   of a row.
-# * L has ``i_n·o_w·i_h·k_w·i_c`` numbers: ``k_h/s_h`` times fewer than im2col's, as lesson 4 will work out.
+# * L has ``i_n·o_w·i_h·k_w·i_c`` numbers: ``k_h/s_h`` times fewer than im2col's, as lesson 5 works out.
 #
 # Try it
 # ------
-# Why vertical strips?  Take horizontal ones: for every output row a strip ``k_h`` rows high, written down
-# column by column, so that a partition belongs to an output *column*.  Write ``conv2d_mec_w(I, K, s_h, s_w)``
-# that returns the output and its lowered L, of shape ``(i_n, o_h, i_w, k_h, i_c)``.
+# Why vertical strips?  Take horizontal ones: for every output row a strip ``k_h`` rows high, written down column by
+# column, so that a partition belongs to an output *column*.  ``tutorials/exercises/04_mec_turned`` has the place for
+# it.  It is graded by values and by memory: L of the size of the formula, and no copy of it.
 #
-# *Hint.*  The patch now lies in the order (b, a, c), so the kernel needs its axes permuted once.  For a fixed
-# output column, rows (n, y) of the partition have a constant distance, and so have the output's.
+# .. code-block:: bash
 #
-# The check compares values, and it wants L to have the size of the formula and not to be copied: the call
-# may ask for no more than L, the output and the permuted kernel, with a little for BLAS.
-
-
-def check(conv2d_mec_w):
-    """Right to rounding, L of the right shape, and nothing copied after it."""
-    I = rng.standard_normal((4, 56, 56, 32), dtype=np.float32)
-    for s_h, s_w in ((1, 1), (2, 1), (2, 3)):
-        O, L = conv2d_mec_w(I, K, s_h, s_w)
-        expected = pymec.conv2d(I, K, stride=(s_h, s_w), algorithm="direct")
-        np.testing.assert_allclose(O, expected, rtol=1e-3, atol=1e-3)
-        assert L.shape == (I.shape[0], O.shape[1], I.shape[2], K.shape[0], I.shape[3])
-        peak = peak_of(conv2d_mec_w, I, K, s_h, s_w)
-        allowed = L.nbytes + O.nbytes + K.nbytes + 2**20  # the last for BLAS's table and Python's objects
-        assert peak <= allowed, f"{peak:,} bytes, but {allowed:,} are allowed"
-        print(f"stride ({s_h}, {s_w}): right, {peak:,} bytes at the peak")
-
-
-# %%
-# .. raw:: html
-#
-#    <details class="solution"><summary>A solution</summary>
-
-
-def conv2d_mec_w(I, K, s_h, s_w):
-    """MEC turned by 90 degrees: strips across, partitions by column."""
-    (i_n, i_h, i_w, i_c), (k_h, k_w, _, k_c) = I.shape, K.shape
-    o_h, o_w = (i_h - k_h) // s_h + 1, (i_w - k_w) // s_w + 1
-    L = np.empty((i_n, o_h, i_w, k_h, i_c), I.dtype)
-    for y in range(o_h):
-        L[:, y] = I[:, y * s_h : y * s_h + k_h].transpose(0, 2, 1, 3)
-    turned = K.transpose(1, 0, 2, 3).reshape(-1, k_c)
-    flat = L.reshape(i_n * o_h, i_w * k_h * i_c)
-    O = np.empty((i_n, o_h, o_w, k_c), I.dtype)
-    columns = O.reshape(i_n * o_h, o_w, k_c)
-    for x in range(o_w):
-        start = x * s_w * k_h * i_c
-        np.matmul(flat[:, start : start + k_w * k_h * i_c], turned, out=columns[:, x])
-    return O, L
-
-
-check(conv2d_mec_w)
-
-# %%
-# .. raw:: html
-#
-#    </details>
+#    pytest tutorials/exercises/04_mec_turned
 #
 # Fine print
 # ----------
@@ -391,7 +366,7 @@ check(conv2d_mec_w)
 #   multiplies the strips of all images by one partition at a time, ``o_h`` taller products; for several images
 #   its output comes out as h-n-w-c and is put in order through L, which nothing reads any more.  In pymec they
 #   are ``mec_b`` and ``mec_a``, and ``mec_paper`` chooses as the paper does.
-# * The turned form of the exercise writes its output in order for any batch.
+# * The turned form of the exercise, ``mec_w`` in pymec, writes its output in order for any batch.
 # * Padding is zeros, written into the strips.  ``mec``, pymec's tuned form, stores no rows of padding above and
 #   below, nor rows that no output reads: its products at the border are shorter.
 # * ``as_strided`` does not check what it is told.  Ask for a read-only view, and for no number beyond the end.
@@ -401,4 +376,5 @@ check(conv2d_mec_w)
 # * M. Cho and D. Brand, *MEC: Memory-efficient Convolution for Deep Neural Network*, ICML 2017,
 #   arXiv:1706.06873.
 # * :doc:`/concepts/paper`: the algorithms' lines beside the Cython that does them.
+# * The reference BLAS's documentation of SGEMM: what it asks of LDA, the leading dimension.
 # * :mod:`pymec.kernels.mec.paper`: that file, and :mod:`pymec.kernels.mec.tuned`, what was made of it.
