@@ -205,6 +205,17 @@ def test_threads_of_a_pool_count():
     assert 8 * 10**6 <= track.by_owner["numpy"].most <= 16 * 10**6
 
 
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.3.0", reason="before 2.3 such a product is a loop")
+def test_what_a_product_copies_is_numpys():
+    """A product of a view whose rows overlap: BLAS can't take it, and NumPy copies it."""
+    numbers, kernel = np.ones(56 * 64, np.float32), np.ones((192, 64), np.float32)
+    view = np.lib.stride_tricks.as_strided(numbers, (54, 192), (64 * 4, 4), writeable=False)
+    out = np.empty((54, 64), np.float32)
+    with memory.track(n_threads=1) as t:
+        np.matmul(view, kernel, out=out)
+    assert t.by_owner["numpy"].most >= view.nbytes
+
+
 def test_a_second_tracker_steps_aside():
     warned = pytest.warns(RuntimeWarning, match="another tracker of memray's is at work")
     with memory.track() as outer, warned, memory.track() as inner:
@@ -511,6 +522,9 @@ def test_owners():
     assert owner_of([("zeros", "/x/site-packages/numpy/core/numeric.py", 3), mine], []) == "numpy"
     assert owner_of([("fftn", "/x/site-packages/scipy/fft/_basic.py", 3), mine], []) == "fft"
     assert owner_of([mine], ["_PyObject_Malloc", "PyList_New"]) == "python"
+    assert owner_of([mine], ["sgemm_thread_nn", "scipy_cblas_sgemm64_", "FLOAT_matmul"]) == "blas"
+    assert owner_of([mine], ["FLOAT_matmul", "generic_wrapped_legacy_loop", "PyObject_Call"]) == "numpy"
+    assert owner_of([mine], ["_PyObject_New", "long_add", "PyNumber_Add", "PyUFunc_O_O"]) == "python"
     assert owner_of([], ["malloc", "pocketfft::detail::arr<float>::ralloc"]) == "fft"  # of its own threads
     assert owner_of([mine], ["malloc", "some_library"]) == "other"
     assert owner_of([], []) == "other"

@@ -41,6 +41,8 @@ _NATIVE = (
     ("openblas", "blas"),
     ("blas_memory_alloc", "blas"),
     ("blas_thread", "blas"),
+    ("cblas_", "blas"),
+    ("gemm_thread", "blas"),
     ("pocketfft", "fft"),
     ("c10::", "torch"),
     ("at::", "torch"),
@@ -50,6 +52,9 @@ _NATIVE = (
 """What a native stack is searched for, in this order: BLAS is called by NumPy, too, and arrays are made by all."""
 
 _FOURIER = str(_PACKAGE / "kernels" / "fourier") + os.sep
+
+_UFUNCS = ("_matmul", "PyUFunc_")
+"""The innermost functions of what a ufunc asks for itself, as a copy of what BLAS can't take as it lies."""
 
 _PYTHONS_OWN = ("PyObject_", "PyMem_", "PyUnicode_New", "list_resize", "dictresize")
 
@@ -94,6 +99,8 @@ def owner_of(stack: Sequence[Frame], symbols: Sequence[str]) -> str:
             return owner
     if package_of(file) in ("numpy", "torch"):
         return package_of(file)
+    if any(part in symbol for symbol in symbols[:2] for part in _UFUNCS):
+        return "numpy"
     if any(own in symbol for symbol in symbols[:6] for own in _PYTHONS_OWN):
         return "python"
     return "other"
