@@ -22,6 +22,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "from_code",
     "claims_table",
+    "exercises",
     "kernel_pages",
     "house",
     "rounding",
@@ -89,4 +90,4 @@ html_theme_options = {
     "pygments_dark_style": "monokai",
 }
 # Code is up to 110 characters wide: lessons and concepts have the room of the sidebar, too.
-html_sidebars = {"index": [], "auto_tutorials/*": [], "concepts/*": [], "results/*": []}
+html_sidebars = {"index": [], "auto_tutorials/*": [], "exercises": [], "concepts/*": [], "results/*": []}

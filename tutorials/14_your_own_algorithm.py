@@ -14,7 +14,7 @@ You will learn
     your algorithm would have to pass to stay.
 
 You need
-    Lessons 2 to 5.  Lesson 8 if your algorithm is to be fast.
+    Lessons 2 to 5; lesson 6 for what it costs.
 """
 
 # %%
