@@ -1,4 +1,4 @@
-"""``.. exercises::`` lists the exercises of ``tutorials/exercises``: what each asks for, its starter, and its tests."""
+"""``.. exercises::`` lists those of ``tutorials/exercises``: what each asks for, its starter and its tests."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Exercises(Directive):
-    """A section for each exercise, made of its files.  Solutions are downloads, so that nobody reads one by accident."""
+    """A section for each, made of its files.  Solutions are downloads: nobody reads one by accident."""
 
     def run(self):
         sections = []

@@ -265,7 +265,13 @@ plt.show()
 #
 # To stay
 # -------
-# What we registered is gone when Python ends.  An algorithm that stays in pymec has
+# We take our rows out of the table again.  They would be gone when Python ends.
+
+for name in (first.name, row.name):
+    del registry.ALGORITHMS[name]
+
+# %%
+# An algorithm that stays in pymec has
 #
 # * its kernel in a file of its own, in one of the families of ``pymec/kernels``, with the idea, the formula and the
 #   source in its first lines;
