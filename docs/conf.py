@@ -1,5 +1,6 @@
 """Sphinx configuration.  What the pages take from the code at build time is in ``from_code.py``,
-``kernel_pages.py`` and ``house.py``; what they take from the stores of measured numbers, in ``results.py``."""
+``kernel_pages.py``, ``house.py`` and ``explorer.py``; what they take from the stores of measured numbers, in
+``results.py``."""
 
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ extensions = [
     "exercises",
     "kernel_pages",
     "house",
+    "explorer",
     "rounding",
     "results",
     "traffic_tables",
@@ -90,4 +92,11 @@ html_theme_options = {
     "pygments_dark_style": "monokai",
 }
 # Code is up to 110 characters wide: lessons and concepts have the room of the sidebar, too.
-html_sidebars = {"index": [], "auto_tutorials/*": [], "exercises": [], "concepts/*": [], "results/*": []}
+html_sidebars = {
+    "index": [],
+    "auto_tutorials/*": [],
+    "exercises": [],
+    "explorer": [],
+    "concepts/*": [],
+    "results/*": [],
+}

@@ -1,0 +1,185 @@
+"""Debian's Chromium, driven through a pipe: pages as a reader sees them, with real clicks and keys.
+
+Chromium's DevTools protocol takes JSON through two file descriptors, so this needs no driver, no socket and no
+package beside Python.  Events that are sent this way are trusted: the browser treats them as a person's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+KEYS = {
+    " ": ("Space", 32), "ArrowLeft": ("ArrowLeft", 37), "ArrowRight": ("ArrowRight", 39), "ArrowUp": ("ArrowUp", 38),
+    "Home": ("Home", 36), "Tab": ("Tab", 9), "Enter": ("Enter", 13),
+}  # fmt: skip
+"""The code of a key and its number."""
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--hide-scrollbars", "--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND",
+)  # fmt: skip
+
+
+def found() -> str | None:
+    """The browser's path, if there is one."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """A browser with one tab; use it in a ``with`` statement."""
+
+    def __init__(self, profile: Path, seconds: float = 60) -> None:
+        program = found()
+        assert program is not None
+        self.until, self.seconds = 0.0, seconds
+        to_browser, self.commands = os.pipe()
+        self.answers, from_browser = os.pipe()
+
+        def numbered() -> None:
+            """In the child: the pipes are its descriptors 3 and 4, whatever numbers they had."""
+            ends = os.dup(to_browser), os.dup(from_browser)
+            os.dup2(ends[0], 3)
+            os.dup2(ends[1], 4)
+
+        self.process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            preexec_fn=numbered, close_fds=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(profile)},
+        )  # fmt: skip
+        os.close(to_browser)
+        os.close(from_browser)
+        self.number, self.rest, self.events, self.session = 0, b"", [], None
+        page = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.session = None
+        try:
+            self.call("Browser.close")
+            self.process.wait(20)
+        except (EOFError, BrokenPipeError, TimeoutError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+        os.close(self.commands)
+        os.close(self.answers)
+
+    # The protocol ---------------------------------------------------------------------------------------
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; events that come meanwhile are kept."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self.next_message()
+            if answer.get("id") == self.number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return answer["result"]
+            self.events.append(answer)
+
+    def next_message(self) -> dict[str, Any]:
+        while b"\0" not in self.rest:
+            part = os.read(self.answers, 1 << 20)
+            if not part:
+                raise EOFError("the browser has ended")
+            self.rest += part
+        text, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(text)
+
+    # A page ---------------------------------------------------------------------------------------------
+
+    def look(self, width: int, height: int, dark: bool = False, still: bool = False) -> None:
+        """The size of the window, and what the reader has asked the system for."""
+        phone = width < 600
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        wanted = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce" if still else ""}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def open(self, address: str) -> None:
+        self.events.clear()
+        self.call("Page.navigate", url="about:blank")  # so that an address that differs in its hash alone is loaded
+        self.call("Page.navigate", url=address)
+        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def evaluate(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        done = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in done:
+            raise RuntimeError(done["exceptionDetails"].get("exception", {}).get("description", script))
+        return done["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Until an expression is true."""
+        until = time.monotonic() + self.seconds
+        while not self.evaluate(condition):
+            if time.monotonic() > until:
+                raise TimeoutError(condition)
+            time.sleep(0.02)
+
+    def complaints(self) -> list[str]:
+        """Errors in the console, exceptions, and every address that is not a file."""
+        self.evaluate("0")
+        found = []
+        for event in self.events:
+            parameters = event.get("params", {})
+            if event["method"] == "Runtime.exceptionThrown":
+                found.append(parameters["exceptionDetails"].get("exception", {}).get("description", "exception"))
+            elif event["method"] == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+                found.append(parameters["entry"]["text"])
+            elif event["method"] == "Network.requestWillBeSent":
+                address = parameters["request"]["url"]
+                if not address.startswith(("file:", "data:", "about:")):
+                    found.append(address)
+        return found
+
+    # A reader -------------------------------------------------------------------------------------------
+
+    def click(self, selector: str) -> None:
+        """Click in the middle of an element, where the reader would."""
+        x, y = self.evaluate(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center', "
+            "behavior: 'instant'}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; "
+            "})()"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def press(self, key: str, times: int = 1, shift: bool = False) -> None:
+        code, number = KEYS[key]
+        text = {" ": " ", "Enter": "\r"}.get(key, "")
+        for _ in range(times):
+            for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
+                self.call(
+                    "Input.dispatchKeyEvent", type=kind, key=key, code=code, windowsVirtualKeyCode=number,
+                    text=text if kind == "keyDown" else "", modifiers=8 if shift else 0,
+                )  # fmt: skip
+
+    def fill(self, selector: str, text: str) -> None:
+        """Select what is in a field and type over it."""
+        self.click(selector)
+        self.evaluate("document.activeElement.select()")
+        self.call("Input.insertText", text=text)
+
+    def photograph(self, path: Path, whole: bool = False) -> None:
+        """A picture of the window, or of the whole page."""
+        picture = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(picture["data"]))
