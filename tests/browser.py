@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 KEYS = {
-    " ": ("Space", 32), "ArrowLeft": ("ArrowLeft", 37), "ArrowRight": ("ArrowRight", 39), "ArrowUp": ("ArrowUp", 38),
-    "Home": ("Home", 36), "Tab": ("Tab", 9), "Enter": ("Enter", 13),
+    " ": ("Space", 32), "Tab": ("Tab", 9), "Home": ("Home", 36), "ArrowLeft": ("ArrowLeft", 37),
+    "ArrowUp": ("ArrowUp", 38), "ArrowRight": ("ArrowRight", 39), "ArrowDown": ("ArrowDown", 40),
 }  # fmt: skip
 """The code of a key and its number."""
 
@@ -28,6 +29,16 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--hide-scrollbars", "--remote-debugging-pipe", "--host-resolver-rules=MAP * ~NOTFOUND",
 )  # fmt: skip
+
+START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in enumerate(ends, 3):
+    os.dup2(end, number)
+    os.close(end)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Becomes the browser, which finds its two pipes as descriptors 3 and 4."""
 
 
 def found() -> str | None:
@@ -41,24 +52,20 @@ class Browser:
     def __init__(self, profile: Path, seconds: float = 60) -> None:
         program = found()
         assert program is not None
-        self.until, self.seconds = 0.0, seconds
+        self.seconds = seconds
         to_browser, self.commands = os.pipe()
         self.answers, from_browser = os.pipe()
-
-        def numbered() -> None:
-            """In the child: the pipes are its descriptors 3 and 4, whatever numbers they had."""
-            ends = os.dup(to_browser), os.dup(from_browser)
-            os.dup2(ends[0], 3)
-            os.dup2(ends[1], 4)
-
+        ends = to_browser, from_browser
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         self.process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=numbered, close_fds=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(profile)},
+            [sys.executable, "-c", START, *map(str, ends), program, *FLAGS, f"--user-data-dir={profile}"],
+            pass_fds=ends, env=os.environ | {"HOME": str(profile)}, **quiet,
         )  # fmt: skip
-        os.close(to_browser)
-        os.close(from_browser)
-        self.number, self.rest, self.events, self.session = 0, b"", [], None
+        for end in ends:
+            os.close(end)
+        self.number, self.rest = 0, b""
+        self.events: list[dict[str, Any]] = []
+        self.session: str | None = None
         page = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -109,14 +116,18 @@ class Browser:
     def look(self, width: int, height: int, dark: bool = False, still: bool = False) -> None:
         """The size of the window, and what the reader has asked the system for."""
         phone = width < 600
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
-        wanted = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce" if still else ""}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        scheme, motion = "dark" if dark else "light", "reduce" if still else "no-preference"
+        wanted = {"prefers-color-scheme": scheme, "prefers-reduced-motion": motion}
         features = [{"name": name, "value": value} for name, value in wanted.items()]
         self.call("Emulation.setEmulatedMedia", features=features)
 
     def open(self, address: str) -> None:
         self.events.clear()
-        self.call("Page.navigate", url="about:blank")  # so that an address that differs in its hash alone is loaded
+        self.call(
+            "Page.navigate", url="about:blank"
+        )  # so that an address that differs in its hash alone is loaded
         self.call("Page.navigate", url=address)
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
 
@@ -137,7 +148,7 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Errors in the console, exceptions, and every address that is not a file."""
-        self.evaluate("0")
+        self.evaluate("0")  # its answer comes after all that was said before
         found = []
         for event in self.events:
             parameters = event.get("params", {})
@@ -156,21 +167,22 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click in the middle of an element, where the reader would."""
         x, y = self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center', "
-            "behavior: 'instant'}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; "
-            "})()"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
+            "e.scrollIntoView({block: 'center', behavior: 'instant'}); const box = e.getBoundingClientRect(); "
+            "return [box.x + box.width / 2, box.y + box.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
-    def press(self, key: str, times: int = 1, shift: bool = False) -> None:
+    def press(self, key: str, times: int = 1) -> None:
+        """Press a key where the focus is."""
         code, number = KEYS[key]
-        text = {" ": " ", "Enter": "\r"}.get(key, "")
+        text = " " if key == " " else ""
         for _ in range(times):
             for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
                 self.call(
                     "Input.dispatchKeyEvent", type=kind, key=key, code=code, windowsVirtualKeyCode=number,
-                    text=text if kind == "keyDown" else "", modifiers=8 if shift else 0,
+                    text=text if kind == "keyDown" else "",
                 )  # fmt: skip
 
     def fill(self, selector: str, text: str) -> None:

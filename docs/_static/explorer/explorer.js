@@ -1,9 +1,9 @@
 // The explorer's page: fields, drawings and the table of bytes.  All numbers come from model.js and from the
-// formulas that docs/explorer.py has written into explorerData.
+// formulas that docs/formulas.py has written into explorerData.
 "use strict";
 
 (() => {
-  const { sizes, bandSize, drawn, im2col, mec, mecW } = explorerModel;
+  const { FIELDS, sizes, bandSize, drawn, im2col, mec, mecW } = explorerModel;
   const { algorithms, leftOut, layers } = explorerData;
   const root = document.getElementById("explorer");
   const find = (selector) => root.querySelector(selector);
@@ -28,15 +28,6 @@
 
   // The layer ------------------------------------------------------------------------------------------
 
-  // The largest sizes are such that every number of the table is a whole number that JavaScript holds exactly.
-  const FIELDS = {
-    input: { i_n: 128, i_h: 1024, i_w: 1024, i_c: 2048 },
-    kernel: { k_h: 31, k_w: 31, k_c: 2048 },
-    stride: { s_h: 16, s_w: 16 },
-    padding: { p_h: 31, p_w: 31 },
-    dilation: { d_h: 8, d_w: 8 },
-    band: { b: 1024 },
-  };
   const FIRST = {
     i_n: 1, i_h: 7, i_w: 7, i_c: 1, k_h: 3, k_w: 3, k_c: 1, s_h: 1, s_w: 1, p_h: 0, p_w: 0, d_h: 1, d_w: 1, b: 2,
   };
@@ -114,6 +105,7 @@
       if (Object.hasOwn(layers, name)) Object.assign(values, layers[name]);
       else if (Object.hasOwn(values, name) && /^\d{1,4}$/.test(value)) values[name] = Number(value);
     }
+    if (!panels.length) fill(FIRST); // there is something to see even if the address is wrong
     fill(values);
   }
 
@@ -208,7 +200,7 @@
     const same = small && small.i_h === s.i_h && small.i_w === s.i_w;
     const drawnSize = small && `${small.i_h} × ${small.i_w}`;
     find(".shown").textContent = !small
-      ? "This kernel is too large to draw. The bytes below are right all the same."
+      ? "These sizes are too large to draw. The bytes below are right all the same."
       : (same ? `Drawn: one image and one channel of this layer, ${drawnSize}.`
         : `Drawn: a smaller image of one channel, ${drawnSize} in place of ${s.i_h} × ${s.i_w}; kernel, stride and ` +
           "dilation are the layer's.") +

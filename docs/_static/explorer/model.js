@@ -6,6 +6,16 @@ const explorerModel = (() => {
   const range = (n) => Array.from({ length: n }, (_, i) => i);
   const gcd = (a, b) => (b ? gcd(b, a % b) : a);
 
+  // The largest sizes that a reader may type.  They are such that JavaScript holds every number exactly.
+  const FIELDS = {
+    input: { i_n: 128, i_h: 1024, i_w: 1024, i_c: 2048 },
+    kernel: { k_h: 31, k_w: 31, k_c: 2048 },
+    stride: { s_h: 16, s_w: 16 },
+    padding: { p_h: 31, p_w: 31 },
+    dilation: { d_h: 8, d_w: 8 },
+    band: { b: 1024 },
+  };
+
   // Sizes ----------------------------------------------------------------------------------------------
 
   // The convolution of the transposes: what holds for rows then holds for columns.
@@ -145,11 +155,12 @@ const explorerModel = (() => {
   const MOST_PIXELS = 12, MOST_ROWS = 24, MOST_COLUMNS = 300;
 
   // One axis of the image: as it is if that is small; otherwise as many outputs as 12 pixels give, from three to
-  // five.  Kernel, stride and dilation stay.
+  // five, or two where the stride is long.  Kernel, stride and dilation stay.
   function smallAxis(i, e, s, p) {
     if (i <= MOST_PIXELS) return [i, p];
     const padding = Math.min(p, e - 1);
-    const outputs = Math.min(5, Math.max(3, Math.floor((MOST_PIXELS - e) / s) + 1));
+    const least = 2 * s + e <= MOST_ROWS ? 3 : 2;
+    const outputs = Math.min(5, Math.max(least, Math.floor((MOST_PIXELS - e) / s) + 1));
     return [Math.min(i, Math.max((outputs - 1) * s + e - 2 * padding, 3)), padding];
   }
 
@@ -163,5 +174,5 @@ const explorerModel = (() => {
     return rows <= MOST_ROWS && columns <= MOST_COLUMNS ? small : null;
   }
 
-  return { sizes, bandSize, bandRowsKept, drawn, im2col, mec, mecW };
+  return { FIELDS, sizes, bandSize, bandRowsKept, drawn, im2col, mec, mecW };
 })();
