@@ -127,6 +127,21 @@ def test_the_random_layers_meet_every_algorithm_and_every_exception(page):
     assert any(shape.i_n > 1 and shape.output_size > shape.paper_mec_size for shape in shapes)
 
 
+def test_the_bands_of_images_that_are_mostly_padding_are_pymecs(page):
+    """Where none lies inside the image, up to 16 are counted one by one, and more have an upper bound."""
+    rng, n_bands = random.Random(1), []
+    for _ in range(300):
+        i_h, k_h, p, d = rng.randint(1, 12), rng.randint(1, 31), rng.randint(0, 31), rng.randint(1, 8)
+        if d * (k_h - 1) < i_h + 2 * p:
+            shape = ConvShape(1, i_h, 5, 1, k_h, 1, 1, s_h=rng.randint(1, 4), p_t=p, p_b=p, d_h=d)
+            b = rng.randint(1, min(3, shape.o_h))
+            n_bands.append(-(-shape.o_h // b))
+            assert page("numbers", given(shape), b)["band"] == shape.band_size(b), (shape, b)
+    assert min(n_bands) < 16 < max(n_bands)
+    exact_is_less = ConvShape(1, 35, 5, 1, 18, 1, 1, s_h=2, p_t=19, p_b=19, d_h=2)  # 17 rows, and the bound is 18
+    assert page("numbers", given(exact_is_less), 1)["band"] == exact_is_less.band_size(1) == 5 * 18
+
+
 @pytest.mark.parametrize("name", layers.PAPER)
 def test_the_numbers_of_the_papers_layers_are_pymecs(page, name):
     for i_n in (1, 32):
