@@ -11,7 +11,7 @@
   // Elements -------------------------------------------------------------------------------------------
 
   function element(tag, attributes = {}, ...children) {
-    const svg = ["svg", "rect", "path", "title"].includes(tag);
+    const svg = ["svg", "rect", "path"].includes(tag);
     const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
     made.append(...children);
@@ -130,11 +130,11 @@
     find("tbody").replaceChildren(...rows.map(([name, family, nbytes, formula]) => {
       const bar = element("span", { class: nbytes > full ? "cut" : "" });
       bar.style.width = nbytes ? `max(1px, ${Math.min(1, nbytes / full) * 100}%)` : "0";
-      const ratio = whole / nbytes;
+      const ratio = whole / nbytes, shown = ratio < 0.1 ? ratio.toPrecision(2) : ratio.toFixed(2);
       const parts = name.split("_").flatMap((part, i) => (i ? ["_", element("wbr"), part] : [part]));
       return element("tr", { class: family, title: formula }, element("th", { scope: "row" }, ...parts),
         element("td", { class: "bar" }, bar), element("td", { class: "number" }, counted(nbytes)),
-        element("td", { class: "number" }, !whole || !nbytes ? "–" : ratio < 0.1 ? ratio.toPrecision(2) : ratio.toFixed(2)));
+        element("td", { class: "number" }, whole && nbytes ? shown : "–"));
     }));
     const input = s.i_n * s.i_h * s.i_w * s.i_c, kernel = s.k_h * s.k_w * s.i_c * s.k_c;
     const [I, K, O] = [input, kernel, s.i_n * s.o_h * s.o_w * s.k_c].map((size) => counted(bytes(size)));
@@ -152,11 +152,13 @@
   function explainTable() {
     const legend = Object.entries(FAMILIES).map(([family, text]) => element("span", { class: family }, text));
     find(".legend").append(...legend);
-    const names = (why) => Object.keys(leftOut).filter((name) => leftOut[name] === why && name !== "mec_banded").join(", ");
-    find(".left-out").textContent = "For one thread, float32, one group and no limit. Bars are cut at 2.5 times im2col. " +
-      "mec_banded has the b that is set above, not the one that pymec would choose. Left out are algorithms whose size " +
-      `is no formula of the layer alone, since pymec cuts their tiles by caches and registers: ${names("schedule")}; ` +
-      `and ${names("layout")}, which would have to turn these images to n-c-h-w first. pymec.explain has them all.`;
+    const those = Object.keys(leftOut).filter((name) => name !== "mec_banded");
+    const leftFor = (why) => those.filter((name) => leftOut[name] === why).join(", ");
+    find(".left-out").textContent = "For one thread, float32, one group and no limit. Bars are cut at 2.5 times " +
+      "im2col. mec_banded has the b that is set above, not the one that pymec would choose. Left out are algorithms " +
+      "whose size is no formula of the layer alone, since pymec cuts their tiles by caches and registers: " +
+      `${leftFor("schedule")}; and ${leftFor("layout")}, which would have to turn these images to n-c-h-w first. ` +
+      "pymec.explain has them all.";
   }
 
   // The drawing ----------------------------------------------------------------------------------------
@@ -189,7 +191,8 @@
     {
       title: "MEC-w", family: "mec", make: (s) => mecW(s),
       copy: (p) => `strip y = ${p.x}`, part: (p) => `partition x = ${p.y}`, made: (p) => `output column ${p.y}`,
-      note: (s) => (s.k_h > 1 && s.k_w > 1 ? "K is read column by column: mec_w's bytes include a copy of it in that order." : ""),
+      note: (s) => (s.k_h > 1 && s.k_w > 1
+        ? "K is read column by column: mec_w's bytes include a copy of it in that order." : ""),
     },
   ];
   let panels = [], at = 0, last = 0;
@@ -218,11 +221,9 @@
   // An array as squares; outlines of windows lie above them.
   function grid(rows, columns, edge = [0, 0, 0, 0]) {
     const [top, right, bottom, left] = edge;
-    const svg = element("svg", { role: "img", viewBox: `${-left} ${-top} ${columns + left + right} ${rows + top + bottom}` });
-    if (Math.max(...edge)) {
-      const size = { width: columns + left + right, height: rows + top + bottom };
-      svg.append(element("rect", { class: "padding", x: -left, y: -top, ...size }));
-    }
+    const width = columns + left + right, height = rows + top + bottom;
+    const svg = element("svg", { role: "img", viewBox: `${-left} ${-top} ${width} ${height}` });
+    if (Math.max(...edge)) svg.append(element("rect", { class: "padding", x: -left, y: -top, width, height }));
     const cells = range(rows * columns).map((i) =>
       element("rect", { x: i % columns, y: Math.floor(i / columns), width: 1, height: 1 }));
     const outline = element("path", { class: "outline" });
@@ -244,7 +245,8 @@
     const longest = Math.max(s.i_h + s.p_t + s.p_b, s.i_w + s.p_l + s.p_r);
     const named = (name, array, size) => {
       if (name !== "L") array.svg.style.width = `${(100 * array.svg.viewBox.baseVal.width) / longest}%`;
-      return element("div", { class: `array ${name}` }, element("div", { class: "caption" }, `${name} ${size}`), array.svg);
+      const caption = element("div", { class: "caption" }, `${name} ${size}`);
+      return element("div", { class: `array ${name}` }, caption, array.svg);
     };
     const title = panel.title === "Banded MEC" ? `Banded MEC, b = ${b}` : panel.title;
     const note = panel.note ? panel.note(s, panel) : "";
