@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,8 @@ class Browser:
 
     def next_message(self) -> dict[str, Any]:
         while b"\0" not in self.rest:
+            if not select.select([self.answers], [], [], self.seconds)[0]:
+                raise TimeoutError("the browser does not answer")
             part = os.read(self.answers, 1 << 20)
             if not part:
                 raise EOFError("the browser has ended")
