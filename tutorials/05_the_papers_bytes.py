@@ -4,7 +4,7 @@
 
 Formulas for twelve layers, each held against the bytes of a real call.
 
-*Sizes: the twelve layers of the paper's Table 2 on one image, float32; about ten seconds, under 400 MB.*
+*Sizes: the twelve layers of the paper's Table 2 on one image, float32; about twelve seconds, under 400 MB.*
 
 You will build
     The paper's comparison of MEC with im2col: formulas, tables and plots, each checked against memray.
