@@ -100,7 +100,7 @@ def im2col_in_blocks(x, kernel, s, nbytes=MIB // 2):
 # .. admonition:: Predict, then run
 #    :class: predict
 #
-#    MEC writes about a third of the bytes that im2col writes.  On how many of these four layers will it be faster?  And
+#    MEC writes between a third and a half of the bytes that im2col writes.  On how many of these four layers will it be faster?  And
 #    how much memory will the blocks take?
 
 layers = {name: pymec.layers.get(name).shape() for name in ("cv1", "cv6", "cv9", "cv12")}
